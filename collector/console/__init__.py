@@ -1,0 +1,1 @@
+"""The private door: dashboard, reports and metrics, read-only."""

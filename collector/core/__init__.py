@@ -1,0 +1,1 @@
+"""What an event is and what follows from it: pure functions, no IO, no clock, no randomness."""

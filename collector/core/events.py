@@ -1,0 +1,154 @@
+"""The nouns of the contract: what callers post (camelCase on the wire, snake_case here)."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+
+Marketing = Literal["granted", "denied", "pending"]
+Short = Annotated[str, Meta(max_length=512)]
+Text = Annotated[str, Meta(max_length=4096)]
+Name = Annotated[str, Meta(min_length=1, max_length=50)]
+Ident = Annotated[str, Meta(max_length=256)]
+
+
+class Wire(Struct, rename="camel", omit_defaults=True, kw_only=True):
+    """Base of every body: camelCase keys, absent fields are None."""
+
+
+class Consent(Wire, frozen=True):
+    """A visitor's decision at the time of the event. `ldu`: Meta's Limited Data Use."""
+
+    marketing: Marketing | None = None
+    ldu: bool | None = None
+
+
+class ClickBody(Wire):
+    """POST /v1/track/click, as decoded; not yet checked beyond its types."""
+
+    fbclid: str
+    store_id: Ident
+    landing_page: Text
+    referrer: Text | None = None
+    ip_address: Short | None = None
+    user_agent: Text | None = None
+    timestamp: Short | None = None
+    visitor_id: Ident | None = None
+    fbp: Short | None = None
+    fbc: Annotated[str, Meta(max_length=1024)] | None = None
+    fingerprint: Ident | None = None
+    fingerprint_version: Short | None = None
+    event_id: Ident | None = None
+    consent: Consent | None = None
+    test: bool = False
+    key: Short | None = None
+
+
+class CustomerData(Wire):
+    """Who bought. Plain values, or values already SHA-256 (64 hex characters)."""
+
+    email: Text | list[Text] | None = None
+    phone: Text | list[Text] | None = None
+    first_name: Text | None = None
+    last_name: Text | None = None
+    city: Text | None = None
+    state: Text | None = None
+    country: Text | None = None
+    zip_code: Text | None = None
+    date_of_birth: Text | None = None
+    gender: Text | None = None
+    external_id: Text | int | list[Text] | None = None
+
+
+class Product(Wire):
+    """One line of an order."""
+
+    product_id: Annotated[str, Meta(max_length=256)] | int | None = None
+    name: Text | None = None
+    price: Decimal | None = None
+    quantity: Annotated[int, Meta(ge=0, le=1_000_000_000)] | None = None
+    category: Text | None = None
+
+
+class ConversionBody(Wire):
+    """POST /v1/track/conversion and /event, as decoded; not yet checked beyond its types."""
+
+    store_id: Ident
+    event_type: Name
+    order_id: Annotated[str, Meta(max_length=256)] | int | None = None
+    event_value: Decimal | None = None
+    currency: Short | None = None
+    customer_data: CustomerData | None = None
+    fingerprint: Ident | None = None
+    fingerprint_version: Short | None = None
+    products: Annotated[list[Product], Meta(max_length=1000)] | None = None
+    timestamp: Short | None = None
+    click_id: Ident | None = None
+    fbclid: Annotated[str, Meta(max_length=1024)] | None = None
+    fbc: Annotated[str, Meta(max_length=1024)] | None = None
+    fbp: Short | None = None
+    visitor_id: Ident | None = None
+    ip_address: Short | None = None
+    user_agent: Text | None = None
+    event_id: Ident | None = None
+    event_source_url: Text | None = None
+    action_source: Short | None = None
+    referrer: Text | None = None
+    consent: Consent | None = None
+    order_status: Short | None = None
+    test_event_code: Ident | None = None
+    custom_data: dict[str, Any] | None = None
+    renewal_of: Ident | None = None
+    test: bool = False
+    key: Short | None = None
+
+
+class StoredEvent(Struct, omit_defaults=True, kw_only=True):
+    """A conversion or funnel event as it is kept: checked, PII only as Meta's SHA-256 lists.
+
+    Encoded with msgpack in `conversion.body`. `user_data` maps Meta's keys (em, ph, fn, ln, db, ge, ct, st, zp,
+    country, external_id) to lists of lower-case hex SHA-256. `ip` and `user_agent` are wiped after delivery.
+    """
+
+    event_type: str
+    event_id: str
+    ts: int  # event time, ms
+    received: int  # ms
+    time_corrected: bool = False
+    order_id: str | None = None
+    value: Decimal | None = None
+    currency: str | None = None  # upper case
+    user_data: dict[str, list[str]] = {}
+    products: list[Product] = []
+    custom_data: dict[str, Any] = {}
+    fbclid: str | None = None
+    fbc: str | None = None
+    fbp: str | None = None
+    visitor_id: str | None = None
+    external_visitor: str | None = None
+    ip: str | None = None
+    user_agent: str | None = None
+    event_source_url: str | None = None
+    action_source: str = "website"
+    referrer: str | None = None
+    marketing: Marketing = "granted"
+    ldu: bool = False
+    order_status: str | None = None
+    test_event_code: str | None = None
+    renewal_of: str | None = None
+    test: bool = False
+    unconfirmed: bool = False  # a Purchase that only a page has told us of
+    bot: str | None = None  # the reason why this is not a person
+
+
+class Enrichment(Struct, omit_defaults=True, kw_only=True, frozen=True):
+    """What a conversion takes from its click on deterministic proof only (never an inferred click id)."""
+
+    fbc: str | None = None
+    fbp: str | None = None
+    ip: str | None = None
+    user_agent: str | None = None
+    event_source_url: str | None = None

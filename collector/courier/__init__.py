@@ -1,0 +1,1 @@
+"""The delivery process: drains the outbox to Meta and keeps the house."""

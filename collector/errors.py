@@ -1,0 +1,68 @@
+"""The error tree, and the codes that callers of the HTTP API see.
+
+    CollectorError                    anything we raise on purpose
+    ├── ConfigError                   exit code 2; carries every fault found
+    ├── StorageError                  exit code 3 / HTTP 503 storage_unavailable
+    │   └── SchemaTooNew              the data directory was written by a newer release
+    └── ApiError                      one refused request or batch item, in the contract's shape
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# code -> HTTP status; the whole table of the contract.
+STATUS_OF: Final[dict[str, int]] = {
+    "missing_required_field": 400,
+    "invalid_fbclid": 400,
+    "invalid_currency": 400,
+    "invalid_field": 400,
+    "invalid_json": 400,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "origin_not_allowed": 403,
+    "store_not_found": 404,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "order_conflict": 409,
+    "idempotency_conflict": 409,
+    "payload_too_large": 413,
+    "unsupported_media_type": 415,
+    "rate_limit_exceeded": 429,
+    "internal_error": 500,
+    "storage_unavailable": 503,
+}
+
+
+class CollectorError(Exception):
+    """Anything the collector raises on purpose; its text is meant for people and holds no personal data."""
+
+
+class ConfigError(CollectorError):
+    """The configuration cannot be used; `faults` lists every fault found, one sentence each."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class StorageError(CollectorError):
+    """The data directory or the database cannot be used; nothing was accepted."""
+
+
+class SchemaTooNew(StorageError):
+    """The database was written by a newer release than this one."""
+
+
+class ApiError(CollectorError):
+    """A refused request: `code` of the contract, a message for people, the field it is about."""
+
+    def __init__(self, code: str, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.field = field
+
+    @property
+    def status(self) -> int:
+        return STATUS_OF[self.code]

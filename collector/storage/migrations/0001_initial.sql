@@ -1,0 +1,161 @@
+-- The first schema. Times are milliseconds since 1970 (UTC). Columns ending in _k are 64-bit keyed hashes (signed), NULL
+-- when the value is absent or may not be used. Clicks and conversions carry no secondary index: look-ups go through the
+-- derivable index database (storage/index.py), which costs each acknowledged insert nothing.
+
+CREATE TABLE store (
+    id   INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+) STRICT;
+
+CREATE TABLE api_key (
+    id      TEXT PRIMARY KEY,
+    hash    BLOB NOT NULL UNIQUE,            -- SHA-256 of the key
+    kind    TEXT NOT NULL CHECK (kind IN ('secret', 'publishable')),
+    store   TEXT,                            -- NULL: every store
+    created INTEGER NOT NULL,
+    revoked INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE click (
+    id        INTEGER PRIMARY KEY,           -- in order of arrival
+    store     INTEGER NOT NULL,
+    ts        INTEGER NOT NULL,              -- the click's own time: its first sighting
+    last_ts   INTEGER NOT NULL,              -- its last sighting
+    fbclid_k  INTEGER,
+    visitor_k INTEGER,
+    fbp_k     INTEGER,
+    ip_k      INTEGER,
+    ua_k      INTEGER,
+    fp_k      INTEGER,
+    ua_class  INTEGER NOT NULL,              -- packed platform, system and version (core/useragents.py)
+    flags     INTEGER NOT NULL,              -- core/flags.py: bot, prefetch, denied, test, recovered …
+    body      BLOB NOT NULL                  -- msgpack: fbclid, landing page, ids, consent
+) STRICT;
+
+-- Raw address and user agent live apart, so that they can be deleted after a few days by one range of ids.
+CREATE TABLE click_network (
+    id         INTEGER PRIMARY KEY,
+    ip         TEXT,
+    user_agent TEXT
+) STRICT;
+
+CREATE TABLE conversion (
+    id         INTEGER PRIMARY KEY,          -- in order of arrival
+    store      INTEGER NOT NULL,
+    ts         INTEGER NOT NULL,
+    received   INTEGER NOT NULL,
+    event_type TEXT NOT NULL,
+    dedup_k    INTEGER,                      -- of (store, event type, order or event id)
+    fbclid_k   INTEGER,
+    visitor_k  INTEGER,
+    fbp_k      INTEGER,
+    ip_k       INTEGER,
+    ua_k       INTEGER,
+    fp_k       INTEGER,
+    ua_class   INTEGER NOT NULL,
+    flags      INTEGER NOT NULL,
+    click      INTEGER,                      -- the credited click
+    confidence INTEGER,                      -- 1..99 when attributed
+    method     TEXT,
+    revision   INTEGER NOT NULL DEFAULT 0,
+    capi       INTEGER NOT NULL,             -- capiStatus, core/capi/states.py
+    body       BLOB NOT NULL,                -- msgpack StoredEvent
+    match      BLOB NOT NULL                 -- msgpack Match: evidence, rivals, model version
+) STRICT;
+
+-- Who is who: an identity value (e-mail, phone, external id) seen with a visitor. One hop only.
+CREATE TABLE identity_link (
+    store     INTEGER NOT NULL,
+    kind      INTEGER NOT NULL,
+    key       INTEGER NOT NULL,
+    visitor_k INTEGER NOT NULL,
+    last_ts   INTEGER NOT NULL,
+    PRIMARY KEY (store, kind, key, visitor_k)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX identity_link_visitor ON identity_link (store, visitor_k);
+
+CREATE TABLE pixel (
+    id   INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE                -- Meta's pixel or dataset id
+) STRICT;
+
+-- One event for one pixel. `payload` is the encoded Conversions API event, wiped once settled.
+CREATE TABLE outbox (
+    id          INTEGER PRIMARY KEY,
+    conversion  INTEGER NOT NULL,
+    pixel       INTEGER NOT NULL,
+    state       INTEGER NOT NULL,            -- core/capi/states.py
+    lane        INTEGER NOT NULL,            -- 0 Purchase, 1 others
+    event_time  INTEGER NOT NULL,            -- ms
+    created     INTEGER NOT NULL,
+    due         INTEGER NOT NULL,            -- not before
+    attempts    INTEGER NOT NULL DEFAULT 0,
+    lease_owner TEXT,
+    lease_until INTEGER,
+    settled     INTEGER,
+    reason      TEXT,                        -- plain words, for people
+    payload     BLOB
+) STRICT;
+CREATE INDEX outbox_due ON outbox (pixel, state, lane, due) WHERE settled IS NULL;
+CREATE INDEX outbox_conversion ON outbox (conversion);
+
+-- One request to Meta, and which events were in it.
+CREATE TABLE request (
+    id          INTEGER PRIMARY KEY,
+    pixel       INTEGER NOT NULL,
+    at          INTEGER NOT NULL,
+    events      INTEGER NOT NULL,
+    outcome     TEXT NOT NULL,
+    http_status INTEGER,
+    code        INTEGER,
+    subcode     INTEGER,
+    trace_id    TEXT,
+    message     TEXT,
+    took_ms     INTEGER
+) STRICT;
+CREATE TABLE attempt (
+    outbox  INTEGER NOT NULL,
+    request INTEGER NOT NULL,
+    PRIMARY KEY (outbox, request)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE pixel_state (
+    pixel      INTEGER PRIMARY KEY,
+    state      TEXT NOT NULL,                -- open, throttled, blocked
+    since      INTEGER NOT NULL,
+    until      INTEGER,
+    reason     TEXT,
+    token_hash BLOB                          -- of the token that was refused; a new one resumes the queue
+) STRICT;
+
+CREATE TABLE idempotency (
+    key_k     INTEGER PRIMARY KEY,
+    body_hash BLOB NOT NULL,
+    expires   INTEGER NOT NULL,
+    status    INTEGER NOT NULL,
+    answer    BLOB NOT NULL
+) STRICT;
+
+-- Small running counts per day: bots by reason, dropped optional fields, ambiguities, throttles …
+CREATE TABLE counter (
+    day   INTEGER NOT NULL,                  -- days since 1970
+    store INTEGER NOT NULL,
+    name  TEXT NOT NULL,
+    n     INTEGER NOT NULL,
+    PRIMARY KEY (day, store, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE model (
+    store   INTEGER NOT NULL,
+    version TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    body    BLOB NOT NULL,
+    PRIMARY KEY (store, version)
+) STRICT, WITHOUT ROWID;
+
+-- A process's last sign of life and its figures, for the console and `status`.
+CREATE TABLE heartbeat (
+    process TEXT PRIMARY KEY,
+    at      INTEGER NOT NULL,
+    body    BLOB NOT NULL                    -- JSON
+) STRICT, WITHOUT ROWID;
