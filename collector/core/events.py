@@ -152,3 +152,19 @@ class Enrichment(Struct, omit_defaults=True, kw_only=True, frozen=True):
     ip: str | None = None
     user_agent: str | None = None
     event_source_url: str | None = None
+
+
+class StoredClick(Struct, array_like=True):
+    """A click as it is kept, msgpack in `click.body`; the raw address and user agent live in `click_network`."""
+
+    fbclid: str
+    landing_page: str
+    referrer: str | None = None
+    visitor_id: str | None = None
+    fbp: str | None = None
+    fbc: str | None = None
+    fingerprint_version: str | None = None
+    event_id: str | None = None
+    marketing: Marketing = "granted"
+    ldu: bool = False
+    bot: str | None = None

@@ -21,6 +21,7 @@ CREATE TABLE click (
     store     INTEGER NOT NULL,
     ts        INTEGER NOT NULL,              -- the click's own time: its first sighting
     last_ts   INTEGER NOT NULL,              -- its last sighting
+    received  INTEGER NOT NULL,
     fbclid_k  INTEGER,
     visitor_k INTEGER,
     fbp_k     INTEGER,
