@@ -6,7 +6,6 @@ n²/2⁶⁵ times: 3·10⁻⁴ expected at 10⁸ values, so whoever needs certai
 
 from __future__ import annotations
 
-from functools import lru_cache
 from hashlib import blake2b
 
 PEPPER_BYTES = 32
@@ -48,12 +47,3 @@ class KeyedHash:
         """32 bytes for another use of the pepper, unrelated to every other purpose."""
         return blake2b(purpose.encode(), digest_size=32, key=self._pepper, person=b"collector.sub").digest()
 
-
-@lru_cache(maxsize=1 << 16)
-def mix(a: int, b: int) -> int:
-    """One signed 64-bit name for a pair of names (for the address and the user agent together)."""
-    x = (a * 0x9E3779B97F4A7C15 + b * 0xC2B2AE3D27D4EB4F) & 0xFFFFFFFFFFFFFFFF
-    x ^= x >> 29
-    x = (x * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-    x ^= x >> 32
-    return x - (1 << 64) if x >> 63 else x

@@ -1,0 +1,86 @@
+"""Meta's click ids: what an fbclid and an `fbc` may look like, when they were made, how one becomes the other.
+
+Facts: Meta's "fbp and fbc" page (format, 90 days, case-sensitive), its param builder (500 characters, the fifth
+segment), and readings of real values (the click time inside). An fbclid is refused only for what would make Meta refuse
+the request or what cannot be one; that its inside does not decode never counts against it.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64decode
+from binascii import Error as BinasciiError
+from typing import Final, NamedTuple
+
+MAX_LENGTH: Final = 500  # Meta's own client ignores longer ones
+DAY_MS: Final = 86_400_000
+MAX_AGE_DAYS: Final = 90
+_FBCLID: Final = re.compile(r"[A-Za-z0-9_-]{1,500}")
+_FBC: Final = re.compile(r"fb\.([0-2])\.(\d{13}|\d{10})\.([A-Za-z0-9_-]{1,500})(?:\.([A-Za-z0-9_-]{2}|[A-Za-z0-9_-]{8}))?")
+_FBP: Final = re.compile(r"fb\.[0-2]\.(?:\d{13}|\d{10})\.\d{1,20}(?:\.(?:[A-Za-z0-9_-]{2}|[A-Za-z0-9_-]{8}))?")
+# What templates and scripts leave behind where a click id should be.
+_PLACEHOLDERS: Final = frozenset({"fbclid", "null", "undefined", "none", "nan", "true", "false", "test_fbclid_here"})
+_TEMPLATE: Final = re.compile(r"__\w+__")
+# Seconds inside a payload count from 2024-01-01T20:29:36Z; the field's name precedes the four bytes.
+_PAYLOAD_EPOCH: Final = 1_704_140_976
+_TIME_FIELDS: Final = (b"clck", b"tdcp", b"tdsv")
+
+
+class Fbc(NamedTuple):
+    """A parsed `_fbc`: subdomain index, creation time (ms), click id, Meta's appendix where there is one."""
+
+    index: int
+    created: int
+    fbclid: str
+    appendix: str | None
+
+
+def fault(fbclid: str, now: int) -> str | None:
+    """Why this cannot be used as a click id, None when it can. `now` in ms."""
+    if len(fbclid) > MAX_LENGTH:
+        return f"an fbclid has at most {MAX_LENGTH} characters"
+    if _FBCLID.fullmatch(fbclid) is None:
+        return "an fbclid holds only letters, digits, '-' and '_'; send it as it stands in the URL, decoded once"
+    if fbclid.lower() in _PLACEHOLDERS or _TEMPLATE.fullmatch(fbclid):
+        return "this is a placeholder, not a click id"
+    created = click_time(fbclid)
+    if created is not None and now - created > MAX_AGE_DAYS * DAY_MS:
+        return f"this click is over {MAX_AGE_DAYS} days old, by the time inside its id"
+    return None
+
+
+def click_time(fbclid: str) -> int | None:
+    """The click's time (ms) from inside a modern fbclid; None where it does not decode. Undocumented by Meta."""
+    if len(fbclid) < 42 or not fbclid.startswith(("Iw", "PA")):
+        return None
+    body = fbclid[2:].split("_aem_", 1)[0].split("_wapm_", 1)[0]
+    try:
+        payload = urlsafe_b64decode(body[: len(body) // 4 * 4])
+    except (BinasciiError, ValueError):
+        return None
+    for name in _TIME_FIELDS:
+        position = payload.find(name)
+        if position >= 0 and len(payload) >= position + 8:
+            seconds = int.from_bytes(payload[position + 4 : position + 8], "big")
+            return (_PAYLOAD_EPOCH + seconds) * 1000
+    return None
+
+
+def parse_fbc(value: str) -> Fbc | None:
+    """The parts of an `_fbc` value, four or five segments; None when malformed."""
+    match = _FBC.fullmatch(value)
+    if match is None:
+        return None
+    index, created, fbclid, appendix = match.groups()
+    milliseconds = int(created) if len(created) == 13 else int(created) * 1000
+    return Fbc(int(index), milliseconds, fbclid, appendix)
+
+
+def build_fbc(fbclid: str, created: int, index: int = 1) -> str:
+    """Meta's format for a click id first seen at `created` (ms); index 1 where no cookie was set (Meta's rule)."""
+    return f"fb.{index}.{created}.{fbclid}"
+
+
+def is_fbp(value: str) -> bool:
+    """Whether this is a browser id of Meta's pixel, as its cookie has it."""
+    return _FBP.fullmatch(value) is not None

@@ -1,0 +1,110 @@
+"""How common values are in a store: clicks per hour, user agents per week, distinct visitors per week.
+
+Kept in memory by the writer thread, one increment per click; the fold keeps the same sums in the index database
+(index.py), from which they are read at start. Every figure is a function of the set of clicks alone, whatever their order.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from math import log
+
+import apsw
+
+from collector.core.flags import INELIGIBLE
+from collector.storage.index import SKETCH_BITS, SKETCH_RANK_BITS
+from collector.storage.subjects import ClickRow
+
+_HOUR_MS = 3_600_000
+_WEEK_MS = 7 * 86_400_000
+_WEEKS = 5  # the conversion's week and the four before it: at least the last 28 days
+_REGISTERS = 1 << SKETCH_BITS
+_ALPHA = 0.7213 / (1 + 1.079 / _REGISTERS)  # HyperLogLog's bias correction for m >= 128 (Flajolet 2007)
+_RANK_MASK = (1 << SKETCH_RANK_BITS) - 1
+
+
+class Frequencies:
+    """Sums per store; owned by the writer thread."""
+
+    def __init__(self) -> None:
+        self._hours: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        self._agents: dict[tuple[int, int], dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        self._sketches: dict[tuple[int, int], bytearray] = {}
+        self._visitors: dict[tuple[int, int], float] = {}  # estimates, until a register changes
+
+    def load(self, db: apsw.Connection) -> None:
+        """Read the folded sums; the tail's rows are added one by one after it."""
+        for store, hour, n in db.execute("SELECT store, hour, n FROM click_hour"):
+            self._hours[store][hour] += n
+        newest = db.execute("SELECT coalesce(max(week), 0) FROM ua_week").get
+        for store, week, ua, n in db.execute(
+            "SELECT store, week, ua_k, n FROM ua_week WHERE week > ?", (newest - 2 * _WEEKS,)
+        ):
+            self._agents[store, week][ua] += n
+        for store, week, register, rank in db.execute("SELECT store, week, register, rank FROM visitor_sketch"):
+            self._sketch(store, week)[register] = rank
+
+    def _sketch(self, store: int, week: int) -> bytearray:
+        sketch = self._sketches.get((store, week))
+        if sketch is None:
+            sketch = self._sketches[store, week] = bytearray(_REGISTERS)
+        return sketch
+
+    def add(self, row: ClickRow) -> None:
+        """Count one click, unless it may not be a candidate."""
+        if row[12] & INELIGIBLE:
+            return
+        store, ts = row[1], row[2]
+        week = ts // _WEEK_MS
+        self._hours[store][ts // _HOUR_MS] += 1
+        if row[9] is not None:
+            self._agents[store, week][row[9]] += 1
+        visitor = row[6] if row[6] is not None else row[5]
+        if visitor is not None:
+            sketch = self._sketch(store, week)
+            rank = SKETCH_RANK_BITS + 1 - ((visitor >> SKETCH_BITS & _RANK_MASK) | 1).bit_length()
+            register = visitor & (_REGISTERS - 1)
+            if sketch[register] < rank:
+                sketch[register] = rank
+                self._visitors.clear()
+
+    def clicks_between(self, store: int, since: int, until: int) -> int:
+        """Eligible clicks of the hours that touch [since, until] (ms)."""
+        hours = self._hours.get(store)
+        if not hours:
+            return 0
+        first, last = since // _HOUR_MS, until // _HOUR_MS
+        if len(hours) < last - first:
+            return sum(n for hour, n in hours.items() if first <= hour <= last)
+        return sum(hours.get(hour, 0) for hour in range(first, last + 1))
+
+    def agent_clicks(self, store: int, ua: int, ts: int) -> tuple[int, int]:
+        """(clicks with this user agent, clicks of any) in the last weeks before `ts`."""
+        week = ts // _WEEK_MS
+        same = sum(self._agents[store, w].get(ua, 0) for w in self._weeks_of(store, week))
+        return same, self.clicks_between(store, (week - _WEEKS + 1) * _WEEK_MS, (week + 1) * _WEEK_MS - 1)
+
+    def _weeks_of(self, store: int, week: int) -> list[int]:
+        return [w for w in range(week - _WEEKS + 1, week + 1) if (store, w) in self._agents]
+
+    def visitors(self, store: int, ts: int) -> float:
+        """Distinct visitors in the last weeks before `ts`, about ±3 % (HyperLogLog, 1,024 registers)."""
+        week = ts // _WEEK_MS
+        known = self._visitors.get((store, week))
+        if known is None:
+            known = self._visitors[store, week] = self._estimate(store, week)
+        return known
+
+    def _estimate(self, store: int, week: int) -> float:
+        sketches = [s for w in range(week - _WEEKS + 1, week + 1) if (s := self._sketches.get((store, w))) is not None]
+        if not sketches:
+            return 0.0
+        ranks = sketches[0] if len(sketches) == 1 else bytes(map(max, *sketches))
+        zeros = ranks.count(0)
+        estimate = _ALPHA * _REGISTERS * _REGISTERS / sum(_POWERS[r] for r in ranks)
+        if estimate <= 2.5 * _REGISTERS and zeros:  # linear counting for small sets
+            return _REGISTERS * log(_REGISTERS / zeros)
+        return estimate
+
+
+_POWERS = [2.0**-rank for rank in range(SKETCH_RANK_BITS + 2)]

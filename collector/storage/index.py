@@ -1,0 +1,188 @@
+"""The index database: which rows carry which key. Derivable from the main database, filled in large sorted steps.
+
+One table per key, `(k, id) WITHOUT ROWID`, where k = bucket << 44 | low 44 bits of the name and bucket = id / 200,000.
+A merge therefore writes into the pages of the newest bucket; a look-up probes one key per bucket of its window. The low
+bits may collide, so whoever looks up compares the whole name with the row's. The watermark of what is folded is
+committed with the fold, so after any crash the rest is simply still in the tail.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import apsw
+
+from collector.config import StorageConfig
+from collector.storage.bloom import LOW_BITS, LOW_MASK
+from collector.storage.database import DATABASE, INDEX, connect, migrate
+from collector.storage.subjects import BUCKET, CLICKS, CONVERSIONS, ELIGIBLE, VISITOR_TAG, Key, Subject
+
+_WEEK_MS = 7 * 86_400_000
+_HOUR_MS = 3_600_000
+SKETCH_BITS = 10
+SKETCH_RANK_BITS = 52
+_MOST_BUCKETS = 400  # SQLite takes 500 terms in a compound SELECT; 400 buckets are 8·10⁷ rows
+
+
+def _create_tables(db: apsw.Connection) -> None:
+    for subject in (CLICKS, CONVERSIONS):
+        for key in subject.keys:
+            tag = ", tag INTEGER NOT NULL" if key.tagged else ""
+            db.execute(
+                f"CREATE TABLE IF NOT EXISTS {subject.index_table(key.name)} "
+                f"(k INTEGER NOT NULL, id INTEGER NOT NULL{tag}, PRIMARY KEY (k, id)) STRICT, WITHOUT ROWID"
+            )
+
+
+def open_index(data_dir: Path, config: StorageConfig) -> apsw.Connection:
+    """The index database; rebuilt from nothing when it claims rows that the main database does not have."""
+    path = data_dir / INDEX
+    db = connect(path, config, derivable=True)
+    migrate(db, "index_migrations")
+    db.execute("BEGIN IMMEDIATE")
+    _create_tables(db)
+    db.execute("COMMIT")
+    db.execute("ATTACH ? AS source", (str(data_dir / DATABASE),))
+    for subject in (CLICKS, CONVERSIONS):
+        last = db.execute(f"SELECT coalesce(max(id), 0) FROM source.{subject.table}").get
+        if watermark(db, subject) > last:
+            _forget(db)
+            break
+    return db
+
+
+def _forget(db: apsw.Connection) -> None:
+    """Empty the index: after a power cut under durability = "normal" it may know rows that are gone."""
+    db.execute("BEGIN IMMEDIATE")
+    for (name,) in db.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall():
+        db.execute(f'DELETE FROM main."{name}"')
+    db.execute("COMMIT")
+
+
+def watermark(db: apsw.Connection, subject: Subject) -> int:
+    """The highest row id whose keys are in the index."""
+    row = db.execute("SELECT id FROM main.watermark WHERE subject = ?", (subject.table,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def fold(db: apsw.Connection, subject: Subject, most: int) -> int:
+    """Write the keys of at most `most` further rows, in one transaction; returns the new watermark.
+
+    `db` is a connection of open_index. Safe beside other folders: the range is chosen under the write lock.
+    """
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        low = watermark(db, subject)
+        high = db.execute(
+            f"SELECT max(id) FROM (SELECT id FROM source.{subject.table} WHERE id > ? ORDER BY id LIMIT ?)", (low, most)
+        ).get
+        if high is None:
+            db.execute("ROLLBACK")
+            return low
+        for key in subject.keys:
+            db.execute(_fold_statement(subject, key), (low, high))
+        for statement in _SUMS[subject.table]:
+            db.execute(statement, (low, high))
+        db.execute("INSERT OR REPLACE INTO main.watermark VALUES (?, ?)", (subject.table, high))
+        db.execute("COMMIT")
+        return int(high)
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+@lru_cache
+def _fold_statement(subject: Subject, key: Key) -> str:
+    tag = f", {VISITOR_TAG}" if key.tagged else ""
+    eligible = f" AND {ELIGIBLE}" if key.eligible_only else ""
+    return (
+        f"INSERT OR IGNORE INTO main.{subject.index_table(key.name)} "
+        f"SELECT (id / {BUCKET}) << {LOW_BITS} | ({key.sql} & {LOW_MASK}), id{tag} FROM source.{subject.table} "
+        f"WHERE id > ?1 AND id <= ?2 AND {key.sql} IS NOT NULL{eligible} ORDER BY 1, 2"
+    )
+
+
+_BUCKETS = (
+    "INSERT OR IGNORE INTO main.bucket SELECT '{table}', id / {bucket}, min(received) FROM source.{table} "
+    "WHERE id > ?1 AND id <= ?2 GROUP BY id / {bucket}"
+)
+# HyperLogLog registers (Flajolet 2007), kept by SQL: the position of the first set bit of the visitor's upper bits.
+_RANK = f"{SKETCH_RANK_BITS} - CAST(floor(log2((v >> {SKETCH_BITS} & {(1 << SKETCH_RANK_BITS) - 1}) | 1)) AS INTEGER)"
+_SUMS: dict[str, tuple[str, ...]] = {
+    "click": (
+        _BUCKETS.format(table="click", bucket=BUCKET),
+        f"INSERT INTO main.click_hour SELECT store, ts / {_HOUR_MS}, count(*) FROM source.click "
+        f"WHERE id > ?1 AND id <= ?2 AND {ELIGIBLE} GROUP BY 1, 2 "
+        "ON CONFLICT DO UPDATE SET n = n + excluded.n",
+        f"INSERT INTO main.ua_week SELECT store, ts / {_WEEK_MS}, ua_k, count(*) FROM source.click "
+        f"WHERE id > ?1 AND id <= ?2 AND ua_k IS NOT NULL AND {ELIGIBLE} GROUP BY 1, 2, 3 "
+        "ON CONFLICT DO UPDATE SET n = n + excluded.n",
+        f"INSERT INTO main.visitor_sketch SELECT store, week, v & {(1 << SKETCH_BITS) - 1}, max({_RANK}) FROM ("
+        f"SELECT store, ts / {_WEEK_MS} AS week, coalesce(visitor_k, fbclid_k) AS v FROM source.click "
+        f"WHERE id > ?1 AND id <= ?2 AND {ELIGIBLE}) WHERE v IS NOT NULL GROUP BY 1, 2, 3 "
+        "ON CONFLICT DO UPDATE SET rank = max(rank, excluded.rank)",
+    ),
+    "conversion": (_BUCKETS.format(table="conversion", bucket=BUCKET),),
+}
+
+
+class IndexReader:
+    """Look-ups in the folded index, on a read-only connection of the caller's thread."""
+
+    def __init__(self, data_dir: Path, config: StorageConfig) -> None:
+        self._db = connect(data_dir / INDEX, config, readonly=True)
+        self._buckets: dict[str, tuple[list[int], list[int]]] = {}
+
+    def close(self) -> None:
+        self._db.close()
+
+    def watermark(self, subject: Subject) -> int:
+        return watermark(self._db, subject)
+
+    def refresh(self, subject: Subject) -> None:
+        """Learn of buckets that a fold began."""
+        rows = self._db.execute(
+            "SELECT first_received, bucket FROM bucket WHERE subject = ? ORDER BY bucket", (subject.table,)
+        ).fetchall()
+        self._buckets[subject.table] = ([r[0] for r in rows], [r[1] for r in rows])
+
+    def first_bucket(self, subject: Subject, received: int) -> int:
+        """The bucket in which rows received at `received` (ms) or later begin."""
+        times, buckets = self._buckets.get(subject.table, ([], []))
+        position = bisect_right(times, received) - 1
+        return buckets[max(position, 0)] if buckets else 0
+
+    def find(self, subject: Subject, key: str, name: int, since: int, limit: int) -> list[int]:
+        """At most `limit` ids per bucket under `name`, of rows received at `since` (ms) or later, newest first."""
+        return [row[0] for row in self._probe(subject, key, "id", name, since, limit)]
+
+    def find_tagged(self, subject: Subject, key: str, name: int, since: int, limit: int) -> list[tuple[int, int]]:
+        """As `find`, with the visitor's tag beside each id."""
+        return [(row[0], row[1]) for row in self._probe(subject, key, "id, tag", name, since, limit)]
+
+    def _probe(
+        self, subject: Subject, key: str, columns: str, name: int, since: int, limit: int
+    ) -> Iterator[tuple[int, ...]]:
+        buckets = self._buckets.get(subject.table, ([], []))[1]
+        if not buckets:
+            return iter(())
+        first, last = self.first_bucket(subject, since), buckets[-1]
+        first = max(first, last - _MOST_BUCKETS + 1)
+        low = name & LOW_MASK
+        names = [b << LOW_BITS | low for b in range(last, first - 1, -1)]
+        statement = _probe_statement(subject.index_table(key), columns, len(names), limit)
+        return self._db.execute(statement, names)
+
+    def connection(self) -> apsw.Connection:
+        """For the sums (frequency.py), which are read once at start."""
+        return self._db
+
+
+@lru_cache(maxsize=512)
+def _probe_statement(table: str, columns: str, buckets: int, limit: int) -> str:
+    one = f"SELECT * FROM (SELECT {columns} FROM {table} WHERE k = ? ORDER BY id DESC LIMIT {limit})"
+    return " UNION ALL ".join([one] * buckets)

@@ -1,0 +1,97 @@
+"""The newest rows, searchable in memory until the index has them.
+
+Appending to an index on disk would cost each acknowledged insert random pages. Rows are therefore acknowledged on the
+append-only table alone and kept here, in generations, until the fold (index.py) has written their keys in one sorted
+step; then whole generations are dropped. At start the tail is read back from the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from collector.storage.subjects import Subject
+
+GENERATION = 10_000
+
+Row = tuple[Any, ...]
+
+
+class _Generation:
+    __slots__ = ("by_name", "rows")
+
+    def __init__(self, keys: int) -> None:
+        self.rows: dict[int, Row] = {}
+        self.by_name: list[dict[int, list[int]]] = [{} for _ in range(keys)]
+
+
+class Tail:
+    """Rows by id and by each of a subject's keys; owned by the writer thread."""
+
+    def __init__(self, subject: Subject, names: Callable[[Row], tuple[int | None, ...]]) -> None:
+        self._names = names
+        self._order = {key.name: i for i, key in enumerate(subject.keys)}
+        self._width = len(subject.keys)
+        self._generations = [_Generation(self._width)]
+
+    def __len__(self) -> int:
+        return sum(len(g.rows) for g in self._generations)
+
+    def add(self, row: Row) -> None:
+        """Make `row` findable; ids only grow."""
+        current = self._generations[-1]
+        if len(current.rows) >= GENERATION:
+            current = _Generation(self._width)
+            self._generations.append(current)
+        row_id = row[0]
+        current.rows[row_id] = row
+        for by_name, name in zip(current.by_name, self._names(row), strict=True):
+            if name is not None:
+                ids = by_name.get(name)
+                if ids is None:
+                    by_name[name] = [row_id]
+                else:
+                    ids.append(row_id)
+
+    def replace(self, row: Row) -> None:
+        """Put a changed row (same id, same names) in the place of the old one, if it is still here."""
+        for generation in reversed(self._generations):
+            if row[0] in generation.rows:
+                generation.rows[row[0]] = row
+                return
+
+    def get(self, row_id: int) -> Row | None:
+        for generation in reversed(self._generations):
+            row = generation.rows.get(row_id)
+            if row is not None:
+                return row
+        return None
+
+    def find(self, key: str, name: int, limit: int) -> list[int]:
+        """At most `limit` ids under `name`, newest first."""
+        found: list[int] = []
+        position = self._order[key]
+        for generation in reversed(self._generations):
+            ids = generation.by_name[position].get(name)
+            if ids:
+                found.extend(ids[: -limit - 1 : -1])
+                if len(found) >= limit:
+                    return found[:limit]
+        return found
+
+    def drop_through(self, watermark: int) -> None:
+        """Forget the generations whose every row the index has."""
+        kept = [g for g in self._generations[:-1] if next(reversed(g.rows)) > watermark]
+        last = self._generations[-1]
+        if last.rows and next(reversed(last.rows)) <= watermark:
+            last = _Generation(self._width)
+        self._generations = [*kept, last]
+
+    def retract_after(self, last_id: int) -> None:
+        """Forget rows above `last_id`: their transaction was rolled back."""
+        for generation in self._generations:
+            for row_id in [i for i in reversed(generation.rows) if i > last_id]:
+                row = generation.rows.pop(row_id)
+                for by_name, name in zip(generation.by_name, self._names(row), strict=True):
+                    if name is not None and (ids := by_name.get(name)) is not None:
+                        ids.remove(row_id)
