@@ -1,0 +1,172 @@
+"""Whose address is this: one spelling for every network address, and the caller behind trusted proxies.
+
+Addresses arrive spelled in many ways (`1.2.3.4:5678`, `[2001:db8::1]:443`, `fe80::1%eth0`, `::ffff:1.2.3.4`). Everything
+that compares, stores or limits them sees the one form that `normalise` gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from typing import Final
+
+# The longest sensible spelling: quotes, brackets, 45 characters of address, a zone of 15 (IFNAMSIZ), a port.
+LONGEST: Final = 80
+# X-Forwarded-For is walked no further than this: whatever stands left of it was written by a stranger.
+MAX_HOPS: Final = 10
+# Addresses repeat (a page sends several events): parsing costs 2 µs, a hit 0.1 µs. 16,384 entries are about 3 MB.
+CACHED: Final = 16_384
+
+
+def normalise(text: str) -> str | None:
+    """The canonical text of an IPv4 or IPv6 address, or None when `text` is not one.
+
+    Port, brackets, quotes and zone are taken off; an IPv4-mapped IPv6 address becomes the IPv4 address.
+    """
+    return _normalise(text) if len(text) <= LONGEST else None
+
+
+@lru_cache(maxsize=CACHED)
+def _normalise(text: str) -> str | None:
+    address = _parse(_host_of(text.strip().strip('"')))
+    return None if address is None else str(address)
+
+
+def _host_of(text: str) -> str:
+    """Take brackets and port off; text that is no `host:port` stays as it is and fails to parse."""
+    if text.startswith("["):
+        host, closed, rest = text[1:].partition("]")
+        return (
+            host
+            if closed and (not rest or (rest[0] == ":" and _is_port(rest[1:])))
+            else ""
+        )
+    if text.count(":") == 1:
+        host, _, port = text.partition(":")
+        return host if "." in host and _is_port(port) else ""
+    return text
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535
+
+
+def _parse(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(host.partition("%")[0] if ":" in host else host)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+@lru_cache(maxsize=CACHED)
+def match_prefix(address: str) -> str:
+    """What counts as the same place: an IPv4 address itself, the /64 of an IPv6 one (a household's or a phone's).
+
+    `address` is normalised. Devices change the lower 64 bits every day (RFC 8981), so these tell nothing.
+    """
+    return address if ":" not in address else _network(address, 64, "/64")
+
+
+@lru_cache(maxsize=CACHED)
+def truncate(address: str) -> str:
+    """The address without its last part, as `store_ip = "truncated"` keeps it: /24 of IPv4, /48 of IPv6."""
+    return _network(address, 48 if ":" in address else 24, "")
+
+
+def _network(address: str, bits: int, suffix: str) -> str:
+    return f"{ip_network((address, bits), strict=False).network_address}{suffix}"
+
+
+@lru_cache(maxsize=CACHED)
+def is_public(address: str) -> bool:
+    """Whether this normalised address can be a visitor's on the internet (IANA's special-purpose registries)."""
+    parsed = ip_address(address)
+    return parsed.is_global and not parsed.is_multicast
+
+
+class Networks:
+    """A set of networks that answers `address in networks` for normalised addresses, remembering the answers."""
+
+    __slots__ = ("_contains", "networks")
+
+    def __init__(self, networks: Iterable[IPv4Network | IPv6Network] = ()) -> None:
+        self.networks = tuple(networks)
+        self._contains = lru_cache(maxsize=4096)(self._look)
+
+    def __contains__(self, address: str) -> bool:
+        return self._contains(address) if self.networks else False
+
+    def __bool__(self) -> bool:
+        return bool(self.networks)
+
+    def _look(self, address: str) -> bool:
+        parsed = ip_address(address)
+        return any(parsed in network for network in self.networks)
+
+
+def parse_networks(texts: Iterable[str]) -> Networks:
+    """Read `trusted_proxies` and the like: `10.0.0.0/8`, `2001:db8::/32`, single addresses; ValueError names the bad one.
+
+    Host bits are refused (`10.0.0.1/8`): whoever writes that has something else in mind than what it would mean.
+    """
+    return Networks(_read_network(text) for text in texts)
+
+
+def _read_network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        network = ip_network(text.strip())
+    except ValueError as error:
+        raise ValueError(
+            f"{text!r} is no network: {error}; write it like 10.0.0.0/8 or 192.0.2.7"
+        ) from None
+    if (
+        isinstance(network, IPv6Network)
+        and network.prefixlen >= 96
+        and network.network_address.ipv4_mapped is not None
+    ):
+        # Peers are compared in their IPv4 form, so a mapped network must be as well.
+        return IPv4Network(
+            (network.network_address.ipv4_mapped, network.prefixlen - 96)
+        )
+    return network
+
+
+def client_address(
+    peer: str,
+    forwarded_for: Sequence[str],
+    trusted: Networks,
+    real_ip: str | None = None,
+) -> str:
+    """The caller's normalised address: the peer, or what trusted proxies say about it.
+
+    `forwarded_for` are all X-Forwarded-For lines in order. Only a trusted peer is believed: the lines are joined and
+    walked from the right, trusted hops are skipped, the first untrusted one is the caller. Anything that does not
+    parse, more than ten hops, or nothing but trusted hops leave the peer: what a stranger can write is never taken.
+    `real_ip` (X-Real-IP, CF-Connecting-IP) counts only where a trusted peer sends no X-Forwarded-For at all.
+    A `peer` that is no address (a Unix socket) is given back as it came.
+    """
+    own = normalise(peer)
+    if own is None or own not in trusted:
+        return own or peer
+    if forwarded_for:
+        return _first_untrusted(",".join(forwarded_for), trusted) or own
+    return (normalise(real_ip) if real_ip else None) or own
+
+
+def _first_untrusted(chain: str, trusted: Networks) -> str | None:
+    for hop in reversed(chain.rsplit(",", MAX_HOPS)[-MAX_HOPS:]):
+        address = normalise(hop)
+        if address is None or address not in trusted:
+            return address
+    return None
