@@ -1,0 +1,208 @@
+"""Which cookies does a visit set, and how are they written: the visitor id, `_fbc` and `_fbp`.
+
+The rules, from Meta's fbp-and-fbc page and from what browsers do:
+
+- `fb.{index}.{milliseconds}.{fbclid or digits}`, index = dots in the cookie's domain (example.com 1, shop.co.uk 2);
+  the fbclid's case is kept. A fifth segment is Meta's parameter builder's mark, and is kept byte for byte.
+- `_fbc` is written when there is none or when a newer click's fbclid differs, with that click's own time; never renewed.
+- `_fbp` is made when there is none and written again as it is: a server's cookie outlives Safari's seven days for scripts.
+- The visitor id is random, HttpOnly, and renewed by each visit.
+- Nothing goes back into a header that does not fit its pattern: cookies are what a caller sent.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64encode
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Final, NamedTuple
+
+from publicsuffixlist import PublicSuffixList
+
+FBC: Final = "_fbc"
+FBP: Final = "_fbp"
+DAY_SECONDS: Final = 86_400
+# Browsers keep no cookie longer (RFC 6265bis 5.5); Meta's own last 90 days.
+MAX_DAYS: Final = 400
+
+_APPENDIX: Final = r"(?:\.(?:[A-Za-z0-9_-]{2}|[A-Za-z0-9_-]{8}))?"
+_FBC: Final = re.compile(rf"fb\.(\d)\.(\d{{10,13}})\.([A-Za-z0-9_-]{{1,500}}){_APPENDIX}", re.ASCII)
+_FBP: Final = re.compile(rf"fb\.\d\.\d{{10,13}}\.\d{{1,20}}{_APPENDIX}", re.ASCII)
+_VISITOR: Final = re.compile(r"[A-Za-z0-9_-]{22}")
+_FBCLID: Final = re.compile(r"[A-Za-z0-9_-]{1,500}")
+_HOST: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]{0,251}[a-z0-9_])?")
+
+
+class Jar(NamedTuple):
+    """The three values of a visitor, each checked or None."""
+
+    visitor: str | None = None
+    fbc: str | None = None
+    fbp: str | None = None
+
+
+EMPTY: Final = Jar()
+
+
+class Fresh(NamedTuple):
+    """Randomness for one visit, drawn by the caller: 16 bytes for a visitor id, and a number for `_fbp`."""
+
+    visitor: bytes
+    browser: int
+
+
+class Site(NamedTuple):
+    """Where cookies are set. `domain` None: for this host only (an address, localhost, a public suffix)."""
+
+    domain: str | None
+    subdomain_index: int
+
+
+class Policy(NamedTuple):
+    """How cookies are written: names, life and place."""
+
+    visitor_cookie: str
+    days: int
+    site: Site
+    secure: bool
+
+
+class Visit(NamedTuple):
+    """The visitor's values after this visit, and those of them to be written."""
+
+    jar: Jar
+    write: Jar
+
+
+def read(header: str, visitor_cookie: str) -> Jar:
+    """The three values of a Cookie header; the first of a name wins, what does not fit its pattern is absent."""
+    found: dict[str, str] = {}
+    for pair in header.split(";"):
+        name, _, value = pair.strip().partition("=")
+        found.setdefault(name, value.strip('"'))
+    return Jar(_fitting(_VISITOR, found.get(visitor_cookie)), fbc_or_none(found.get(FBC)), fbp_or_none(found.get(FBP)))
+
+
+def fbc_or_none(value: str | None) -> str | None:
+    """An fbc value as it came when it has Meta's form, else None."""
+    return _fitting(_FBC, value)
+
+
+def fbp_or_none(value: str | None) -> str | None:
+    """An fbp value as it came when it has Meta's form, else None."""
+    return _fitting(_FBP, value)
+
+
+def _fitting(pattern: re.Pattern[str], value: str | None) -> str | None:
+    return value if value and pattern.fullmatch(value) else None
+
+
+def visit(
+    jar: Jar,
+    *,
+    fbclid: str | None,
+    clicked: int,
+    now: int,
+    index: int,
+    fresh: Fresh,
+    known: Jar = EMPTY,
+) -> Visit:
+    """What a consenting visitor's cookies become; times in milliseconds.
+
+    `clicked` is the time of the click that brought `fbclid`; `known` is what we remember of this visitor id, for when
+    Safari or a cleaner dropped the others.
+    """
+    visitor = jar.visitor or new_visitor(fresh.visitor)
+    fbp = jar.fbp or known.fbp or f"fb.{index}.{now}.{fresh.browser}"
+    held = jar.fbc or known.fbc
+    fbc = next_fbc(held, fbclid, clicked, index)
+    return Visit(Jar(visitor, fbc, fbp), Jar(visitor, fbc if fbc != jar.fbc else None, fbp))
+
+
+def new_visitor(entropy: bytes) -> str:
+    """A visitor id of 22 characters from 16 random bytes."""
+    return urlsafe_b64encode(entropy[:16]).rstrip(b"=").decode()
+
+
+def next_fbc(held: str | None, fbclid: str | None, clicked: int, index: int) -> str | None:
+    """The `_fbc` in force: the one held, or a new one for a click that is newer and another."""
+    if fbclid is None or not _FBCLID.fullmatch(fbclid):
+        return held
+    parts = _FBC.fullmatch(held) if held else None
+    if parts and (parts[3] == fbclid or _milliseconds(parts[2]) > clicked):
+        return held
+    return f"fb.{index}.{clicked}.{fbclid}"
+
+
+def _milliseconds(digits: str) -> int:
+    """A creation time; ten digits are seconds, which some shops' scripts write."""
+    return int(digits) * 1000 if len(digits) == 10 else int(digits)
+
+
+def site(host: str, configured: str = "") -> Site:
+    """Where to set cookies for a Host header: the domain configured when it fits, else the registrable one."""
+    name = host_name(host)
+    if name is None:
+        return Site(None, 0)
+    if configured and (name == configured or name.endswith("." + configured)):
+        return Site(configured, configured.count("."))
+    registrable = registrable_domain(name)
+    return Site(registrable, registrable.count(".")) if registrable else Site(None, name.count("."))
+
+
+def host_name(host: str) -> str | None:
+    """The name in a Host header, lower case, without its port; None for an address or nonsense."""
+    name = host.lower().rsplit(":", 1)[0] if not host.endswith("]") else host
+    name = name.rstrip(".")
+    return name if _HOST.fullmatch(name) and not _is_address(name) else None
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=4096)
+def registrable_domain(name: str) -> str | None:
+    """The domain that somebody registered: one label more than a public suffix; None for localhost or a suffix."""
+    found: str | None = _suffixes().privatesuffix(name)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _suffixes() -> PublicSuffixList:
+    """The public suffix list that the library carries, private section included: 30 ms, once."""
+    return PublicSuffixList()
+
+
+def same_site(one: str, other: str) -> bool:
+    """Say whether two hosts share a registrable domain, so that a cookie set by one is sent to the other."""
+    names = host_name(one), host_name(other)
+    if None in names:
+        return one == other
+    first, second = (registrable_domain(name) or name for name in names if name)
+    return first == second
+
+
+def set_cookies(write: Jar, policy: Policy) -> list[str]:
+    """Set-Cookie values for what a visit writes."""
+    named = ((policy.visitor_cookie, write.visitor), (FBC, write.fbc), (FBP, write.fbp))
+    age = min(policy.days, MAX_DAYS) * DAY_SECONDS
+    return [_set_cookie(name, value, age, policy) for name, value in named if value is not None]
+
+
+def clear_cookies(header: str, policy: Policy) -> list[str]:
+    """Set-Cookie values that remove what a visitor who denies consent still sends us."""
+    sent = {pair.strip().partition("=")[0] for pair in header.split(";")}
+    return [_set_cookie(name, "", 0, policy) for name in (policy.visitor_cookie, FBC, FBP) if name in sent]
+
+
+def _set_cookie(name: str, value: str, age: int, policy: Policy) -> str:
+    domain = f"; Domain={policy.site.domain}" if policy.site.domain else ""
+    secure = "; Secure" if policy.secure else ""
+    hidden = "; HttpOnly" if name == policy.visitor_cookie else ""  # Meta's pixel reads the other two
+    return f"{name}={value}; Path=/; Max-Age={age}{domain}; SameSite=Lax{secure}{hidden}"
