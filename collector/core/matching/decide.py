@@ -1,0 +1,229 @@
+"""One conversion's answer: proof, or inference, or the reason why neither; with the evidence for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import floor, log, log2
+
+from msgspec import structs
+
+from collector.core.calibration import calibrate
+from collector.core.matching.eligible import Field, sort_out
+from collector.core.matching.inference import LEVELS, Inference, Journey, Weighed, infer
+from collector.core.matching.model import Model, bucket
+from collector.core.matching.proofs import ENRICHING, Proven, prove
+from collector.core.matching.shapes import (
+    DAY_MS,
+    Candidate,
+    Evidence,
+    Match,
+    Policy,
+    Query,
+    Reason,
+    Rival,
+    Statistics,
+)
+
+LN2 = log(2.0)
+RIVALS_KEPT = 5
+PATH_KEPT = 50
+ALTERNATIVE = 0.05
+
+
+def match(
+    query: Query,
+    candidates: Sequence[Candidate],
+    statistics: Statistics,
+    model: Model,
+    policy: Policy,
+) -> Match:
+    """The click that this conversion came from, if any, with a confidence that is a probability.
+
+    The answer depends neither on the order of `candidates` nor on row ids. Candidates are of one store and may contain
+    anything that shares a key: expired, barred and doubled ones are sorted out here.
+    """
+    if query.consent == "denied":
+        return _unattributed("consent", model, policy)
+    field = sort_out(query, candidates, policy)
+    proven = prove(query, field, model, policy)
+    if proven is not None:
+        return _proved(query, proven, model, policy)
+    inference = None
+    if policy.probabilistic and query.consent == "granted":
+        inference = infer(query, field.fresh, statistics, model, policy)
+    if inference is None:
+        return _unattributed(_why_nothing(query, field, policy), model, policy)
+    return _inferred(inference, model, policy)
+
+
+def renew(first: Match) -> Match:
+    """A subscription's renewal inherits the first order's attribution; no click is looked for."""
+    return structs.replace(first, evidence=[*first.evidence, Evidence("renewal", "inherited", 0.0)])
+
+
+def _unattributed(reason: Reason, model: Model, policy: Policy) -> Match:
+    return Match(
+        attributed=False,
+        model=model.version,
+        reason=reason,
+        window_days=policy.window_ms / DAY_MS,
+    )
+
+
+def _why_nothing(query: Query, field: Field, policy: Policy) -> Reason:
+    if field.expired:
+        return "outside_window"
+    if query.fbc_created is not None and query.ts - query.fbc_created > policy.window_ms and not query.fbc_foreign:
+        return "outside_window"
+    if field.denied or (query.consent == "pending" and field.fresh):
+        return "consent"
+    return "no_candidate"
+
+
+def _score(probability: float) -> int:
+    return max(1, floor(100 * probability + 1e-9))
+
+
+def _proved(query: Query, proven: Proven, model: Model, policy: Policy) -> Match:
+    mean = model.tiers[proven.method].mean
+    score = _score(mean)
+    bits = log2(mean / (1 - mean))
+    confidence = min(score, proven.cap, 99)
+    return Match(
+        attributed=confidence >= policy.threshold,
+        click=proven.click.id if proven.click else None,
+        click_ts=proven.ts,
+        confidence=confidence,
+        method=proven.method,
+        tier=proven.tier,  # type: ignore[arg-type]
+        deterministic=proven.method in ENRICHING,
+        strong=confidence >= policy.strong,
+        evidence=_proof_evidence(query, proven, bits),
+        log_odds_bits=bits,
+        p_any=mean,
+        alternatives=1 + len({c.id for _, c in proven.conflicting}),
+        path=_path(proven.journey),
+        capped_from=score if confidence < score else None,
+        model=model.version,
+        window_days=policy.window_ms / DAY_MS,
+        stratum=bucket(max(0, query.ts - proven.ts)),
+    )
+
+
+def _proof_evidence(query: Query, proven: Proven, bits: float) -> list[Evidence]:
+    evidence = [Evidence(proven.method, "unseen" if proven.click is None else "equal", bits)]
+    evidence += [Evidence(name, "agrees", 0.0) for name in proven.agreeing]
+    evidence += [Evidence(name, "names_another_click", 0.0) for name, _ in proven.conflicting]
+    if proven.sharers > 1:
+        evidence.append(Evidence("shared_link", "earliest_hit", 0.0, float(proven.sharers)))
+    if proven.ts > query.ts:
+        evidence.append(Evidence("clock", "click_stamped_later", 0.0, (proven.ts - query.ts) / 1000))
+    return evidence
+
+
+def _path(journey: Sequence[Candidate]) -> list[int]:
+    return [c.id for c in journey[-PATH_KEPT:]]
+
+
+def _inferred(inference: Inference, model: Model, policy: Policy) -> Match:
+    top = inference.journeys[0]
+    probability = inference.probability(top)
+    newest = top.newest
+    score = _score(calibrate(probability, model.calibration, model.knots))
+    cap = model.caps[newest.bucket]
+    if newest.ua_level == 4:
+        cap = min(cap, model.cap_other_platform)
+    confidence = min(score, cap, 99)
+    attributed = confidence >= policy.threshold
+    evidence = _weights(inference, top)
+    answer = Match(
+        attributed=attributed,
+        evidence=evidence,
+        log_odds_bits=sum(item.bits for item in evidence),
+        p_any=inference.p_any,
+        rivals=_rivals(inference),
+        alternatives=sum(1 for j in inference.journeys if inference.probability(j) >= ALTERNATIVE),
+        model=model.version,
+        window_days=policy.window_ms / DAY_MS,
+        stratum=newest.bucket,
+        ua_level=newest.ua_level,
+        tier="inferred",
+        capped_from=score if confidence < score else None,
+    )
+    if not attributed:
+        reason = _why_refused(inference, confidence, model, policy)
+        return structs.replace(answer, reason=reason, best=confidence, best_click=newest.click.id)
+    return structs.replace(
+        answer,
+        click=newest.click.id,
+        click_ts=newest.click.ts,
+        confidence=confidence,
+        method="probabilistic",
+        strong=confidence >= policy.strong,
+        path=_path([w.click for w in top.clicks]),
+    )
+
+
+def _why_refused(inference: Inference, confidence: int, model: Model, policy: Policy) -> Reason:
+    """Ambiguous when some stored click is the likely cause, and only which one is open."""
+    any_click = _score(calibrate(inference.p_any, model.calibration, model.knots))
+    return "ambiguous" if any_click >= policy.threshold and len(inference.journeys) > 1 else "below_threshold"
+
+
+def _rivals(inference: Inference) -> list[Rival]:
+    others = inference.journeys[1 : 1 + RIVALS_KEPT]
+    return [Rival(j.newest.click.id, round(inference.probability(j), 6)) for j in others]
+
+
+def _weights(inference: Inference, top: Journey) -> list[Evidence]:
+    """The weights in bits; their sum is the log odds of the answer against everything else."""
+    w = top.newest
+    evidence = [
+        Evidence("prior", "one_of_all_clicks", inference.prior / LN2, inference.clicks),
+        Evidence("time", "delay", w.time / LN2),
+        _ip(inference, w),
+        _ua(inference, w),
+        _fp(inference, w),
+        Evidence("unreachable", "clicks_without_a_shared_key", -log2(1 + inference.rest)),
+    ]
+    if len(top.clicks) > 1:
+        evidence.append(
+            Evidence(
+                "journey",
+                "clicks_of_one_visitor",
+                (log(top.mass) - w.total) / LN2,
+                len(top.clicks),
+            )
+        )
+    if len(inference.journeys) > 1:
+        others = inference.total - top.mass
+        lost = -log2(1 + others / (1 + inference.rest))
+        evidence.append(Evidence("rivals", "other_journeys", lost, len(inference.journeys) - 1))
+    return evidence
+
+
+def _ip(inference: Inference, w: Weighed) -> Evidence:
+    if w.ip_equal:
+        return Evidence("ip", "equal", w.ip / LN2, inference.others_on_ip)
+    return Evidence("ip", "differs" if w.ip else "missing", w.ip / LN2)
+
+
+def _ua(inference: Inference, w: Weighed) -> Evidence:
+    result = "missing" if w.ua_level < 0 else LEVELS[w.ua_level]
+    return Evidence(
+        "user_agent",
+        result,
+        w.ua / LN2,
+        inference.others_on_ua if w.ua_level == 0 else None,
+    )
+
+
+def _fp(inference: Inference, w: Weighed) -> Evidence:
+    if w.fp == 0.0:
+        return Evidence("fingerprint", "missing", 0.0)
+    return Evidence(
+        "fingerprint",
+        "equal" if w.fp > 0 else "differs",
+        w.fp / LN2,
+        inference.others_on_fp if w.fp > 0 else None,
+    )

@@ -1,0 +1,49 @@
+"""Which clicks may be a cause at all: of a person, allowed, before the conversion and inside its window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from collector.core import flags
+from collector.core.matching.shapes import Candidate, Policy, Query
+
+SKEW_MS = 5 * 60_000  # a proven click may be stamped this much after its conversion: two clocks
+
+
+class Field(Struct, gc=False):
+    """The candidates sorted out; `fresh` and `skewed` are in an order that does not depend on their arrival."""
+
+    fresh: list[Candidate]
+    skewed: list[Candidate]  # up to 5 minutes after the conversion: only proof of a device makes them a cause
+    expired: list[Candidate]
+    denied: list[Candidate]
+
+
+def order_key(c: Candidate) -> tuple[int, int, int, int, int]:
+    """A total order of clicks from what they are; row ids count arrivals, so they come last."""
+    return (c.ts, c.fbclid_k or 0, c.visitor_k or 0, c.fbp_k or 0, c.id)
+
+
+def sort_out(query: Query, candidates: Iterable[Candidate], policy: Policy) -> Field:
+    """Every candidate in its place; bots, prefetches, tests and clicks that another conversion has used are nowhere."""
+    barred = flags.INELIGIBLE & ~(query.flags & flags.TEST)  # a test order may have a test click
+    field = Field([], [], [], [])
+    conversion, window, taken = query.ts, policy.window_ms, query.taken
+    for c in {c.id: c for c in candidates}.values():
+        if c.flags & barred:
+            if not c.flags & barred & ~(flags.DENIED | flags.PENDING | flags.WITHDRAWN):
+                field.denied.append(c)
+            continue
+        if taken and c.id in taken:
+            continue
+        delay = conversion - c.ts
+        if delay > window:
+            field.expired.append(c)
+        elif delay >= 0:
+            field.fresh.append(c)
+        elif delay >= -SKEW_MS:
+            field.skewed.append(c)
+    field.fresh.sort(key=order_key)
+    return field

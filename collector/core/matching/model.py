@@ -1,0 +1,176 @@
+"""What the matcher believes: the model's tables with a new store's defaults, and their logarithms ready for scoring.
+
+Defaults are matching.md 2.2; what they lack (delays beyond 7 days, u of the user-agent levels) is marked below.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from math import log
+
+from msgspec import Struct, field
+
+MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+# Upper ends (inclusive) of the delay buckets; the last two serve windows of 28, 30 and 90 days.
+BUCKET_ENDS: tuple[int, ...] = (
+    10 * MINUTE,
+    HOUR,
+    6 * HOUR,
+    DAY,
+    3 * DAY,
+    7 * DAY,
+    28 * DAY,
+    90 * DAY,
+)
+BUCKETS = len(BUCKET_ENDS)
+BUCKET_NAMES = ("<10m", "<1h", "<6h", "<24h", "<3d", "<=7d", "<=28d", "<=90d")
+Row = tuple[float, ...]
+
+# A user agent shared by nobody else is still not unique: its share never counts as less than this.
+UA_FLOOR = 1e-5
+FP_GIVEN_UA_MAX = 0.95
+
+
+class Beta(Struct, frozen=True):
+    """Right and wrong answers of one tier of proof, the prior's among them."""
+
+    right: float
+    wrong: float
+
+    @property
+    def mean(self) -> float:
+        return self.right / (self.right + self.wrong)
+
+
+DEFAULT_TIERS: dict[str, Beta] = {
+    "click_id": Beta(99, 1),
+    "fbclid": Beta(99, 1),
+    "visitor_id": Beta(98, 2),
+    "fbp": Beta(96, 4),
+    "external_id": Beta(97, 3),
+    "email": Beta(95, 5),
+    "phone": Beta(93, 7),
+    "email_weak": Beta(85, 15),  # +tag dropped outside gmail: mostly, not always, the same mailbox
+    "fbc_unseen": Beta(90, 10),
+}
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    """A store's beliefs. Rows run over delay buckets; user-agent columns over levels 0..4 (core/useragents.py)."""
+
+    version: str = "default.1"
+    pi: float = 0.30  # share of unproven conversions that have a true stored click
+    rho: float = 0.5  # share of those clicks that retrieval cannot reach
+    a: float = 0.5  # smoothing of visitor counts
+    pseudo_visitors_ip: float = 200.0  # a new store knows too few visitors to call an address rare or common
+    pseudo_visitors_ua: float = 6.0  # a / 6 = .083: two random visitors share a user agent with .087-.103
+    delay_share: Row = (
+        0.22,
+        0.18,
+        0.12,
+        0.10,
+        0.16,
+        0.22,
+        0.14,
+        0.06,
+    )  # beyond 7 days: Chapelle's tail
+    m_ip: Row = (0.92, 0.80, 0.55, 0.40, 0.33, 0.28, 0.20, 0.12)
+    m_fp: Row = (0.75, 0.72, 0.55, 0.45, 0.35, 0.30, 0.22, 0.15)
+    m_ua: tuple[Row, ...] = (
+        (0.80, 0.10, 0.05, 0.02, 0.03),
+        (0.78, 0.10, 0.06, 0.02, 0.04),
+        (0.45, 0.20, 0.15, 0.05, 0.15),
+        (0.42, 0.20, 0.15, 0.05, 0.18),
+        (0.30, 0.22, 0.18, 0.06, 0.24),
+        (0.25, 0.22, 0.18, 0.08, 0.27),
+        (0.20, 0.20, 0.18, 0.12, 0.30),
+        (0.15, 0.18, 0.17, 0.18, 0.32),
+    )
+    u_ua: Row = (
+        0.09,
+        0.05,
+        0.06,
+        0.25,
+        0.55,
+    )  # random pairs of a mixed phone and desktop public
+    caps: tuple[int, ...] = (97, 97, 90, 90, 80, 80, 70, 70)
+    cap_other_platform: int = 85
+    tiers: dict[str, Beta] = field(default_factory=DEFAULT_TIERS.copy)
+    calibration: tuple[float, float] = (1.0, 0.0)  # Platt: logit(p) -> a logit(p) + b
+    knots: tuple[tuple[float, float], ...] = ()  # isotonic map, above 2,000 labels; takes Platt's place
+    labels: int = 0
+    created: int = 0  # ms
+    counts: dict[str, float] = {}  # learnt, forgetting counts (core/learning.py)
+
+
+DEFAULT_MODEL = Model()
+
+
+def bucket(delay_ms: int) -> int:
+    return bisect_left(BUCKET_ENDS, delay_ms)
+
+
+class Scores(Struct, frozen=True, gc=False):
+    """The model's logarithms (nats) for one window."""
+
+    time: Row
+    ip_equal: Row
+    ip_differs: Row
+    ua: tuple[Row, ...]
+    fp_equal: Row  # given the same user agent
+    fp_differs: Row
+    fp_alone: Row  # where no user agent is known
+    prior: float  # ln(pi / (1 - pi))
+    rest: float  # odds of a true click that retrieval cannot reach
+
+
+def scores(model: Model, window_ms: int) -> Scores:
+    """The logarithms, made once per model and window (kept for 64 of them)."""
+    key = (id(model), window_ms)
+    hit = _made.get(key)
+    if hit is None:
+        if len(_made) >= 64:
+            _made.clear()
+        hit = _made[key] = (
+            model,
+            _scores(model, window_ms),
+        )  # holding the model keeps its id from being reused
+    return hit[1]
+
+
+_made: dict[tuple[int, int], tuple[Model, Scores]] = {}
+
+
+def _scores(model: Model, window_ms: int) -> Scores:
+    given_ua = tuple(min(f / u[0], FP_GIVEN_UA_MAX) for f, u in zip(model.m_fp, model.m_ua, strict=True))
+    odds = model.pi / (1 - model.pi)
+    return Scores(
+        time=_time(model.delay_share, window_ms),
+        ip_equal=tuple(log(m) for m in model.m_ip),
+        ip_differs=tuple(log(1 - m) for m in model.m_ip),
+        ua=tuple(_ua(row, model.u_ua) for row in model.m_ua),
+        fp_equal=tuple(log(m) for m in given_ua),
+        fp_differs=tuple(log(1 - m) for m in given_ua),
+        fp_alone=tuple(log(m) for m in model.m_fp),
+        prior=log(odds),
+        rest=model.rho * odds,
+    )
+
+
+def _ua(row: Row, u: Row) -> Row:
+    """Level 0 has its u from the value's own frequency, so only m is here."""
+    return (
+        log(row[0]),
+        *(log(m) - log(p) for m, p in zip(row[1:], u[1:], strict=True)),
+    )
+
+
+def _time(share: Row, window_ms: int) -> Row:
+    """ln of (share of true delays in the bucket / share of a uniform click's delays in it), within the window."""
+    inside, start = [], 0
+    for end, part in zip(BUCKET_ENDS, share, strict=True):
+        length = max(0, min(end, window_ms) - start)
+        inside.append((part * length / (end - start), length))
+        start = end
+    total = sum(part for part, _ in inside)
+    return tuple(log(part / total / (length / window_ms)) if length else -50.0 for part, length in inside)

@@ -1,0 +1,158 @@
+"""Proof: which clicks the conversion's own identifiers name, and which of them the rule (last touch) picks.
+
+Tiers in order: the click the caller names; the device (Meta's click id, visitor cookie, fbp, an fbc we never saw the
+click of); an identity one hop away. Within a tier the newest wins, because `_fbc` is itself last-click (matching.md 1.7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from collector.core.flags import RECOVERED
+from collector.core.matching.eligible import Field, order_key
+from collector.core.matching.model import Model
+from collector.core.matching.shapes import Candidate, Method, Policy, Query
+
+SHARED_LINK_CAP = 90  # one fbclid on several visitors: the link was passed on
+UNSEEN_CAP = 90
+DEVICE: tuple[Method, ...] = ("fbclid", "visitor_id", "fbp")
+IDENTITY: tuple[Method, ...] = ("external_id", "email", "phone", "email_weak")
+ENRICHING = frozenset({"click_id", "fbclid", "visitor_id", "fbp", "external_id", "email", "phone"})
+
+
+class Proven(Struct):
+    """What proof picked. `click` is None for an fbc whose click was never stored."""
+
+    method: Method
+    tier: str
+    click: Candidate | None
+    ts: int
+    cap: int
+    agreeing: list[Method]  # further identifiers that name the same click
+    conflicting: list[tuple[Method, Candidate]]  # identifiers whose newest click is another one
+    sharers: int  # distinct visitors on the fbclid
+    journey: list[Candidate]
+
+
+def names_of(query: Query, c: Candidate) -> list[Method]:
+    """The identifiers by which the conversion names this click, strongest first."""
+    found: list[Method] = []
+    if query.click_id is not None and c.id == query.click_id:
+        found.append("click_id")
+    if c.fbclid_k is not None and (c.fbclid_k == query.fbclid_k or c.fbclid_k == query.fbc_k):
+        found.append("fbclid")
+    if c.visitor_k is not None:
+        if c.visitor_k == query.visitor_k:
+            found.append("visitor_id")
+        elif c.visitor_k in query.identity_visitors:
+            found.append(query.identity_visitors[c.visitor_k])
+    if c.fbp_k is not None and c.fbp_k == query.fbp_k:
+        found.append("fbp")
+    return found
+
+
+def prove(query: Query, field: Field, model: Model, policy: Policy) -> Proven | None:
+    """The click that proof names, or None."""
+    named = [(c, names) for c in field.fresh if (names := names_of(query, c))]
+    late = [(c, names) for c in field.skewed if (names := names_of(query, c)) and _of_device(names)]
+    named += sorted(late, key=lambda pair: order_key(pair[0]))
+    unseen = _unseen_at(query, field, policy)
+    for tier, methods in (
+        ("click", ("click_id",)),
+        ("device", DEVICE),
+        ("identity", IDENTITY),
+    ):
+        here = [(c, names) for c, names in named if any(name in methods for name in names)]
+        pick = _pick(query, here, methods)
+        if tier == "device" and unseen is not None and (pick is None or unseen > pick[0].ts):
+            return _unseen(unseen, named)
+        if pick is not None:
+            return _proven(query, tier, *pick, named)
+    return None
+
+
+def _of_device(names: Sequence[Method]) -> bool:
+    return any(name in ("click_id", *DEVICE) for name in names)
+
+
+def _pick(
+    query: Query, named: list[tuple[Candidate, list[Method]]], methods: Sequence[Method]
+) -> tuple[Candidate, list[Method], int] | None:
+    """The newest click of the tier and how many visitors share its link.
+
+    A passed-on link (same fbclid, several visitors): the hit of the conversion's own visitor; else the earliest hit.
+    """
+    if not named:
+        return None
+    c, names = max(named, key=lambda pair: order_key(pair[0]))
+    if "fbclid" not in names or "fbclid" not in methods:
+        return c, names, 1
+    hits = [pair for pair in named if pair[0].fbclid_k == c.fbclid_k]
+    own = [pair for pair in hits if len(pair[1]) > 1]
+    if own:
+        return *max(own, key=lambda pair: order_key(pair[0])), 1
+    others = [pair for pair in named if pair[0].fbclid_k != c.fbclid_k]
+    if others:  # another identifier names a click of its own: it is newer than the first hit of the link, or not
+        rival = max(others, key=lambda pair: order_key(pair[0]))
+        if rival[0].ts > hits[0][0].ts:
+            return *rival, 1
+    sharers = len({pair[0].visitor_k for pair in hits if pair[0].visitor_k is not None})
+    return *min(hits, key=lambda pair: order_key(pair[0])), max(1, sharers)
+
+
+def _proven(
+    query: Query,
+    tier: str,
+    c: Candidate,
+    names: list[Method],
+    sharers: int,
+    named: list[tuple[Candidate, list[Method]]],
+) -> Proven:
+    method = names[0]
+    recovered = method == "fbclid" and bool(c.flags & RECOVERED)
+    conflicts = []
+    for other in ("click_id", *DEVICE, *IDENTITY):
+        clicks = [k for k, own in named if other in own]
+        if clicks and other not in names:
+            conflicts.append((other, max(clicks, key=order_key)))
+    cap = UNSEEN_CAP if recovered else SHARED_LINK_CAP if sharers > 1 else 99
+    journey = sorted((k for k, _ in named if k.ts <= max(c.ts, query.ts)), key=order_key)
+    return Proven(
+        "fbc_unseen" if recovered else method,
+        tier,
+        c,
+        c.ts,
+        cap,
+        names[1:],
+        conflicts,
+        sharers,
+        journey,
+    )
+
+
+def _unseen_at(query: Query, field: Field, policy: Policy) -> int | None:
+    """When the click inside `fbc` happened, if we never stored it and it may be the cause."""
+    created = query.fbc_created
+    if created is None or query.fbc_k is None or query.fbc_foreign:
+        return None
+    if not 0 <= query.ts - created <= policy.window_ms:
+        return None
+    known = (*field.fresh, *field.skewed, *field.expired)
+    return None if any(c.fbclid_k == query.fbc_k for c in known) else created
+
+
+def _unseen(at: int, named: list[tuple[Candidate, list[Method]]]) -> Proven:
+    conflicts = [(names[0], c) for c, names in named if "fbclid" not in names]
+    return Proven(
+        "fbc_unseen",
+        "device",
+        None,
+        at,
+        UNSEEN_CAP,
+        [],
+        conflicts[-1:],
+        1,
+        [c for c, _ in named],
+    )

@@ -1,0 +1,139 @@
+"""The matcher's nouns: what goes in (Query, Candidate, Statistics, Policy) and what comes out (Match)."""
+
+from __future__ import annotations
+
+from typing import Literal
+from zlib import crc32
+
+from msgspec import Struct
+
+from collector.core.events import Marketing
+
+DAY_MS = 86_400_000
+
+Method = Literal[
+    "click_id",
+    "fbclid",
+    "visitor_id",
+    "fbp",
+    "fbc_unseen",
+    "external_id",
+    "email",
+    "phone",
+    "email_weak",
+    "probabilistic",
+]
+Reason = Literal["no_candidate", "below_threshold", "ambiguous", "outside_window", "consent"]
+Identity = Literal["external_id", "email", "phone", "email_weak"]
+
+FP_VERSION_SHIFT = 16
+FP_VERSION_MASK = 0xFF << FP_VERSION_SHIFT
+
+
+def fingerprint_version_bits(version: str | None) -> int:
+    """Bits 16..23 of `flags`: fingerprints of different library versions are never compared."""
+    return (crc32(version.encode()) & 0xFF) << FP_VERSION_SHIFT if version else 0
+
+
+class Candidate(Struct, array_like=True, gc=False):
+    """A stored click: the columns of table `click` between `store` and `body`, in their order."""
+
+    id: int
+    ts: int  # first sighting, ms
+    last_ts: int
+    fbclid_k: int | None
+    visitor_k: int | None
+    fbp_k: int | None
+    ip_k: int | None
+    ua_k: int | None
+    fp_k: int | None
+    ua_class: int
+    flags: int
+
+
+class Query(Struct, kw_only=True):
+    """A conversion, as far as matching looks at it."""
+
+    ts: int  # ms
+    fbclid_k: int | None = None  # of the `fbclid` field
+    fbc_k: int | None = None  # of the fbclid inside `fbc`
+    visitor_k: int | None = None
+    fbp_k: int | None = None
+    ip_k: int | None = None
+    ua_k: int | None = None
+    fp_k: int | None = None
+    ua_class: int = 0
+    flags: int = 0
+    click_id: int | None = None  # row id of the click that the caller names
+    fbc_created: int | None = None  # the creation time inside `fbc`, ms
+    fbc_foreign: bool = False  # its fbclid is known in another store of the same registrable domain
+    identity_visitors: dict[int, Identity] = {}  # visitors one hop away, with the strongest kind of link
+    consent: Marketing = "granted"
+    taken: frozenset[int] = frozenset()  # clicks already given to another conversion, where the store counts one
+
+
+class Statistics(Struct, kw_only=True):
+    """How common the conversion's values are in its store. Clicks of bots, tests and prefetches are not counted.
+
+    `visitors_on_*`: distinct visitors seen with the value in the last 30 days, without the conversion's own visit;
+    the visitors of the candidates are among them (the matcher takes the one it judges out again).
+    """
+
+    clicks_in_window: float = 0.0
+    visitors: float = 0.0
+    visitors_on_ip: float = 0.0
+    visitors_on_ua: float = 0.0
+    visitors_on_fp: float = 0.0
+
+
+class Policy(Struct, frozen=True, kw_only=True):
+    """What the store wants: the window, the thresholds, and whether inference is allowed at all."""
+
+    window_ms: int = 7 * DAY_MS
+    click_ms: int = 90 * DAY_MS
+    threshold: int = 50
+    strong: int = 80
+    probabilistic: bool = True
+
+
+class Evidence(Struct, frozen=True, omit_defaults=True):
+    """One piece of evidence and its weight; `value` is its number (visitors on it, clicks, seconds), never personal."""
+
+    signal: str
+    result: str
+    bits: float
+    value: float | None = None
+
+
+class Rival(Struct, frozen=True):
+    """Another journey that could have been it, with its probability."""
+
+    click: int
+    probability: float
+
+
+class Match(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The answer. `log_odds_bits` sums the evidence's bits, before calibration and caps: P = 1/(1 + 2^-bits)."""
+
+    attributed: bool
+    model: str
+    click: int | None = None
+    confidence: int = 0  # 1..99 when attributed
+    method: Method | None = None
+    tier: Literal["click", "device", "identity", "inferred", "none"] = "none"
+    deterministic: bool = False  # only then may a conversion be enriched from its click
+    strong: bool = False
+    reason: Reason | None = None
+    evidence: list[Evidence] = []
+    log_odds_bits: float = 0.0
+    p_any: float = 0.0  # probability that any stored click is the cause
+    rivals: list[Rival] = []
+    alternatives: int = 0  # journeys, the credited one included, that hold 5 % or more
+    path: list[int] = []  # the journey's eligible clicks, oldest first
+    capped_from: int | None = None
+    best: int = 0  # the best score that was refused
+    best_click: int | None = None
+    window_days: float = 7.0
+    click_ts: int | None = None  # when the credited click (or the unseen one) happened
+    stratum: int = 0  # delay bucket, for the reliability tables
+    ua_level: int = -1
