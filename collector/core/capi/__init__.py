@@ -1,0 +1,1 @@
+"""What Meta's Conversions API takes and answers: states, normal forms, payloads, verdicts."""

@@ -1,0 +1,266 @@
+"""How does a stored event become the bytes of one Conversions API event, and can Meta take it?
+
+Meta refuses a whole batch for one bad event, so every rule that is known (meta-capi 1b, 2, 4) is applied here. What is
+optional and bad is left out and named; what Meta cannot take is refused with the reason in plain words. Personal data
+is hashed at intake already, so this is a splice: the courier later only joins such bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from collector.core.capi import custom_data, identifiers
+from collector.core.capi.states import CapiState
+from collector.core.events import Enrichment, StoredEvent
+
+DAY_MS: Final = 86_400_000
+# Meta takes 7 days, and 62 for shop counters; a quarter of an hour is kept for the queue and for clocks that differ.
+MARGIN_MS: Final = 15 * 60_000
+MAX_AGE_MS: Final = 7 * DAY_MS - MARGIN_MS
+MAX_AGE_COUNTER_MS: Final = 62 * DAY_MS - MARGIN_MS
+
+ACTION_SOURCES: Final = frozenset(
+    [
+        "email",
+        "website",
+        "app",
+        "phone_call",
+        "chat",
+        "physical_store",
+        "system_generated",
+        "business_messaging",
+        "other",
+    ]
+)
+# These need keys that the HTTP contract does not carry (app_data.extinfo, messaging_channel with its ids).
+_UNSUPPORTED: Final = {
+    "app": "an app event needs app_data and extinfo, which this API does not carry",
+    "business_messaging": "a messaging event needs messaging_channel and its ids, which this API does not carry",
+}
+
+_BIT: Final = {
+    key: 1 << n
+    for n, key in enumerate(
+        [
+            "em",
+            "ph",
+            "fn",
+            "ln",
+            "db",
+            "ge",
+            "ct",
+            "st",
+            "zp",
+            "country",
+            "external_id",
+            "client_ip_address",
+            "client_user_agent",
+            "fbc",
+            "fbp",
+        ]
+    )
+}
+
+
+def _mask(keys: str) -> int:
+    return sum(_BIT[key] for key in keys.split())
+
+
+# An event whose identifiers are all within one of these sets says too little about the person (2804050; best-practices).
+_TOO_LITTLE: Final = (
+    _mask("ct country st zp ge client_user_agent"),
+    _mask("db client_user_agent"),
+    _mask("fn ge"),
+    _mask("ln ge"),
+)
+_HASHED: Final = frozenset(["em", "ph", "fn", "ln", "db", "ge", "ct", "st", "zp", "country", "external_id"])
+
+
+class Profile(Struct, frozen=True):
+    """What a store adds to each of its events. `url`: the page to name where the event has none (its first domain)."""
+
+    ldu: bool = False
+    ldu_country: int = 0  # 0: Meta locates the person by address
+    ldu_state: int = 0
+    url: str | None = None
+
+
+class BuiltEvent(Struct, frozen=True):
+    """`payload` is one event's JSON; empty when `refused` says why Meta cannot take it.
+
+    `dropped` names the optional fields left out, `missing` the keys whose absence costs match quality; both are names
+    only, for counting. `deadline` is the last moment (ms) at which it may be sent.
+    """
+
+    payload: bytes
+    dropped: list[str]
+    missing: list[str]
+    deadline: int
+    state: CapiState = CapiState.QUEUED
+    refused: str | None = None
+
+
+_encode: Final[Callable[[Any], bytes]] = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def deadline_of(event_ms: int, action_source: str) -> int:
+    """The last moment at which Meta still takes an event of `event_ms`, with a margin."""
+    return event_ms + (MAX_AGE_COUNTER_MS if action_source == "physical_store" else MAX_AGE_MS)
+
+
+def build_event(event: StoredEvent, enrichment: Enrichment, profile: Profile) -> BuiltEvent:
+    """The event as Meta takes it. What lies ahead of the time of receipt is sent as received then (rulings 1)."""
+    dropped: list[str] = []
+    event_ms = min(event.ts, event.received)
+    source = event.action_source
+    deadline = deadline_of(event_ms, source)
+    user = _user_data(event, enrichment, event_ms, dropped)
+    custom = _custom_data(event, dropped)
+    if (reason := _refusal(event, user, custom)) is not None:
+        return BuiltEvent(b"", dropped, [], deadline, CapiState.REJECTED, reason)
+    if event.received > deadline:
+        return BuiltEvent(b"", dropped, [], deadline, CapiState.EXPIRED, _too_old(source))
+    body: dict[str, Any] = {
+        "event_name": event.event_type,
+        "event_time": event_ms // 1000,
+        "event_id": event.event_id,
+        "action_source": source,
+    }
+    missing = _page(body, event, enrichment, profile, user, dropped)
+    body["user_data"] = user
+    if custom:
+        body["custom_data"] = custom
+    if event.ldu or profile.ldu:
+        body["data_processing_options"] = ["LDU"]
+        body["data_processing_options_country"] = profile.ldu_country
+        body["data_processing_options_state"] = profile.ldu_state
+    return BuiltEvent(_encode(body), dropped, missing, deadline)
+
+
+def _too_old(source: str) -> str:
+    days = 62 if source == "physical_store" else 7
+    return f"the event is older than the {days} days that Meta takes"
+
+
+def _user_data(event: StoredEvent, enrichment: Enrichment, event_ms: int, dropped: list[str]) -> dict[str, Any]:
+    user: dict[str, Any] = {}
+    for key, hashes in event.user_data.items():
+        if key in _HASHED:
+            if hashes:
+                user[key] = hashes
+        else:
+            dropped.append("user_data.unknown")  # one unknown key here refuses the whole batch (2804019)
+    if address := event.ip or enrichment.ip:
+        public = identifiers.public_address(address)
+        if public is None and event.ip and enrichment.ip:
+            public = identifiers.public_address(enrichment.ip)
+        if public is not None:
+            user["client_ip_address"] = public
+        else:
+            dropped.append("client_ip_address")
+    if agent := event.user_agent or enrichment.user_agent:
+        user["client_user_agent"] = agent
+    if (fbc := _fbc(event, enrichment, event_ms, dropped)) is not None:
+        user["fbc"] = fbc
+    if (fbp := _fbp(event.fbp, enrichment.fbp, dropped)) is not None:
+        user["fbp"] = fbp
+    return user
+
+
+def _fbc(event: StoredEvent, enrichment: Enrichment, event_ms: int, dropped: list[str]) -> str | None:
+    """The event's own cookie, else its own click id, else the credited click's. One click id: the earlier sighting."""
+    if event.fbc is not None and (fbc := identifiers.usable_fbc(event.fbc, event_ms)) is not None:
+        return fbc
+    if event.fbclid is not None and identifiers.is_fbclid(event.fbclid):
+        if enrichment.fbc is not None and identifiers.fbclid_of(enrichment.fbc) == event.fbclid:
+            return identifiers.usable_fbc(enrichment.fbc, event_ms)
+        return identifiers.build_fbc(event.fbclid, event_ms)
+    if enrichment.fbc is not None and (fbc := identifiers.usable_fbc(enrichment.fbc, event_ms)) is not None:
+        return fbc
+    if event.fbc or event.fbclid or enrichment.fbc:
+        dropped.append("fbc")
+    return None
+
+
+def _fbp(own: str | None, clicked: str | None, dropped: list[str]) -> str | None:
+    for fbp in (own, clicked):
+        if fbp and identifiers.is_fbp(fbp):
+            return fbp
+    if own or clicked:
+        dropped.append("fbp")
+    return None
+
+
+def _custom_data(event: StoredEvent, dropped: list[str]) -> dict[str, Any]:
+    custom = custom_data.own_keys(event.custom_data, dropped) if event.custom_data else {}
+    if event.value is not None and event.value.is_finite() and event.value >= 0:
+        custom["value"] = event.value
+    if custom_data.is_currency(event.currency):
+        custom["currency"] = event.currency
+    if event.order_id is not None:
+        custom["order_id"] = event.order_id
+    if event.products and (contents := custom_data.contents_of(event.products, dropped)):
+        custom["contents"] = contents
+        custom["content_ids"] = [item["id"] for item in contents]
+        custom.setdefault("content_type", "product")
+        if event.event_type == "InitiateCheckout":  # Meta knows num_items there only
+            custom.setdefault("num_items", sum(item.get("quantity", 1) for item in contents))
+    if "value" in custom and "currency" not in custom and event.event_type != "Purchase":
+        del custom["value"]  # 2804023
+        dropped.append("value")
+    return custom
+
+
+def _refusal(event: StoredEvent, user: dict[str, Any], custom: dict[str, Any]) -> str | None:
+    """Why Meta cannot take the event at all, or None."""
+    if event.action_source not in ACTION_SOURCES:
+        return f"actionSource is not one that Meta knows ({', '.join(sorted(ACTION_SOURCES))})"
+    if (reason := _UNSUPPORTED.get(event.action_source)) is not None:
+        return reason
+    if not event.event_type or not event.event_id:
+        return "an event needs a name and an event_id"
+    if event.event_type == "Purchase":
+        if "value" not in custom:
+            return "a Purchase needs eventValue (Meta 2804009)"
+        if "currency" not in custom:
+            return "a Purchase needs currency (Meta 2804010)"
+    present = 0
+    for key in user:
+        present |= _BIT[key]
+    if any(present | few == few for few in _TOO_LITTLE):
+        return "too little about the person for Meta (2804050): add e-mail, phone, external id, fbp, fbc or an address"
+    return None
+
+
+def _page(
+    body: dict[str, Any],
+    event: StoredEvent,
+    enrichment: Enrichment,
+    profile: Profile,
+    user: dict[str, Any],
+    dropped: list[str],
+) -> list[str]:
+    """Put the page's URL and referrer into `body`; name what a website event should have and lacks."""
+    url = event.event_source_url
+    if url is not None and not identifiers.is_url(url):
+        dropped.append("event_source_url")
+        url = None
+    url = url or enrichment.event_source_url
+    if event.action_source == "website":
+        url = url or profile.url
+    if url is not None and identifiers.is_url(url):
+        body["event_source_url"] = url
+    if event.referrer is not None:
+        if identifiers.is_url(event.referrer):
+            body["referrer_url"] = event.referrer
+        else:
+            dropped.append("referrer_url")
+    if event.action_source != "website":
+        return []
+    # Meta's text calls both required, its server takes the event without them (meta-capi 1d): sent, and counted.
+    missing = [] if "event_source_url" in body else ["event_source_url"]
+    return missing if "client_user_agent" in user else [*missing, "client_user_agent"]
