@@ -1,0 +1,264 @@
+"""Do the values make sense, and together? Each rule is one small function that yields faults."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+from collector.config import Config, PixelConfig, StoreConfig
+from collector.config_loader.faults import Fault, Path
+from collector.config_loader.secret_files import Role
+
+IDENT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+PIXEL: Final = re.compile(r"[0-9]{5,20}")
+VERSION: Final = re.compile(r"v[1-9][0-9]*\.[0-9]+")
+COOKIE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+URL_PATH: Final = re.compile(r"/[A-Za-z0-9._~/-]{1,200}")
+HOST: Final = re.compile(r"(?=.{1,253}$)(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*")
+RESERVED: Final = ("/v1/", "/healthz", "/readyz", "/openapi.json")  # the API's own paths on the edge
+
+
+def check(config: Config, *, role: Role, env: Mapping[str, str]) -> list[Fault]:
+    """Every rule that a value breaks. `role` decides whether missing Meta tokens matter to this process."""
+    faults = [*_listening(config), *_edge(config), *_meta(config), *_matching(config), *_privacy(config, env)]
+    faults += _alerts(config)
+    for index, store in enumerate(config.store):
+        faults += _store(store, ("store", index))
+        if config.meta.mode == "live" and role in ("all", "courier"):
+            faults += _tokens(store, ("store", index))
+    return faults + list(_repeated_stores(config))
+
+
+def warnings_of(config: Config, path: str | None) -> list[str]:
+    """What works but is probably not meant."""
+    found = [] if config.store else ["no [[store]] is configured, so every event will be refused with store_not_found"]
+    for store in config.store:
+        found += [
+            f"[store.pixel] {pixel.id}: its test_event_code expired on {pixel.test_event_code_expires} and is left out"
+            for pixel in store.pixel
+            if pixel.test_event_code and _expired(pixel.test_event_code_expires)
+        ]
+    if path is not None and _holds_token(config) and stat.S_IMODE(os.stat(path).st_mode) & 0o077:
+        found.append(f"{path} holds secrets and can be read by others; run: chmod 600 {path}")
+    return found
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """`127.0.0.1:8080` or `[::1]:8080` as (host, port); ValueError says what was expected."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError("expected host:port, for example 127.0.0.1:8080")
+    if host.startswith("[") and host.endswith("]"):
+        return str(ipaddress.IPv6Address(host[1:-1])), int(port)
+    if ":" in host or not (host == "" or HOST.fullmatch(host)):
+        raise ValueError("expected host:port, an IPv6 address in brackets: [::1]:8080")
+    return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listening(config: Config) -> Iterator[Fault]:
+    taken: dict[tuple[str, int], str] = {}
+    sections = (("edge", config.edge.listen), ("console", config.console.listen), ("metrics", config.metrics.listen))
+    for section, text in sections:
+        if section == "metrics" and not text:
+            continue
+        try:
+            address = parse_listen(text)
+        except ValueError as error:
+            yield Fault((section, "listen"), str(error))
+            continue
+        if address[1] and address in taken:
+            yield Fault((section, "listen"), f"{text} is already taken by [{taken[address]}] listen")
+        taken[address] = section
+        if section == "console" and not is_loopback(address[0]) and not config.console.password_hash:
+            yield Fault(
+                (section, "listen"),
+                "the console is open without a password_hash, so it may listen on a loopback address only",
+            )
+
+
+def _edge(config: Config) -> Iterator[Fault]:
+    edge = config.edge
+    for proxy in edge.trusted_proxies:
+        if not _is_network(proxy):
+            yield Fault(("edge", "trusted_proxies"), f"'{proxy}' is no address or network, for example 10.0.0.0/8")
+    if edge.public_url and not _is_url(edge.public_url, plain_http=True):
+        yield Fault(("edge", "public_url"), "expected an absolute http(s) address, for example https://shop.example")
+    if edge.cookie_domain and not HOST.fullmatch(edge.cookie_domain.removeprefix(".")):
+        yield Fault(("edge", "cookie_domain"), "expected a domain, for example shop.example")
+    if not COOKIE.fullmatch(edge.visitor_cookie):
+        yield Fault(("edge", "visitor_cookie"), "expected letters, digits, _ and - only")
+    yield from _paths(
+        {"snippet_path": edge.snippet_path, "pixel_path": edge.pixel_path, "beacon_path": edge.beacon_path}
+    )
+
+
+def _paths(paths: Mapping[str, str]) -> Iterator[Fault]:
+    seen: dict[str, str] = {}
+    for key, path in paths.items():
+        if not URL_PATH.fullmatch(path) or "//" in path or "/." in path:
+            yield Fault(("edge", key), "expected a path that begins with /, of letters, digits, . _ ~ - and /")
+        elif path.startswith(RESERVED):
+            yield Fault(("edge", key), f"{path} belongs to the API; choose another path")
+        elif path in seen:
+            yield Fault(("edge", key), f"{path} is already {seen[path]}")
+        seen[path] = key
+
+
+def _meta(config: Config) -> Iterator[Fault]:
+    meta = config.meta
+    if not _is_url(meta.graph_url, plain_http=False):
+        yield Fault(("meta", "graph_url"), "expected an https address; http is taken for a loopback address only")
+    if not VERSION.fullmatch(meta.api_version):
+        yield Fault(("meta", "api_version"), "expected a Graph version such as v26.0")
+    if meta.retry_base_seconds > meta.retry_max_seconds:
+        yield Fault(("meta", "retry_base_seconds"), "must not be larger than retry_max_seconds")
+
+
+def _matching(config: Config) -> Iterator[Fault]:
+    matching = config.matching
+    if matching.threshold > matching.strong:
+        yield Fault(("matching", "threshold"), "must not be larger than strong")
+    if matching.window_days > matching.click_days:
+        yield Fault(("matching", "window_days"), "must not be larger than click_days")
+
+
+def _privacy(config: Config, env: Mapping[str, str]) -> Iterator[Fault]:
+    path = config.privacy.pepper_file
+    if path and os.path.exists(path) and os.stat(path).st_mode & 0o077 and "CREDENTIALS_DIRECTORY" not in env:
+        yield Fault(("privacy", "pepper_file"), f"'{path}' can be read by others; run: chmod 600 {path}")
+
+
+def _alerts(config: Config) -> Iterator[Fault]:
+    url = config.alerts.webhook_url
+    if url and not _is_url(url, plain_http=False):
+        yield Fault(("alerts", "webhook_url"), "expected an https address; http is taken for a loopback address only")
+
+
+def _store(store: StoreConfig, path: Path) -> Iterator[Fault]:
+    if store.id and not IDENT.fullmatch(store.id):
+        yield Fault((*path, "id"), "expected 1 to 64 letters, digits, _ and -")
+    for domain in store.domains:
+        if not _is_domain(domain):
+            yield Fault((*path, "domains"), f"'{domain}' is no domain; give the name alone, for example mystore.com")
+    if store.currency and not _is_currency(store.currency):
+        yield Fault((*path, "currency"), f"'{store.currency}' is no ISO 4217 code, for example USD")
+    if store.country and not _is_country(store.country):
+        yield Fault((*path, "country"), f"'{store.country}' is no ISO 3166 code of two letters, for example US")
+    for address in store.excluded_addresses:
+        if not _is_network(address):
+            yield Fault((*path, "excluded_addresses"), "each must be an address or a network, for example 192.0.2.0/24")
+    if any("@" not in email for email in store.excluded_emails):
+        yield Fault((*path, "excluded_emails"), "each must be an e-mail address")
+    yield from _pixels(store, path)
+
+
+def _pixels(store: StoreConfig, path: Path) -> Iterator[Fault]:
+    seen: set[str] = set()
+    for index, pixel in enumerate(store.pixel):
+        here = (*path, "pixel", index)
+        if pixel.id and not PIXEL.fullmatch(pixel.id):
+            yield Fault((*here, "id"), "expected Meta's pixel or dataset id, digits only")
+        if pixel.id and pixel.id in seen:
+            yield Fault((*here, "id"), f"pixel {pixel.id} is given twice in store '{store.id}'")
+        seen.add(pixel.id)
+        yield from _test_code(pixel, here)
+        if any(not 1 <= len(name) <= 50 for name in pixel.events):
+            yield Fault((*here, "events"), "each event name has 1 to 50 characters")
+
+
+def _test_code(pixel: PixelConfig, path: Path) -> Iterator[Fault]:
+    """A forgotten test code would keep real orders out of Meta's reports, so it must say when it ends."""
+    if pixel.test_event_code and not pixel.test_event_code_expires:
+        yield Fault((*path, "test_event_code"), "needs test_event_code_expires, for example 2026-01-31T06:00:00Z")
+    if pixel.test_event_code_expires and _instant(pixel.test_event_code_expires) is None:
+        yield Fault(
+            (*path, "test_event_code_expires"), "expected a time with its offset, for example 2026-01-31T06:00:00Z"
+        )
+
+
+def _tokens(store: StoreConfig, path: Path) -> Iterator[Fault]:
+    for index, pixel in enumerate(store.pixel):
+        if store.active and not pixel.access_token:
+            message = "missing, and [meta] mode is live; give it, access_token_file, or COLLECTOR_META_TOKEN"
+            yield Fault((*path, "pixel", index, "access_token"), message)
+
+
+def _repeated_stores(config: Config) -> Iterator[Fault]:
+    seen: set[str] = set()
+    for index, store in enumerate(config.store):
+        if store.id and store.id in seen:
+            yield Fault(("store", index, "id"), f"store '{store.id}' is given twice")
+        seen.add(store.id)
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_domain(text: str) -> bool:
+    host, colon, port = text.partition(":")
+    return bool(HOST.fullmatch(host)) and (not colon or (port.isascii() and port.isdigit() and 0 < int(port) < 65536))
+
+
+def _is_currency(code: str) -> bool:
+    from iso4217 import Currency  # 29 ms to import, so only when a store names one
+
+    try:
+        Currency(code)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_country(code: str) -> bool:
+    from iso3166 import countries_by_alpha2
+
+    return code in countries_by_alpha2
+
+
+def _is_url(text: str, *, plain_http: bool) -> bool:
+    try:
+        url = urlsplit(text)
+        host, _ = url.hostname, url.port  # .port raises when it is no number
+    except ValueError:
+        return False
+    if not host or url.username is not None or url.query or url.fragment or not text.isprintable():
+        return False
+    return url.scheme == "https" or (url.scheme == "http" and (plain_http or is_loopback(host)))
+
+
+def _instant(text: str) -> datetime.datetime | None:
+    try:
+        at = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return at if at.tzinfo is not None else None
+
+
+def _expired(text: str) -> bool:
+    at = _instant(text)
+    return at is not None and at.timestamp() < time.time()
+
+
+def _holds_token(config: Config) -> bool:
+    return bool(config.meta.app_secret) or any(pixel.access_token for store in config.store for pixel in store.pixel)

@@ -1,0 +1,134 @@
+"""What do the file, the environment and the flags say together? One tree of plain values, and each value's origin."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tomllib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from collector.config_loader.faults import ENVIRONMENT, FILE, FLAG, Fault, Origin, Path, nearest
+from collector.config_loader.toml_lines import line_numbers
+from collector.errors import ConfigError
+
+PREFIX = "COLLECTOR_"
+TOKEN_VARIABLE = "COLLECTOR_META_TOKEN"  # COLLECTOR_META_TOKEN_<pixel> wins over it
+
+# What `serve` runs on when no file is given: nothing leaves the machine.
+DEMO: Final[dict[str, Any]] = {
+    "meta": {"mode": "dry_run"},
+    "store": [
+        {
+            "id": "store_demo",
+            "name": "Demo store",
+            "domains": ["localhost", "127.0.0.1"],
+            "pixel": [{"id": "100000000000000"}],
+        }
+    ],
+}
+
+
+class Tree:
+    """Plain values as the layers left them. `origins` knows every key that is not at its default."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.origins: dict[Path, Origin] = {}
+        self.faults: list[Fault] = []
+
+    def origin(self, path: Path) -> Origin | None:
+        return nearest(path, self.origins)
+
+    def put(self, path: Path, value: Any, origin: Origin) -> None:
+        """Lay a value over what is there; an index one past the end appends a table."""
+        node: Any = self.values
+        for part, following in itertools.pairwise(path):
+            node = _step(node, part, following)
+            if node is None:
+                self.origins[path] = origin
+                self.faults.append(Fault(path, "there is no such table to put it in"))
+                return
+        node[path[-1]] = value
+        self.origins[path] = origin
+
+
+def _step(node: Any, part: str | int, following: str | int) -> Any:
+    """The table or array at `part`, made when it is missing; None where none can be."""
+    if isinstance(part, int):
+        if not isinstance(node, list) or part > len(node):
+            return None
+        if part == len(node):
+            node.append({})
+        found = node[part]
+    else:
+        found = node.setdefault(part, [] if isinstance(following, int) else {})
+    return found if isinstance(found, list if isinstance(following, int) else dict) else None
+
+
+def gather(path: str | None, env: Mapping[str, str], flags: Mapping[str, str]) -> Tree:
+    """Flag over environment over file; the demo's values where no file is given."""
+    tree = Tree()
+    _lay_file(tree, path)
+    _lay_environment(tree, env)
+    for dotted, value in flags.items():
+        tree.put(tuple(dotted.split(".")), value, Origin(FLAG, f"flag --{dotted.split('.')[-1].replace('_', '-')}"))
+    return tree
+
+
+def _lay_file(tree: Tree, path: str | None) -> None:
+    if path is None:
+        tree.values = _copy(DEMO)
+        tree.origins = {("meta", "mode"): Origin(FILE, "demo"), ("store",): Origin(FILE, "demo")}
+        return
+    text = _read(path)
+    try:
+        tree.values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{path}: not valid TOML: {error}"]) from None
+    for key, line in line_numbers(text).items():
+        tree.origins[key] = Origin(FILE, f"{path}:{line}")
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot read the configuration: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([f"{path}: the configuration must be UTF-8 text"]) from None
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value
+
+
+def _lay_environment(tree: Tree, env: Mapping[str, str]) -> None:
+    for name in sorted(env):
+        if name.startswith(PREFIX) and "__" in name:
+            parts = name.removeprefix(PREFIX).lower().split("__")
+            path = tuple(int(part) if part.isdigit() else part for part in parts)
+            tree.put(path, env[name], Origin(ENVIRONMENT, name))
+    _lay_tokens(tree, env)
+
+
+def _lay_tokens(tree: Tree, env: Mapping[str, str]) -> None:
+    """COLLECTOR_META_TOKEN is every pixel's token, COLLECTOR_META_TOKEN_<id> one pixel's."""
+    for s, store in enumerate(_tables(tree.values.get("store"))):
+        for p, pixel in enumerate(_tables(store.get("pixel"))):
+            for name in (f"{TOKEN_VARIABLE}_{pixel.get('id')}", TOKEN_VARIABLE):
+                if env.get(name):
+                    tree.put(("store", s, "pixel", p, "access_token"), env[name], Origin(ENVIRONMENT, name))
+                    break
+
+
+def _tables(value: Any) -> list[dict[str, Any]]:
+    return [item if isinstance(item, dict) else {} for item in value] if isinstance(value, list) else []
+
+
+def folder_of(path: str | None) -> str:
+    """The folder that `*_file` values are relative to."""
+    return os.path.dirname(os.path.abspath(path)) if path is not None else os.getcwd()

@@ -1,0 +1,90 @@
+"""Which values are secrets, which process may hold them, and how a secret's file is read."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from collector.config import Config
+from collector.config_loader.faults import Path, names
+
+# "all": the supervisor while it validates, and `config check` and `config show`.
+Role = Literal["all", "edge", "courier", "console"]
+
+# Edge is what the world reaches, so it never holds a Meta token; only the courier talks to Meta and to the alert hook.
+HOLDERS: Final[dict[tuple[str, ...], Role]] = {
+    ("console", "password_hash"): "console",
+    ("meta", "app_secret"): "courier",
+    ("alerts", "webhook_url"): "courier",
+    ("store", "webhook_secrets"): "edge",
+    ("store", "pixel", "access_token"): "courier",
+}
+LARGEST_SECRET = 64 * 1024  # bytes; a token has a few hundred
+
+S = TypeVar("S", bound=Struct)
+
+
+def is_secret(path: Path) -> bool:
+    parts = names(path)
+    return any(parts[: len(secret)] == secret for secret in HOLDERS)
+
+
+def may_hold(role: Role, path: Path) -> bool:
+    """True when this process may read and keep the value."""
+    parts = names(path)
+    return role == "all" or all(role == holder for secret, holder in HOLDERS.items() if parts[: len(secret)] == secret)
+
+
+def for_role(config: Config, role: Role) -> Config:
+    """The configuration without the secrets that this process may not hold."""
+    return _without(config, role, ())
+
+
+def _without(struct: S, role: Role, path: Path) -> S:
+    changes: dict[str, Any] = {}
+    for info in msgspec.structs.fields(struct):
+        value, here = getattr(struct, info.name), (*path, info.name)
+        if not may_hold(role, here):
+            changes[info.name] = type(value)()  # "" or {}
+        elif isinstance(value, Struct):
+            changes[info.name] = _without(value, role, here)
+        elif isinstance(value, list):
+            changes[info.name] = [_without(v, role, here) if isinstance(v, Struct) else v for v in value]
+    return msgspec.structs.replace(struct, **changes)
+
+
+def read_secret(name: str, base: str, env: Mapping[str, str], instead: str) -> str:
+    """The secret in a file; ValueError says in one sentence why it cannot be used, and what to do.
+
+    `name` is relative to `base`, the folder of the config file. `instead` names the other way to give the secret.
+    """
+    path = os.path.join(base, name)
+    try:
+        with open(path, encoding="utf-8") as file:
+            _refuse_if_shared(name, path, os.fstat(file.fileno()), env)
+            text = file.read(LARGEST_SECRET + 1).strip()
+    except FileNotFoundError:
+        raise ValueError(f"no such file '{name}'; create it or set {instead}") from None
+    except OSError as error:
+        raise ValueError(f"cannot read '{name}': {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"'{name}' is not text") from None
+    if not text or len(text) > LARGEST_SECRET or not text.isprintable():
+        raise ValueError(f"'{name}' must hold one line of text, the secret alone")
+    return text
+
+
+def _refuse_if_shared(name: str, path: str, status: os.stat_result, env: Mapping[str, str]) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"'{name}' is not a file")
+    credentials = env.get("CREDENTIALS_DIRECTORY")  # systemd's own, guarded by its directory
+    if credentials and os.path.realpath(path).startswith(os.path.realpath(credentials) + os.sep):
+        return
+    if status.st_mode & 0o077:
+        mode = stat.S_IMODE(status.st_mode)
+        raise ValueError(f"'{name}' can be read by others (mode {mode:04o}); run: chmod 600 {path}")

@@ -1,0 +1,308 @@
+"""The configuration: precedence, every fault at once with its line, secrets in files, embedded defaults."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from collector.config import Config
+from collector.config_loader import for_role, load, load_settings
+from collector.config_loader.show import rows
+from collector.config_loader.toml_lines import line_numbers
+from collector.errors import ConfigError
+
+SMALLEST = """\
+[edge]
+listen = "127.0.0.1:8080"
+trusted_proxies = ["127.0.0.1/32"]
+
+[console]
+listen = "127.0.0.1:8081"
+
+[storage]
+data_dir = "./collector-data"
+
+[meta]
+mode = "live"
+graph_url = "https://graph.facebook.com"    # a test points this at its own simulator
+api_version = "v26.0"
+
+[[store]]
+id = "store_abc123"
+name = "My store"
+domains = ["mystore.com"]
+currency = "USD"
+country = "US"
+
+[[store.pixel]]
+id = "123456789012345"
+access_token_file = "meta.token"
+"""
+STORE = '[[store]]\nid = "s1"\n'
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def write(text: str, **secrets: str) -> str:
+        (tmp_path / "collector.toml").write_text(text)
+        (tmp_path / "collector.toml").chmod(0o600)
+        for name, value in secrets.items():
+            with open(os.open(tmp_path / f"{name}.token", os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+                file.write(value)
+        return str(tmp_path / "collector.toml")
+
+    return write
+
+
+def faults_of(path: str | None, env: dict[str, str] | None = None, **kw) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(path, env or {}, **kw)
+    return [fault.replace(str(path), "F") for fault in caught.value.faults]
+
+
+def test_the_smallest_live_configuration_loads_with_its_token(write):
+    config = load(write(SMALLEST, meta="EAAtoken\n"), {})
+    assert config.meta.mode == "live"
+    assert config.store[0].pixel[0].access_token == "EAAtoken"
+    assert config.edge.trusted_proxies == ["127.0.0.1/32"]
+
+
+def test_without_a_file_the_demo_store_runs_in_dry_run():
+    config = load(None, {})
+    assert [store.id for store in config.store] == ["store_demo"]
+    assert config.meta.mode == "dry_run"
+    assert config.storage.data_dir == "./collector-data"
+    assert config.store[0].pixel, "without a pixel nothing would be recorded as what would have been sent"
+
+
+def test_flag_wins_over_environment_over_file_over_default(write):
+    path = write('[storage]\ndata_dir = "file"\n[edge]\nworkers = 2\n' + STORE)
+    assert load(path, {}).storage.data_dir == "file"
+    env = {"COLLECTOR_STORAGE__DATA_DIR": "env", "COLLECTOR_EDGE__WORKERS": "3"}
+    assert load(path, env).storage.data_dir == "env"
+    assert load(path, env).edge.workers == 3
+    assert load(path, env, {"storage.data_dir": "flag"}).storage.data_dir == "flag"
+    assert load(path, {}).edge.cookie_days == 90
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("COLLECTOR_EDGE__TRUSTED_PROXIES", "10.0.0.0/8, 127.0.0.1/32", ["10.0.0.0/8", "127.0.0.1/32"]),
+        ("COLLECTOR_EDGE__TRUSTED_PROXIES", '["10.0.0.0/8"]', ["10.0.0.0/8"]),
+        ("COLLECTOR_PRIVACY__LDU", "true", True),
+        ("COLLECTOR_META__BATCH_WAIT_SECONDS__PURCHASE", "0.5", 0.5),
+        ("COLLECTOR_META__TIMEOUT_SECONDS", "3", 3.0),
+    ],
+)
+def test_the_environment_gives_every_type(name, value, expected):
+    found: object = load(None, {name: value})
+    for part in name.removeprefix("COLLECTOR_").lower().split("__"):
+        found = getattr(found, part)
+    assert found == expected
+
+
+def test_the_environment_can_add_a_store():
+    env = {"COLLECTOR_STORE__1__ID": "second", "COLLECTOR_STORE__1__CURRENCY": "eur"}
+    config = load(None, env)
+    assert [(store.id, store.currency) for store in config.store] == [("store_demo", ""), ("second", "EUR")]
+    assert "COLLECTOR_STORE__7__ID" in faults_of(None, {"COLLECTOR_STORE__7__ID": "x"})[0]
+
+
+def test_an_unknown_key_names_the_nearest_known_one_with_its_line(write):
+    faults = faults_of(write("[edge]\n\nlistn = 'x'\n" + STORE + "curency = 'USD'\n[stroage]\ndata_dir='x'\n"))
+    assert faults == [
+        "F:7: [stroage]: unknown key; did you mean 'storage'?",
+        "F:3: [edge] listn: unknown key; did you mean 'listen'?",
+        "F:6: [store] curency: unknown key; did you mean 'currency'?",
+    ]
+
+
+def test_an_unknown_variable_of_a_section_is_a_fault_too():
+    (fault,) = faults_of(None, {"COLLECTOR_EDGE__LISTN": "x"})
+    assert fault == "COLLECTOR_EDGE__LISTN: [edge] listn: unknown key; did you mean 'listen'?"
+
+
+def test_all_faults_are_told_at_once(write):
+    text = (
+        '[edge]\nlisten = "nowhere"\nworkers = "two"\ntrusted_proxies = ["300.1.1.1"]\n[matching]\nthreshold = 90\n'
+        '[meta]\nmode = "dry_run"\ngraph_url = "http://graph.example"\n'
+        '[[store]]\nid = "a b"\ncurrency = "XXQ"\ncountry = "ZZ"\ndomains = ["https://shop.example/"]\n'
+        '[[store.pixel]]\nid = "12x"\ntest_event_code = "TEST1"\n[[store]]\nname = "no id"\n'
+    )
+    faults = faults_of(write(text))
+    expected = [
+        "F:2: [edge] listen: expected host:port",
+        "F:3: [edge] workers: expected `int`, got `str`",
+        "F:4: [edge] trusted_proxies: '300.1.1.1' is no address",
+        "F:6: [matching] threshold: must not be larger than strong",
+        "F:9: [meta] graph_url: expected an https address",
+        "F:11: [store] id: expected 1 to 64",
+        "F:12: [store] currency: 'XXQ'",
+        "F:13: [store] country: 'ZZ'",
+        "F:14: [store] domains: 'https://shop.example/' is no domain",
+        "F:16: [store.pixel] id: expected Meta's pixel",
+        "F:17: [store.pixel] test_event_code: needs test_event_code_expires",
+        "F:18: [store]: 'id' is missing",
+    ]
+    for sentence in expected:
+        assert any(fault.startswith(sentence) for fault in faults), (sentence, faults)
+    assert len(faults) == len(expected), faults
+
+
+@pytest.mark.parametrize(
+    ("section", "line", "message"),
+    [
+        ("console", 'listen = "0.0.0.0:8081"', "without a password_hash"),
+        ("console", 'listen = "127.0.0.1:8080"', "already taken"),
+        ("meta", 'api_version = "26"', "v26.0"),
+        ("meta", "batch_max = 1001", "<= 1000"),
+        ("edge", 'snippet_path = "/v1/track/click"', "belongs to the API"),
+        ("edge", 'pixel_path = "/c.js"', "already snippet_path"),
+        ("edge", "max_body_bytes = 10", ">= 1024"),
+        ("privacy", 'store_ip = "some"', "invalid enum value"),
+        ("alerts", 'webhook_url = "http://hooks.example"', "https"),
+    ],
+)
+def test_a_bad_value_is_refused_with_what_was_expected(write, section, line, message):
+    (fault,) = faults_of(write(f"[{section}]\n{line}\n" + STORE))
+    assert fault.startswith(f"F:2: [{section}] {line.split(' =')[0]}: ")
+    assert message in fault
+
+
+def test_plain_http_to_the_graph_is_for_loopback_only(write):
+    for host in ("127.0.0.1:9000", "localhost:9000", "[::1]:9000"):
+        path = write(f'[meta]\nmode = "off"\ngraph_url = "http://{host}"\n' + STORE)
+        assert load(path, {}).meta.graph_url == f"http://{host}"
+
+
+def test_a_file_that_is_not_toml_says_where(write):
+    (fault,) = faults_of(write("[edge\n"))
+    assert fault.startswith("F: not valid TOML: ")
+    assert "line 1" in fault
+
+
+def test_a_missing_file_says_so(tmp_path):
+    assert faults_of(str(tmp_path / "none.toml")) == ["F: cannot read the configuration: No such file or directory"]
+
+
+def test_the_same_store_or_pixel_twice_is_a_fault(write):
+    pixel = '[[store.pixel]]\nid = "12345"\n'
+    faults = faults_of(write('[meta]\nmode = "off"\n' + STORE + pixel + pixel + STORE))
+    assert faults == [
+        "F:8: [store.pixel] id: pixel 12345 is given twice in store 's1'",
+        "F:10: [store] id: store 's1' is given twice",
+    ]
+
+
+def test_a_missing_token_file_says_what_to_do(write):
+    (fault,) = faults_of(write(SMALLEST))
+    assert fault == (
+        "F:25: [store.pixel] access_token_file: no such file 'meta.token'; create it or set COLLECTOR_META_TOKEN"
+    )
+
+
+def test_a_token_file_that_others_can_read_is_refused(write, tmp_path):
+    path = write(SMALLEST, meta="EAAtoken")
+    (tmp_path / "meta.token").chmod(0o640)
+    fault = faults_of(path)[0]
+    assert "can be read by others (mode 0640); run: chmod 600" in fault
+    assert "EAAtoken" not in fault
+    assert load(path, {"CREDENTIALS_DIRECTORY": str(tmp_path)}).store[0].pixel[0].access_token == "EAAtoken"
+
+
+def test_the_environment_wins_over_a_token_file(write):
+    path = write(SMALLEST, meta="from-file")
+    assert load(path, {"COLLECTOR_META_TOKEN": "from-env"}).store[0].pixel[0].access_token == "from-env"
+    env = {"COLLECTOR_META_TOKEN": "all", "COLLECTOR_META_TOKEN_123456789012345": "this"}
+    assert load(path, env).store[0].pixel[0].access_token == "this"
+
+
+def test_a_secret_and_its_file_together_are_a_fault(write):
+    faults = faults_of(write(SMALLEST + 'access_token = "x"\n', meta="y"))
+    assert "'access_token' and 'access_token_file' are both given; keep one" in faults[0]
+
+
+def test_every_secret_may_be_given_as_a_file(write):
+    text = (
+        '[console]\npassword_hash_file = "a.token"\n[meta]\nmode = "off"\napp_secret_file = "b.token"\n'
+        + STORE
+        + '[store.webhook_secrets]\nshopify_file = "c.token"\n'
+    )
+    config = load(write(text, a="scrypt$x", b="secret", c="whsec"), {})
+    assert (config.console.password_hash, config.meta.app_secret) == ("scrypt$x", "secret")
+    assert config.store[0].webhook_secrets == {"shopify": "whsec"}
+
+
+def test_edge_neither_reads_nor_holds_a_meta_token(write, tmp_path):
+    path = write(SMALLEST + '[[store.pixel]]\nid = "22222"\naccess_token = "inline"\n', meta="in-file")
+    os.unlink(tmp_path / "meta.token")  # edge would fail if it looked
+    edge = load(path, {"COLLECTOR_META_TOKEN": "from-env"}, role="edge")
+    assert [pixel.access_token for pixel in edge.store[0].pixel] == ["", ""]
+    courier = load(path, {"COLLECTOR_META_TOKEN": "from-env"}, role="courier")
+    assert courier.store[0].pixel[0].access_token == "from-env"
+
+
+def test_each_process_is_handed_only_its_own_secrets(write):
+    text = (
+        '[console]\npassword_hash = "PW"\n[meta]\napp_secret = "APP"\n' + STORE + 'webhook_secrets = {stripe = "WH"}\n'
+    )
+    config = load(write(text + '[[store.pixel]]\nid = "12345"\naccess_token = "TOK"\n'), {})
+    held = {
+        role: {s for s in ("PW", "APP", "WH", "TOK") if s in repr(for_role(config, role))}
+        for role in ("edge", "courier", "console")
+    }
+    assert held == {"edge": {"WH"}, "courier": {"APP", "TOK"}, "console": {"PW"}}
+    assert for_role(config, "all") == config
+
+
+def test_a_live_store_needs_a_token_where_it_is_sent(write):
+    path = write(STORE + '[[store.pixel]]\nid = "12345"\n')
+    assert "access_token: missing, and [meta] mode is live" in faults_of(path)[0]
+    assert isinstance(load(path, {}, role="edge"), Config)
+
+
+def test_shown_values_have_their_origin_and_hide_secrets(write):
+    path = write(SMALLEST, meta="EAAtoken")
+    settings = load_settings(path, {"COLLECTOR_EDGE__WORKERS": "2"}, {"storage.data_dir": "d"})
+    shown = {row.key: row for row in rows(settings.config, settings.origins)}
+    assert shown["edge.workers"].origin == "COLLECTOR_EDGE__WORKERS"
+    assert shown["storage.data_dir"].origin == "flag --data-dir"
+    assert shown["meta.mode"].origin == f"{path}:12"
+    assert shown["matching.threshold"].origin == "default"
+    assert shown["store.0.pixel.0.access_token"].value == "********"
+    assert shown["store.0.pixel.0.access_token"].origin == f"{path}:25"
+    assert "EAAtoken" not in repr(shown)
+
+
+def test_an_expired_test_code_and_a_shared_config_file_are_warned_about(write, tmp_path):
+    text = (
+        STORE
+        + '[[store.pixel]]\nid = "12345"\naccess_token = "x"\ntest_event_code = "T"\n'
+        + "test_event_code_expires = 2020-01-01T00:00:00Z\n"
+    )
+    path = write(text)
+    (tmp_path / "collector.toml").chmod(0o644)
+    expired, shared = load_settings(path, {}).warnings
+    assert "expired on 2020-01-01T00:00:00+00:00" in expired
+    assert "holds secrets and can be read by others" in shared
+
+
+def test_lines_are_found_through_comments_arrays_and_long_strings():
+    text = (
+        '# a\n[a]\nx = [\n  "[b]",\n  "y = 1",\n]\nlong = """\n[c]\nz = 1\n"""\ny = 2 # [d\n'
+        '[[b]]\n[[b]]\n"q.r" = {c = 1}\n[[b.s]]\nt.u = 1\n'
+    )
+    assert line_numbers(text) == {
+        ("a",): 2,
+        ("a", "x"): 3,
+        ("a", "long"): 7,
+        ("a", "y"): 11,
+        ("b", 0): 12,
+        ("b", 1): 13,
+        ("b", 1, "q.r"): 14,
+        ("b", 1, "s", 0): 15,
+        ("b", 1, "s", 0, "t", "u"): 16,
+    }
