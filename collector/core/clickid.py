@@ -16,8 +16,10 @@ MAX_LENGTH: Final = 500  # Meta's own client ignores longer ones
 DAY_MS: Final = 86_400_000
 MAX_AGE_DAYS: Final = 90
 _FBCLID: Final = re.compile(r"[A-Za-z0-9_-]{1,500}")
-_FBC: Final = re.compile(r"fb\.([0-2])\.(\d{13}|\d{10})\.([A-Za-z0-9_-]{1,500})(?:\.([A-Za-z0-9_-]{2}|[A-Za-z0-9_-]{8}))?")
-_FBP: Final = re.compile(r"fb\.[0-2]\.(?:\d{13}|\d{10})\.\d{1,20}(?:\.(?:[A-Za-z0-9_-]{2}|[A-Za-z0-9_-]{8}))?")
+_FBC: Final = re.compile(
+    r"fb\.([0-2])\.(\d{13}|\d{10})\.([A-Za-z0-9_-]{1,500})(?:\.([A-Za-z0-9_-]{2}|[A-Za-z0-9_-]{8}))?", re.A
+)
+_FBP: Final = re.compile(r"fb\.[0-2]\.(?:\d{13}|\d{10})\.\d{1,20}(?:\.(?:[A-Za-z0-9_-]{2}|[A-Za-z0-9_-]{8}))?", re.A)
 # What templates and scripts leave behind where a click id should be.
 _PLACEHOLDERS: Final = frozenset({"fbclid", "null", "undefined", "none", "nan", "true", "false", "test_fbclid_here"})
 _TEMPLATE: Final = re.compile(r"__\w+__")

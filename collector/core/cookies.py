@@ -20,17 +20,15 @@ from typing import Final, NamedTuple
 
 from publicsuffixlist import PublicSuffixList
 
+from collector.core.clickid import build_fbc, is_fbp, parse_fbc
+
 FBC: Final = "_fbc"
 FBP: Final = "_fbp"
 DAY_SECONDS: Final = 86_400
 # Browsers keep no cookie longer (RFC 6265bis 5.5); Meta's own last 90 days.
 MAX_DAYS: Final = 400
 
-_APPENDIX: Final = r"(?:\.(?:[A-Za-z0-9_-]{2}|[A-Za-z0-9_-]{8}))?"
-_FBC: Final = re.compile(rf"fb\.(\d)\.(\d{{10,13}})\.([A-Za-z0-9_-]{{1,500}}){_APPENDIX}", re.ASCII)
-_FBP: Final = re.compile(rf"fb\.\d\.\d{{10,13}}\.\d{{1,20}}{_APPENDIX}", re.ASCII)
 _VISITOR: Final = re.compile(r"[A-Za-z0-9_-]{22}")
-_FBCLID: Final = re.compile(r"[A-Za-z0-9_-]{1,500}")
 _HOST: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]{0,251}[a-z0-9_])?")
 
 
@@ -86,12 +84,12 @@ def read(header: str, visitor_cookie: str) -> Jar:
 
 def fbc_or_none(value: str | None) -> str | None:
     """An fbc value as it came when it has Meta's form, else None."""
-    return _fitting(_FBC, value)
+    return value if value and parse_fbc(value) else None
 
 
 def fbp_or_none(value: str | None) -> str | None:
     """An fbp value as it came when it has Meta's form, else None."""
-    return _fitting(_FBP, value)
+    return value if value and is_fbp(value) else None
 
 
 def _fitting(pattern: re.Pattern[str], value: str | None) -> str | None:
@@ -104,7 +102,7 @@ def visit(
     fbclid: str | None,
     clicked: int,
     now: int,
-    index: int,
+    subdomain_index: int,
     fresh: Fresh,
     known: Jar = EMPTY,
 ) -> Visit:
@@ -114,9 +112,9 @@ def visit(
     Safari or a cleaner dropped the others.
     """
     visitor = jar.visitor or new_visitor(fresh.visitor)
-    fbp = jar.fbp or known.fbp or f"fb.{index}.{now}.{fresh.browser}"
+    fbp = jar.fbp or known.fbp or f"fb.{subdomain_index}.{now}.{fresh.browser}"
     held = jar.fbc or known.fbc
-    fbc = next_fbc(held, fbclid, clicked, index)
+    fbc = next_fbc(held, fbclid, clicked, subdomain_index)
     return Visit(Jar(visitor, fbc, fbp), Jar(visitor, fbc if fbc != jar.fbc else None, fbp))
 
 
@@ -125,19 +123,17 @@ def new_visitor(entropy: bytes) -> str:
     return urlsafe_b64encode(entropy[:16]).rstrip(b"=").decode()
 
 
-def next_fbc(held: str | None, fbclid: str | None, clicked: int, index: int) -> str | None:
-    """The `_fbc` in force: the one held, or a new one for a click that is newer and another."""
-    if fbclid is None or not _FBCLID.fullmatch(fbclid):
-        return held
-    parts = _FBC.fullmatch(held) if held else None
-    if parts and (parts[3] == fbclid or _milliseconds(parts[2]) > clicked):
-        return held
-    return f"fb.{index}.{clicked}.{fbclid}"
+def next_fbc(held: str | None, fbclid: str | None, clicked: int, subdomain_index: int) -> str | None:
+    """The `_fbc` in force: the one held, or a new one for a click that is newer and another.
 
-
-def _milliseconds(digits: str) -> int:
-    """A creation time; ten digits are seconds, which some shops' scripts write."""
-    return int(digits) * 1000 if len(digits) == 10 else int(digits)
+    `fbclid` has passed clickid.fault.
+    """
+    if fbclid is None:
+        return held
+    before = parse_fbc(held) if held else None
+    if before and (before.fbclid == fbclid or before.created > clicked):
+        return held
+    return build_fbc(fbclid, clicked, subdomain_index)
 
 
 def site(host: str, configured: str = "") -> Site:
@@ -146,9 +142,14 @@ def site(host: str, configured: str = "") -> Site:
     if name is None:
         return Site(None, 0)
     if configured and (name == configured or name.endswith("." + configured)):
-        return Site(configured, configured.count("."))
+        return Site(configured, _dots(configured))
     registrable = registrable_domain(name)
-    return Site(registrable, registrable.count(".")) if registrable else Site(None, name.count("."))
+    return Site(registrable, _dots(registrable)) if registrable else Site(None, _dots(name))
+
+
+def _dots(domain: str) -> int:
+    """Meta's subdomain index; its readers know 0, 1 and 2."""
+    return min(domain.count("."), 2)
 
 
 def host_name(host: str) -> str | None:
