@@ -31,7 +31,7 @@ _TIME_FIELDS: Final = (b"clck", b"tdcp", b"tdsv")
 class Fbc(NamedTuple):
     """A parsed `_fbc`: subdomain index, creation time (ms), click id, Meta's appendix where there is one."""
 
-    index: int
+    subdomain_index: int
     created: int
     fbclid: str
     appendix: str | None
