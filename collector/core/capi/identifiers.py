@@ -13,7 +13,7 @@ from typing import Final
 MAX_FBC_AGE_MS: Final = 90 * 86_400_000  # the cookie's life, and what Meta's diagnostics accept
 CLOCK_SLACK_MS: Final = 600_000  # how far a page's clock may be ahead of ours (rulings 1)
 
-# fb.<subdomain index>.<creation ms>.<fbclid>[.<appendix>]; the appendix is a legacy token or eight base64url characters.
+# fb.<subdomain index>.<creation ms>.<fbclid>[.<appendix>]; the appendix is a legacy token or 8 base64url characters.
 _FBC: Final = re.compile(
     r"fb\.(\d{1,2})\.(\d{13})\.([A-Za-z0-9_-]{1,500})(\.(?:AQ|Ag|Aw|BA|BQ|Bg|[A-Za-z0-9_-]{8}))?", re.ASCII
 )

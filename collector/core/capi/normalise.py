@@ -31,7 +31,7 @@ from collector.core.events import CustomerData
 
 
 class HashedCustomer(Struct, frozen=True):
-    """`user_data`: Meta's key to its list of hashes. `dropped`: the contract's field name and why, without the value."""
+    """`user_data`: Meta's key to its hashes. `dropped`: the contract's field name and why, without the value."""
 
     user_data: dict[str, list[str]]
     dropped: list[tuple[str, str]]

@@ -70,7 +70,7 @@ def _mask(keys: str) -> int:
     return sum(_BIT[key] for key in keys.split())
 
 
-# An event whose identifiers are all within one of these sets says too little about the person (2804050; best-practices).
+# An event whose identifiers are all within one of these says too little about the person (2804050; best-practices).
 _TOO_LITTLE: Final = (
     _mask("ct country st zp ge client_user_agent"),
     _mask("db client_user_agent"),

@@ -80,40 +80,54 @@ CREATE TABLE pixel (
     name TEXT NOT NULL UNIQUE                -- Meta's pixel or dataset id
 ) STRICT;
 
--- One event for one pixel. `payload` is the encoded Conversions API event, wiped once settled.
+-- One event for one pixel: small rows, because each is written twice (insert, settle) and counted often.
 CREATE TABLE outbox (
-    id          INTEGER PRIMARY KEY,
-    conversion  INTEGER NOT NULL,
-    pixel       INTEGER NOT NULL,
-    state       INTEGER NOT NULL,            -- core/capi/states.py
-    lane        INTEGER NOT NULL,            -- 0 Purchase, 1 others
-    event_time  INTEGER NOT NULL,            -- ms
-    created     INTEGER NOT NULL,
-    due         INTEGER NOT NULL,            -- not before
-    attempts    INTEGER NOT NULL DEFAULT 0,
-    lease_owner TEXT,
-    lease_until INTEGER,
-    settled     INTEGER,
-    reason      TEXT,                        -- plain words, for people
-    payload     BLOB
+    id         INTEGER PRIMARY KEY,          -- in order of arrival
+    conversion INTEGER NOT NULL,
+    pixel      INTEGER NOT NULL,
+    state      INTEGER NOT NULL,             -- core/capi/states.py
+    lane       INTEGER NOT NULL,             -- 0 Purchase, 1 others
+    created    INTEGER NOT NULL,
+    due        INTEGER NOT NULL,             -- queued: waits for company until then; retrying: not before
+    deadline   INTEGER NOT NULL,             -- the last moment at which Meta takes it
+    attempts   INTEGER NOT NULL DEFAULT 0,
+    doubts     INTEGER NOT NULL DEFAULT 0,   -- attempts of which nobody knows whether Meta took them
+    settled    INTEGER,                      -- NULL while queued, retrying or held
+    request    INTEGER,                      -- the last attempt; earlier ones are in attempt
+    test_code  TEXT,                         -- the caller's own test_event_code
+    reason     TEXT                          -- plain words, for people
 ) STRICT;
 CREATE INDEX outbox_due ON outbox (pixel, state, lane, due) WHERE settled IS NULL;
+CREATE INDEX outbox_deadline ON outbox (pixel, deadline) WHERE settled IS NULL AND state < 2;
 CREATE INDEX outbox_conversion ON outbox (conversion);
 
--- One request to Meta, and which events were in it.
+-- The encoded Conversions API event of an outbox row. Apart from it, so that settling does not rewrite 1.2 KB per event.
+CREATE TABLE outbox_payload (
+    id   INTEGER PRIMARY KEY,
+    body BLOB NOT NULL
+) STRICT;
+
+-- One request to Meta. While it is in flight it is the lease on its events: `ids` (msgpack) names them. One that a new
+-- courier finds in flight was cut off by a crash, and nobody knows whether Meta took it.
 CREATE TABLE request (
     id          INTEGER PRIMARY KEY,
     pixel       INTEGER NOT NULL,
     at          INTEGER NOT NULL,
     events      INTEGER NOT NULL,
-    outcome     TEXT NOT NULL,
+    outcome     TEXT NOT NULL,               -- in_flight, sent, then the classes of core/capi/verdicts.py
     http_status INTEGER,
     code        INTEGER,
     subcode     INTEGER,
     trace_id    TEXT,
     message     TEXT,
-    took_ms     INTEGER
+    took_ms     INTEGER,
+    lease_owner TEXT,
+    lease_until INTEGER,
+    ids         BLOB
 ) STRICT;
+CREATE INDEX request_in_flight ON request (pixel) WHERE outcome = 'in_flight';
+
+-- Attempts before an event's last one (outbox.request).
 CREATE TABLE attempt (
     outbox  INTEGER NOT NULL,
     request INTEGER NOT NULL,
@@ -122,7 +136,7 @@ CREATE TABLE attempt (
 
 CREATE TABLE pixel_state (
     pixel      INTEGER PRIMARY KEY,
-    state      TEXT NOT NULL,                -- open, throttled, blocked
+    state      TEXT NOT NULL,                -- open, throttled, failing, blocked
     since      INTEGER NOT NULL,
     until      INTEGER,
     reason     TEXT,

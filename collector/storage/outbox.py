@@ -1,0 +1,164 @@
+"""What does the edge put into the outbox, and change there, inside its own transaction?
+
+Every function takes the caller's connection and neither begins nor commits. The courier's verbs are in dispatch.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import apsw
+from msgspec import Struct
+
+from collector.core.capi.payload import BuiltEvent
+from collector.core.capi.states import CapiState, combine
+
+PURCHASE_LANE: Final = 0
+OTHER_LANE: Final = 1
+# An event may wait so much of the configured time for company; the rest is for noticing it and for the request.
+_WAIT_SHARE: Final = 0.75
+
+_INSERT_SQL: Final = """
+INSERT INTO outbox (id, conversion, pixel, state, lane, created, due, deadline, settled, test_code, reason)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_PAYLOAD_SQL: Final = "INSERT INTO outbox_payload (id, body) VALUES (?, ?)"
+_MERGE_SQL: Final = """
+UPDATE outbox_payload SET body = :body
+ WHERE id IN (SELECT id FROM outbox WHERE conversion = :conversion AND pixel = :pixel AND settled IS NULL)"""
+_RELEASE_SQL: Final = """
+UPDATE outbox SET state = 0, reason = NULL, due = :due
+ WHERE conversion = :conversion AND state = 2 AND settled IS NULL"""
+_HOLD_SQL: Final = """
+UPDATE outbox SET state = 2, reason = :reason WHERE conversion = :conversion AND state < 2 AND settled IS NULL"""
+_WIPE_SQL: Final = """
+DELETE FROM outbox_payload WHERE id IN (SELECT id FROM outbox WHERE conversion = :conversion AND settled IS NULL)"""
+_DROP_SQL: Final = """
+UPDATE outbox SET state = :state, settled = :now, reason = :reason
+ WHERE conversion = :conversion AND settled IS NULL"""
+_STATE_SQL: Final = "SELECT state, reason FROM outbox WHERE conversion = ?"
+
+
+class OutboxRow(Struct, frozen=True):
+    """One event for one pixel. `payload` is the encoded event, empty where there is nothing to send."""
+
+    conversion: int
+    pixel: int
+    state: int
+    lane: int
+    created: int
+    due: int
+    deadline: int
+    payload: bytes
+    reason: str | None = None
+    test_code: str | None = None
+
+
+class Delivery(Struct, frozen=True):
+    """How an event stands over all its pixels; `reason` is the first one that a row states."""
+
+    state: CapiState
+    reason: str | None
+
+
+def lane_of(event_type: str) -> int:
+    """Purchases first."""
+    return PURCHASE_LANE if event_type == "Purchase" else OTHER_LANE
+
+
+def due_at(now: int, wait_seconds: float) -> int:
+    """The moment (ms) at which a queued event goes out with whatever company it has."""
+    return now + int(wait_seconds * 1000 * _WAIT_SHARE)
+
+
+def row(
+    conversion: int,
+    pixel: int,
+    event_type: str,
+    built: BuiltEvent,
+    *,
+    now: int,
+    wait_seconds: float,
+    held: tuple[CapiState, str | None] | None = None,
+    test_code: str | None = None,
+) -> OutboxRow:
+    """The outbox row of a built event. `held` is the gate's answer when that is not QUEUED (core/capi/gate.py)."""
+    state, reason = built.state, built.refused
+    if built.refused is None and held is not None:
+        state, reason = held
+    due = due_at(now, wait_seconds)
+    return OutboxRow(
+        conversion, pixel, state, lane_of(event_type), now, due, built.deadline, built.payload, reason, test_code
+    )
+
+
+def pixel_number(db: apsw.Connection, name: str) -> int:
+    """The short number of Meta's pixel id, made at first use."""
+    db.execute("INSERT INTO pixel (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
+    return int(db.execute("SELECT id FROM pixel WHERE name = ?", (name,)).get)
+
+
+def insert(db: apsw.Connection, rows: Sequence[OutboxRow]) -> None:
+    """Queue the rows in order; they are on disk when the caller's transaction is."""
+    if not rows:
+        return
+    last = int(db.execute("SELECT coalesce(max(id), 0) FROM outbox").get)
+    numbered = list(enumerate(rows, last + 1))
+    db.executemany(_INSERT_SQL, [_values(number, item) for number, item in numbered])
+    db.executemany(_PAYLOAD_SQL, [(number, item.payload) for number, item in numbered if item.payload])
+
+
+def _values(number: int, item: OutboxRow) -> tuple[int | str | None, ...]:
+    settled = None if item.state <= CapiState.HELD else item.created
+    return (
+        number,
+        item.conversion,
+        item.pixel,
+        int(item.state),
+        item.lane,
+        item.created,
+        item.due,
+        item.deadline,
+        settled,
+        item.test_code,
+        item.reason,
+    )
+
+
+def merge(db: apsw.Connection, conversion: int, payloads: Mapping[int, bytes]) -> int:
+    """Give the rows that are not settled their richer payload, by pixel number; how many took it."""
+    changed = 0
+    for pixel, body in payloads.items():
+        db.execute(_MERGE_SQL, {"body": body, "conversion": conversion, "pixel": pixel})
+        changed += db.changes()
+    return changed
+
+
+def release(db: apsw.Connection, conversion: int, *, now: int) -> int:
+    """Let held events go out at the next batch; how many there were. One past its deadline expires in the courier."""
+    db.execute(_RELEASE_SQL, {"conversion": conversion, "due": now})
+    return db.changes()
+
+
+def hold(db: apsw.Connection, conversion: int, *, reason: str) -> int:
+    """Keep queued events back until `release` or `drop`; how many there were."""
+    db.execute(_HOLD_SQL, {"conversion": conversion, "reason": reason})
+    return db.changes()
+
+
+def drop(db: apsw.Connection, conversion: int, *, now: int, reason: str, state: CapiState = CapiState.SKIPPED) -> int:
+    """Never send what is not settled yet, and forget its payload; how many there were.
+
+    What is in flight at this moment may still become SENT: the row then says what is true.
+    """
+    db.execute(_WIPE_SQL, {"conversion": conversion})
+    db.execute(_DROP_SQL, {"conversion": conversion, "now": now, "reason": reason, "state": int(state)})
+    return db.changes()
+
+
+def delivery_of(db: apsw.Connection, conversion: int) -> Delivery | None:
+    """How the event stands at this moment; None when it has no row (it was never meant to go out)."""
+    rows: list[tuple[int, str | None]] = db.execute(_STATE_SQL, (conversion,)).fetchall()  # type: ignore[assignment]
+    if not rows:
+        return None
+    return Delivery(combine(state for state, _ in rows), next((reason for _, reason in rows if reason), None))
