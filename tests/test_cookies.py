@@ -115,8 +115,18 @@ def test_a_denial_removes_what_the_browser_still_sends() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["fb.1.1780000000000.Iw;x", "fb.1.1780000000000", "fb.1.178.Iw", "a.b.c.d", "fb.1.1780000000000.a.b.c", "fb.1.1780000000000.Iw\r\nX: y", "fb.1.1780000000000.Iw.AQI", "fb.1.1780000000000.IwAR0\n", "fb.1.١٧٨٠٠٠٠٠٠٠.Iw"],
-)  # fmt: skip
+    [
+        "fb.1.1780000000000.Iw;x",
+        "fb.1.1780000000000",
+        "fb.1.178.Iw",
+        "a.b.c.d",
+        "fb.1.1780000000000.a.b.c",
+        "fb.1.1780000000000.Iw\r\nX: y",
+        "fb.1.1780000000000.Iw.AQI",
+        "fb.1.1780000000000.IwAR0\n",
+        "fb.1.\u0661\u0667\u0668\u0660\u0660\u0660\u0660\u0660\u0660\u0660.Iw",
+    ],
+)
 def test_what_is_not_metas_form_is_absent(value: str) -> None:
     assert cookies.fbc_or_none(value) is None
     assert cookies.fbp_or_none(value) is None
