@@ -3,9 +3,9 @@
 The rules, from Meta's fbp-and-fbc page and from what browsers do:
 
 - `fb.{index}.{milliseconds}.{fbclid or digits}`, index = dots in the cookie's domain (example.com 1, shop.co.uk 2).
-  fbclid's case is kept. A fifth segment is Meta's parameter builder's mark, and is kept byte for byte.
-- `_fbc` is written when there is none or when a newer click's fbclid differs, with that click's own time; never renewed.
-- `_fbp` is made when there is none and written again as it is: a server's cookie outlives Safari's seven days for scripts.
+  The case of an fbclid is kept. A fifth segment is Meta's parameter builder's mark, and is kept byte for byte.
+- `_fbc` is written when there is none or when a newer click's fbclid differs, with that click's time; never renewed.
+- `_fbp` is made when there is none and written again as it is: a server's cookie outlives Safari's 7 days for scripts.
 - The visitor id is random, HttpOnly, and renewed by each visit.
 - Nothing goes back into a header that does not fit its pattern: cookies are what a caller sent.
 """
