@@ -1,0 +1,139 @@
+"""Which connections may come in: the guard's figures, its answers, and the count of who is connected."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from typing import Final, Protocol
+
+import msgspec
+
+from collector.core.addresses import Networks, match_prefix, normalise
+
+# Connections beyond the limit that are told so at one time; more are dropped without a word.
+MAX_TOLD: Final = 1024
+
+
+class GuardLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The guard's figures (reliability.md 4.2)."""
+
+    header_seconds: float = 5.0
+    body_seconds: float = 10.0
+    idle_seconds: float = 60.0  # between two requests; longer than nginx and Caddy keep theirs unused
+    write_seconds: float = 10.0  # without any byte taken by a client that is owed some
+    linger_seconds: float = 2.0
+    header_bytes: int = 32_768
+    headers: int = 100
+    target_bytes: int = 8_192
+    connections: int = 16_000
+    connections_per_address: int = 256  # never for trusted proxies
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """One way in which the guard answers: the status line and the contract's error."""
+
+    status: bytes
+    code: str
+    message: str
+    headers: bytes = b""
+
+
+BAD_REQUEST: Final = Refusal(b"400 Bad Request", "bad_request", "this is not a valid HTTP/1.1 request")
+TIMED_OUT: Final = Refusal(b"408 Request Timeout", "request_timeout", "the request did not arrive in time")
+TARGET_TOO_LONG: Final = Refusal(b"414 URI Too Long", "target_too_long", "the request target is too long")
+HEADERS_TOO_LARGE: Final = Refusal(
+    b"431 Request Header Fields Too Large", "headers_too_large", "the headers are too many or too large"
+)
+OVERLOADED: Final = Refusal(
+    b"503 Service Unavailable", "overloaded", "too many connections; try again", b"retry-after: 1\r\n"
+)
+TOO_MANY_FROM_ADDRESS: Final = Refusal(
+    b"429 Too Many Requests",
+    "rate_limit_exceeded",
+    "too many connections from this address; try again",
+    b'retry-after: 1\r\nratelimit-policy: "connections";q=1\r\nratelimit: "connections";r=0;t=1\r\n',
+)
+
+
+class Guest(Protocol):
+    """What the gate needs to know of a connection."""
+
+    address: str | None
+    counted: bool
+
+    @property
+    def waiting(self) -> bool:
+        """Whether nothing is owed on it, so that it may be given up."""
+
+    def drop(self) -> None:
+        """End it at once."""
+
+
+class Gate:
+    """Counts the connections of one process, and finds the one to give up when there are too many."""
+
+    def __init__(self, limits: GuardLimits, trusted: Networks) -> None:
+        self.limits = limits
+        self.trusted = trusted
+        self.total = 0
+        self.told = 0
+        self.refusals: Counter[str] = Counter()  # by code, for the metrics
+        # In order of arrival: those that have not yet completed a first request, and all of each address.
+        self.unproven: OrderedDict[Guest, None] = OrderedDict()
+        self.by_address: dict[str, OrderedDict[Guest, None]] = {}
+
+    @property
+    def crowded(self) -> bool:
+        """From three quarters of the connections on, idle ones are kept no longer than fresh ones."""
+        return self.total * 4 > self.limits.connections * 3
+
+    def admit(self, connection: Guest, peer: str | None) -> Refusal | None:
+        """Count a new connection, giving up an older waiting one where its place is needed; or say why not."""
+        address = self._counted_address(peer)
+        if address is not None and not self._room_for(address):
+            return TOO_MANY_FROM_ADDRESS
+        if self.total >= self.limits.connections and not self._give_up(next(iter(self.unproven), None)):
+            return OVERLOADED
+        self.total += 1
+        self.unproven[connection] = None
+        if address is not None:
+            self.by_address.setdefault(address, OrderedDict())[connection] = None
+        connection.address = address
+        connection.counted = True
+        return None
+
+    def leave(self, connection: Guest) -> None:
+        """Forget a connection; a second call does nothing."""
+        if not connection.counted:
+            return
+        connection.counted = False
+        self.total -= 1
+        self.unproven.pop(connection, None)
+        if connection.address is not None:
+            group = self.by_address[connection.address]
+            del group[connection]
+            if not group:
+                del self.by_address[connection.address]
+
+    def may_tell(self) -> bool:
+        """Whether one more refused connection may stay for its answer; if so, `told` is to be lowered at its end."""
+        if self.told >= MAX_TOLD:
+            return False
+        self.told += 1
+        return True
+
+    def _counted_address(self, peer: str | None) -> str | None:
+        address = normalise(peer) if peer else None
+        return None if address is None or address in self.trusted else match_prefix(address)
+
+    def _room_for(self, address: str) -> bool:
+        group = self.by_address.get(address)
+        if group is None or len(group) < self.limits.connections_per_address:
+            return True
+        return self._give_up(next((one for one in group if one.waiting), None))
+
+    def _give_up(self, connection: Guest | None) -> bool:
+        if connection is None:
+            return False
+        self.leave(connection)
+        connection.drop()
+        return True

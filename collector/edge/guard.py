@@ -1,0 +1,420 @@
+"""How does the edge survive slow, greedy and lying clients: uvicorn's httptools protocol with deadlines and budgets.
+
+Plain uvicorn holds an idle, a half-sent and a trickling connection for ever, and httptools takes a header of 5 MB
+(measured). One lazy timer per connection, and one look at each request's headers, end that:
+
+    FRESH ──byte──▶ HEADERS ──▶ BODY ──▶ WORKING ──answered──▶ IDLE ──byte──▶ HEADERS …
+      5 s             5 s       10 s+      (app)                60 s
+      └ close         └ 408     └ 408                           └ close          any fault ──▶ LEAVING (2 s) ──▶ gone
+
+- A timer never moves while requests flow: it looks every few seconds where the connection stands.
+- A refused client is answered in the contract's shape, then listened to for 2 s more without reading what it says:
+  closing with unread bytes would reset the connection, and the client would never see why.
+- What was asked before a fault on the same connection is answered first: nothing that was stored is answered by a 400.
+- An address that holds too many connections loses its oldest waiting one, so that a flood of idle connections never
+  shuts out the next request; only when all of them are at work is a new one refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, cast
+
+import httptools
+import msgspec
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from collector.core.addresses import Networks
+from collector.edge.gate import (
+    BAD_REQUEST,
+    HEADERS_TOO_LARGE,
+    TARGET_TOO_LONG,
+    TIMED_OUT,
+    Gate,
+    GuardLimits,
+    Refusal,
+)
+
+FRESH: Final = 0  # connected, no byte yet
+HEADERS: Final = 1  # a request has begun
+BODY: Final = 2  # its headers are complete
+WORKING: Final = 3  # it is complete, the application owes the answer
+IDLE: Final = 4  # answered, kept alive
+LEAVING: Final = 5  # refused or closing: whatever still comes is thrown away
+
+# A body may take longer than its 10 s when it really flows: a second more for each 64 KiB.
+BODY_BYTES_PER_SECOND: Final = 65_536
+# Chunk sizes, extensions and trailers of a chunked body: 6 bytes for each of the body's (chunks of one byte), and this.
+CHUNK_OVERHEAD_BYTES: Final = 524_288
+# Requests of a pipeline that wait for their turn: each costs 3 KB, and one read could hold 14,000 of them.
+MAX_PIPELINED: Final = 16
+# What a client that was refused may still send us within the linger.
+LINGER_BYTES: Final = 8 * 1024 * 1024
+
+HOST: Final = re.compile(rb"[A-Za-z0-9._~%!$&'()*+;=\-]*(?::\d{0,5})?|\[[0-9A-Fa-f:.%A-Za-z]+\](?::\d{0,5})?")
+
+
+class _Refused(Exception):
+    """Leaves the parser from within a callback; the refusal is in `GuardedProtocol.fault`."""
+
+
+class _Exit:
+    """A transport whose `close` asks the guard first; it is all of a transport that uvicorn's request cycle uses."""
+
+    __slots__ = ("close", "is_closing", "write")
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = close
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection. `make_protocol` gives the class its limits and its gate."""
+
+    limits: ClassVar[GuardLimits] = GuardLimits()
+    gate: ClassVar[Gate] = Gate(limits, Networks())
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.ws_protocol_class = None  # no WebSocket here: an Upgrade is ignored, as RFC 9110 7.8 allows
+        self.raw: asyncio.Transport = None  # type: ignore[assignment]
+        self.phase = FRESH
+        self.since = 0.0  # when the phase began; 0: to be set once the bytes at hand are parsed
+        self.chunk = 0  # bytes of the read being parsed
+        self.fed = 0  # bytes since this request began, at most
+        self.body = 0  # bytes of its body
+        self.drained = 0  # bytes thrown away while leaving
+        self.fault = BAD_REQUEST  # what a failure of the parser means
+        self.deaf = False  # nothing more is read from this client
+        self.running: RequestResponseCycle | None = None
+        self.host = b""  # the last Host that was found sound
+        self.stuck_since = 0.0  # when the client stopped taking our bytes
+        self.timer: asyncio.TimerHandle | None = None
+        self.address: str | None = None
+        self.counted = False
+        self.told = False
+        self.unproven = True  # no request was completed yet
+
+    @property
+    def waiting(self) -> bool:
+        """Whether nothing is owed on this connection, so that it may be given up."""
+        return self.phase != WORKING and (self.running is None or self.running.response_complete)
+
+    # -- the connection's life
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.raw = transport
+        self.transport = cast(asyncio.Transport, _Exit(transport, self._close))
+        self.since = self.loop.time()
+        self._arm(self.limits.header_seconds)
+        refusal = self.gate.admit(self, self.client[0] if self.client else None)
+        if refusal is not None:
+            self._turn_away(refusal)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        self.gate.leave(self)
+        if self.told:
+            self.gate.told -= 1
+        self.deaf = True
+        self.phase = LEAVING
+        super().connection_lost(exc)
+
+    def drop(self) -> None:
+        """End the connection at once, whatever is unsent."""
+        self.deaf = True
+        self.phase = LEAVING
+        self.raw.abort()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client that has said all it wants to say still gets its answer (`shutdown(SHUT_WR)`, old `nc`)."""
+        if self.phase == LEAVING or not self._owes_an_answer():
+            return False
+        self._answer_and_end()
+        return True
+
+    def _owes_an_answer(self) -> bool:
+        running = self.running
+        return (
+            running is not None and not running.response_complete and not (self.phase == BODY and self.cycle is running)
+        )
+
+    def data_received(self, data: bytes) -> None:
+        if self.deaf:
+            self._throw_away(len(data))
+            return
+        self.chunk = len(data)
+        self.fed += self.chunk
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._answer_and_end()
+        except httptools.HttpParserError:
+            self._fail(self.fault)
+        if HEADERS <= self.phase <= BODY:
+            self._look_at_unfinished()
+
+    def _look_at_unfinished(self) -> None:
+        """A request that did not come in one piece: start its clock, hold its budget."""
+        if not self.since:
+            self.since = self.loop.time()
+        if self.phase == HEADERS:
+            if self.fed > self.limits.header_bytes + self.limits.target_bytes:
+                self._fail(HEADERS_TOO_LARGE)
+        elif self.fed - 7 * self.body > CHUNK_OVERHEAD_BYTES or len(self.headers) > self.limits.headers:
+            self._fail(BAD_REQUEST)
+
+    # -- the parser's callbacks
+
+    def on_message_begin(self) -> None:
+        if self.deaf or len(self.pipeline) >= MAX_PIPELINED:
+            self.fault = BAD_REQUEST
+            raise _Refused
+        self.phase = HEADERS
+        self.since = 0.0
+        self.fed = self.chunk
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        fault = self._fault_in_headers()
+        if fault is not None:
+            self.fault = fault
+            raise _Refused
+        super().on_headers_complete()
+        if not self.pipeline:
+            self.running = self.cycle
+        self.headers = []  # trailers land here, not among the headers that the application trusts
+        self.phase = BODY
+        self.since = 0.0
+        self.body = 0
+
+    def on_body(self, body: bytes) -> None:
+        """As uvicorn's, counting; an Upgrade is never asked about, there is none."""
+        self.body += len(body)
+        cycle = self.cycle
+        if cycle.response_complete:
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
+
+    def on_message_complete(self) -> None:
+        if self.phase != BODY:
+            return
+        self.phase = WORKING
+        self.cycle.more_body = False
+        self.cycle.message_event.set()
+        if not self.cycle.keep_alive:
+            self.deaf = True  # RFC 9112 9.6: after "close" nothing more is processed
+        if self.unproven:
+            self.unproven = False
+            self.gate.unproven.pop(self, None)
+
+    def _fault_in_headers(self) -> Refusal | None:
+        limits = self.limits
+        if len(self.headers) > limits.headers:
+            return HEADERS_TOO_LARGE
+        if self.fed > limits.header_bytes and self._header_bytes() > limits.header_bytes:
+            return HEADERS_TOO_LARGE
+        if len(self.url) > limits.target_bytes:
+            return TARGET_TOO_LONG
+        return None if self._is_framed_soundly() else BAD_REQUEST
+
+    def _header_bytes(self) -> int:
+        return sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _is_framed_soundly(self) -> bool:
+        """One sound Host (none in HTTP/1.0), and no coding but `chunked`: what proxies read differently is refused."""
+        names = [name for name, _ in self.headers]
+        hosts = names.count(b"host")
+        if hosts != 1 and not (hosts == 0 and self._is_old()):
+            return False
+        if hosts and not self._is_host(self.headers[names.index(b"host")][1]):
+            return False
+        return b"transfer-encoding" not in names or (self._is_plainly_chunked() and not self._is_old())
+
+    def _is_host(self, value: bytes) -> bool:
+        if value != self.host:  # a connection names the same one each time
+            if HOST.fullmatch(value) is None:
+                return False
+            self.host = value
+        return True
+
+    def _is_plainly_chunked(self) -> bool:
+        return [value.lower() for name, value in self.headers if name == b"transfer-encoding"] == [b"chunked"]
+
+    def _is_old(self) -> bool:
+        return self.parser.get_http_version() != "1.1"
+
+    # -- the application's side
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's, with our own keep-alive clock, and without reading on a body that nobody wants any more."""
+        self.server_state.total_requests += 1
+        if self.raw.is_closing() or self.phase == LEAVING:
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self.running, app = self.pipeline.pop()
+            self._start_asgi_task(self.running, app)
+        elif self.phase == WORKING:
+            self.phase = IDLE
+            self.since = self.loop.time()
+        elif self.phase == BODY and self.cycle.response_complete:
+            self._leave(b"")
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.stuck_since = self.loop.time()
+
+    # -- leaving
+
+    def _close(self) -> None:
+        """What the cycle's `transport.close()` does: at once, or after a linger where the client is still sending."""
+        if self.phase == BODY and not self.raw.is_closing():
+            self._leave(b"")
+            return
+        self.deaf = True
+        self.phase = LEAVING
+        self.since = self.loop.time()
+        self.raw.close()
+
+    def _answer_and_end(self) -> None:
+        """Nothing more is read; what is being worked on is answered, and then the connection ends."""
+        self.deaf = True
+        last = self.pipeline[0][0] if self.pipeline else self.running
+        if last is not None and not last.response_complete:
+            last.keep_alive = False
+            self.phase = WORKING
+        else:
+            self._close()
+
+    def _fail(self, refusal: Refusal) -> None:
+        """End on `refusal`; what was asked before it is answered in its stead, and no later request is begun."""
+        broken = self.cycle if self.phase == BODY else None
+        self.deaf = True
+        self.gate.refusals[refusal.code] += 1
+        if broken is not None and self.pipeline and self.pipeline[0][0] is broken:
+            self.pipeline.popleft()
+        elif broken is not None and broken is self.running:
+            self._interrupt(broken, refusal)
+            return
+        if self.running is not None and not self.running.response_complete:
+            self._answer_and_end()
+        else:
+            self._leave(self._answer(refusal))
+
+    def _interrupt(self, cycle: RequestResponseCycle, refusal: Refusal) -> None:
+        """The request at work will never be whole: its application sees a disconnect, its client the refusal."""
+        if cycle.response_started:
+            self.drop()
+            return
+        cycle.disconnected = True
+        cycle.message_event.set()
+        self._leave(self._answer(refusal))
+
+    def _leave(self, answer: bytes) -> None:
+        self.deaf = True
+        self.phase = LEAVING
+        self.since = self.loop.time()
+        if self.raw.is_closing():
+            return
+        self.flow.resume_reading()
+        self.raw.write(answer)
+        self.raw.write_eof()
+        self._arm(self.limits.linger_seconds)
+
+    def _turn_away(self, refusal: Refusal) -> None:
+        self.gate.refusals[refusal.code] += 1
+        self.told = self.gate.may_tell()
+        if not self.told:
+            self.drop()
+            return
+        self._leave(self._answer(refusal))
+
+    def _throw_away(self, count: int) -> None:
+        self.drained += count
+        if self.drained > LINGER_BYTES:
+            self.drop()
+
+    def _answer(self, refusal: Refusal) -> bytes:
+        body = msgspec.json.encode(
+            {
+                "success": False,
+                "error": {
+                    "code": refusal.code,
+                    "message": refusal.message,
+                    "requestId": f"req_{secrets.token_hex(8)}",
+                },
+            }
+        )
+        return b"".join(
+            [b"HTTP/1.1 ", refusal.status, b"\r\n"]
+            + [name + b": " + value + b"\r\n" for name, value in self.server_state.default_headers]
+            + [b"content-type: application/json\r\ncontent-length: ", str(len(body)).encode(), b"\r\n"]
+            + [b"cache-control: no-store\r\n", refusal.headers, b"connection: close\r\n\r\n", body]
+        )
+
+    # -- the one timer
+
+    def _arm(self, seconds: float) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = self.loop.call_later(seconds, self._tick)
+
+    def _tick(self) -> None:
+        now = self.loop.time()
+        if self.flow.read_paused:
+            self.since = now  # the application holds the client up, not the client us
+        left = self._seconds_left(now)
+        if left <= 0:
+            self._expire()
+        elif not self.raw.is_closing() or self.raw.get_write_buffer_size():
+            # Never further than the shortest deadline: the phase may change in between.
+            self._arm(min(left, self.limits.header_seconds))
+
+    def _seconds_left(self, now: float) -> float:
+        limits, phase = self.limits, self.phase
+        if self.flow.write_paused:
+            return self.stuck_since + limits.write_seconds - now
+        if phase <= HEADERS:
+            return self.since + limits.header_seconds - now
+        if phase == BODY:
+            return self.since + limits.body_seconds + self.body / BODY_BYTES_PER_SECOND - now
+        if phase == IDLE:
+            patience = limits.header_seconds if self.gate.crowded else limits.idle_seconds
+            return self.since + patience - now
+        if phase == LEAVING:
+            return self.since + (limits.write_seconds if self.raw.is_closing() else limits.linger_seconds) - now
+        return limits.header_seconds
+
+    def _expire(self) -> None:
+        if self.flow.write_paused or self.phase == LEAVING or self.raw.get_write_buffer_size():
+            self.drop()
+        elif HEADERS <= self.phase <= BODY:
+            self._fail(TIMED_OUT)
+            if self.phase != LEAVING:
+                self._arm(self.limits.header_seconds)
+        else:
+            self._close()
+
+
+def make_protocol(limits: GuardLimits, trusted: Networks) -> type[GuardedProtocol]:
+    """The protocol class for `uvicorn.Config(http=…)`: one gate for all its connections, so one call per server."""
+    return type("EdgeProtocol", (GuardedProtocol,), {"limits": limits, "gate": Gate(limits, trusted)})
