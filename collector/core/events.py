@@ -15,8 +15,8 @@ Name = Annotated[str, Meta(min_length=1, max_length=50)]
 Ident = Annotated[str, Meta(max_length=256)]
 
 
-class Wire(Struct, rename="camel", omit_defaults=True, kw_only=True):
-    """Base of every body: camelCase keys, absent fields are None."""
+class Wire(Struct, rename="camel", omit_defaults=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every body: camelCase keys, absent fields are None; wire.py takes unknown keys out and names them."""
 
 
 class Consent(Wire, frozen=True):

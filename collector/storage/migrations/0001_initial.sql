@@ -64,6 +64,8 @@ CREATE TABLE conversion (
     match      BLOB NOT NULL                 -- msgpack Match: evidence, rivals, model version
 ) STRICT;
 
+CREATE INDEX conversion_click ON conversion (click) WHERE click IS NOT NULL;
+
 -- Who is who: an identity value (e-mail, phone, external id) seen with a visitor. One hop only.
 CREATE TABLE identity_link (
     store     INTEGER NOT NULL,

@@ -1,0 +1,284 @@
+"""What a decoded body becomes: every field checked, in the words of the contract's error table.
+
+Two outcomes for a bad value. What the caller must mend (a missing field, a currency, a URL, a time) is refused. What only
+makes an event poorer (a malformed cookie, an unusable click id beside an order) is left out and named, because an order
+must not be lost for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Final
+
+import iso4217
+from msgspec import Struct
+
+from collector.core import addresses, clickid, flags, times
+from collector.core.capi.event_id import derive
+from collector.core.capi.normalise import hash_customer
+from collector.core.capi.payload import ACTION_SOURCES
+from collector.core.consent import Decision
+from collector.core.events import ClickBody, ConversionBody, CustomerData, Marketing, StoredClick, StoredEvent
+from collector.core.matching.shapes import fingerprint_version_bits
+from collector.errors import ApiError
+
+ORDER_STATUSES: Final = frozenset({"pending", "paid", "refunded", "partially_refunded", "cancelled", "updated"})
+_CURRENCIES: Final = frozenset(c.code for c in iso4217.Currency if c.code not in {"XXX", "XTS"})
+_MOST_DIGITS: Final = 18
+_UNKNOWN_ADDRESSES: Final = frozenset({"", "unknown", "null", "undefined", "-"})
+
+
+class Caller(Struct, frozen=True, gc=False):
+    """Who calls: a server with a secret key, or a page. `address` and `user_agent` are the connection's own."""
+
+    secret: bool
+    address: str | None = None
+    user_agent: str | None = None
+    bot: str | None = None  # why the request itself is no person's (its headers)
+    opted_out: bool = False  # Sec-GPC or Do-Not-Track
+
+
+class CheckedClick(Struct, gc=False):
+    """A click, ready to be stored."""
+
+    ts: int
+    received: int
+    time_corrected: bool
+    ip: str | None  # canonical text; full, whatever the storage rule
+    user_agent: str | None
+    fingerprint: str | None
+    flags: int
+    reason: str | None  # why it will not be used
+    stored: StoredClick
+    ignored: Sequence[str] = ()
+
+
+class CheckedEvent(Struct, gc=False):
+    """A conversion or funnel event, ready to be matched and stored."""
+
+    event: StoredEvent
+    flags: int
+    fingerprint: str | None
+    click_id: str | None  # as the caller names it
+    customer: CustomerData | None  # plain values, for the matching keys; never stored
+    idempotent: str | None  # what makes it the same event when it is sent again
+    ignored: Sequence[str] = ()
+    dropped: Sequence[str] = ()  # names of the customer fields that have no normal form
+
+
+def check_click(body: ClickBody, caller: Caller, decision: Decision, now: int, bot: str | None) -> CheckedClick:
+    """A click from its body; ApiError for what the caller must mend. `now` in ms; `bot`: why its agent is no person."""
+    if not body.fbclid:
+        raise ApiError("missing_required_field", "fbclid is required", "fbclid")
+    if fault := clickid.fault(body.fbclid, now):
+        raise ApiError("invalid_fbclid", fault, "fbclid")
+    _check_url(body.landing_page, "landingPage")
+    ts, corrected = _time(body.timestamp, caller, now)
+    ignored: list[str] = []
+    fbc = _fbc(body.fbc, ignored)
+    if fbc is not None:
+        _check_fbc_age(fbc, now)
+    reason = bot or caller.bot or ("consent" if not decision.allows_matching else None)
+    return CheckedClick(
+        ts=ts,
+        received=now,
+        time_corrected=corrected,
+        ip=_address(body.ip_address, caller, ignored),
+        user_agent=body.user_agent or (None if caller.secret else caller.user_agent),
+        fingerprint=body.fingerprint or None,
+        flags=_flags(decision.marketing, bot or caller.bot, body.test, corrected)
+        | fingerprint_version_bits(body.fingerprint_version),
+        reason=reason,
+        stored=StoredClick(
+            fbclid=body.fbclid,
+            landing_page=body.landing_page,
+            referrer=body.referrer,
+            visitor_id=body.visitor_id or None,
+            fbp=_fbp(body.fbp, ignored),
+            fbc=fbc,
+            fingerprint_version=body.fingerprint_version,
+            event_id=body.event_id,
+            marketing=decision.marketing,
+            ldu=decision.ldu,
+            bot=bot or caller.bot,
+        ),
+        ignored=ignored,
+    )
+
+
+def check_event(
+    body: ConversionBody, caller: Caller, decision: Decision, now: int, bot: str | None, country: str
+) -> CheckedEvent:
+    """A conversion or funnel event from its body; ApiError for what the caller must mend. `country`: the store's."""
+    order_id = _order_id(body)
+    value, currency = _amount(body, order_id)
+    _check_choice(body.action_source, ACTION_SOURCES, "actionSource")
+    _check_choice(body.order_status, ORDER_STATUSES, "orderStatus")
+    if body.event_source_url is not None:
+        _check_url(body.event_source_url, "eventSourceUrl")
+    ts, corrected = _time(body.timestamp, caller, now)
+    ignored: list[str] = []
+    hashed = hash_customer(body.customer_data, country=country or None) if body.customer_data is not None else None
+    purchase = body.event_type == "Purchase"
+    unconfirmed = purchase and not caller.secret
+    bits = _flags(decision.marketing, bot or caller.bot, body.test, corrected)
+    event = StoredEvent(
+        event_type=body.event_type,
+        event_id=body.event_id or (derive(body.store_id, body.event_type, order_id) if order_id else ""),
+        ts=ts,
+        received=now,
+        time_corrected=corrected,
+        order_id=order_id,
+        value=value,
+        currency=currency,
+        user_data=hashed.user_data if hashed else {},
+        products=body.products or [],
+        custom_data=body.custom_data or {},
+        fbclid=_fbclid(body.fbclid, now, ignored),
+        fbc=_fbc(body.fbc, ignored),
+        fbp=_fbp(body.fbp, ignored),
+        visitor_id=body.visitor_id or None,
+        ip=_address(body.ip_address, caller, ignored),
+        user_agent=body.user_agent or (None if caller.secret else caller.user_agent),
+        event_source_url=body.event_source_url,
+        action_source=body.action_source or "website",
+        referrer=body.referrer,
+        marketing=decision.marketing,
+        ldu=decision.ldu,
+        order_status=body.order_status,
+        test_event_code=body.test_event_code if caller.secret else None,
+        renewal_of=body.renewal_of,
+        test=body.test,
+        unconfirmed=unconfirmed,
+        bot=bot or caller.bot,
+    )
+    return CheckedEvent(
+        event=event,
+        flags=bits
+        | (flags.UNCONFIRMED if unconfirmed else 0)
+        | fingerprint_version_bits(body.fingerprint_version),
+        fingerprint=body.fingerprint or None,
+        click_id=body.click_id or None,
+        customer=body.customer_data,
+        idempotent=f"o{order_id}" if order_id else f"e{body.event_id}" if body.event_id else None,
+        ignored=ignored,
+        dropped=[name for name, _ in hashed.dropped] if hashed else (),
+    )
+
+
+def _order_id(body: ConversionBody) -> str | None:
+    order_id = str(body.order_id) if body.order_id is not None else None
+    if order_id is not None and len(order_id) > 256:
+        raise ApiError("invalid_field", "orderId: expected at most 256 characters", "orderId")
+    if not order_id and body.event_type == "Purchase":
+        raise ApiError("missing_required_field", "orderId is required for a Purchase", "orderId")
+    return order_id or None
+
+
+def _amount(body: ConversionBody, order_id: str | None) -> tuple[Decimal | None, str | None]:
+    value = body.event_value
+    if value is None and body.event_type == "Purchase":
+        raise ApiError("missing_required_field", "eventValue is required for a Purchase", "eventValue")
+    if value is not None:
+        check_amount(value, "eventValue")
+        if not body.currency:
+            raise ApiError("missing_required_field", "currency is required with eventValue", "currency")
+    return value, _currency(body.currency)
+
+
+def check_amount(value: Decimal, field: str) -> None:
+    """Refuse an amount that is negative, not finite, or longer than any money is."""
+    if not value.is_finite() or value.is_signed() and value != 0:
+        raise ApiError("invalid_field", f"{field}: expected a number of 0 or more", field)
+    digits = value.as_tuple()
+    if not isinstance(digits.exponent, int) or value.adjusted() >= _MOST_DIGITS or digits.exponent < -_MOST_DIGITS:
+        raise ApiError("invalid_field", f"{field}: expected at most {_MOST_DIGITS} digits", field)
+
+
+def _currency(text: str | None) -> str | None:
+    if not text:
+        return None
+    code = text.strip().upper()
+    if code not in _CURRENCIES:
+        raise ApiError("invalid_currency", "currency: expected an ISO 4217 code such as USD", "currency")
+    return code
+
+
+def _check_choice(value: str | None, choices: frozenset[str], field: str) -> None:
+    if value is not None and value not in choices:
+        raise ApiError("invalid_field", f"{field}: expected one of {', '.join(sorted(choices))}", field)
+
+
+def _check_url(url: str, field: str) -> None:
+    """An absolute http(s) URL with a host; not parsed further, since reports read it later."""
+    if not url:
+        raise ApiError("missing_required_field", f"{field} is required", field)
+    scheme, found, rest = url.partition("://")
+    if not found or scheme.lower() not in ("http", "https") or not rest or rest[0] in "/?#: " or not url.isprintable():
+        raise ApiError("invalid_field", f"{field}: expected an absolute http or https URL", field)
+
+
+def _time(text: str | None, caller: Caller, now: int) -> tuple[int, bool]:
+    if text is None:
+        return now, False
+    claimed = times.parse(text)
+    if claimed is None:
+        raise ApiError("invalid_field", "timestamp: expected RFC 3339, such as 2026-01-31T06:00:00Z", "timestamp")
+    return times.settle(claimed, now, times.SERVER_PAST_MS if caller.secret else times.PAGE_PAST_MS)
+
+
+def _address(text: str | None, caller: Caller, ignored: list[str]) -> str | None:
+    """The visitor's address: a server's word for it, a page's own; the shop server's own address says nothing."""
+    if not caller.secret:
+        if text is not None:
+            ignored.append("ipAddress")
+        return caller.address
+    if text is None or text.strip().lower() in _UNKNOWN_ADDRESSES:
+        return None
+    address = addresses.normalise(text)
+    if address is None:
+        raise ApiError("invalid_field", "ipAddress: expected an IPv4 or IPv6 address", "ipAddress")
+    return address if address != caller.address else None
+
+
+def _fbc(value: str | None, ignored: list[str]) -> str | None:
+    if not value:
+        return None
+    if clickid.parse_fbc(value) is None:
+        ignored.append("fbc")
+        return None
+    return value
+
+
+def _check_fbc_age(value: str, now: int) -> None:
+    fbc = clickid.parse_fbc(value)
+    if fbc is not None and now - fbc.created > clickid.MAX_AGE_DAYS * clickid.DAY_MS:
+        raise ApiError("invalid_fbclid", "the click is over 90 days old, by the creation time of its fbc", "fbc")
+
+
+def _fbp(value: str | None, ignored: list[str]) -> str | None:
+    if not value:
+        return None
+    if not clickid.is_fbp(value):
+        ignored.append("fbp")
+        return None
+    return value
+
+
+def _fbclid(value: str | None, now: int, ignored: list[str]) -> str | None:
+    if not value:
+        return None
+    if clickid.fault(value, now) is not None:
+        ignored.append("fbclid")
+        return None
+    return value
+
+
+def _flags(marketing: Marketing, bot: str | None, test: bool, corrected: bool) -> int:
+    bits = flags.TEST if test else 0
+    if bot is not None:
+        bits |= flags.PREFETCH if bot == "prefetch" else flags.BOT
+    if marketing != "granted":
+        bits |= flags.DENIED if marketing == "denied" else flags.PENDING
+    return bits | flags.TIME_CORRECTED if corrected else bits

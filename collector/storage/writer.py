@@ -1,0 +1,153 @@
+"""One thread owns every transaction of the edge: what waits together is committed together.
+
+While one group is on its way to the disk the next one gathers, so there is no timer and no added delay: alone, a request
+pays one fsync; under load, all who wait share it. Nobody is answered before the COMMIT has returned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import apsw
+
+from collector.errors import ApiError, StorageError
+
+log = logging.getLogger(__name__)
+
+# Rows per group: enough to make the fsync small change, few enough that the first in line does not wait for the last.
+MOST_ROWS = 2_000
+
+
+class Transaction(Protocol):
+    """What the writer drives; every method is called on its thread."""
+
+    def begin(self) -> None: ...
+    def apply(self, operation: Any) -> Any:
+        """Do one operation inside the open transaction; ApiError is its answer, not a failure of the group."""
+        ...
+
+    def commit(self) -> None:
+        """Return once the group is on disk."""
+        ...
+
+    def rollback(self) -> None: ...
+    def idle(self) -> None:
+        """Between groups: upkeep that must not delay an answer."""
+        ...
+
+
+class _Submission:
+    __slots__ = ("future", "operations", "results")
+
+    def __init__(self, operations: Sequence[Any], future: asyncio.Future[list[Any]]) -> None:
+        self.operations = operations
+        self.future = future
+        self.results: list[Any] | BaseException = []
+
+
+class GroupWriter:
+    """Takes operations from the event loop, commits them in groups on its own thread, answers the loop."""
+
+    def __init__(self, transaction: Transaction, loop: asyncio.AbstractEventLoop) -> None:
+        self._transaction = transaction
+        self._loop = loop
+        self._waiting: deque[_Submission] = deque()
+        self._work = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, operations: Sequence[Any]) -> asyncio.Future[list[Any]]:
+        """A future of one result per operation, done when they are on disk; ApiError results are values in the list.
+
+        Raises StorageError through the future when nothing of it was stored. Cancelling the waiter does not undo it.
+        """
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+        if self._closing:
+            future.set_exception(StorageError("shutting down"))
+            return future
+        self._waiting.append(_Submission(operations, future))
+        self._work.set()
+        return future
+
+    def close(self) -> None:
+        """Commit what waits, then end the thread."""
+        self._closing = True
+        self._work.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            self._work.wait(timeout=1.0)
+            self._work.clear()
+            while self._waiting:
+                self._commit(self._gather())
+            self._transaction.idle()
+            if self._closing and not self._waiting:
+                return
+
+    def _gather(self) -> list[_Submission]:
+        group: list[_Submission] = []
+        rows = 0
+        while self._waiting and rows < MOST_ROWS:
+            submission = self._waiting.popleft()
+            group.append(submission)
+            rows += len(submission.operations)
+        return group
+
+    def _commit(self, group: list[_Submission]) -> None:
+        try:
+            self._attempt(group)
+        except (StorageError, apsw.Error) as error:
+            log.error("storage refused a group: %s", type(error).__name__)
+            for submission in group:
+                submission.results = StorageError("the event could not be stored")
+        except Exception:
+            # A defect in one operation must not take its neighbours with it: each submission gets a transaction of its own.
+            log.exception("a group failed; its members are tried one by one")
+            for submission in group:
+                self._alone(submission)
+        self._loop.call_soon_threadsafe(_answer, group)
+
+    def _attempt(self, group: list[_Submission]) -> None:
+        transaction = self._transaction
+        transaction.begin()
+        try:
+            for submission in group:
+                submission.results = [_outcome(transaction.apply, operation) for operation in submission.operations]
+            transaction.commit()
+        except BaseException:
+            transaction.rollback()
+            raise
+
+    def _alone(self, submission: _Submission) -> None:
+        try:
+            self._attempt([submission])
+        except (StorageError, apsw.Error):
+            submission.results = StorageError("the event could not be stored")
+        except Exception as error:
+            log.exception("an operation failed")
+            submission.results = error
+
+
+def _outcome(apply: Callable[[Any], Any], operation: Any) -> Any:
+    try:
+        return apply(operation)
+    except ApiError as error:
+        return error
+
+
+def _answer(group: list[_Submission]) -> None:
+    """On the loop's thread: wake everyone whose group is on disk."""
+    for submission in group:
+        if submission.future.done():
+            continue
+        if isinstance(submission.results, BaseException):
+            submission.future.set_exception(submission.results)
+        else:
+            submission.future.set_result(submission.results)
