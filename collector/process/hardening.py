@@ -1,0 +1,63 @@
+"""What may a process of ours not do? Limits that it sets on itself before it opens anything."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+
+# linux/prctl.h
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_NO_NEW_PRIVS = 38
+
+WANTED_FILES = 65_536  # open connections and files: 10,000 idle clients must not starve the rest
+
+
+def harden() -> None:
+    """Private files, no core dump (it would hold tokens and personal data), no new privileges, enough descriptors."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _raise_file_limit()
+    _prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def hide_memory() -> None:
+    """Let no other process of the same user read this one's memory or environment: it holds Meta tokens."""
+    _prctl(PR_SET_DUMPABLE, 0)
+
+
+def die_with_parent() -> None:
+    """Ask for SIGTERM when the parent dies, however it dies."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def die_with_bootloader() -> None:
+    """A one-file binary is two processes; killing the visible one must not leave the real server running."""
+    parent = os.getppid()
+    if getattr(sys, "frozen", False) and _program(parent) == _program(os.getpid()):
+        die_with_parent()
+        if os.getppid() != parent:  # it died in between
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _program(pid: int) -> str | None:
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return None
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(WANTED_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _prctl(option: int, value: int) -> None:
+    """Linux only; elsewhere the supervisor's own watch remains."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)

@@ -1,0 +1,310 @@
+"""How do the three processes live and die together? Bind, start, watch, restart, reload, drain.
+
+The supervisor owns the sockets and the lock on the data directory, so neither is lost when a child crashes, and it
+imports neither the web framework nor a database, so that it starts at once and has little to crash of.
+
+    starting ──all ready──▶ serving ──SIGTERM──▶ draining ──▶ exit 0
+        │ a child says 2 or 3      │ SIGHUP: the new settings are checked first, then handed to fresh children
+        ▼                          │ a child ends: it is started again, later and later while it keeps ending
+    exit with its code
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from collector import telemetry
+from collector.config import Config
+from collector.config_loader import Role, for_role
+from collector.errors import CollectorError, ConfigError
+from collector.process import handover, hardening, listening
+from collector.storage import lock
+
+FATAL: Final = (2, 3)  # exit codes that a restart cannot mend: configuration, and the store (disk)
+DRAIN_SECONDS = 9.0  # the contract says exit within 10 s
+STABLE_SECONDS = 30.0  # a child that lived so long starts again without delay
+FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0  # seconds
+
+Command = Callable[[Role], Sequence[str]]
+
+log = telemetry.logger("supervisor")
+
+
+def own_command(role: Role) -> list[str]:
+    """This program again, as one of its children."""
+    if getattr(sys, "frozen", False):
+        return [sys.executable, role]
+    return [sys.executable, "-m", "collector", role]
+
+
+def delay_after(failures: int) -> float:
+    """Seconds to wait before the next start: none after the first end, then doubling up to LONGEST_DELAY."""
+    return 0.0 if failures <= 1 else min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(failures - 2, 20))
+
+
+class Child:
+    """One process to be kept alive: what it is, whether it runs, when it may start again."""
+
+    def __init__(self, role: Role, name: str) -> None:
+        self.role: Role = role
+        self.name = name
+        self.process: subprocess.Popen[bytes] | None = None
+        self.pipe: int | None = None  # where it says that it is ready
+        self.ready = False
+        self.failures = 0
+        self.replaced = False  # asked to end, to start again with new settings
+        self.wanted = True
+        self.started = 0.0
+        self.due: float | None = 0.0  # when to start it; None while it runs
+
+
+class Supervisor:
+    """Runs the given roles until a signal ends them; `run` returns the exit code.
+
+    `reload` gives the checked new configuration or raises ConfigError. `on_ready` is called once, when all answer.
+    `command` says how a role is started: the tests give other programs.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        roles: Sequence[Role] = ("edge", "courier", "console"),
+        reload: Callable[[], Config],
+        on_ready: Callable[[Mapping[Role, str]], None],
+        command: Command = own_command,
+    ) -> None:
+        self._config, self._roles, self._reload = config, tuple(roles), reload
+        self._on_ready, self._command = on_ready, command
+        self._selector = selectors.DefaultSelector()
+        self._sockets: dict[Role, socket.socket] = {}
+        self._children: list[Child] = []
+        self._deadline: float | None = None  # of the drain
+        self._announced = False
+        self._code = 0
+
+    def run(self) -> int:
+        self._lock = lock.hold(self._config.storage.data_dir, shared=len(self._roles) == 1)
+        self._sockets = self._bind(self._config)
+        life, self._life = os.pipe()
+        self._life_end = life
+        self._watch_signals()
+        self._arrange()
+        while self._children:
+            self._start_due()
+            for key, _ in self._selector.select(self._pause()):
+                key.data()
+            self._reap()
+            self._end_late()
+        return self._code
+
+    # -- sockets -------------------------------------------------------------------------------------------------
+
+    def _bind(self, config: Config) -> dict[Role, socket.socket]:
+        """The doors of these settings; one that stays where it is stays open."""
+        listens: dict[Role, str] = {"edge": config.edge.listen, "console": config.console.listen}
+        before: dict[Role, str] = {"edge": self._config.edge.listen, "console": self._config.console.listen}
+        opened: dict[Role, socket.socket] = {}
+        try:
+            for role in (role for role in listens if role in self._roles):
+                keep = self._sockets.get(role) if listens[role] == before[role] else None
+                opened[role] = keep or listening.bind(listens[role])
+        except CollectorError:
+            self._close(set(opened.values()) - set(self._sockets.values()))
+            raise
+        self._close(set(self._sockets.values()) - set(opened.values()))
+        return opened
+
+    @staticmethod
+    def _close(sockets: set[socket.socket]) -> None:
+        for opened in sockets:
+            opened.close()
+
+    # -- signals -------------------------------------------------------------------------------------------------
+
+    def _watch_signals(self) -> None:
+        """Signals become bytes on a pipe, so that each is handled between two steps, never within one."""
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        self._selector.register(reader, selectors.EVENT_READ, lambda: self._signalled(os.read(reader, 256)))
+
+    def _signalled(self, numbers: bytes) -> None:
+        for number in numbers:
+            if number in (signal.SIGTERM, signal.SIGINT):
+                self._drain()
+            elif number == signal.SIGHUP and self._deadline is None:
+                self._take_new_settings()
+
+    # -- children ------------------------------------------------------------------------------------------------
+
+    def _arrange(self) -> None:
+        """As many children as the settings ask for."""
+        counts = {role: self._config.edge.workers if role == "edge" else 1 for role in self._roles}
+        for role, count in counts.items():
+            there = [child for child in self._children if child.role == role]
+            for index in range(len(there), count):
+                self._children.append(Child(role, role if index == 0 else f"{role}-{index + 1}"))
+            for child in there[count:]:
+                child.wanted = False
+
+    def _start_due(self) -> None:
+        if self._deadline is None:
+            now = time.monotonic()
+            for child in self._children:
+                if child.due is not None and child.due <= now and child.wanted:
+                    self._start(child)
+
+    def _start(self, child: Child) -> None:
+        reader, writer = os.pipe()
+        config = handover.config_file(self._config, child.role)
+        fds = {handover.CONFIG_FD: config, handover.READY_FD: writer, handover.LIFE_FD: self._life_end}
+        if child.role in self._sockets:
+            fds[handover.LISTEN_FD] = self._sockets[child.role].fileno()
+        child.process = subprocess.Popen(
+            self._command(child.role),
+            env=handover.child_environment(os.environ, fds),
+            pass_fds=(*fds.values(), self._lock),
+            stdin=subprocess.DEVNULL,
+        )
+        os.close(writer)
+        os.close(config)
+        child.pipe, child.ready, child.due, child.started = reader, False, None, time.monotonic()
+        self._selector.register(reader, selectors.EVENT_READ, lambda: self._heard(child))
+
+    def _heard(self, child: Child) -> None:
+        """The child is ready, or its end of the pipe is gone."""
+        assert child.pipe is not None
+        child.ready = os.read(child.pipe, 16) != b""
+        self._forget_pipe(child)
+        if child.ready and not self._announced and all(other.ready for other in self._children):
+            self._announced = True
+            self._on_ready({role: listening.url_of(opened) for role, opened in self._sockets.items()})
+            _tell_systemd("READY=1")
+
+    def _forget_pipe(self, child: Child) -> None:
+        if child.pipe is not None:
+            self._selector.unregister(child.pipe)
+            os.close(child.pipe)
+            child.pipe = None
+
+    def _reap(self) -> None:
+        for child in list(self._children):
+            if child.process is not None and (code := child.process.poll()) is not None:
+                child.process = None
+                if child.pipe is not None:
+                    self._forget_pipe(child)
+                self._ended(child, code)
+
+    def _ended(self, child: Child, code: int) -> None:
+        """Start it again, unless it was to end or cannot be helped by another start."""
+        if self._deadline is not None or not child.wanted:
+            self._children.remove(child)
+        elif child.replaced:
+            child.replaced, child.failures, child.due = False, 0, 0.0
+        elif not self._announced and code in FATAL:
+            self._children.remove(child)
+            self._code = code
+            self._drain()
+        else:
+            lived = time.monotonic() - child.started
+            child.failures = 1 if child.ready and lived >= STABLE_SECONDS else child.failures + 1
+            pause = delay_after(child.failures)
+            child.due = time.monotonic() + pause
+            log.error("a process ended and is started again", child=child.name, **_cause(code), seconds=pause)
+        child.ready = False
+
+    # -- settings ------------------------------------------------------------------------------------------------
+
+    def _take_new_settings(self) -> None:
+        """All or nothing: a fault, or a door that cannot be opened, leaves everything as it is."""
+        try:
+            new = self._reload()
+            if os.path.abspath(new.storage.data_dir) != os.path.abspath(self._config.storage.data_dir):
+                raise ConfigError(["[storage] data_dir: takes a restart, it cannot change while the collector runs"])
+            self._sockets = self._bind(new)
+        except CollectorError as error:
+            for fault in str(error).splitlines():
+                log.error("new settings refused, the old ones stay", fault=fault)
+            return
+        old, self._config = self._config, new
+        self._arrange()
+        for child in self._children:
+            if not child.wanted or for_role(old, child.role) != for_role(new, child.role):
+                child.replaced = True
+                self._signal(child, signal.SIGTERM)
+        log.info("new settings are in force")
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """Close the doors, let every child answer and settle what it has; the second signal ends them at once."""
+        if self._deadline is None:
+            _tell_systemd("STOPPING=1")
+            self._deadline = time.monotonic() + DRAIN_SECONDS
+            self._close(set(self._sockets.values()))
+            for child in list(self._children):
+                self._signal(child, signal.SIGTERM)
+                if child.process is None:
+                    self._children.remove(child)
+        else:
+            self._deadline = time.monotonic()
+
+    def _end_late(self) -> None:
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            for child in self._children:
+                log.error("a process did not end in time", child=child.name)
+                self._signal(child, signal.SIGKILL)
+                self._code = self._code or 1
+            self._deadline = float("inf")
+
+    @staticmethod
+    def _signal(child: Child, number: signal.Signals) -> None:
+        if child.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                child.process.send_signal(number)
+
+    def _pause(self) -> float | None:
+        """Seconds until there is something to do without being told."""
+        now = time.monotonic()
+        times = [child.due for child in self._children if child.due is not None and self._deadline is None]
+        if self._deadline is not None and self._deadline != float("inf"):
+            times.append(self._deadline)
+        return max(0.0, min(times) - now) if times else None
+
+
+def _cause(code: int) -> dict[str, int | str]:
+    return {"signal": signal.Signals(-code).name} if code < 0 else {"exit_code": code}
+
+
+def _tell_systemd(state: str) -> None:
+    """Type=notify units wait for READY=1 (sd_notify(3))."""
+    if address := os.environ.get("NOTIFY_SOCKET"):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+
+
+def supervise(
+    config: Config,
+    *,
+    roles: Sequence[Role],
+    reload: Callable[[], Config],
+    on_ready: Callable[[Mapping[Role, str]], None],
+) -> int:
+    """Confine this process, then run the roles until they are told to end."""
+    hardening.harden()
+    hardening.hide_memory()
+    hardening.die_with_bootloader()
+    return Supervisor(config, roles=roles, reload=reload, on_ready=on_ready).run()
