@@ -1,0 +1,116 @@
+"""What a Prometheus may scrape: names, types and help of every metric in one table."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from collector import __version__
+from collector.console.overview import database_bytes
+from collector.console.shell import Desk
+from collector.core.capi.states import NAMES
+from collector.storage.reports import delivery
+from collector.storage.reports.reader import NoStore
+from collector.storage.reports.totals import Sums, Totals
+
+# name -> (type, help). The README's table is made from this one; a test compares them.
+METRICS: Final[dict[str, tuple[str, str]]] = {
+    "collector_build_info": ("gauge", "1, with the version as label."),
+    "collector_up": ("gauge", "1 when the database can be read, else 0."),
+    "collector_clicks_total": ("counter", "Clicks stored since the installation began."),
+    "collector_conversions_total": ("counter", "Conversions and events stored since the installation began."),
+    "collector_conversions_kept": (
+        "gauge",
+        "Conversions and events now kept, by event type and whether attributed (tests and bots left out).",
+    ),
+    "collector_outbox_events": ("gauge", "Events that wait for Meta, by pixel and state."),
+    "collector_outbox_oldest_seconds": ("gauge", "Age of the oldest event that waits, by pixel and state."),
+    "collector_pixel_open": ("gauge", "1 when the pixel takes events, 0 when it is throttled or blocked."),
+    "collector_requests_total": ("counter", "Requests to Meta since the installation began, by pixel and outcome."),
+    "collector_last_success_timestamp_seconds": ("gauge", "When Meta last took events, by pixel."),
+    "collector_database_bytes": ("gauge", "Bytes of the database and its write-ahead log."),
+    "collector_heartbeat_age_seconds": ("gauge", "Seconds since each process's last sign of life."),
+}
+
+
+class Sample(NamedTuple):
+    """One line: a metric's name, its labels, its value."""
+
+    name: str
+    value: float
+    labels: dict[str, str] = {}
+
+
+async def metrics_text(desk: Desk) -> str:
+    """Everything, in Prometheus's text format 0.0.4."""
+    samples = [Sample("collector_build_info", 1, {"version": __version__, "python": platform.python_version()})]
+    try:
+        samples += [*await _stored(desk), *await _delivery(desk), Sample("collector_up", 1)]
+    except NoStore:
+        samples.append(Sample("collector_up", 0))
+    return render(samples)
+
+
+def render(samples: Iterable[Sample]) -> str:
+    """Samples grouped under their HELP and TYPE lines."""
+    by_name: dict[str, list[Sample]] = {name: [] for name in METRICS}
+    for sample in samples:
+        by_name[sample.name].append(sample)
+    return "".join(_block(name, own) for name, own in by_name.items() if own)
+
+
+def _block(name: str, samples: list[Sample]) -> str:
+    kind, text = METRICS[name]
+    lines = [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *(_line(sample) for sample in samples)]
+    return "\n".join(lines) + "\n"
+
+
+def _line(sample: Sample) -> str:
+    labels = ",".join(f'{key}="{_escaped(value)}"' for key, value in sample.labels.items())
+    value = f"{sample.value:.3f}".rstrip("0").rstrip(".")
+    return f"{sample.name}{{{labels}}} {value}" if labels else f"{sample.name} {value}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+async def _stored(desk: Desk) -> list[Sample]:
+    # Row numbers are given in order of arrival, so the newest one counts everything that ever came.
+    clicks = await desk.reader.one("SELECT max(id) FROM click")
+    conversions = await desk.reader.one("SELECT max(id) FROM conversion")
+    return [
+        Sample("collector_clicks_total", (clicks and clicks[0]) or 0),
+        Sample("collector_conversions_total", (conversions and conversions[0]) or 0),
+        Sample("collector_database_bytes", database_bytes(desk)),
+        *_kept(await desk.fresh_totals()),
+    ]
+
+
+def _kept(totals: Totals) -> Iterator[Sample]:
+    by_type: dict[str, Sums] = {}
+    for key, sums in totals.conversion_hours(0).items():
+        by_type.setdefault(key.event_type, Sums()).add(sums)
+    for name, sums in sorted(by_type.items()):
+        yield Sample("collector_conversions_kept", sums.attributed, {"event_type": name, "attributed": "true"})
+        yield Sample(
+            "collector_conversions_kept", sums.n - sums.attributed, {"event_type": name, "attributed": "false"}
+        )
+
+
+async def _delivery(desk: Desk) -> list[Sample]:
+    now, out = desk.clock(), []
+    for w in await delivery.waiting(desk.reader):
+        labels = {"pixel": w.pixel, "state": NAMES.get(w.state, str(w.state))}
+        out.append(Sample("collector_outbox_events", w.events, labels))
+        out.append(Sample("collector_outbox_oldest_seconds", max(0, now - w.oldest) / 1000, labels))
+    for pixel in await delivery.pixels(desk.reader):
+        out.append(Sample("collector_pixel_open", int(pixel.state == "open"), {"pixel": pixel.name}))
+    for (name, outcome), n in (await delivery.outcomes(desk.reader)).items():
+        out.append(Sample("collector_requests_total", n, {"pixel": name, "outcome": outcome}))
+    for name, at in (await delivery.last_success(desk.reader)).items():
+        out.append(Sample("collector_last_success_timestamp_seconds", at / 1000, {"pixel": name}))
+    for beat in await delivery.heartbeats(desk.reader):
+        out.append(Sample("collector_heartbeat_age_seconds", max(0, now - beat.at) / 1000, {"process": beat.process}))
+    return out

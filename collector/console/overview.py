@@ -1,0 +1,226 @@
+"""How is it going: the first page."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from decimal import Decimal
+from typing import Any, Final
+
+from litestar import Response
+
+from collector.console import plots, words
+from collector.console.shell import Desk, Note, Word, page
+from collector.core.capi.states import CapiState
+from collector.storage.reports import delivery
+from collector.storage.reports.totals import DAY_MS, ClickKey, ConversionKey, Sums, Totals
+
+_SILENT_MS: Final = 60_000
+_DAYS: Final = 7
+_MEND: Final = {
+    "blocked": "Put a working token in the pixel's token file; the queue goes on by itself. Nothing is lost meanwhile.",
+    "throttled": "Meta asked for a pause. The queue goes on by itself.",
+}
+
+
+async def overview(desk: Desk, store: str) -> Response[bytes]:
+    """The overview, of one store or of all."""
+    now = desk.clock()
+    totals, stores = await desk.fresh_totals(), await desk.stores()
+    since = (now // DAY_MS - _DAYS + 1) * DAY_MS
+    wanted = {number for number, name in stores.items() if not store or name == store}
+    clicks = {k: n for k, n in totals.click_hours(since).items() if k.store in wanted}
+    sums = {k: s for k, s in totals.conversion_hours(since).items() if k.store in wanted}
+    lines, notes = await _pixels(desk, now)
+    processes, silent = await _processes(desk, now)
+    return page(
+        "overview.html",
+        title="Overview",
+        here="/",
+        refresh=30,
+        notes=[*notes, *silent, *_counting(totals)],
+        sentence=_sentence(lines, now, await delivery.last_success(desk.reader)),
+        stores=list(stores.values()),
+        store=store,
+        figures=_figures(clicks, sums, now // DAY_MS),
+        revenue=_revenue(sums, now // DAY_MS),
+        pixels=lines,
+        processes=processes,
+        size=_size(desk),
+        kinds=_kinds(sums),
+        **_week(clicks, sums, now),
+    )
+
+
+def _counting(totals: Totals) -> list[Note]:
+    return [] if totals.complete else [Note("", "Still counting: the oldest days are not in the figures yet.")]
+
+
+def _figures(clicks: dict[ClickKey, int], sums: dict[ConversionKey, Sums], today: int) -> list[dict[str, str]]:
+    """Clicks, conversions, share and what was kept apart: today, and the week below it."""
+
+    def counts(first_day: int) -> tuple[int, int, int, int]:
+        good = sum(n for k, n in clicks.items() if not k.kept_apart and k.hour // 24 >= first_day)
+        apart = sum(n for k, n in clicks.items() if k.kept_apart and k.hour // 24 >= first_day)
+        chosen = [s for k, s in sums.items() if k.hour // 24 >= first_day and k.event_type == "Purchase"]
+        return good, sum(s.n for s in chosen), sum(s.attributed for s in chosen), apart
+
+    day, week = counts(today), counts(0)
+    say = words.number
+    return [
+        {"name": "Clicks today", "today": say(day[0]), "week": f"{say(week[0])} in 7 days"},
+        {"name": "Purchases today", "today": say(day[1]), "week": f"{say(week[1])} in 7 days"},
+        {
+            "name": "Attributed today",
+            "today": words.percent(day[2], day[1]),
+            "week": f"{words.percent(week[2], week[1])} in 7 days",
+        },
+        {"name": "Bots and refusals today", "today": say(day[3]), "week": f"{say(week[3])} in 7 days, never matched"},
+    ]
+
+
+def _revenue(sums: dict[ConversionKey, Sums], today: int) -> list[dict[str, Any]]:
+    """Purchases' value by currency; currencies are never added up."""
+    total: dict[str, Sums] = defaultdict(Sums)
+    of_today: dict[str, Decimal] = defaultdict(Decimal)
+    for key, s in sums.items():
+        if key.event_type == "Purchase" and key.currency:
+            total[key.currency].add(s)
+            of_today[key.currency] += s.value if key.hour // 24 == today else 0
+    return [
+        {
+            "total": words.money(s.value, code),
+            "attributed": words.money(s.attributed_value, code),
+            "share": words.percent(float(s.attributed_value), float(s.value)),
+            "today": words.money(of_today[code], code),
+            "bar": plots.share(float(s.attributed_value), float(s.value), f"attributed share of revenue in {code}"),
+        }
+        for code, s in sorted(total.items(), key=lambda item: -item[1].n)
+    ]
+
+
+def _week(clicks: dict[ClickKey, int], sums: dict[ConversionKey, Sums], now: int) -> dict[str, Any]:
+    """Six-hour columns of the week, and the same by day in figures."""
+    steps: dict[int, Sums] = defaultdict(Sums)
+    for key, s in sums.items():
+        steps[key.hour // 6].add(s)
+    today = now // DAY_MS
+    first, last = (today - _DAYS + 1) * 4, now // (DAY_MS // 4)
+    bars = [
+        plots.Column(f"{words.day(n // 4)} {n % 4 * 6:02d}:00–{n % 4 * 6 + 6:02d}:00", steps[n].n, steps[n].attributed)
+        for n in range(first, (today + 1) * 4)
+    ]
+    days = range(today - _DAYS + 1, today + 1)
+    all_n = sum(steps[n].n for n in range(first, last + 1))
+    return {
+        "chart": plots.columns(
+            bars, f"Conversions in steps of six hours over seven days, {all_n:,} in all; figures below"
+        ),
+        "axis": [words.day(d) for d in days],
+        "days": [_day(d, clicks, steps) for d in reversed(days)],
+    }
+
+
+def _day(day: int, clicks: dict[ClickKey, int], steps: dict[int, Sums]) -> dict[str, str]:
+    own = [steps[n] for n in range(day * 4, day * 4 + 4)]
+    return {
+        "day": words.day(day),
+        "clicks": words.number(sum(n for k, n in clicks.items() if k.hour // 24 == day and not k.kept_apart)),
+        "conversions": words.number(sum(s.n for s in own)),
+        "attributed": words.number(sum(s.attributed for s in own)),
+    }
+
+
+def _kinds(sums: dict[ConversionKey, Sums]) -> list[dict[str, str]]:
+    by_type: dict[str, Sums] = defaultdict(Sums)
+    for key, s in sums.items():
+        by_type[key.event_type].add(s)
+    rows = sorted(by_type.items(), key=lambda item: (item[0] != "Purchase", -item[1].n))[:30]
+    return [
+        {
+            "name": name,
+            "n": words.number(s.n),
+            "attributed": words.number(s.attributed),
+            "share": words.percent(s.attributed, s.n),
+            "reversed": words.number(s.reversed) if s.reversed else "–",
+        }
+        for name, s in rows
+    ]
+
+
+async def _pixels(desk: Desk, now: int) -> tuple[list[dict[str, Any]], list[Note]]:
+    """A line for each pixel, and a note for each that needs a person."""
+    waiting, last = await delivery.waiting(desk.reader), await delivery.last_success(desk.reader)
+    lines, notes = [], []
+    for pixel in await delivery.pixels(desk.reader):
+        own = [w for w in waiting if w.pixel == pixel.name]
+        queued = [w for w in own if w.state != CapiState.HELD]
+        oldest = min((w.oldest for w in queued), default=None)
+        lines.append(
+            {
+                "name": pixel.name,
+                "state": _pixel_word(pixel.state),
+                "waiting": words.number(sum(w.events for w in queued)),
+                "waiting_n": sum(w.events for w in queued),
+                "oldest": words.ago(oldest, now) if oldest else "–",
+                "held": words.number(sum(w.events for w in own if w.state == CapiState.HELD)),
+                "last": words.ago(last.get(pixel.name), now),
+            }
+        )
+        if pixel.state != "open":
+            what = f"Pixel {pixel.name} is {pixel.state}: {pixel.reason or 'Meta gave no reason'}"
+            notes.append(Note("bad" if pixel.state == "blocked" else "warn", what, _MEND.get(pixel.state, "")))
+    return lines, notes
+
+
+def _pixel_word(state: str) -> Word:
+    return Word(state, {"open": "good", "blocked": "bad"}.get(state, "warn"))
+
+
+async def _processes(desk: Desk, now: int) -> tuple[list[dict[str, Any]], list[Note]]:
+    lines, notes = [], []
+    for beat in await delivery.heartbeats(desk.reader):
+        silent = now - beat.at > _SILENT_MS
+        lines.append(
+            {
+                "name": beat.process,
+                "state": Word("silent", "bad") if silent else Word("alive", "good"),
+                "seen": words.ago(beat.at, now),
+            }
+        )
+        if silent:
+            notes.append(
+                Note(
+                    "bad",
+                    f"The {beat.process} has been silent for {words.seconds((now - beat.at) / 1000)}.",
+                    "Look at its log; `collector doctor` names the mend.",
+                )
+            )
+    return lines, notes
+
+
+def _sentence(lines: list[dict[str, Any]], now: int, last: dict[str, int]) -> str:
+    waiting = sum(line["waiting_n"] for line in lines)
+    if not lines:
+        return "Waiting for the first event."
+    queue = f"{words.number(waiting)} events wait for Meta" if waiting else "Nothing waits for Meta"
+    return queue + (
+        f"; it last took some {words.seconds((now - max(last.values())) / 1000)} ago."
+        if last
+        else "; it has taken none yet."
+    )
+
+
+def _size(desk: Desk) -> str:
+    """What the database takes on disk, its log among it."""
+    size = database_bytes(desk)
+    for unit in ("B", "KB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def database_bytes(desk: Desk) -> float:
+    """Bytes of the database and its write-ahead log."""
+    path = desk.reader.path
+    return float(sum(p.stat().st_size for p in (path, path.with_name(path.name + "-wal")) if p.exists()))

@@ -1,0 +1,125 @@
+"""What every page stands on: templates that escape everything, the store's reader and totals, and the notes on top."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from litestar import Response
+
+from collector import __version__
+from collector.config import Config
+from collector.core.capi.states import CapiState
+from collector.core.ids import PublicIds
+from collector.storage.reports.reader import Reader
+from collector.storage.reports.totals import Totals
+
+PLACES: Final = (
+    ("/", "Overview"),
+    ("/events", "Events"),
+    ("/campaigns", "Campaigns"),
+    ("/delivery", "Delivery"),
+    ("/trust", "Trust"),
+    ("/signals", "Signals"),
+    ("/bots", "Bots"),
+)
+# A page waits this long for totals that are not counted yet, then shows what there is.
+_PATIENCE_SECONDS: Final = 1.5
+
+templates = Environment(
+    loader=PackageLoader("collector.console"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+class Note(NamedTuple):
+    """A sentence on top of a page: what is, and the mend."""
+
+    level: str  # good, warn, bad or empty
+    what: str
+    mend: str = ""
+
+
+class Word(NamedTuple):
+    """A state as a word with a tone."""
+
+    word: str
+    level: str = ""
+
+
+def delivery_word(state: int) -> Word:
+    """A delivery state for people."""
+    tones = {
+        CapiState.SENT: "good",
+        CapiState.REJECTED: "bad",
+        CapiState.EXPIRED: "bad",
+        CapiState.RETRYING: "warn",
+        CapiState.HELD: "warn",
+    }
+    try:
+        known = CapiState(state)
+    except ValueError:
+        return Word(f"state {state}")
+    return Word(known.name.lower().replace("_", " "), tones.get(known, ""))
+
+
+@dataclass(slots=True)
+class Desk:
+    """What pages are made from. `clock` gives ms."""
+
+    config: Config
+    reader: Reader
+    clock: Callable[[], int]
+    ids: Callable[[], PublicIds | None]
+    totals: Totals = field(default_factory=Totals)
+    _counting: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def fresh_totals(self) -> Totals:
+        """The totals, brought up to date as far as a page may wait."""
+        if not self._counting.locked():
+            await self.count(budget_seconds=_PATIENCE_SECONDS)
+        return self.totals
+
+    async def count(self, *, budget_seconds: float) -> bool:
+        """Count on for a while; one at a time, so that two pages do not read the same slices."""
+        async with self._counting:
+            return await self.totals.refresh(self.reader, self.clock(), budget_seconds=budget_seconds)
+
+    async def stores(self) -> dict[int, str]:
+        """Row number -> store id, for every store that has rows."""
+        return {row[0]: row[1] for row in await self.reader.rows("SELECT id, name FROM store ORDER BY name")}
+
+
+def page(
+    template: str,
+    *,
+    title: str,
+    here: str = "",
+    refresh: int = 0,
+    notes: Iterable[Note] = (),
+    status: int = 200,
+    **view: Any,
+) -> Response[bytes]:
+    """One page as a response; everything in it is escaped by the templates."""
+    shared = {
+        "places": PLACES,
+        "here": here,
+        "title": title,
+        "refresh": refresh,
+        "notes": list(notes),
+        "version": f"collector {__version__}",
+    }
+    text = templates.get_template(template).render({"form_token": "", **shared, **view})
+    return Response(text.encode(), media_type="text/html", status_code=status)
+
+
+def now_ms() -> int:
+    """The clock of a running console."""
+    return time.time_ns() // 1_000_000
