@@ -102,6 +102,8 @@ class ConversionBody(Wire):
     test_event_code: Ident | None = None
     custom_data: dict[str, Any] | None = None
     renewal_of: Ident | None = None
+    first_touch: Text | None = None  # the first and the last page that a campaign led this visitor to
+    last_touch: Text | None = None
     test: bool = False
     key: Short | None = None
 
@@ -140,6 +142,8 @@ class StoredEvent(Struct, omit_defaults=True, kw_only=True):
     test_event_code: str | None = None
     renewal_of: str | None = None
     test: bool = False
+    first_touch: str | None = None
+    last_touch: str | None = None
     unconfirmed: bool = False  # a Purchase that only a page has told us of
     bot: str | None = None  # the reason why this is not a person
 

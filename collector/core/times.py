@@ -39,6 +39,11 @@ def text(millis: int) -> str:
     return _text(millis // 1000)
 
 
+def exact(millis: int) -> str:
+    """`2026-01-31T06:00:00.123Z`: what parse reads back to the millisecond."""
+    return f"{_text(millis // 1000)[:-1]}.{millis % 1000:03d}Z"
+
+
 @lru_cache(maxsize=4096)
 def _text(seconds: int) -> str:
     return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
