@@ -10,19 +10,12 @@ import re
 from functools import lru_cache
 from typing import Final
 
+from collector.core import clickid
+
 MAX_FBC_AGE_MS: Final = 90 * 86_400_000  # the cookie's life, and what Meta's diagnostics accept
 CLOCK_SLACK_MS: Final = 600_000  # how far a page's clock may be ahead of ours (rulings 1)
 
-# fb.<subdomain index>.<creation ms>.<fbclid>[.<appendix>]; the appendix is a legacy token or 8 base64url characters.
-_FBC: Final = re.compile(
-    r"fb\.(\d{1,2})\.(\d{13})\.([A-Za-z0-9_-]{1,500})(\.(?:AQ|Ag|Aw|BA|BQ|Bg|[A-Za-z0-9_-]{8}))?", re.ASCII
-)
-# The random part has 1 to 18 digits: the server builder draws below 2^31, the page's joins two numbers of nine digits.
-_FBP: Final = re.compile(r"fb\.\d{1,2}\.\d{10,13}\.\d{1,20}(?:\.(?:AQ|Ag|Aw|BA|BQ|Bg|[A-Za-z0-9_-]{8}))?", re.ASCII)
-_FBCLID: Final = re.compile(r"[A-Za-z0-9_-]{1,500}", re.ASCII)
-_PLACEHOLDERS: Final = frozenset(
-    {"fbclid", "null", "undefined", "none", "nan", "true", "false", "test_fbclid_placeholder"}
-)
+_LEGACY_APPENDIX: Final = frozenset({"AQ", "Ag", "Aw", "BA", "BQ", "Bg"})  # the param builder's languages
 _V4: Final = re.compile(r"(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})", re.ASCII)
 _V4_PORT: Final = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}", re.ASCII)
 _V6_PORT: Final = re.compile(r"\[([0-9a-fA-F:.]+)\](?::\d{1,5})?", re.ASCII)
@@ -34,42 +27,36 @@ _PRIVATE: Final = tuple(
 )  # fmt: skip
 
 
-def is_fbclid(text: str) -> bool:
-    """Whether Meta's own cookie parser would read `text` back whole. Case is kept, nothing is decoded."""
-    return _FBCLID.fullmatch(text) is not None and text.lower() not in _PLACEHOLDERS and not text.startswith("__")
-
-
-def build_fbc(fbclid: str, first_seen: int) -> str:
-    """An fbc for an fbclid that a server saw: index 1, as Meta says for a server without a cookie."""
-    return f"fb.1.{first_seen}.{fbclid}"
-
-
 def usable_fbc(fbc: str, event_ms: int) -> str | None:
     """The fbc to send with an event at `event_ms`, byte for byte, or None: malformed, over 90 days old, later than it.
 
     A creation time that is up to ten minutes later than the event is a page's clock running ahead; the click was seen
     at the event at the latest, so that time is stated instead.
     """
-    if (found := _FBC.fullmatch(fbc)) is None:
+    parts = clickid.parse_fbc(fbc)
+    if parts is None or not _well_formed(fbc, parts):
         return None
-    created = int(found[2])
-    if event_ms - created > MAX_FBC_AGE_MS or found[3].lower() in _PLACEHOLDERS:
+    created = parts.created
+    if event_ms - created > MAX_FBC_AGE_MS:
         return None
     if created // 1000 <= event_ms // 1000:
         return fbc
     if created - event_ms > CLOCK_SLACK_MS:
         return None
-    return f"fb.{found[1]}.{event_ms}.{found[3]}{found[4] or ''}"
+    tail = f".{parts.appendix}" if parts.appendix else ""
+    return f"fb.{parts.subdomain_index}.{event_ms}.{parts.fbclid}{tail}"
+
+
+def _well_formed(fbc: str, parts: clickid.Fbc) -> bool:
+    """Stricter than reading a cookie: Meta counts milliseconds and refuses the batch for a bad suffix (2804001)."""
+    if fbc[5:18] != str(parts.created):
+        return False
+    return parts.appendix is None or len(parts.appendix) == 8 or parts.appendix in _LEGACY_APPENDIX
 
 
 def fbclid_of(fbc: str) -> str | None:
     """The click id inside an fbc; None for a malformed one."""
-    return found[3] if (found := _FBC.fullmatch(fbc)) else None
-
-
-def is_fbp(text: str) -> bool:
-    """Whether `text` is a browser id in Meta's form, with or without the param builder's appendix."""
-    return _FBP.fullmatch(text) is not None
+    return parts.fbclid if (parts := clickid.parse_fbc(fbc)) else None
 
 
 def public_address(text: str) -> str | None:

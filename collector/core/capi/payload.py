@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from collector.core import clickid
 from collector.core.capi import custom_data, identifiers
 from collector.core.capi.states import CapiState
 from collector.core.events import Enrichment, StoredEvent
@@ -175,10 +176,10 @@ def _fbc(event: StoredEvent, enrichment: Enrichment, event_ms: int, dropped: lis
     """The event's own cookie, else its own click id, else the credited click's. One click id: the earlier sighting."""
     if event.fbc is not None and (fbc := identifiers.usable_fbc(event.fbc, event_ms)) is not None:
         return fbc
-    if event.fbclid is not None and identifiers.is_fbclid(event.fbclid):
+    if event.fbclid is not None and clickid.fault(event.fbclid, event_ms) is None:
         if enrichment.fbc is not None and identifiers.fbclid_of(enrichment.fbc) == event.fbclid:
             return identifiers.usable_fbc(enrichment.fbc, event_ms)
-        return identifiers.build_fbc(event.fbclid, event_ms)
+        return clickid.build_fbc(event.fbclid, event_ms)
     if enrichment.fbc is not None and (fbc := identifiers.usable_fbc(enrichment.fbc, event_ms)) is not None:
         return fbc
     if event.fbc or event.fbclid or enrichment.fbc:
@@ -188,7 +189,7 @@ def _fbc(event: StoredEvent, enrichment: Enrichment, event_ms: int, dropped: lis
 
 def _fbp(own: str | None, clicked: str | None, dropped: list[str]) -> str | None:
     for fbp in (own, clicked):
-        if fbp and identifiers.is_fbp(fbp):
+        if fbp and clickid.is_fbp(fbp):
             return fbp
     if own or clicked:
         dropped.append("fbp")
