@@ -1,6 +1,7 @@
 """What does a page's beacon say: its compact JSON into clicks and events of the contract.
 
-The format is the snippet's own (edge/assets/collector.js). Its names are one letter: block lists know the usual ones. Times are the visitor's clock; only differences are used, so that a wrong clock does no harm.
+The format is the snippet's own (edge/assets/collector.js). Its names are one letter: block lists know the usual ones.
+Times are the visitor's clock; only differences are used, so that a wrong clock does no harm.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The script that a shop's page loads: made ready once, with the settings in it, under a stable and an immutable address.
+"""The script that a shop's page loads: made ready once, settings in it, under a stable and an immutable address.
 
 The stable address (`/c.js`) is what goes into a page; browsers ask for it again after an hour and mostly hear 304. The
 other (`/c.1f3a9c5b7d.js`) names its content, may be kept for a year, and can be pinned by an integrity attribute; of an
