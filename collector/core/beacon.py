@@ -141,7 +141,7 @@ def _click(beacon: Beacon, one: Happening, fbclid: str, jar: Jar, now: int) -> C
         visitor_id=jar.visitor,
         fbp=jar.fbp,
         fbc=jar.fbc if held and held.fbclid == fbclid else None,
-        consent=_consent(beacon),
+        consent=consent_of(beacon),
     )
 
 
@@ -169,14 +169,15 @@ def _event(beacon: Beacon, one: Happening, jar: Jar, now: int) -> ConversionBody
         event_id=one.i or None,
         event_source_url=one.u or None,
         referrer=one.r or None,
-        consent=_consent(beacon),
+        consent=consent_of(beacon),
         custom_data=data or None,
         first_touch=beacon.f.url if beacon.f else None,
         last_touch=beacon.l.url if beacon.l else None,
     )
 
 
-def _consent(beacon: Beacon) -> Consent | None:
+def consent_of(beacon: Beacon) -> Consent | None:
+    """The consent that the page says it has, None when it leaves that to the store."""
     return Consent(marketing=beacon.c) if beacon.c else None
 
 

@@ -1,8 +1,8 @@
 """Is this a person? The reason why a hit is not, or None.
 
-A hit that is no person is stored and shown with its reason, and kept out of matching, of the frequencies it learns from,
-and of Meta. Four kinds of evidence, the strongest first: a prefetch says so in its headers; an automated browser says
-so in its user agent, its client hints or its script; a crawler is named in the community's list; a page always has a user agent.
+A hit that is no person is stored and shown with its reason, and kept out of matching, of the frequencies it learns
+from, and of Meta. The evidence, the strongest first: a prefetch says so in its headers; an automated browser in its
+script; a page always has a user agent; crawlers and headless browsers are named in the community's list.
 
 The list has 1,504 patterns, of which 1,481 are plain text. One regular expression of them all takes 1.9 ms for one user
 agent, so plain patterns are found by a four-character piece that ordinary browsers do not have, and only the
@@ -26,8 +26,8 @@ Headers = Iterable[tuple[bytes, bytes]]
 SCANNED: Final = 512
 _PIECE: Final = 4
 
-# What browsers and Meta's apps say before they fetch what nobody has opened yet. X-FB-HTTP-Engine is the network stack of
-# Meta's apps themselves; the web view in which a person reads a page has the system's own.
+# What browsers and Meta's apps say when they fetch what nobody has opened yet. X-FB-HTTP-Engine is the network stack
+# of Meta's apps themselves; the web view in which a person reads a page has the system's own.
 _PREFETCH_HEADERS: Final[dict[bytes, tuple[bytes, ...]]] = {
     b"x-purpose": (b"preview", b"prefetch", b"prerender"),
     b"purpose": (b"preview", b"prefetch", b"prerender"),

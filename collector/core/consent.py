@@ -5,7 +5,7 @@
     pending    yes     no       no       held until it is granted, or too old to send
     denied     yes     no       no       no
 
-A page that knows of a denial posts nothing at all; a server's call for a denied visitor is kept, since the order exists.
+A page that knows of a denial posts nothing at all; a server's call for such a visitor is kept: the order exists.
 """
 
 from __future__ import annotations
