@@ -71,7 +71,7 @@ class Supervisor:
     """Runs the given roles until a signal ends them; `run` returns the exit code.
 
     `reload` gives the checked new configuration or raises ConfigError. `on_ready` is called once, when all answer.
-    `command` says how a role is started: the tests give other programs.
+    `before` is called once the lock is held. `command` says how a role is started: the tests give other programs.
     """
 
     def __init__(
@@ -81,10 +81,11 @@ class Supervisor:
         roles: Sequence[Role] = ("edge", "courier", "console"),
         reload: Callable[[], Config],
         on_ready: Callable[[Mapping[Role, str]], None],
+        before: Callable[[], None] | None = None,
         command: Command = own_command,
     ) -> None:
         self._config, self._roles, self._reload = config, tuple(roles), reload
-        self._on_ready, self._command = on_ready, command
+        self._on_ready, self._before, self._command = on_ready, before, command
         self._selector = selectors.DefaultSelector()
         self._sockets: dict[Role, socket.socket] = {}
         self._children: list[Child] = []
@@ -95,6 +96,8 @@ class Supervisor:
     def run(self) -> int:
         self._lock = lock.hold(self._config.storage.data_dir, shared=len(self._roles) == 1)
         self._sockets = self._bind(self._config)
+        if self._before is not None:
+            self._before()
         life, self._life = os.pipe()
         self._life_end = life
         self._watch_signals()
@@ -302,9 +305,10 @@ def supervise(
     roles: Sequence[Role],
     reload: Callable[[], Config],
     on_ready: Callable[[Mapping[Role, str]], None],
+    before: Callable[[], None] | None = None,
 ) -> int:
     """Confine this process, then run the roles until they are told to end."""
     hardening.harden()
     hardening.hide_memory()
     hardening.die_with_bootloader()
-    return Supervisor(config, roles=roles, reload=reload, on_ready=on_ready).run()
+    return Supervisor(config, roles=roles, reload=reload, on_ready=on_ready, before=before).run()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from collector.config_loader.faults import ENVIRONMENT, FILE, FLAG, Fault, Origin, Path, nearest
@@ -79,7 +79,7 @@ def gather(path: str | None, env: Mapping[str, str], flags: Mapping[str, str]) -
 def _lay_file(tree: Tree, path: str | None) -> None:
     if path is None:
         tree.values = _copy(DEMO)
-        tree.origins = {("meta", "mode"): Origin(FILE, "demo"), ("store",): Origin(FILE, "demo")}
+        tree.origins = dict.fromkeys(_leaves(DEMO, ()), Origin(FILE, "demo"))
         return
     text = _read(path)
     try:
@@ -98,6 +98,13 @@ def _read(path: str) -> str:
         raise ConfigError([f"{path}: cannot read the configuration: {error.strerror}"]) from None
     except UnicodeDecodeError:
         raise ConfigError([f"{path}: the configuration must be UTF-8 text"]) from None
+
+
+def _leaves(value: Any, path: Path) -> Iterator[Path]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield (*path, key)
+        yield from _leaves(item, (*path, key))
 
 
 def _copy(value: Any) -> Any:

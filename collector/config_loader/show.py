@@ -25,15 +25,9 @@ class Row(Struct, frozen=True):
 def rows(config: Config, origins: Mapping[Path, Origin]) -> list[Row]:
     """One row for each key, in the order of the sections; a list of tables is numbered: `store.0.id`."""
     return [
-        Row(".".join(map(str, path)), _masked(path, value), origins.get(path, _around(path, origins)).text)
+        Row(".".join(map(str, path)), _masked(path, value), origins.get(path, DEFAULT).text)
         for path, value in _leaves(config, ())
     ]
-
-
-def _around(path: Path, origins: Mapping[Path, Origin]) -> Origin:
-    """A table given whole (an inline one, the demo's) is the origin of each key in it that has a value."""
-    whole = origins.get(path[:1])
-    return whole if whole is not None and whole.text == "demo" else DEFAULT
 
 
 def _leaves(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:

@@ -1,0 +1,48 @@
+"""The command line: one program, its commands, its exit codes.
+
+0 done    1 failed    2 usage or configuration    3 the store (disk) cannot be used    4 Meta refused
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final
+
+from collector.cli.parser import build_parser
+from collector.errors import CollectorError, ConfigError, StorageError
+
+FAILED, USAGE, STORE, REFUSED = 1, 2, 3, 4
+ISSUES: Final = "this is a fault of the collector; please report it with the lines above"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Data goes to stdout, everything else to stderr."""
+    args = build_parser().parse_args(argv)
+    module, _, function = args.run.partition(":")
+    try:
+        code: int = getattr(import_module(f"collector.cli.{module}"), function)(args)
+        sys.stdout.flush()
+    except CollectorError as error:
+        print(error, file=sys.stderr)
+        return exit_code(error)
+    except BrokenPipeError:  # `collector export … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except KeyboardInterrupt:
+        return FAILED
+    except Exception as error:
+        # The text of an unexpected exception may hold a row's personal data, its type and place do not.
+        print("".join(traceback.format_tb(error.__traceback__)), type(error).__qualname__, sep="", file=sys.stderr)
+        print(ISSUES, file=sys.stderr)
+        return FAILED
+    return code
+
+
+def exit_code(error: CollectorError) -> int:
+    if isinstance(error, ConfigError):
+        return USAGE
+    return STORE if isinstance(error, StorageError) else FAILED

@@ -1,0 +1,82 @@
+"""`collector keys create`, `list`, `revoke`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+from collector.cli.output import print_json, print_table, timestamp
+from collector.cli.settings import config_of
+from collector.config import Config
+from collector.errors import CollectorError, ConfigError
+from collector.process import hardening
+from collector.storage import keys
+from collector.storage.database import open_database
+
+
+def create(args: argparse.Namespace) -> int:
+    config = config_of(args)
+    if args.store is not None and config.store_by_id(args.store) is None:
+        known = ", ".join(store.id for store in config.store) or "none"
+        raise ConfigError([f"--store: '{args.store}' is not in the configuration; it has {known}"])
+    if args.store is None and args.kind == "publishable":
+        raise ConfigError(["--store: a publishable key belongs to one store"])
+    with _database(config) as db:
+        made = keys.create(db, store=args.store, kind=args.kind, now=_now())
+    if args.json:
+        print_json({"id": made.id, "key": made.key, "kind": made.kind, "store": made.store})
+    else:
+        store = made.store or "every store"
+        print_table([["key", made.key], ["id", made.id], ["kind", made.kind], ["store", store]])
+    return 0
+
+
+def show(args: argparse.Namespace) -> int:
+    with _database(config_of(args)) as db:
+        found = keys.list_keys(db)
+    if args.json:
+        print_json(
+            [
+                {
+                    "id": key.id,
+                    "kind": key.kind,
+                    "store": key.store,
+                    "created": timestamp(key.created),
+                    "revoked": timestamp(key.revoked),
+                }
+                for key in found
+            ]
+        )
+    else:
+        lines = [
+            [key.id, key.kind, key.store or "every store", timestamp(key.created), timestamp(key.revoked) or "-"]
+            for key in found
+        ]
+        print_table(lines, head=["id", "kind", "store", "created", "revoked"])
+    return 0
+
+
+def revoke(args: argparse.Namespace) -> int:
+    with _database(config_of(args)) as db:
+        if not keys.revoke(db, args.id, _now()):
+            raise CollectorError(f"no key with the id '{args.id}' is in force; `collector keys list` shows them")
+    if args.json:
+        print_json({"id": args.id, "revoked": True})
+    else:
+        print(f"{args.id} is revoked")
+    return 0
+
+
+@contextmanager
+def _database(config: Config) -> Iterator[Any]:
+    """Works beside a running `serve`: SQLite's own locks are enough for one row."""
+    hardening.harden()
+    with closing(open_database(config.storage)) as db:
+        yield db
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

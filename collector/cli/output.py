@@ -1,0 +1,31 @@
+"""How a command answers: JSON for programs, aligned columns for people, both on stdout."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+
+def print_json(value: Any) -> None:
+    """One JSON document and a newline."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+
+def print_table(rows: Sequence[Sequence[Any]], head: Sequence[str] = ()) -> None:
+    """Columns as wide as their widest cell; nothing for an empty table but its head."""
+    lines = [[str(cell) for cell in row] for row in ([head, *rows] if head else rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))] if lines else []
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def timestamp(ms: int | None) -> str | None:
+    """RFC 3339 in UTC, to the second."""
+    if ms is None:
+        return None
+    at = datetime.datetime.fromtimestamp(ms // 1000, datetime.UTC)
+    return at.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,165 @@
+"""Which commands are there, what do they take, and what does each look like in use?"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import collector
+
+Subparsers = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Arguments = Callable[[argparse.ArgumentParser], None]
+
+
+class Command(NamedTuple):
+    """One command: `run` is `module:function` in collector.cli, imported when the command is used."""
+
+    name: str
+    help: str
+    run: str
+    example: str
+    arguments: tuple[Arguments, ...] = ()
+
+
+def config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="F", default=os.environ.get("COLLECTOR_CONFIG"), help="the TOML file")
+
+
+def data_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-dir", metavar="D", help="where the database is kept; wins over [storage] data_dir")
+
+
+def as_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="answer in JSON")
+
+
+def origin(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--origin", action="store_true", help="say where each value came from")
+
+
+def store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", metavar="ID", help="one store's alone")
+
+
+def new_key(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", metavar="ID", help="the store it opens; a secret key without it opens all stores")
+    parser.add_argument("--kind", choices=("secret", "publishable"), required=True, help="for servers, or for pages")
+
+
+def key_id(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", help="the key's id, as `keys list` shows it")
+
+
+def export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=("clicks", "conversions", "deliveries"))
+    parser.add_argument("--format", choices=("ndjson", "csv"), default="ndjson", help="one object a line, or a table")
+    parser.add_argument("--output", metavar="F", help="write to a file instead of stdout")
+
+
+FILES: Final = (config, data_dir)
+
+COMMANDS: Final = (
+    Command(
+        "serve",
+        "start edge, courier and console under one supervisor",
+        "serve:serve",
+        "collector serve --config collector.toml\n"
+        "  collector serve                              (no file: a demo store, nothing is sent to Meta)",
+        FILES,
+    ),
+    Command("edge", "the public HTTP door alone", "serve:edge", "collector edge --config collector.toml", FILES),
+    Command("courier", "delivery to Meta alone", "serve:courier", "collector courier --config collector.toml", FILES),
+    Command(
+        "console", "dashboard and metrics alone", "serve:console", "collector console --config collector.toml", FILES
+    ),
+    Command(
+        "config check",
+        "tell all faults of the configuration at once",
+        "configure:check",
+        "collector config check --config collector.toml",
+        (*FILES, as_json),
+    ),
+    Command(
+        "config show",
+        "show the values in force, secrets masked",
+        "configure:show",
+        "collector config show --config collector.toml --origin",
+        (*FILES, origin, as_json),
+    ),
+    Command(
+        "keys create",
+        "make an API key; it is shown once",
+        "keys:create",
+        "collector keys create --config collector.toml --store store_abc123 --kind secret",
+        (*FILES, new_key, as_json),
+    ),
+    Command("keys list", "list the API keys", "keys:show", "collector keys list --json", (*FILES, as_json)),
+    Command(
+        "keys revoke",
+        "end an API key; a running collector sees it within seconds",
+        "keys:revoke",
+        "collector keys revoke key_0123456789ab",
+        (*FILES, key_id, as_json),
+    ),
+    Command(
+        "status",
+        "queue, delivery, attribution and storage at a glance",
+        "status:status",
+        "collector status --config collector.toml --json",
+        (*FILES, as_json),
+    ),
+    Command(
+        "export",
+        "write clicks, conversions or deliveries as NDJSON or CSV",
+        "export:export",
+        "collector export conversions --config collector.toml --format csv --output conversions.csv",
+        (*FILES, export, store),
+    ),
+    Command("version", "version, git revision and SQLite", "version:version", "collector version --json", (as_json,)),
+)
+
+RAW: Final = argparse.RawDescriptionHelpFormatter
+GROUPS: Final = {"config": "check and show the configuration", "keys": "API keys"}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every command."""
+    parser = argparse.ArgumentParser(
+        prog="collector",
+        description=collector.__doc__,
+        allow_abbrev=False,
+        epilog="Example:\n  collector serve",
+        formatter_class=RAW,
+    )
+    parser.add_argument("--version", action="version", version=f"collector {collector.__version__}")
+    top = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    groups = {name: _group(top, name, text) for name, text in GROUPS.items()}
+    for command in COMMANDS:
+        group, _, name = command.name.rpartition(" ")
+        _add(groups[group] if group else top, name, command)
+    return parser
+
+
+def _group(top: Subparsers, name: str, text: str) -> Subparsers:
+    parser = top.add_parser(name, help=text, description=text, epilog=_examples(name), formatter_class=RAW)
+    return parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+
+def _examples(group: str) -> str:
+    return "Examples:\n" + "\n".join(f"  {c.example}" for c in COMMANDS if c.name.startswith(f"{group} "))
+
+
+def _add(subparsers: Subparsers, name: str, command: Command) -> None:
+    parser = subparsers.add_parser(
+        name,
+        help=command.help,
+        description=command.help[0].upper() + command.help[1:] + ".",
+        epilog=f"Example:\n  {command.example}",
+        allow_abbrev=False,
+        formatter_class=RAW,
+    )
+    for arguments in command.arguments:
+        arguments(parser)
+    parser.set_defaults(run=command.run)

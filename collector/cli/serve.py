@@ -1,0 +1,89 @@
+"""`collector serve`, `edge`, `courier`, `console`: the running of processes, alone or together."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from collector import telemetry
+from collector.cli.settings import flags_of, settings_of
+from collector.config import Config
+from collector.config_loader import Role, for_role, load
+from collector.process import handover, hardening
+from collector.supervisor import supervise
+
+if TYPE_CHECKING:
+    from collector.cli.banner import Banner
+
+ALL: tuple[Role, ...] = ("edge", "courier", "console")
+
+log = telemetry.logger("supervisor")
+
+
+def serve(args: argparse.Namespace) -> int:
+    return _supervise(args, ALL)
+
+
+def edge(args: argparse.Namespace) -> int:
+    return _one(args, "edge")
+
+
+def courier(args: argparse.Namespace) -> int:
+    return _one(args, "courier")
+
+
+def console(args: argparse.Namespace) -> int:
+    return _one(args, "console")
+
+
+def _one(args: argparse.Namespace, role: Role) -> int:
+    """The process itself when a supervisor started it, else under a supervisor of its own (restart, reload, drain)."""
+    return _work(role) if handover.is_child(os.environ) else _supervise(args, (role,))
+
+
+def _work(role: Role) -> int:
+    """Be the process: take what was handed over, then run the part's own application."""
+    hardening.harden()
+    if role == "courier":
+        hardening.hide_memory()
+    given = handover.take(os.environ)
+    telemetry.configure(given.config.log, role)
+    app = import_module(f"collector.{role}.app")
+    if role == "courier":
+        code: int = app.run(given.config, given.ready)
+    else:
+        code = app.run(given.config, given.fd, given.ready)
+    return code
+
+
+def _supervise(args: argparse.Namespace, roles: tuple[Role, ...]) -> int:
+    role: Role = roles[0] if len(roles) == 1 else "all"
+    flags = flags_of(args)
+
+    def read() -> Config:
+        return load(args.config, os.environ, flags, role=role)
+
+    settings = settings_of(args) if role == "all" else None
+    config = settings.config if settings else read()
+    telemetry.configure(config.log, "supervisor")
+    for warning in settings.warnings if settings else []:
+        log.warning("the configuration is doubtful", reason=warning)
+    banner = _banner(config) if args.config is None and role == "all" else None
+
+    def answering(urls: Mapping[Role, str]) -> None:
+        print("ready " + " ".join(f"{name}={url}" for name, url in urls.items()), file=sys.stderr, flush=True)
+        if banner is not None:
+            banner.show(urls)
+
+    before = banner.make_keys if banner is not None else None
+    return supervise(for_role(config, role), roles=roles, reload=read, before=before, on_ready=answering)
+
+
+def _banner(config: Config) -> Banner:
+    from collector.cli.banner import Banner  # imports apsw, which the console's process must never see
+
+    return Banner(config)
