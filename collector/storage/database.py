@@ -164,20 +164,36 @@ def _apply(db: apsw.Connection, number: int, script: str) -> None:
 
 
 class Ballast:
-    """A file that is given up when the disk is full: even a DELETE needs a few pages, so it makes the mend possible."""
+    """A file that is given up when the disk is full: even a DELETE needs a few pages, so it makes the mend possible.
+
+    Below the reserve (`reserve_mb`, or a sixteenth of a small disk) nothing is accepted any more.
+    """
 
     def __init__(self, data_dir: Path, config: StorageConfig) -> None:
         self._path = data_dir / "ballast"
         self._dir = data_dir
-        self._size = config.reserve_mb * 1024 * 1024
+        disk = os.statvfs(data_dir)
+        self._size = min(config.reserve_mb * 1024 * 1024, disk.f_blocks * disk.f_frsize // 16)
 
     def free_bytes(self) -> int:
         """Bytes that this user may still write on the disk."""
         s = os.statvfs(self._dir)
         return s.f_bavail * s.f_frsize
 
+    def low(self) -> bool:
+        """Whether less than the reserve is free."""
+        return self.free_bytes() < self._size
+
+    def regained(self) -> bool:
+        """Whether there is room again, with a quarter more than the reserve; takes the ballast up again."""
+        missing = 0 if self._path.exists() else self._size
+        if self.free_bytes() < missing + self._size * 5 // 4:
+            return False
+        self.keep()
+        return True
+
     def keep(self) -> None:
-        """Have the ballast on disk if there is room for twice its size; says nothing when there is not."""
+        """Have the ballast on disk if there is room for it beside the reserve."""
         if self._path.exists() or self.free_bytes() < 2 * self._size:
             return
         try:

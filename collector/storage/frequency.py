@@ -52,14 +52,14 @@ class Frequencies:
 
     def add(self, row: ClickRow) -> None:
         """Count one click, unless it may not be a candidate."""
-        if row[12] & INELIGIBLE:
+        if row.flags & INELIGIBLE:
             return
-        store, ts = row[1], row[2]
+        store, ts = row.store, row.ts
         week = ts // _WEEK_MS
         self._hours[store][ts // _HOUR_MS] += 1
-        if row[9] is not None:
-            self._agents[store, week][row[9]] += 1
-        visitor = row[6] if row[6] is not None else row[5]
+        if row.ua_k is not None:
+            self._agents[store, week][row.ua_k] += 1
+        visitor = row.visitor_k if row.visitor_k is not None else row.fbclid_k
         if visitor is not None:
             sketch = self._sketch(store, week)
             rank = SKETCH_RANK_BITS + 1 - ((visitor >> SKETCH_BITS & _RANK_MASK) | 1).bit_length()

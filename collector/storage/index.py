@@ -156,6 +156,10 @@ class IndexReader:
         position = bisect_right(times, received) - 1
         return buckets[max(position, 0)] if buckets else 0
 
+    def first_id(self, subject: Subject, received: int) -> int:
+        """About the first row received at `received` (ms) or later, to the bucket."""
+        return self.first_bucket(subject, received) * BUCKET
+
     def find(self, subject: Subject, key: str, name: int, since: int, limit: int) -> list[int]:
         """At most `limit` ids per bucket under `name`, of rows received at `since` (ms) or later, newest first."""
         return [row[0] for row in self._probe(subject, key, "id", name, since, limit)]

@@ -3,25 +3,58 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 from collector.core.flags import INELIGIBLE
 
-ClickRow = tuple[Any, ...]
-ConversionRow = tuple[Any, ...]
+class ClickRow(NamedTuple):
+    """A row of `click`; the columns are told in the schema."""
+
+    id: int
+    store: int
+    ts: int
+    last_ts: int
+    received: int
+    fbclid_k: int | None
+    visitor_k: int | None
+    fbp_k: int | None
+    ip_k: int | None
+    ua_k: int | None
+    fp_k: int | None
+    ua_class: int
+    flags: int
+    body: bytes
+
+
+class ConversionRow(NamedTuple):
+    """A row of `conversion`; the columns are told in the schema."""
+
+    id: int
+    store: int
+    ts: int
+    received: int
+    event_type: str
+    dedup_k: int | None
+    fbclid_k: int | None
+    visitor_k: int | None
+    fbp_k: int | None
+    ip_k: int | None
+    ua_k: int | None
+    fp_k: int | None
+    ua_class: int
+    flags: int
+    click: int | None
+    confidence: int | None
+    method: str | None
+    revision: int
+    capi: int
+    body: bytes
+    match: bytes
+
 
 # Rows per bucket of an index key: a merge of some thousand rows writes into the pages of the newest bucket only
 # (measured: append-only with deferred indexes 61,000-72,000 rows/s at 10^6-10^7 rows, four live indexes 6,700-2,700).
 BUCKET: Final = 200_000
-
-CLICK_COLUMNS: Final = (
-    "id store ts last_ts received fbclid_k visitor_k fbp_k ip_k ua_k fp_k ua_class flags body".split()
-)
-CONVERSION_COLUMNS: Final = (
-    "id store ts received event_type dedup_k fbclid_k visitor_k fbp_k ip_k ua_k fp_k ua_class flags "
-    "click confidence method revision capi body match".split()
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -38,8 +71,12 @@ class Subject:
     """An append-only table and its keys."""
 
     table: str
-    columns: tuple[str, ...]
+    row: type[ClickRow] | type[ConversionRow]
     keys: tuple[Key, ...]
+
+    @property
+    def columns(self) -> str:
+        return ", ".join(self.row._fields)
 
     def index_table(self, key: str) -> str:
         return f"{self.table}_{key}"
@@ -52,7 +89,7 @@ ELIGIBLE: Final = f"flags & {INELIGIBLE} = 0"
 
 CLICKS: Final = Subject(
     "click",
-    tuple(CLICK_COLUMNS),
+    ClickRow,
     (
         Key("fbclid", "fbclid_k"),
         Key("visitor", "visitor_k"),
@@ -64,7 +101,7 @@ CLICKS: Final = Subject(
 )
 CONVERSIONS: Final = Subject(
     "conversion",
-    tuple(CONVERSION_COLUMNS),
+    ConversionRow,
     (
         Key("dedup", "dedup_k"),
         Key("fbclid", "fbclid_k"),
@@ -78,20 +115,26 @@ CONVERSIONS: Final = Subject(
 
 def click_names(row: ClickRow) -> tuple[int | None, ...]:
     """The row's names in the order of CLICKS.keys."""
-    ip, ua = row[8], row[9]
-    if row[12] & INELIGIBLE:
-        return (row[5], row[6], row[7], None, None, None)
-    return (row[5], row[6], row[7], ip, ip ^ ua if ip is not None and ua is not None else None, row[10])
+    ip, ua = row.ip_k, row.ua_k
+    if row.flags & INELIGIBLE:
+        return (row.fbclid_k, row.visitor_k, row.fbp_k, None, None, None)
+    return (
+        row.fbclid_k,
+        row.visitor_k,
+        row.fbp_k,
+        ip,
+        ip ^ ua if ip is not None and ua is not None else None,
+        row.fp_k,
+    )
 
 
 def click_tag(row: ClickRow) -> int:
     """16 bits that tell one visitor's clicks from another's; as VISITOR_TAG in SQL."""
-    for i in (6, 5, 0):
-        if row[i] is not None:
-            return int(row[i]) & 0xFFFF
-    return 0
+    if row.visitor_k is not None:
+        return row.visitor_k & 0xFFFF
+    return (row.fbclid_k if row.fbclid_k is not None else row.id) & 0xFFFF
 
 
 def conversion_names(row: ConversionRow) -> tuple[int | None, ...]:
     """The row's names in the order of CONVERSIONS.keys."""
-    return (row[5], row[6], row[7], row[8], row[9], row[11])
+    return (row.dedup_k, row.fbclid_k, row.visitor_k, row.fbp_k, row.ip_k, row.fp_k)

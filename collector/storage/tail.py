@@ -8,42 +8,42 @@ step; then whole generations are dropped. At start the tail is read back from th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Generic, TypeVar
 
-from collector.storage.subjects import Subject
+from collector.storage.subjects import ClickRow, ConversionRow, Subject
 
 GENERATION = 10_000
 
-Row = tuple[Any, ...]
+R = TypeVar("R", ClickRow, ConversionRow)
 
 
-class _Generation:
+class _Generation(Generic[R]):
     __slots__ = ("by_name", "rows")
 
     def __init__(self, keys: int) -> None:
-        self.rows: dict[int, Row] = {}
+        self.rows: dict[int, R] = {}
         self.by_name: list[dict[int, list[int]]] = [{} for _ in range(keys)]
 
 
-class Tail:
+class Tail(Generic[R]):
     """Rows by id and by each of a subject's keys; owned by the writer thread."""
 
-    def __init__(self, subject: Subject, names: Callable[[Row], tuple[int | None, ...]]) -> None:
+    def __init__(self, subject: Subject, names: Callable[[R], tuple[int | None, ...]]) -> None:
         self._names = names
         self._order = {key.name: i for i, key in enumerate(subject.keys)}
         self._width = len(subject.keys)
-        self._generations = [_Generation(self._width)]
+        self._generations: list[_Generation[R]] = [_Generation(self._width)]
 
     def __len__(self) -> int:
         return sum(len(g.rows) for g in self._generations)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: R) -> None:
         """Make `row` findable; ids only grow."""
         current = self._generations[-1]
         if len(current.rows) >= GENERATION:
             current = _Generation(self._width)
             self._generations.append(current)
-        row_id = row[0]
+        row_id = row.id
         current.rows[row_id] = row
         for by_name, name in zip(current.by_name, self._names(row), strict=True):
             if name is not None:
@@ -53,19 +53,23 @@ class Tail:
                 else:
                     ids.append(row_id)
 
-    def replace(self, row: Row) -> None:
+    def replace(self, row: R) -> None:
         """Put a changed row (same id, same names) in the place of the old one, if it is still here."""
         for generation in reversed(self._generations):
-            if row[0] in generation.rows:
-                generation.rows[row[0]] = row
+            if row.id in generation.rows:
+                generation.rows[row.id] = row
                 return
 
-    def get(self, row_id: int) -> Row | None:
+    def get(self, row_id: int) -> R | None:
         for generation in reversed(self._generations):
             row = generation.rows.get(row_id)
             if row is not None:
                 return row
         return None
+
+    def names_of(self, key: str) -> list[int]:
+        """Every name under which a row can be found by `key`."""
+        return [name for g in self._generations for name in g.by_name[self._order[key]]]
 
     def find(self, key: str, name: int, limit: int) -> list[int]:
         """At most `limit` ids under `name`, newest first."""

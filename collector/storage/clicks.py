@@ -1,0 +1,208 @@
+"""The edge's verb for clicks: append, or recognise one that is here already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apsw
+import msgspec
+from msgspec import Struct
+
+from collector.core import addresses, canonical, flags
+from collector.core.capi.identifiers import public_address
+from collector.core.events import StoredClick
+from collector.core.intake import CheckedClick
+from collector.core.keyed import KeyedHash
+from collector.core.useragents import classify
+from collector.storage.bloom import Bloom
+from collector.storage.lookup import Lookup
+from collector.storage.subjects import CLICKS, ClickRow
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(StoredClick).decode
+_CHUNK = 256
+_LAST_SEEN_STEP_MS = 60_000  # a reload within a minute does not rewrite the row
+
+
+class NewClick(Struct, gc=False):
+    """A click on its way to the writer: everything of its row but the id."""
+
+    row: tuple[Any, ...]  # the columns after id, in order
+    network: tuple[str | None, str | None]  # raw address (by the storage rule) and user agent
+    visitor: str | None
+    fbclid: str
+
+
+class ClickResult(Struct, frozen=True, gc=False):
+    """Where the click is, and whether it was here before. `ts`: its first sighting."""
+
+    id: int
+    ts: int
+    duplicate: bool
+
+
+def prepare(names: KeyedHash, store: int, click: CheckedClick, store_ip: str) -> NewClick:
+    """Name and encode a checked click, outside the writer's thread. A refusal of consent leaves no key behind."""
+    stored = click.stored
+    keyed = not click.flags & flags.DENIED
+    address = public_address(click.ip) if keyed and click.ip is not None else None
+    agent = click.user_agent if keyed else None
+    visitor = stored.visitor_id if keyed else None
+    fingerprint = click.fingerprint if keyed else None
+    row = (
+        store,
+        click.ts,
+        click.ts,
+        click.received,
+        names.name(store, "fbclid", stored.fbclid),
+        names.name(store, "visitor", visitor) if visitor and canonical.visitor_id(visitor) else None,
+        names.name(store, "fbp", stored.fbp) if keyed and stored.fbp else None,
+        names.name(store, "ip", addresses.match_prefix(address)) if address else None,
+        names.name(store, "ua", agent) if agent else None,
+        names.name(store, "fp", fingerprint) if fingerprint and canonical.fingerprint(fingerprint) else None,
+        classify(agent or ""),
+        click.flags,
+        _encode(stored),
+    )
+    return NewClick(row, (network_address(address, store_ip), agent), visitor, stored.fbclid)
+
+
+def network_address(address: str | None, rule: str) -> str | None:
+    """What is kept of a raw address under `[privacy] store_ip`."""
+    if address is None or rule == "none":
+        return None
+    return addresses.truncate(address) if rule == "truncated" else address
+
+
+class Clicks:
+    """Owned by the writer thread. Appended clicks are findable at once and written by `flush`."""
+
+    def __init__(self, db: apsw.Connection, lookup: Lookup, click_ms: int) -> None:
+        self._db = db
+        self._lookup = lookup
+        self._click_ms = click_ms
+        self._known = Bloom()
+        self.filtered = False  # the filter knows every stored click; until then each is looked up
+        self._rows: list[ClickRow] = []
+        self._networks: list[tuple[int, str | None, str | None]] = []
+
+    def learn(self, names: list[int]) -> None:
+        """Fill the filter with names that the index has (the tail's are added as they come)."""
+        for name in names:
+            self._known.add(name)
+
+    def append(self, click: NewClick) -> ClickResult:
+        """Store the click, unless the same visitor's same click is here from the last `click_days`."""
+        row = click.row
+        fbclid_k = row[4]
+        if not self.filtered or self._known.maybe(fbclid_k):
+            known = self._earlier(click)
+            if known is not None:
+                return self._seen_again(known, row[1])
+        return self._insert(click)
+
+    def _insert(self, click: NewClick) -> ClickResult:
+        self._known.add(click.row[4])
+        lookup = self._lookup
+        click_id = lookup.last[CLICKS] + 1
+        lookup.last[CLICKS] = click_id
+        row = ClickRow(click_id, *click.row)
+        lookup.clicks.add(row)
+        lookup.frequencies.add(row)
+        self._rows.append(row)
+        ip, agent = click.network
+        if ip is not None or agent is not None:
+            self._networks.append((click_id, ip, agent))
+        return ClickResult(click_id, row.ts, False)
+
+    def _earlier(self, click: NewClick) -> ClickRow | None:
+        """The stored click with the same store, fbclid and visitor whose window holds this one; the earliest of them."""
+        store, ts, fbclid_k = click.row[0], click.row[1], click.row[4]
+        ids = self._lookup.find(CLICKS, "fbclid", fbclid_k, ts - self._click_ms)
+        same = []
+        for row in self._lookup.click_rows(set(ids)):
+            if row.store == store and row.fbclid_k == fbclid_k and abs(row.ts - ts) <= self._click_ms:
+                stored = _decode(row.body)
+                if stored.fbclid == click.fbclid and stored.visitor_id == click.visitor:
+                    same.append(row)
+        return min(same, key=lambda row: (row.ts, row.id)) if same else None
+
+    def _seen_again(self, row: ClickRow, ts: int) -> ClickResult:
+        """One click however often it is reported: its window starts at the first sighting, the last one is kept."""
+        first, last = min(row.ts, ts), max(row.last_ts, ts)
+        if first < row.ts or last >= row.last_ts + _LAST_SEEN_STEP_MS:
+            self.flush()
+            changed = row._replace(ts=first, last_ts=last)
+            self._db.execute("UPDATE click SET ts = ?, last_ts = ? WHERE id = ?", (first, last, row.id))
+            self._lookup.clicks.replace(changed)
+        return ClickResult(row.id, first, True)
+
+    def flush(self) -> None:
+        """Write what was appended into the open transaction."""
+        if self._rows:
+            _insert_many(self._db, "click", self._rows)
+            self._rows = []
+        if self._networks:
+            _insert_many(self._db, "click_network", self._networks)
+            self._networks = []
+
+    def forget(self) -> None:
+        """Drop what was appended: the transaction is rolled back. The filter may keep it: it only says "maybe"."""
+        self._rows = []
+        self._networks = []
+
+
+def _insert_many(db: apsw.Connection, table: str, rows: list[Any]) -> None:
+    """One statement per power of two of rows: each step releases the interpreter's lock, so few steps are wanted."""
+    position = 0
+    width = len(rows[0])
+    while position < len(rows):
+        count = min(1 << ((len(rows) - position).bit_length() - 1), _CHUNK)
+        chunk = rows[position : position + count]
+        db.execute(_insert_statement(table, width, count), [value for row in chunk for value in row])
+        position += count
+
+
+def _insert_statement(table: str, width: int, count: int) -> str:
+    statement = _STATEMENTS.get((table, count))
+    if statement is None:
+        one = f"({', '.join('?' * width)})"
+        statement = _STATEMENTS[table, count] = f"INSERT INTO {table} VALUES {', '.join([one] * count)}"
+    return statement
+
+
+_STATEMENTS: dict[tuple[str, int], str] = {}
+
+
+def network_of(db: apsw.Connection, click_id: int) -> tuple[str | None, str | None]:
+    """Raw address and user agent of a click, while they are kept."""
+    row = db.execute("SELECT ip, user_agent FROM click_network WHERE id = ?", (click_id,)).fetchone()
+    return (row[0], row[1]) if row else (None, None)
+
+
+def read(row: ClickRow) -> StoredClick:
+    """The body of a click's row."""
+    return _decode(row.body)
+
+
+def recovered(names: KeyedHash, store: int, fbclid: str, fbc: str, created: int, visitor: str | None, now: int) -> NewClick:
+    """A click that we know only from a later fbc (matching.md 5, row 29): its time is the fbc's creation time."""
+    body = StoredClick(fbclid=fbclid, landing_page="", visitor_id=visitor, fbc=fbc)
+    row = (
+        store,
+        created,
+        created,
+        now,
+        names.name(store, "fbclid", fbclid),
+        names.optional(store, "visitor", visitor),
+        None,
+        None,
+        None,
+        None,
+        0,
+        flags.RECOVERED,
+        _encode(body),
+    )
+    return NewClick(row, (None, None), visitor, fbclid)
+
+

@@ -1,0 +1,190 @@
+"""Which stored clicks could a conversion have come from, and how common are its values: the tail and the index as one."""
+
+from __future__ import annotations
+
+from array import array
+from pathlib import Path
+
+import apsw
+
+from collector.config import StorageConfig
+from collector.core.matching import Candidate, Query, Statistics
+from collector.storage.frequency import Frequencies
+from collector.storage.index import IndexReader
+from collector.storage.subjects import (
+    CLICKS,
+    CONVERSIONS,
+    ClickRow,
+    ConversionRow,
+    Subject,
+    click_names,
+    click_tag,
+    conversion_names,
+)
+from collector.storage.tail import R, Tail
+
+_DAY_MS = 86_400_000
+_AHEAD_MS = 10 * 60_000  # a click's own time is at most this far ahead of its receipt
+PER_KEY = 32  # candidates taken per key, the newest: the right click on a hot address is usually under (address, agent)
+MOST_CANDIDATES = 96
+_VISITORS_COUNTED = 256  # entries read to count a value's visitors; beyond it the count is extrapolated
+_FREQUENCY_DAYS = 30
+
+class Lookup:
+    """Owned by the writer thread; sees the rows of the open transaction through the tail."""
+
+    def __init__(self, db: apsw.Connection, data_dir: Path, config: StorageConfig) -> None:
+        self._db = db
+        self.index = IndexReader(data_dir, config)
+        self.clicks = Tail(CLICKS, click_names)
+        self.conversions = Tail(CONVERSIONS, conversion_names)
+        self.frequencies = Frequencies()
+        self.last = {CLICKS: 0, CONVERSIONS: 0}  # the highest row id that the tail knows of
+        self._load()
+
+    def _load(self) -> None:
+        """Sums and watermarks of one moment, then every row above them."""
+        with self.index.connection() as snapshot:
+            self.frequencies.load(snapshot)
+            for subject in (CLICKS, CONVERSIONS):
+                self.index.refresh(subject)
+                self.last[subject] = self.index.watermark(subject)
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Take rows into the tail that another process (or an earlier life of this one) has appended."""
+        for subject in (CLICKS, CONVERSIONS):
+            tail = self.tail_of(subject)
+            select = f"SELECT {subject.columns} FROM {subject.table} WHERE id > ? ORDER BY id"
+            for values in self._db.execute(select, (self.last[subject],)):
+                row = subject.row._make(values)
+                self.last[subject] = row.id
+                tail.add(row)
+                if isinstance(row, ClickRow):
+                    self.frequencies.add(row)
+
+    def catch_up_if_behind(self) -> None:
+        """Inside a write transaction: learn of rows of another edge before ids are given."""
+        newest = self._db.execute("SELECT (SELECT max(id) FROM click), (SELECT max(id) FROM conversion)").fetchone()
+        if newest != (self.last[CLICKS] or None, self.last[CONVERSIONS] or None):
+            self.catch_up()
+
+    def folded(self) -> None:
+        """Drop from memory what the index has by now."""
+        for subject in (CLICKS, CONVERSIONS):
+            self.index.refresh(subject)
+            self.tail_of(subject).drop_through(self.index.watermark(subject))
+
+    def retract(self, last: dict[Subject, int]) -> None:
+        """Forget rows above `last`: their transaction was rolled back. Sums keep them; they are estimates by nature."""
+        for subject, row_id in last.items():
+            self.tail_of(subject).retract_after(row_id)
+            self.last[subject] = row_id
+
+    def close(self) -> None:
+        self.index.close()
+
+    def tail_of(self, subject: Subject) -> Tail:
+        return self.clicks if subject is CLICKS else self.conversions
+
+    def find(self, subject: Subject, key: str, name: int, since: int, limit: int = PER_KEY) -> list[int]:
+        """At most `limit` ids under `name` received at `since` (ms) or later, newest arrivals first."""
+        found = self.tail_of(subject).find(key, name, limit)
+        if len(found) < limit:
+            seen = set(found)
+            found += [i for i in self.index.find(subject, key, name, since, limit) if i not in seen]
+        return found[:limit]
+
+    def click_rows(self, ids: set[int]) -> list[ClickRow]:
+        """The rows of these clicks, from memory or from disk."""
+        return _rows(self._db, self.clicks, CLICKS, ids)
+
+    def conversion_rows(self, ids: set[int]) -> list[ConversionRow]:
+        return _rows(self._db, self.conversions, CONVERSIONS, ids)
+
+    def candidates(self, store: int, query: Query, window_ms: int, click_ms: int, inferred: bool) -> list[Candidate]:
+        """Every stored click that shares a key with the conversion, bounded per key and in all."""
+        ids = self._proof_ids(query, query.ts - click_ms - _AHEAD_MS)
+        if inferred:
+            ids |= self._signal_ids(query, query.ts - window_ms - _AHEAD_MS)
+        rows = [row for row in self.click_rows(ids) if row.store == store]
+        if len(rows) > MOST_CANDIDATES:
+            rows = sorted(rows, key=lambda row: (row.ts, row.fbclid_k or 0), reverse=True)[:MOST_CANDIDATES]
+        return [candidate(row) for row in rows]
+
+    def _proof_ids(self, query: Query, since: int) -> set[int]:
+        ids: set[int] = set() if query.click_id is None else {query.click_id}
+        for key, name in (("fbclid", query.fbclid_k), ("fbclid", query.fbc_k), ("visitor", query.visitor_k), ("fbp", query.fbp_k)):
+            if name is not None:
+                ids.update(self.find(CLICKS, key, name, since))
+        for visitor in query.identity_visitors:
+            if visitor != query.visitor_k:
+                ids.update(self.find(CLICKS, "visitor", visitor, since, 8))
+        return ids
+
+    def _signal_ids(self, query: Query, since: int) -> set[int]:
+        ids: set[int] = set()
+        if query.ip_k is not None:
+            if query.ua_k is not None:
+                ids.update(self.find(CLICKS, "ip_ua", query.ip_k ^ query.ua_k, since))
+            ids.update(self.find(CLICKS, "ip", query.ip_k, since))
+        if query.fp_k is not None:
+            ids.update(self.find(CLICKS, "fp", query.fp_k, since))
+        return ids
+
+    def statistics(self, store: int, query: Query, window_ms: int) -> Statistics:
+        """How common the conversion's values are in its store."""
+        frequencies = self.frequencies
+        visitors = frequencies.visitors(store, query.ts)
+        on_ua = 0.0
+        if query.ua_k is not None:
+            same, every = frequencies.agent_clicks(store, query.ua_k, query.ts)
+            on_ua = visitors * same / every if every else 0.0
+        return Statistics(
+            clicks_in_window=frequencies.clicks_between(store, query.ts - window_ms, query.ts),
+            visitors=visitors,
+            visitors_on_ip=min(self._visitors_on("ip", query.ip_k, query.ts), visitors),
+            visitors_on_ua=on_ua,
+            visitors_on_fp=min(self._visitors_on("fp", query.fp_k, query.ts), visitors),
+        )
+
+    def _visitors_on(self, key: str, name: int | None, ts: int) -> float:
+        """Distinct visitors on a value in the last 30 days; extrapolated by row ids where there are too many to read."""
+        if name is None:
+            return 0.0
+        since = ts - _FREQUENCY_DAYS * _DAY_MS - _AHEAD_MS
+        entries: dict[int, int] = {}
+        for row_id in self.clicks.find(key, name, _VISITORS_COUNTED):
+            row = self.clicks.get(row_id)
+            if row is not None:
+                entries[row_id] = click_tag(row)
+        if len(entries) < _VISITORS_COUNTED:
+            for row_id, tag in self.index.find_tagged(CLICKS, key, name, since, _VISITORS_COUNTED):
+                entries[row_id] = tag
+        if len(entries) < _VISITORS_COUNTED:
+            return float(len(set(entries.values())))
+        newest = sorted(entries, reverse=True)[:_VISITORS_COUNTED]
+        spanned = max(newest[0] - newest[-1], 1)
+        covered = max(newest[0] - self.index.first_id(CLICKS, since), spanned)
+        return len({entries[i] for i in newest}) * covered / spanned
+
+
+def candidate(row: ClickRow) -> Candidate:
+    """A click's row as the matcher sees it."""
+    return Candidate(row.id, row.ts, row.last_ts, *row[5:13])
+
+
+def _rows(db: apsw.Connection, tail: Tail[R], subject: Subject, ids: set[int]) -> list[R]:
+    rows: list[R] = []
+    missing = []
+    for row_id in ids:
+        row = tail.get(row_id)
+        if row is not None:
+            rows.append(row)
+        else:
+            missing.append(row_id)
+    if missing:
+        select = f"SELECT {subject.columns} FROM {subject.table} WHERE id IN (SELECT value FROM carray(?))"
+        found = db.execute(select, (apsw.carray(memoryview(array("q", missing))),))
+        rows.extend(map(subject.row._make, found))  # type: ignore[arg-type]  # the subject's rows are the tail's
+    return rows
