@@ -35,3 +35,36 @@ def _between(p: float, knots: Sequence[tuple[float, float]]) -> float:
         return knots[-1][1]
     (x0, y0), (x1, y1) = knots[at - 1], knots[at]
     return y0 + (y1 - y0) * (p - x0) / (x1 - x0)
+
+
+Bins = Sequence[tuple[float, float, float]]  # (stated, labels, of which right)
+
+
+def fit_platt(bins: Bins) -> tuple[float, float]:
+    """(a, b) of sigmoid(a logit(p) + b) by Newton's method, with the penalty 10 (a-1)^2 + 4 b^2 and a in [.2, 2]."""
+    a, b = 1.0, 0.0
+    rows = [(logit(p), n, right) for p, n, right in bins]
+    for _ in range(25):
+        ga, gb, haa, hab, hbb = 20 * (a - 1), 8 * b, 20.0, 0.0, 8.0
+        for x, n, right in rows:
+            p = sigmoid(a * x + b)
+            error, weight = n * p - right, n * p * (1 - p)
+            ga, gb = ga + error * x, gb + error
+            haa, hab, hbb = haa + weight * x * x, hab + weight * x, hbb + weight
+        det = haa * hbb - hab * hab
+        da, db = (hbb * ga - hab * gb) / det, (haa * gb - hab * ga) / det
+        a, b = min(max(a - da, 0.2), 2.0), b - db
+        if abs(da) + abs(db) < 1e-9:
+            break
+    return a, b
+
+
+def fit_isotonic(bins: Bins) -> tuple[tuple[float, float], ...]:
+    """Knots (stated, true) that never fall, by pooling adjacent violators; half a label of doubt per side."""
+    pools: list[list[float]] = []  # [sum of stated * n, n, right]
+    for p, n, right in bins:
+        pools.append([p * n, n, right])
+        while len(pools) > 1 and pools[-2][2] * pools[-1][1] >= pools[-1][2] * pools[-2][1]:
+            last = pools.pop()
+            pools[-1] = [x + y for x, y in zip(pools[-1], last, strict=True)]
+    return tuple((stated / n, (right + 0.5) / (n + 1)) for stated, n, right in pools)

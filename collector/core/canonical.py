@@ -1,7 +1,7 @@
 """What a value is called for matching: stricter than Meta's normal forms, and never hashed the same way.
 
-Two spellings of one e-mail or phone get one form; what is no value at all ("null", the SHA-256 of nothing) gets None. A value that
-arrives as SHA-256 keeps its digest: "sha256:…". Forms are then named by a keyed hash; none is stored.
+Two spellings of one e-mail or phone get one form; what is no value at all ("null", the SHA-256 of nothing) gets None.
+A value that arrives as SHA-256 keeps its digest: "sha256:…". Forms are then named by a keyed hash; none is stored.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import unicodedata
 from functools import lru_cache
 
 MISSING = frozenset(
-    {"", "null", "undefined", "none", "nil", "nan", "n/a", "na", "unknown", "anonymous", "guest", "false", "true", "0", "-1",
-     "-", "[object object]", "test", "default", "not set", "(not set)"}
+    {"", "null", "undefined", "none", "nil", "nan", "n/a", "na", "unknown", "anonymous", "guest", "false", "true", "0",
+     "-1", "-", "[object object]", "test", "default", "not set", "(not set)"}
 )  # fmt: skip
 _EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 # SHA-256 of "null", "undefined", "none", "nan", "test@test.com", "0" and " ": placeholders, hashed upstream.
@@ -39,7 +39,7 @@ GOOGLE = frozenset({"gmail.com", "googlemail.com"})
 
 
 def sha256_form(value: str) -> str | None:
-    """ "sha256:<hex>" of a value that was hashed before it came; None when it is no digest or the digest of a placeholder."""
+    """Form "sha256:<hex>" of a value hashed before it came; None when it is no digest, or a placeholder's."""
     if len(value) != 64 or not _SHA256.match(value):
         return None
     digest = value.lower()

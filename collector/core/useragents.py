@@ -80,6 +80,11 @@ def _android_version(ua: str) -> int:
     return _version(_ANDROID_VERSION, ua) & ~0x3F
 
 
+def same_shell(a: int, b: int) -> bool:
+    """Both in a browser, or both in an app: the two may share one cookie jar."""
+    return a >> _SHELL_SHIFT == b >> _SHELL_SHIFT
+
+
 def level(a: int, b: int) -> int:
     """How near two classes are: 1 same iOS version, 2 same Android, 3 same system, 4 other platform, -1 unknown.
 

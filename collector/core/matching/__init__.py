@@ -10,6 +10,7 @@ from collector.core.matching.model import DEFAULT_MODEL, Model
 from collector.core.matching.shapes import (
     Candidate,
     Evidence,
+    Label,
     Match,
     Policy,
     Query,
@@ -22,6 +23,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "Candidate",
     "Evidence",
+    "Label",
     "Match",
     "Model",
     "Policy",

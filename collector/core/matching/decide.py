@@ -10,6 +10,7 @@ from msgspec import structs
 from collector.core.calibration import calibrate
 from collector.core.matching.eligible import Field, sort_out
 from collector.core.matching.inference import LEVELS, Inference, Journey, Weighed, infer
+from collector.core.matching.lessons import lesson_of_organic, lesson_of_proof
 from collector.core.matching.model import Model, bucket
 from collector.core.matching.proofs import ENRICHING, Proven, prove
 from collector.core.matching.shapes import (
@@ -28,6 +29,7 @@ LN2 = log(2.0)
 RIVALS_KEPT = 5
 PATH_KEPT = 50
 ALTERNATIVE = 0.05
+_JAR = ("unknown", "made_after_the_click", "older_than_the_click")
 
 
 def match(
@@ -47,13 +49,15 @@ def match(
     field = sort_out(query, candidates, policy)
     proven = prove(query, field, model, policy)
     if proven is not None:
-        return _proved(query, proven, model, policy)
+        answer = _proved(query, proven, model, policy)
+        lesson = lesson_of_proof(query, proven, field.fresh, statistics, model, policy)
+        return structs.replace(answer, label=lesson) if lesson is not None else answer
     inference = None
     if policy.probabilistic and query.consent == "granted":
         inference = infer(query, field.fresh, statistics, model, policy)
     if inference is None:
         return _unattributed(_why_nothing(query, field, policy), model, policy)
-    return _inferred(inference, model, policy)
+    return _inferred(query, inference, model, policy)
 
 
 def renew(first: Match) -> Match:
@@ -125,7 +129,7 @@ def _path(journey: Sequence[Candidate]) -> list[int]:
     return [c.id for c in journey[-PATH_KEPT:]]
 
 
-def _inferred(inference: Inference, model: Model, policy: Policy) -> Match:
+def _inferred(query: Query, inference: Inference, model: Model, policy: Policy) -> Match:
     top = inference.journeys[0]
     probability = inference.probability(top)
     newest = top.newest
@@ -148,6 +152,7 @@ def _inferred(inference: Inference, model: Model, policy: Policy) -> Match:
         stratum=newest.bucket,
         ua_level=newest.ua_level,
         tier="inferred",
+        label=lesson_of_organic(query, inference, policy),
         capped_from=score if confidence < score else None,
     )
     if not attributed:
@@ -184,6 +189,7 @@ def _weights(inference: Inference, top: Journey) -> list[Evidence]:
         _ip(inference, w),
         _ua(inference, w),
         _fp(inference, w),
+        Evidence("cookie_jar", _JAR[(w.jar > 0) - (w.jar < 0)], w.jar / LN2),
         Evidence("unreachable", "clicks_without_a_shared_key", -log2(1 + inference.rest)),
     ]
     if len(top.clicks) > 1:

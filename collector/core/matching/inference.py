@@ -21,7 +21,7 @@ from collector.core.matching.shapes import (
     Query,
     Statistics,
 )
-from collector.core.useragents import level
+from collector.core.useragents import level, same_shell
 
 MISSING = -1
 LEVELS = ("equal", "same_ios_version", "same_android", "same_system", "other_platform")
@@ -38,6 +38,7 @@ class Weighed(Struct, gc=False):
     ip: float
     ua: float
     fp: float
+    jar: float
     ip_equal: bool
 
 
@@ -131,11 +132,12 @@ def _weigh(
         table.ua,
     )
     levels: dict[int, int] = {}
+    since = query.jar_since
     out = []
     for c in near:
         b = bucket(q_ts - c.ts)
         time = time_t[b]
-        ip = ua = fp = 0.0
+        ip = ua = fp = jar = 0.0
         equal = False
         if q_ip is not None and c.ip_k is not None:
             equal = c.ip_k == q_ip
@@ -156,7 +158,9 @@ def _weigh(
                 fp = table.fp_differs[b] if at == 0 else 0.0
             else:
                 fp = table.fp_equal[b] - fp_u if at == 0 else table.fp_alone[b] - fp_alone_u
-        out.append(Weighed(c, prior + time + ip + ua + fp, b, at, time, ip, ua, fp, equal))
+        if since is not None and c.visitor_k is not None and 0 <= at <= 3:
+            jar = table.jar[same_shell(c.ua_class, q_class)][since < c.ts]
+        out.append(Weighed(c, prior + time + ip + ua + fp + jar, b, at, time, ip, ua, fp, jar, equal))
     return out
 
 

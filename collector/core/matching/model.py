@@ -86,6 +86,11 @@ class Model(Struct, frozen=True, kw_only=True):
         (0.20, 0.20, 0.18, 0.12, 0.30),
         (0.15, 0.18, 0.17, 0.18, 0.32),
     )
+    # A cookie jar that existed before the click, with other cookies than the click's: (shells differ, same shell).
+    # The same browser would have shown its own cookie at the click, so this all but excludes it; an in-app browser
+    # has its own jar.
+    m_jar_old: Row = (0.45, 0.04)
+    u_jar_old: Row = (0.60, 0.60)
     u_ua: Row = (
         0.09,
         0.05,
@@ -120,6 +125,7 @@ class Scores(Struct, frozen=True, gc=False):
     fp_equal: Row  # given the same user agent
     fp_differs: Row
     fp_alone: Row  # where no user agent is known
+    jar: tuple[Row, Row]  # [same shell][jar older than the click]
     prior: float  # ln(pi / (1 - pi))
     rest: float  # odds of a true click that retrieval cannot reach
 
@@ -152,6 +158,7 @@ def _scores(model: Model, window_ms: int) -> Scores:
         fp_equal=tuple(log(m) for m in given_ua),
         fp_differs=tuple(log(1 - m) for m in given_ua),
         fp_alone=tuple(log(m) for m in model.m_fp),
+        jar=(_jar(model, 0), _jar(model, 1)),
         prior=log(odds),
         rest=model.rho * odds,
     )
@@ -163,6 +170,11 @@ def _ua(row: Row, u: Row) -> Row:
         log(row[0]),
         *(log(m) - log(p) for m, p in zip(row[1:], u[1:], strict=True)),
     )
+
+
+def _jar(model: Model, same: int) -> Row:
+    m, u = model.m_jar_old[same], model.u_jar_old[same]
+    return (log((1 - m) / (1 - u)), log(m / u))
 
 
 def _time(share: Row, window_ms: int) -> Row:

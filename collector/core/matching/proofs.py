@@ -1,7 +1,8 @@
 """Proof: which clicks the conversion's own identifiers name, and which of them the rule (last touch) picks.
 
 Tiers in order: the click the caller names; the device (Meta's click id, visitor cookie, fbp, an fbc we never saw the
-click of); an identity one hop away. Within a tier the newest wins, because `_fbc` is itself last-click (matching.md 1.7).
+click of); an identity one hop away. Within a tier the newest wins, because `_fbc` is itself last-click
+(matching.md 1.7).
 """
 
 from __future__ import annotations
@@ -56,8 +57,7 @@ def names_of(query: Query, c: Candidate) -> list[Method]:
 def prove(query: Query, field: Field, model: Model, policy: Policy) -> Proven | None:
     """The click that proof names, or None."""
     named = [(c, names) for c in field.fresh if (names := names_of(query, c))]
-    late = [(c, names) for c in field.skewed if (names := names_of(query, c)) and _of_device(names)]
-    named += sorted(late, key=lambda pair: order_key(pair[0]))
+    named += _skewed(query, field, named)
     unseen = _unseen_at(query, field, policy)
     for tier, methods in (
         ("click", ("click_id",)),
@@ -73,8 +73,18 @@ def prove(query: Query, field: Field, model: Model, policy: Policy) -> Proven | 
     return None
 
 
-def _of_device(names: Sequence[Method]) -> bool:
-    return any(name in ("click_id", *DEVICE) for name in names)
+def _skewed(
+    query: Query, field: Field, named: list[tuple[Candidate, list[Method]]]
+) -> list[tuple[Candidate, list[Method]]]:
+    """Clicks stamped up to 5 minutes after the conversion: two clocks, if the conversion carries the click's own id.
+
+    By a cookie alone only where it names no earlier click: a shopper may well click again after the order.
+    """
+    own = {"click_id", "fbclid"}
+    if not any(name in DEVICE for _, names in named for name in names):
+        own |= {"visitor_id", "fbp"}
+    late = [(c, names) for c in field.skewed if not own.isdisjoint(names := names_of(query, c))]
+    return sorted(late, key=lambda pair: order_key(pair[0]))
 
 
 def _pick(

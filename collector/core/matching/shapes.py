@@ -66,6 +66,7 @@ class Query(Struct, kw_only=True):
     flags: int = 0
     click_id: int | None = None  # row id of the click that the caller names
     fbc_created: int | None = None  # the creation time inside `fbc`, ms
+    jar_since: int | None = None  # the earliest proof that its cookies existed (fbp holds its creation time), ms
     fbc_foreign: bool = False  # its fbclid is known in another store of the same registrable domain
     identity_visitors: dict[int, Identity] = {}  # visitors one hop away, with the strongest kind of link
     consent: Marketing = "granted"
@@ -112,6 +113,26 @@ class Rival(Struct, frozen=True):
     probability: float
 
 
+class Label(Struct, frozen=True, array_like=True):
+    """What one conversion teaches: features of the click that a proof names, and what inference would have said.
+
+    Features are 1 equal, 0 different, -1 missing; `ua` is the level 0..4 or -1; `jar` 1 when the cookie jar is older.
+    """
+
+    kind: Literal["identity", "device", "organic"]
+    bucket: int
+    ip: int = -1
+    ua: int = -1
+    fp: int = -1
+    jar: int = -1
+    same_shell: bool = False
+    stated: float = 0.0  # probability of inference's best journey, before calibration and caps
+    right: bool = False  # that journey holds the proven click
+    best_bucket: int = 0
+    best_ua: int = -1
+    contradicted: bool | None = None  # device proof: an identity names a newer click
+
+
 class Match(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The answer. `log_odds_bits` sums the evidence's bits, before calibration and caps: P = 1/(1 + 2^-bits)."""
 
@@ -137,3 +158,4 @@ class Match(Struct, frozen=True, omit_defaults=True, kw_only=True):
     click_ts: int | None = None  # when the credited click (or the unseen one) happened
     stratum: int = 0  # delay bucket, for the reliability tables
     ua_level: int = -1
+    label: Label | None = None  # for core/learning.py

@@ -1,0 +1,216 @@
+"""A night's lesson: the model that a store's own labels make of yesterday's, as a pure function.
+
+Counts per delay bucket, smoothed towards the defaults with the strength of 20 labels and forgotten with a half-life
+of 60 days. A new store keeps the defaults until it has earned its own figures; each night gives a new version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import log, sqrt
+
+from msgspec import Struct, structs
+
+from collector.core.calibration import fit_isotonic, fit_platt, logit, sigmoid
+from collector.core.matching.model import BUCKETS, DEFAULT_MODEL, Beta, Model, Row
+from collector.core.matching.shapes import Label, Match
+from collector.core.useragents import level, same_shell
+
+STRENGTH = 20.0
+HALF_LIFE_DAYS = 60.0
+PI_STRENGTH = 200.0
+PLATT_LABELS = 200
+ISOTONIC_LABELS = 2000
+CAP_LABELS = 200
+CAP_MOST = 98
+CAP_GROUPS = ((0, 1), (2, 3), (4, 5), (6, 7))  # under 1 h, 1-24 h, 1-7 d, longer
+BIN = 0.25  # width of a calibration bin, in nats of log odds
+
+Counts = dict[str, float]
+
+
+class Pair(Struct, frozen=True, array_like=True):
+    """A random conversion beside a random click: how often strangers agree."""
+
+    ua: int  # level 0..4, or -1
+    same_shell: bool
+    jar: int  # 1: the conversion's cookies are older than the click; -1 unknown
+
+
+def pair(ua_k: int, ua_class: int, jar_since: int | None, click_ua_k: int, click_class: int, click_ts: int) -> Pair:
+    """A pair from the two rows' columns."""
+    ua = 0 if ua_k == click_ua_k else level(ua_class, click_class)
+    return Pair(ua, same_shell(ua_class, click_class), -1 if jar_since is None else int(jar_since < click_ts))
+
+
+def learn(
+    model: Model, matches: Iterable[Match], pairs: Iterable[Pair] = (), *, now: int, elapsed_days: float = 1.0
+) -> Model:
+    """The next model. `matches` are the answers given since the last night, each once; the cost is linear in them."""
+    counts = forget(model.counts, elapsed_days)
+    for answer in matches:
+        _count_answer(counts, answer, model)
+    for one in pairs:
+        _count_pair(counts, one)
+    return build(model, counts, now)
+
+
+def forget(counts: Counts, days: float) -> Counts:
+    """Old labels weigh less; what is nearly nothing is dropped, so a model does not grow."""
+    keep = 0.5 ** (days / HALF_LIFE_DAYS)
+    return {name: n * keep for name, n in counts.items() if n * keep > 1e-4}
+
+
+def _add(counts: Counts, name: str, n: float = 1.0) -> None:
+    counts[name] = counts.get(name, 0.0) + n
+
+
+def _count_answer(counts: Counts, answer: Match, model: Model) -> None:
+    label = answer.label
+    if label is not None and label.kind == "identity":
+        _count_features(counts, label)
+        _count_stated(counts, label)
+    elif label is not None and label.kind == "device" and label.contradicted is not None:
+        _add(counts, f"tier:{answer.method}:{'wrong' if label.contradicted else 'right'}")
+    if answer.tier in ("inferred", "none") and answer.reason != "consent":
+        rest = model.rho * model.pi / (1 - model.pi)
+        _add(counts, "pi:n")
+        _add(counts, "pi:sum", answer.p_any + (1 - answer.p_any) * rest / (1 + rest))
+
+
+def _count_features(counts: Counts, label: Label) -> None:
+    b = label.bucket
+    _add(counts, "labels")
+    _add(counts, f"delay:{b}")
+    if label.ip >= 0:
+        _add(counts, f"ip:{b}:{label.ip}")
+        _add(counts, "reach:1" if label.ip == 1 or label.fp == 1 else "reach:0")
+    if label.ua >= 0:
+        _add(counts, f"ua:{b}:{label.ua}")
+    if label.fp >= 0:
+        _add(counts, f"fp:{b}:{label.fp}")
+    if label.jar >= 0:
+        _add(counts, f"jar:{int(label.same_shell)}:{label.jar}")
+
+
+def _count_stated(counts: Counts, label: Label) -> None:
+    if label.stated <= 0:
+        return
+    at = round(logit(label.stated) / BIN)
+    _add(counts, f"cal:{at}:n")
+    _add(counts, f"cal:{at}:right", float(label.right))
+    group = next(i for i, g in enumerate(CAP_GROUPS) if label.best_bucket in g)
+    _add(counts, f"cap:{group}:labels")
+    if label.stated * 100 >= DEFAULT_MODEL.caps[CAP_GROUPS[group][0]]:
+        _add(counts, f"cap:{group}:n")
+        _add(counts, f"cap:{group}:right", float(label.right))
+
+
+def _count_pair(counts: Counts, one: Pair) -> None:
+    if one.ua >= 0:
+        _add(counts, f"u:ua:{one.ua}")
+    if one.jar >= 0:
+        _add(counts, f"u:jar:{int(one.same_shell)}:{one.jar}")
+
+
+def build(model: Model, counts: Counts, now: int) -> Model:
+    """Every table from its counts."""
+    base = DEFAULT_MODEL
+    given_ua = tuple(f / u[0] for f, u in zip(base.m_fp, base.m_ua, strict=True))
+    m_ua = tuple(_levels(counts, f"ua:{b}", base.m_ua[b]) for b in range(BUCKETS))
+    m_fp_given_ua = [_share(counts, f"fp:{b}:1", f"fp:{b}:0", min(given_ua[b], 0.95)) for b in range(BUCKETS)]
+    labels = int(counts.get("labels", 0.0))
+    learnt = structs.replace(
+        model,
+        version=_next_version(model.version),
+        created=now,
+        counts=counts,
+        labels=labels,
+        pi=_pi(counts),
+        rho=_share(counts, "reach:0", "reach:1", base.rho),
+        delay_share=_delays(counts),
+        m_ip=tuple(_share(counts, f"ip:{b}:1", f"ip:{b}:0", base.m_ip[b]) for b in range(BUCKETS)),
+        m_fp=tuple(m * u[0] for m, u in zip(m_fp_given_ua, m_ua, strict=True)),
+        m_ua=m_ua,
+        m_jar_old=tuple(_share(counts, f"jar:{s}:1", f"jar:{s}:0", base.m_jar_old[s]) for s in (0, 1)),
+        u_ua=_levels(counts, "u:ua", base.u_ua),
+        u_jar_old=tuple(_share(counts, f"u:jar:{s}:1", f"u:jar:{s}:0", base.u_jar_old[s]) for s in (0, 1)),
+        tiers={name: _tier(counts, name, prior) for name, prior in base.tiers.items()},
+        caps=_caps(counts),
+    )
+    return _calibrated(learnt, counts)
+
+
+def _next_version(version: str) -> str:
+    """ "default.1" is followed by "fs.2", "fs.3", ..."""
+    return f"fs.{int(version.rsplit('.', 1)[1]) + 1}"
+
+
+def _share(counts: Counts, yes: str, no: str, prior: float) -> float:
+    n_yes, n_no = counts.get(yes, 0.0), counts.get(no, 0.0)
+    return min(max((n_yes + STRENGTH * prior) / (n_yes + n_no + STRENGTH), 0.005), 0.995)
+
+
+def _levels(counts: Counts, name: str, prior: Row) -> Row:
+    seen = [counts.get(f"{name}:{at}", 0.0) for at in range(len(prior))]
+    total = sum(seen) + STRENGTH
+    return tuple(max((n + STRENGTH * p) / total, 1e-4) for n, p in zip(seen, prior, strict=True))
+
+
+def _delays(counts: Counts) -> Row:
+    return _levels(counts, "delay", DEFAULT_MODEL.delay_share)
+
+
+def _pi(counts: Counts) -> float:
+    """EM's step for the share of unproven orders with a stored click; the prior steadies a small store."""
+    n, total = counts.get("pi:n", 0.0), counts.get("pi:sum", 0.0)
+    return min(max((total + PI_STRENGTH * DEFAULT_MODEL.pi) / (n + PI_STRENGTH), 0.01), 0.9)
+
+
+def _tier(counts: Counts, name: str, prior: Beta) -> Beta:
+    return Beta(
+        prior.right + counts.get(f"tier:{name}:right", 0.0), prior.wrong + counts.get(f"tier:{name}:wrong", 0.0)
+    )
+
+
+def wilson_low(right: float, n: float, z: float = 1.645) -> float:
+    """The lower end of Wilson's 90 % interval (one-sided 95 %) of a share."""
+    if n <= 0:
+        return 0.0
+    p = right / n
+    return (p + z * z / (2 * n) - z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))) / (1 + z * z / n)
+
+
+def _caps(counts: Counts) -> tuple[int, ...]:
+    """A stratum's cap is lifted when 200 labels fell into it and what was stated above the cap came true as often."""
+    caps = list(DEFAULT_MODEL.caps)
+    for group, buckets in enumerate(CAP_GROUPS):
+        if counts.get(f"cap:{group}:labels", 0.0) < CAP_LABELS:
+            continue
+        earned = int(100 * wilson_low(counts.get(f"cap:{group}:right", 0.0), counts.get(f"cap:{group}:n", 0.0)))
+        for b in buckets:
+            caps[b] = min(max(caps[b], earned), CAP_MOST)
+    return tuple(caps)
+
+
+def _calibrated(model: Model, counts: Counts) -> Model:
+    """The map g: identity until 200 labels, then Platt, above 2,000 isotonic."""
+    bins = stated_bins(counts)
+    n = sum(total for _, total, _ in bins)
+    if n < PLATT_LABELS:
+        return structs.replace(model, calibration=(1.0, 0.0), knots=())
+    knots = fit_isotonic(bins) if n >= ISOTONIC_LABELS else ()
+    return structs.replace(model, calibration=fit_platt(bins), knots=knots)
+
+
+def stated_bins(counts: Counts) -> list[tuple[float, float, float]]:
+    """(stated probability, labels, of which right), in order."""
+    ats = sorted(int(name.split(":")[1]) for name in counts if name.startswith("cal:") and name.endswith(":n"))
+    return [(sigmoid(at * BIN), counts[f"cal:{at}:n"], counts.get(f"cal:{at}:right", 0.0)) for at in ats]
+
+
+def log_loss(bins: Iterable[tuple[float, float, float]]) -> float:
+    """Mean log loss of binned statements."""
+    rows = list(bins)
+    total = sum(n for _, n, _ in rows)
+    return -sum(right * log(p) + (n - right) * log(1 - p) for p, n, right in rows) / total if total else 0.0

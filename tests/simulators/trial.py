@@ -1,0 +1,168 @@
+"""A matcher on trial: a public's orders against its clicks, as storage would play them, scored against the truth."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from collector.core import flags
+from collector.core.learning import learn, pair
+from collector.core.matching import DEFAULT_MODEL, Candidate, Match, Model, Policy, Query, Statistics, match
+from tests.simulators.truth import DAY, START, WINDOW, Order, Public
+
+Matcher = Callable[[Query, Sequence[Candidate], Statistics, Model, Policy], Match]
+POLICY = Policy()
+LIMIT = 32  # rows per key, as storage reads them
+
+
+@dataclass(slots=True)
+class Verdict:
+    """One order, what was answered, and what was true."""
+
+    order: Order
+    answer: Match
+    proof: bool  # one of its own identifiers names a stored click
+    retrievable: bool  # the true click shares its address or fingerprint
+
+    @property
+    def right(self) -> bool:
+        return self.answer.click is not None and self.answer.click == self.order.truth
+
+    @property
+    def would_be_right(self) -> bool:
+        return (self.answer.click or self.answer.best_click) == self.order.truth
+
+    @property
+    def organic(self) -> bool:
+        return self.order.truth is None
+
+
+class Shelf:
+    """Clicks by key, newest last; the stand-in for storage's index, with its limits and its statistics."""
+
+    def __init__(self, public: Public) -> None:
+        self.clicks = public.clicks
+        self.allowed = [c for c in sorted(public.clicks, key=lambda c: c.ts) if not c.flags & flags.INELIGIBLE]
+        self._times = [c.ts for c in self.allowed]
+        self._by: dict[tuple[str, object], list[Candidate]] = {}
+        for c in self.allowed:
+            pair = (c.ip_k, c.ua_k) if c.ip_k is not None else None
+            for name, key in (
+                ("v", c.visitor_k),
+                ("f", c.fbclid_k),
+                ("b", c.fbp_k),
+                ("i", c.ip_k),
+                ("p", c.fp_k),
+                ("iu", pair),
+            ):
+                if key is not None:
+                    self._by.setdefault((name, key), []).append(c)
+        self._days: dict[int, tuple[int, Counter[int]]] = {}
+
+    def seek(self, name: str, key: object, since: int, until: int) -> list[Candidate]:
+        rows = self._by.get((name, key), []) if key is not None else []
+        first = bisect_left(rows, since, key=lambda c: c.ts)
+        last = bisect_right(rows, until, key=lambda c: c.ts)
+        return rows[max(first, last - LIMIT) : last]
+
+    def candidates(self, q: Query, window: int = WINDOW) -> list[Candidate]:
+        since, until = q.ts - window - 30 * DAY, q.ts + 300_000
+        found = self.seek("v", q.visitor_k, since, until) + self.seek("f", q.fbc_k, since, until)
+        found += self.seek("b", q.fbp_k, since, until)
+        for visitor in q.identity_visitors:
+            found += self.seek("v", visitor, since, until)
+        near = q.ts - window
+        found += self.seek("iu", (q.ip_k, q.ua_k), near, until) + self.seek("i", q.ip_k, near, until)
+        return found + self.seek("p", q.fp_k, near, until)
+
+    def statistics(self, q: Query, window: int = WINDOW) -> Statistics:
+        visitors, agents = self._month(q.ts)
+        clicks = bisect_right(self._times, q.ts) - bisect_left(self._times, q.ts - window)
+        return Statistics(
+            clicks_in_window=clicks,
+            visitors=visitors,
+            visitors_on_ip=self._distinct("i", q.ip_k, q.ts),
+            visitors_on_ua=agents.get(q.ua_k or 0, 0),
+            visitors_on_fp=self._distinct("p", q.fp_k, q.ts),
+        )
+
+    def _distinct(self, name: str, key: object, ts: int) -> int:
+        rows = self._by.get((name, key), [])
+        first, last = (bisect_left(rows, t, key=lambda c: c.ts) for t in (ts - 30 * DAY, ts))
+        return len({c.visitor_k for c in rows[first:last]})
+
+    def _month(self, ts: int) -> tuple[int, Counter[int]]:
+        day = ts // DAY
+        if day not in self._days:
+            rows = self.allowed[bisect_left(self._times, ts - 30 * DAY) : bisect_right(self._times, ts)]
+            seen = {(c.visitor_k, c.ua_k) for c in rows}
+            self._days[day] = (len({v for v, _ in seen}), Counter(ua for _, ua in seen if ua is not None))
+        return self._days[day]
+
+
+def query_of(order: Order) -> Query:
+    return Query(
+        ts=order.ts, ip_k=order.ip_k, ua_k=order.ua_k, ua_class=order.ua_class, fp_k=order.fp_k,
+        visitor_k=order.visitor_k, fbp_k=order.fbp_k, fbc_k=order.fbc_k, jar_since=order.jar_since,
+        identity_visitors={v: "email" for v in order.identity if v != order.visitor_k},
+        consent="denied" if order.denied else "granted",
+    )  # fmt: skip
+
+
+def try_matcher(
+    public: Public,
+    matcher: Matcher = match,
+    model: Model = DEFAULT_MODEL,
+    policy: Policy = POLICY,
+    since_day: int = 30,
+    learn: Callable[[Model, list[Match], int], Model] | None = None,
+    shelf: Shelf | None = None,
+) -> list[Verdict]:
+    """Every allowed order from `since_day` on, with its answer; `learn` makes the next day's model each night."""
+    shelf = shelf or Shelf(public)
+    verdicts: list[Verdict] = []
+    answers: list[Match] = []
+    today = 0
+    for order in public.orders:
+        day = (order.ts - START) // DAY
+        if learn is not None and day > today:
+            model, answers, today = learn(model, answers, day), [], day
+        elif learn is None and day < since_day:
+            continue
+        if order.denied:
+            continue
+        query = query_of(order)
+        answer = matcher(query, shelf.candidates(query), shelf.statistics(query), model, policy)
+        answers.append(answer)
+        if day >= since_day:
+            verdicts.append(_verdict(shelf, order, answer))
+    return verdicts
+
+
+def _verdict(shelf: Shelf, order: Order, answer: Match) -> Verdict:
+    true = shelf.clicks[order.truth - 1] if order.truth is not None else None
+    near = true is not None and ((true.ip_k == order.ip_k) or (true.fp_k is not None and true.fp_k == order.fp_k))
+    return Verdict(order, answer, answer.tier in ("click", "device", "identity"), near)
+
+
+def nightly(public: Public, pairs_a_night: int = 600) -> Callable[[Model, list[Match], int], Model]:
+    """The store's own nightly step: the day's answers, and random pairs of its orders and the window's clicks."""
+    random = Random(1)
+    clicks = [c for c in public.clicks if not c.flags & flags.INELIGIBLE]
+    orders = [o for o in public.orders if not o.denied]
+
+    def step(model: Model, answers: list[Match], day: int) -> Model:
+        until = START + day * DAY
+        now_orders = [o for o in orders if until - DAY <= o.ts < until]
+        now_clicks = [c for c in clicks if until - WINDOW <= c.ts < until]
+        pairs = []
+        if now_orders and now_clicks:
+            for _ in range(pairs_a_night):
+                o, c = random.choice(now_orders), random.choice(now_clicks)
+                pairs.append(pair(o.ua_k or 0, o.ua_class, o.jar_since, c.ua_k or 0, c.ua_class, c.ts))
+        return learn(model, answers, pairs, now=until)
+
+    return step
