@@ -111,7 +111,7 @@ class GuardedProtocol(HttpToolsProtocol):
     @property
     def waiting(self) -> bool:
         """Whether nothing is owed on this connection, so that it may be given up."""
-        return self.phase != WORKING and (self.running is None or self.running.response_complete)
+        return not self._owes_an_answer()
 
     # -- the connection's life
 
@@ -149,6 +149,7 @@ class GuardedProtocol(HttpToolsProtocol):
         return True
 
     def _owes_an_answer(self) -> bool:
+        """Whether a whole request is at work; one whose body is still coming does not count."""
         running = self.running
         return (
             running is not None and not running.response_complete and not (self.phase == BODY and self.cycle is running)
@@ -241,13 +242,16 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _is_framed_soundly(self) -> bool:
         """One sound Host (none in HTTP/1.0), and no coding but `chunked`: what proxies read differently is refused."""
+        version = self.parser.get_http_version()
         names = [name for name, _ in self.headers]
         hosts = names.count(b"host")
-        if hosts != 1 and not (hosts == 0 and self._is_old()):
+        if version == "1.1":
+            sound = hosts == 1
+        else:
+            sound = version == "1.0" and hosts < 2 and b"transfer-encoding" not in names
+        if not sound or (hosts and not self._is_host(self.headers[names.index(b"host")][1])):
             return False
-        if hosts and not self._is_host(self.headers[names.index(b"host")][1]):
-            return False
-        return b"transfer-encoding" not in names or (self._is_plainly_chunked() and not self._is_old())
+        return b"transfer-encoding" not in names or self._is_plainly_chunked()
 
     def _is_host(self, value: bytes) -> bool:
         if value != self.host:  # a connection names the same one each time
@@ -258,9 +262,6 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _is_plainly_chunked(self) -> bool:
         return [value.lower() for name, value in self.headers if name == b"transfer-encoding"] == [b"chunked"]
-
-    def _is_old(self) -> bool:
-        return self.parser.get_http_version() != "1.1"
 
     # -- the application's side
 
