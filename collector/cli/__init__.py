@@ -35,8 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return FAILED
     except Exception as error:
-        # The text of an unexpected exception may hold a row's personal data, its type and place do not.
-        print("".join(traceback.format_tb(error.__traceback__)), type(error).__qualname__, sep="", file=sys.stderr)
+        # The text of an unexpected exception may hold a row's personal data; its type and place do not.
+        name = str(error) if isinstance(error, ImportError) else ""
+        print("".join(traceback.format_tb(error.__traceback__)), type(error).__qualname__, name, file=sys.stderr)
         print(ISSUES, file=sys.stderr)
         return FAILED
     return code

@@ -1,0 +1,84 @@
+"""The documents keep up with the code: every setting, command and metric is described, every example loads."""
+
+from __future__ import annotations
+
+import os
+import re
+import typing
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from collector.cli.parser import COMMANDS
+from collector.config import Config
+from collector.config_loader import load
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "config.example.toml"
+README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
+
+
+def keys(type_: type[msgspec.Struct], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
+    for info in msgspec.structs.fields(type_):
+        (item,) = typing.get_args(info.type) if typing.get_origin(info.type) is list else (info.type,)
+        if isinstance(item, type) and issubclass(item, msgspec.Struct):
+            found += keys(item, (*path, info.name))
+        elif path:
+            found.append((*path, info.name))
+    return found
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Config:
+    (tmp_path / "collector.toml").write_text(EXAMPLE.read_text())
+    with open(os.open(tmp_path / "meta.token", os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+        file.write("EAAtoken")
+    return load(str(tmp_path / "collector.toml"), {})
+
+
+def test_the_example_configuration_has_every_key_at_its_default(example):
+    default = Config()
+    for info in msgspec.structs.fields(Config):
+        if info.name not in ("store", "path"):
+            assert getattr(example, info.name) == getattr(default, info.name), info.name
+    (store,) = example.store
+    bare = type(store)(id=store.id, name=store.name, domains=store.domains, currency="USD", country="US")
+    assert msgspec.structs.replace(store, pixel=[]) == bare
+    (pixel,) = store.pixel
+    assert pixel == type(pixel)(id=pixel.id, access_token="EAAtoken")
+
+
+@pytest.mark.parametrize("path", keys(Config), ids=".".join)
+def test_every_key_stands_in_the_example_with_an_explanation(path):
+    name = {"access_token": "access_token_file"}.get(path[-1], path[-1])
+    section = EXAMPLE.read_text().split(f"[{'.'.join(path[:-1])}]", 1)[1]
+    line = re.search(rf"(?m)^(?:# )?{name} = .*#\s*\S.*$|^\[{'.'.join(path)}\]\s*#\s*\S.*$", section)
+    assert line, f"config.example.toml has no explained line for {'.'.join(path)}"
+
+
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
+def test_every_command_stands_in_the_readme(command):
+    assert re.search(rf"`collector {command}\b", README)
+
+
+def test_every_toml_block_of_the_readme_loads(tmp_path):
+    blocks = re.findall(r"```toml\n(.*?)```", README, re.S)
+    assert blocks
+    for number, block in enumerate(blocks):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(block)
+        with open(os.open(tmp_path / "meta.token", os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+            file.write("EAAtoken")
+        assert load(str(path), {}).store
+
+
+def test_no_file_names_a_package_index():
+    """The lock and the instructions work with whichever index pip is set up for."""
+    index = re.compile(
+        "|".join(["py" + r"pi\.org", "python" + r"hosted\.org", "registry" + r"\.npmjs", "--" + "index-url"])
+    )
+    tracked = [*ROOT.glob("*"), *(ROOT / "collector").rglob("*.py"), *(ROOT / ".ci").glob("*")]
+    named = [path.name for path in tracked if path.is_file() and index.search(path.read_text(errors="replace"))]
+    assert named == []
