@@ -200,8 +200,8 @@ def _customer(said: dict[str, Any] | None) -> CustomerData | None:
     if not said:
         return None
     names = {field.encode_name for field in msgspec.structs.fields(CustomerData)}
-    known = {name: value for name, value in said.items() if name in names}
+    known = {name: str(value) if type(value) is int else value for name, value in said.items() if name in names}
     try:
-        return msgspec.convert(known, CustomerData, strict=False)
+        return msgspec.convert(known, CustomerData)
     except msgspec.ValidationError:
         return None

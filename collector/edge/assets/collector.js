@@ -1,7 +1,7 @@
 /*
  * The shop's page tells the collector what happens: page views with their click ids, events, who the visitor is.
  *
- * This is the readable source; collector.min.js is made from it (tests/test_snippet_minified.py says how, and fails when
+ * This is the readable source; collector.min.js is made from it (tests/browser/test_minified.py says how, and fails when
  * they differ). The server puts its settings in the place of __SETTINGS__:
  *   {b: beacon path, g: pixel path, both relative to this script, o: rule for the browser's opt-out signal,
  *    d: [default consent, pixel mode], s: {store: [default consent, pixel mode]} of stores that differ}

@@ -1,0 +1,85 @@
+"""The script as it is served: small, cached well, with this configuration in it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+
+from collector.config import EdgeConfig, PrivacyConfig, StoreConfig
+from collector.edge.snippet import Snippet
+
+STORES = [
+    StoreConfig(id="store_a"),
+    StoreConfig(id="store_b", default_consent="pending"),
+    StoreConfig(id="store_c", pixel_mode="pixel+server"),
+]
+
+
+def snippet(**edge: str) -> Snippet:
+    return Snippet(EdgeConfig(**edge), PrivacyConfig(), STORES)  # type: ignore[arg-type]
+
+
+def settings(made: Snippet) -> dict[str, object]:
+    found = re.search(rb"(\{\"b\":.*\})\)", made.body)
+    assert found
+    return dict(json.loads(found[1]))
+
+
+def test_it_is_small() -> None:
+    assert len(snippet().gzipped) <= 3 * 1024
+
+
+def test_its_settings_name_only_stores_that_differ() -> None:
+    assert settings(snippet()) == {
+        "b": "c",
+        "g": "c.gif",
+        "o": "honour",
+        "d": ["granted", "server-only"],
+        "s": {"store_b": ["pending", "server-only"], "store_c": ["granted", "pixel+server"]},
+    }
+
+
+def test_its_paths_are_relative_so_that_a_proxy_may_put_it_anywhere() -> None:
+    made = snippet(snippet_path="/assets/shop.js", beacon_path="/assets/cart", pixel_path="/img/dot.gif")
+    assert (settings(made)["b"], settings(made)["g"]) == ("cart", "../img/dot.gif")
+    assert made.owns("/assets/shop.js")
+    assert re.fullmatch(r"/assets/shop\.[0-9a-f]{10}\.js", made.pinned_path)
+
+
+def test_the_stable_address_is_asked_for_again_and_answers_not_modified() -> None:
+    made = snippet()
+    status, headers, body = made.answer("/c.js", [])
+    given = dict(headers)
+    assert (status, body) == (200, made.body)
+    assert given[b"content-type"] == b"text/javascript; charset=utf-8"
+    assert given[b"cache-control"] == b"public, max-age=3600, stale-while-revalidate=86400"
+    status, _, body = made.answer("/c.js", [(b"if-none-match", b"W/" + given[b"etag"])])
+    assert (status, body) == (304, b"")
+
+
+def test_the_pinned_address_is_kept_for_a_year_and_an_old_one_is_not() -> None:
+    made = snippet()
+    assert dict(made.answer(made.pinned_path, [])[1])[b"cache-control"] == b"public, max-age=31536000, immutable"
+    assert made.owns("/c.0123456789.js")
+    assert b"immutable" not in dict(made.answer("/c.0123456789.js", [])[1])[b"cache-control"]
+    assert not made.owns("/c.0123.js")
+    assert not made.owns("/cxjs")
+
+
+def test_another_configuration_has_another_address() -> None:
+    other = Snippet(EdgeConfig(), PrivacyConfig(default_consent="pending"), STORES)
+    assert other.pinned_path != snippet().pinned_path
+
+
+def test_it_is_compressed_for_who_takes_it() -> None:
+    made = snippet()
+    _, headers, body = made.answer("/c.js", [(b"accept-encoding", b"gzip, br")])
+    assert dict(headers)[b"content-encoding"] == b"gzip"
+    assert gzip.decompress(body) == made.body
+    assert dict(headers)[b"vary"] == b"Accept-Encoding"
+
+
+def test_a_store_id_cannot_leave_the_script() -> None:
+    made = Snippet(EdgeConfig(), PrivacyConfig(), [StoreConfig(id="</script>\u2028", default_consent="denied")])
+    assert b"</script" not in made.body
