@@ -6,6 +6,7 @@ Timers are scaled down (they are the guard's data); each attack has its control,
 from __future__ import annotations
 
 import contextlib
+import resource
 import socket
 import threading
 import time
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from collector.core.addresses import parse_networks
-from collector.edge.gate import OVERLOADED, TOO_MANY_FROM_ADDRESS, Gate, GuardLimits
+from collector.edge.gate import OVERLOADED, TOO_MANY_FROM_ADDRESS, Gate, GuardLimits, connections_that_fit
 from tests.raw_http import (
     LOOPBACK,
     UNTRUSTED,
@@ -388,6 +389,26 @@ def test_the_gate_never_gives_up_a_connection_at_work() -> None:
     assert gate.admit(Guest(waiting=True), "192.0.2.1") is TOO_MANY_FROM_ADDRESS
     gate.unproven.clear()
     assert gate.admit(Guest(waiting=True), "192.0.2.2") is OVERLOADED
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted", "fits", "raised"),
+    [
+        (1024, 65_536, 16_000, 16_000, 17_280),
+        (1024, 4_096, 16_000, 2_816, 4_096),
+        (65_536, 65_536, 16_000, 16_000, None),
+        (1024, resource.RLIM_INFINITY, 16_000, 16_000, 17_280),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, 16_000, 16_000, None),
+    ],
+)
+def test_no_more_connections_than_there_are_descriptors(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, wanted: int, fits: int, raised: int | None
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: calls.append(limits[0]))
+    assert connections_that_fit(wanted) == fits
+    assert calls == ([raised] if raised else [])
 
 
 def test_leaving_twice_counts_once() -> None:

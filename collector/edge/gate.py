@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections import Counter, OrderedDict
 from typing import Final, Protocol
 
@@ -11,6 +12,7 @@ from collector.core.addresses import Networks, match_prefix, normalise
 
 # Connections beyond the limit that are told so at one time; more are dropped without a word.
 MAX_TOLD: Final = 1024
+SPARE_DESCRIPTORS: Final = 256 + MAX_TOLD
 
 
 class GuardLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +28,22 @@ class GuardLimits(msgspec.Struct, frozen=True, kw_only=True):
     target_bytes: int = 8_192
     connections: int = 16_000
     connections_per_address: int = 256  # never for trusted proxies
+
+
+def connections_that_fit(wanted: int) -> int:
+    """Raise this process's limit of file descriptors as far as it goes; of `wanted` connections those that it allows.
+
+    Some are kept for the database, the logs and connections that are being refused. Without room the kernel would keep
+    clients in its queue, unanswered, where the guard cannot see them.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    needed = wanted + SPARE_DESCRIPTORS
+    reachable = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft < reachable:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
+    return min(wanted, max(soft, reachable) - SPARE_DESCRIPTORS)
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -18,7 +18,6 @@ Plain uvicorn holds an idle, a half-sent and a trickling connection for ever, an
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, cast
@@ -31,6 +30,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from collector.core.addresses import Networks
+from collector.edge.framing import is_sound
 from collector.edge.gate import (
     BAD_REQUEST,
     HEADERS_TOO_LARGE,
@@ -56,8 +56,6 @@ CHUNK_OVERHEAD_BYTES: Final = 524_288
 MAX_PIPELINED: Final = 16
 # What a client that was refused may still send us within the linger.
 LINGER_BYTES: Final = 8 * 1024 * 1024
-
-HOST: Final = re.compile(rb"[A-Za-z0-9._~%!$&'()*+;=\-]*(?::\d{0,5})?|\[[0-9A-Fa-f:.%A-Za-z]+\](?::\d{0,5})?")
 
 
 class _Refused(Exception):
@@ -100,7 +98,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self.fault = BAD_REQUEST  # what a failure of the parser means
         self.deaf = False  # nothing more is read from this client
         self.running: RequestResponseCycle | None = None
-        self.host = b""  # the last Host that was found sound
         self.stuck_since = 0.0  # when the client stopped taking our bytes
         self.timer: asyncio.TimerHandle | None = None
         self.address: str | None = None
@@ -235,33 +232,10 @@ class GuardedProtocol(HttpToolsProtocol):
             return HEADERS_TOO_LARGE
         if len(self.url) > limits.target_bytes:
             return TARGET_TOO_LONG
-        return None if self._is_framed_soundly() else BAD_REQUEST
+        return None if is_sound(self.parser.get_http_version(), self.headers) else BAD_REQUEST
 
     def _header_bytes(self) -> int:
         return sum(len(name) + len(value) + 4 for name, value in self.headers)
-
-    def _is_framed_soundly(self) -> bool:
-        """One sound Host (none in HTTP/1.0), and no coding but `chunked`: what proxies read differently is refused."""
-        version = self.parser.get_http_version()
-        names = [name for name, _ in self.headers]
-        hosts = names.count(b"host")
-        if version == "1.1":
-            sound = hosts == 1
-        else:
-            sound = version == "1.0" and hosts < 2 and b"transfer-encoding" not in names
-        if not sound or (hosts and not self._is_host(self.headers[names.index(b"host")][1])):
-            return False
-        return b"transfer-encoding" not in names or self._is_plainly_chunked()
-
-    def _is_host(self, value: bytes) -> bool:
-        if value != self.host:  # a connection names the same one each time
-            if HOST.fullmatch(value) is None:
-                return False
-            self.host = value
-        return True
-
-    def _is_plainly_chunked(self) -> bool:
-        return [value.lower() for name, value in self.headers if name == b"transfer-encoding"] == [b"chunked"]
 
     # -- the application's side
 

@@ -1,0 +1,34 @@
+"""Would every proxy and server read this request alike: the checks of framing that the parser leaves to us.
+
+httptools refuses Content-Length with Transfer-Encoding, two lengths, bare LF, folded lines and broken chunks. It lets
+pass what is here: other transfer codings, several or missing Hosts, and versions that are not HTTP/1 (RFC 9112 3.2, 6.1).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+# uri-host with an optional port (RFC 3986 3.2.2); `@`, `/`, spaces and lists are what Host is attacked with.
+HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+;=\-]*|\[[0-9A-Za-z:.%]+\])(?::\d{0,5})?")
+
+
+def is_sound(version: str, headers: list[tuple[bytes, bytes]]) -> bool:
+    """One well-formed Host (HTTP/1.0 may do without), and no transfer coding but a single `chunked` in HTTP/1.1."""
+    names = [name for name, _ in headers]
+    hosts = names.count(b"host")
+    if hosts > 1 or (hosts and not _is_host(headers[names.index(b"host")][1])):
+        return False
+    if version == "1.1":
+        return hosts == 1 and (b"transfer-encoding" not in names or _is_plainly_chunked(headers))
+    return version == "1.0" and b"transfer-encoding" not in names
+
+
+@lru_cache(maxsize=256)
+def _is_host(value: bytes) -> bool:
+    return HOST.fullmatch(value) is not None
+
+
+def _is_plainly_chunked(headers: list[tuple[bytes, bytes]]) -> bool:
+    return [value.lower() for name, value in headers if name == b"transfer-encoding"] == [b"chunked"]
