@@ -1,0 +1,219 @@
+"""What does an answer of Meta's Graph mean for the events that were sent?
+
+The table is data: code and subcode decide, not the HTTP status (throttling comes as 400) and never the text, which is
+localised. Events die only by Meta's own JSON; a page of HTML, a proxy's 403 or a cut connection is never a judgement.
+Sources: meta-capi 1a, 1b; reliability 3.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+
+class Kind(StrEnum):
+    """What came of a request; also the word in `request.outcome`."""
+
+    SENT = "sent"
+    SHORT = "short"  # 200, and Meta counted fewer events than were sent
+    GARBLED = "garbled"  # 200 that is not Meta's JSON: no success, and in doubt
+    UNREACHED = "unreached"  # nothing was sent: DNS, connection, TLS
+    LOST = "lost"  # sent, and no answer came: in doubt
+    TRANSIENT = "transient"  # Meta or something before it has a fault of its own
+    THROTTLED = "throttled"
+    BLOCKED = "blocked"  # token, permission, unknown pixel: the queue stops, events stay
+    REFUSED = "refused"  # an event in the batch is at fault
+    TOO_BIG = "too_big"
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """What came back over the wire. `fault` is set instead of a status when there was no answer."""
+
+    status: int | None = None
+    headers: Mapping[str, str] = {}  # lower-case names
+    body: bytes = b""
+    fault: str | None = None  # a word for people: "connection refused", "no answer in 15 s"
+    body_sent: bool = True  # whether the whole request had left us
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """The judgement. `doubt`: Meta may have taken the events. `index`: the event that Meta's message names."""
+
+    kind: Kind
+    message: str
+    http_status: int | None = None
+    code: int | None = None
+    subcode: int | None = None
+    trace_id: str | None = None
+    received: int | None = None
+    doubt: bool = False
+    wait_ms: int | None = None  # what Meta asks us to wait
+    slow: bool = False  # a temporary block by policy: retry at the longest interval
+    index: int | None = None
+
+
+# (code, subcode) first, then code alone, then the ranges.
+_BY_PAIR: Final[dict[tuple[int, int], Kind]] = {(100, 33): Kind.BLOCKED}
+_BY_CODE: Final[dict[int, Kind]] = {
+    1: Kind.TRANSIENT,
+    2: Kind.TRANSIENT,
+    5000: Kind.TRANSIENT,
+    21009: Kind.TRANSIENT,  # the data set upload is temporarily not ready
+    341: Kind.TRANSIENT,
+    368: Kind.TRANSIENT,
+    4: Kind.THROTTLED,
+    17: Kind.THROTTLED,
+    32: Kind.THROTTLED,
+    613: Kind.THROTTLED,
+    3: Kind.BLOCKED,
+    10: Kind.BLOCKED,
+    102: Kind.BLOCKED,
+    104: Kind.BLOCKED,
+    190: Kind.BLOCKED,
+    803: Kind.BLOCKED,
+    100: Kind.REFUSED,
+    105: Kind.REFUSED,
+}
+_BY_RANGE: Final[tuple[tuple[range, Kind], ...]] = (
+    (range(200, 300), Kind.BLOCKED),
+    (range(80_000, 80_100), Kind.THROTTLED),
+)
+_SLOW: Final = frozenset({341, 368})
+_MAX_WAIT_MS: Final = 3_600_000  # no header may stop a queue for longer
+# Meta's path, with the event's index: Unexpected key "click_id" on param "$['data'][0]['user_data']"
+_INDEX: Final = re.compile(r"\$\[['\"]?data['\"]?\]\[(\d{1,4})\]|\bdata\[(\d{1,4})\]", re.ASCII)
+_MAX_MESSAGE: Final = 500
+
+
+def classify(answer: Answer, sent: int) -> Verdict:
+    """The verdict over an answer to a request of `sent` events."""
+    if answer.fault is not None or answer.status is None:
+        return _no_answer(answer)
+    body = _object(answer.body)
+    if 200 <= answer.status < 300:
+        return _success(answer, body, sent)
+    error = body.get("error") if body is not None else None
+    if isinstance(error, dict) and isinstance(error.get("code"), int):
+        return _graph_error(answer, error)
+    return _foreign(answer)
+
+
+def _no_answer(answer: Answer) -> Verdict:
+    kind = Kind.LOST if answer.body_sent else Kind.UNREACHED
+    return Verdict(kind=kind, message=answer.fault or "no answer", doubt=answer.body_sent)
+
+
+def _object(body: bytes) -> dict[str, Any] | None:
+    try:
+        decoded = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return decoded if isinstance(decoded, dict) else None
+
+
+def _success(answer: Answer, body: dict[str, Any] | None, sent: int) -> Verdict:
+    received = body.get("events_received") if body is not None else None
+    if isinstance(received, bool) or not isinstance(received, int):
+        message = "HTTP 200 whose body is not Meta's"
+        return Verdict(kind=Kind.GARBLED, message=message, http_status=answer.status, doubt=True)
+    short = received < sent
+    return Verdict(
+        kind=Kind.SHORT if short else Kind.SENT,
+        message=f"Meta counted {received} of {sent} events" if short else "",
+        http_status=answer.status,
+        trace_id=_text(body, "fbtrace_id"),
+        received=received,
+        doubt=short,
+    )
+
+
+def _graph_error(answer: Answer, error: dict[str, Any]) -> Verdict:
+    code, subcode = error["code"], error.get("error_subcode")
+    subcode = subcode if isinstance(subcode, int) else None
+    kind = kind_of(code, subcode, transient=error.get("is_transient") is True, status=answer.status or 0)
+    text = _text(error, "message") or ""
+    title = _text(error, "error_user_title")
+    found = _INDEX.search(text) or _INDEX.search(_text(error, "error_user_msg") or "")
+    return Verdict(
+        kind=kind,
+        message=(f"{title}: {text}" if title else text)[:_MAX_MESSAGE],
+        http_status=answer.status,
+        code=code,
+        subcode=subcode,
+        trace_id=_text(error, "fbtrace_id"),
+        wait_ms=wait_of(answer.headers),
+        slow=code in _SLOW,
+        index=int(found[1] or found[2]) if found and kind is Kind.REFUSED else None,
+    )
+
+
+def kind_of(code: int, subcode: int | None, *, transient: bool, status: int) -> Kind:
+    """The class of a Graph error. `is_transient` spares what would else be refused, never a dead token."""
+    kind = _BY_PAIR.get((code, subcode)) if subcode is not None else None
+    kind = kind or _BY_CODE.get(code) or next((k for span, k in _BY_RANGE if code in span), None)
+    if kind in (Kind.THROTTLED, Kind.BLOCKED, Kind.TRANSIENT):
+        return kind
+    if transient or (kind is None and (status >= 500 or status in (408, 429))):
+        return Kind.THROTTLED if status == 429 else Kind.TRANSIENT
+    return kind or Kind.REFUSED
+
+
+def _foreign(answer: Answer) -> Verdict:
+    """An error that is not Graph's: a proxy, a firewall, a gateway before Meta. It says nothing about the events."""
+    status = answer.status or 0
+    kind, doubt = Kind.TRANSIENT, False
+    if status == 429:
+        kind = Kind.THROTTLED
+    elif status == 413:
+        kind = Kind.TOO_BIG
+    elif status >= 500:
+        doubt = True  # a gateway may have passed the request on before it failed
+    wait_ms = wait_of(answer.headers)
+    message = f"HTTP {status} whose body is not Meta's"
+    return Verdict(kind=kind, message=message, http_status=status, doubt=doubt, wait_ms=wait_ms)
+
+
+def wait_of(headers: Mapping[str, str]) -> int | None:
+    """What the headers ask us to wait (ms, at most an hour): Retry-After in seconds, or the usage headers' minutes."""
+    waits = [_retry_after(headers.get("retry-after", ""))]
+    for name in ("x-business-use-case-usage", "x-business-use-case", "x-app-usage", "x-ad-account-usage"):
+        if name in headers:
+            waits.append(_regain(headers[name]))
+    longest = max(waits)
+    return min(longest, _MAX_WAIT_MS) if longest > 0 else None
+
+
+def _retry_after(text: str) -> int:
+    # A date form (RFC 9110) needs a clock; Graph sends seconds, and the back-off covers the rest.
+    return int(text) * 1000 if text.isascii() and text.isdigit() and len(text) < 12 else 0
+
+
+def _regain(text: str) -> int:
+    """`estimated_time_to_regain_access` (minutes), wherever it stands in the header's JSON."""
+    try:
+        usage = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return 0
+    return _longest_regain(usage, 0) * 60_000
+
+
+def _longest_regain(node: Any, depth: int) -> int:
+    if depth > 4:
+        return 0
+    if isinstance(node, dict):
+        own = node.get("estimated_time_to_regain_access")
+        here = int(own) if isinstance(own, int | float) and 0 < own < 1e6 else 0
+        return max([here, *(_longest_regain(child, depth + 1) for child in node.values())])
+    if isinstance(node, list):
+        return max((_longest_regain(child, depth + 1) for child in node), default=0)
+    return 0
+
+
+def _text(body: dict[str, Any] | None, key: str) -> str | None:
+    value = body.get(key) if body is not None else None
+    return value[:_MAX_MESSAGE] if isinstance(value, str) else None
