@@ -25,7 +25,7 @@ PEOPLE = [
         "Instagram 336.0.2.30.92 (iPhone14,5; iOS 17_5; en_US; en; scale=3.00; 1170x2532; 607834569)"
     ),
     (
-        "Mozilla/5.0 (Linux; Android 16; Pixel 10 Pro XL Build/CP1A; wv) AppleWebKit/537.36 (KHTML, like Gecko) Version/4.0 "
+        "Mozilla/5.0 (Linux; Android 16; Pixel 10 Pro XL; wv) AppleWebKit/537.36 (KHTML, like Gecko) Version/4.0 "
         "Chrome/146.0.7680.174 Mobile Safari/537.36 MetaIAB Facebook"
     ),
     "[FBAN/FB4A;FBAV/567.1.0.52.74;FBBV/1003893689;FBDM/{density=3.0,width=1080,height=2340};FBLC/nl_NL;FBOP/1]",

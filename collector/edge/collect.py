@@ -65,7 +65,7 @@ class Journal(Protocol):
     async def event(self, body: ConversionBody, caller: Caller) -> str | None:
         """Return once the event is on disk."""
 
-    async def remembered(self, store_id: str, visitor_id: str) -> Jar:
+    async def remembered(self, store_id: str, visitor_id: str, subdomain_index: int) -> Jar:
         """The newest `_fbc` and `_fbp` known of a visitor."""
 
     def publishable(self, key: str) -> str | None:
@@ -163,7 +163,7 @@ class Collect:
         return _set(cookies.set_cookies(written, policy)) + (_reason(why) if why else [])
 
     async def _store(self, said: Beacon, jar: Jar, caller: Caller, now: int) -> str | None:
-        """Put clicks and then events into one group of the journal; a bad one fails alone. The first reason not to use one."""
+        """Put clicks, then events, into one group of the journal; a bad one fails alone. The first reason found."""
         waiting = [self._journal.click(click, caller) for click in beacons.clicks(said, jar, now)]
         waiting += [self._journal.event(event, caller) for event in beacons.events(said, jar, now)]
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
@@ -178,7 +178,7 @@ class Collect:
         """The visitor's cookies after this hit; what a cleaner took is looked up by the visitor id."""
         known = cookies.EMPTY
         if jar.visitor and not (jar.fbc and jar.fbp):
-            known = await self._journal.remembered(said.s, jar.visitor)
+            known = await self._journal.remembered(said.s, jar.visitor, site.subdomain_index)
         return cookies.visit(
             jar,
             fbclid=found.fbclid if found else None,
