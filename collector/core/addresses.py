@@ -44,11 +44,7 @@ def _host_of(text: str) -> str:
     """Take brackets and port off; text that is no `host:port` stays as it is and fails to parse."""
     if text.startswith("["):
         host, closed, rest = text[1:].partition("]")
-        return (
-            host
-            if closed and (not rest or (rest[0] == ":" and _is_port(rest[1:])))
-            else ""
-        )
+        return host if closed and (not rest or (rest[0] == ":" and _is_port(rest[1:]))) else ""
     if text.count(":") == 1:
         host, _, port = text.partition(":")
         return host if "." in host and _is_port(port) else ""
@@ -127,18 +123,10 @@ def _read_network(text: str) -> IPv4Network | IPv6Network:
     try:
         network = ip_network(text.strip())
     except ValueError as error:
-        raise ValueError(
-            f"{text!r} is no network: {error}; write it like 10.0.0.0/8 or 192.0.2.7"
-        ) from None
-    if (
-        isinstance(network, IPv6Network)
-        and network.prefixlen >= 96
-        and network.network_address.ipv4_mapped is not None
-    ):
+        raise ValueError(f"{text!r} is no network: {error}; write it like 10.0.0.0/8 or 192.0.2.7") from None
+    if isinstance(network, IPv6Network) and network.prefixlen >= 96 and network.network_address.ipv4_mapped is not None:
         # Peers are compared in their IPv4 form, so a mapped network must be as well.
-        return IPv4Network(
-            (network.network_address.ipv4_mapped, network.prefixlen - 96)
-        )
+        return IPv4Network((network.network_address.ipv4_mapped, network.prefixlen - 96))
     return network
 
 

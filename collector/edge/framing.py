@@ -1,7 +1,7 @@
 """Would every proxy and server read this request alike: the checks of framing that the parser leaves to us.
 
 httptools refuses Content-Length with Transfer-Encoding, two lengths, bare LF, folded lines and broken chunks. It lets
-pass what is here: other transfer codings, several or missing Hosts, and versions that are not HTTP/1 (RFC 9112 3.2, 6.1).
+pass what is here: other codings, several or missing Hosts, versions that are not HTTP/1 (RFC 9112 3.2 and 6.1).
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Verdict(NamedTuple):
     window: int
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """`RateLimit`, `RateLimit-Policy` (IETF draft-ietf-httpapi-ratelimit-headers-11), `Retry-After` on a refusal."""
+        """`RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-11), `Retry-After` on a refusal."""
         seconds = max(1, ceil(self.retry_after)) if not self.allowed else self.window
         headers = [
             (
