@@ -1,7 +1,7 @@
 """Whose address is this: one spelling for every network address, and the caller behind trusted proxies.
 
-Addresses arrive spelled in many ways (`1.2.3.4:5678`, `[2001:db8::1]:443`, `fe80::1%eth0`, `::ffff:1.2.3.4`). Everything
-that compares, stores or limits them sees the one form that `normalise` gives.
+Addresses arrive spelled in many ways (`1.2.3.4:5678`, `[2001:db8::1]:443`, `fe80::1%eth0`, `::ffff:1.2.3.4`).
+Everything that compares, stores or limits them sees the one form that `normalise` gives.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Networks:
 
 
 def parse_networks(texts: Iterable[str]) -> Networks:
-    """Read `trusted_proxies` and the like: `10.0.0.0/8`, `2001:db8::/32`, single addresses; ValueError names the bad one.
+    """Read `trusted_proxies` and the like: networks and single addresses; ValueError names the bad one.
 
     Host bits are refused (`10.0.0.1/8`): whoever writes that has something else in mind than what it would mean.
     """

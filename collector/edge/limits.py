@@ -37,11 +37,7 @@ class Verdict(NamedTuple):
             ),
             (b"ratelimit", f'"{self.policy}";r={self.remaining};t={seconds}'.encode()),
         ]
-        return (
-            headers
-            if self.allowed
-            else [*headers, (b"retry-after", str(seconds).encode())]
-        )
+        return headers if self.allowed else [*headers, (b"retry-after", str(seconds).encode())]
 
 
 class TokenBuckets:
