@@ -12,6 +12,7 @@ import pytest
 from collector.core import beacon, times
 from collector.core.beacon import Landing
 from collector.core.cookies import EMPTY, Jar
+from collector.core.events import ConversionBody
 from collector.errors import ApiError
 
 NOW = 1_790_000_000_000
@@ -27,6 +28,10 @@ def view(url: str = LANDING, **more: Any) -> dict[str, Any]:
     return {"t": "PageView", "i": "id1", "at": PAGE, "u": url, "d": {}} | more
 
 
+def first(read: beacon.Beacon, jar: Jar) -> ConversionBody:
+    return beacon.event(read, read.e[0], jar, NOW)
+
+
 def test_times_are_as_long_ago_as_the_page_says() -> None:
     (click,) = beacon.clicks(said(e=[view(at=PAGE - 5_000)]), EMPTY, NOW)
     assert click.timestamp is not None
@@ -34,7 +39,7 @@ def test_times_are_as_long_ago_as_the_page_says() -> None:
 
 
 def test_what_lies_ahead_of_the_pages_own_clock_is_now() -> None:
-    (event,) = beacon.events(said(e=[view(at=PAGE + 9_000)]), EMPTY, NOW)
+    event = first(said(e=[view(at=PAGE + 9_000)]), EMPTY)
     assert event.timestamp is not None
     assert times.parse(event.timestamp) == NOW
 
@@ -44,7 +49,7 @@ def test_a_page_view_with_a_click_id_is_a_click_and_a_page_view() -> None:
     (click,) = beacon.clicks(said(e=[view()]), jar, NOW)
     assert (click.fbclid, click.landing_page, click.store_id) == ("IwAR0AbC-_x", LANDING, "store_1")
     assert (click.visitor_id, click.fbc, click.fbp) == jar
-    (event,) = beacon.events(said(e=[view()]), jar, NOW)
+    event = first(said(e=[view()]), jar)
     assert (event.event_type, event.event_id, event.event_source_url) == ("PageView", "id1", LANDING)
 
 
@@ -82,7 +87,7 @@ def test_a_placeholder_is_named_as_such() -> None:
 
 def test_a_purchase_carries_its_order_and_money_apart_from_its_other_data() -> None:
     data = {"value": 49.9, "currency": "eur", "order_id": 1001, "content_ids": ["a"]}
-    (event,) = beacon.events(said(e=[view(t="Purchase", d=data, i=None)]), EMPTY, NOW)
+    event = first(said(e=[view(t="Purchase", d=data, i=None)]), EMPTY)
     assert (event.order_id, event.event_value, event.currency) == ("1001", Decimal("49.9"), "eur")
     assert event.custom_data == {"content_ids": ["a"]}
     assert event.event_id is None  # derived from the order, as for the server's call
@@ -90,15 +95,15 @@ def test_a_purchase_carries_its_order_and_money_apart_from_its_other_data() -> N
 
 def test_an_amount_that_is_no_number_is_refused_by_name() -> None:
     with pytest.raises(ApiError) as raised:
-        beacon.events(said(e=[view(d={"value": "much"})]), EMPTY, NOW)
+        first(said(e=[view(d={"value": "much"})]), EMPTY)
     assert (raised.value.code, raised.value.field) == ("invalid_field", "value")
 
 
 def test_customer_data_is_taken_where_it_fits() -> None:
-    (event,) = beacon.events(said(e=[view(h={"email": "a@b.de", "zipCode": 12345, "shoe": 44})]), EMPTY, NOW)
+    event = first(said(e=[view(h={"email": "a@b.de", "zipCode": 12345, "shoe": 44})]), EMPTY)
     assert event.customer_data is not None
     assert event.customer_data.email == "a@b.de"
-    (event,) = beacon.events(said(e=[view(h={"email": {"no": 1}})]), EMPTY, NOW)
+    event = first(said(e=[view(h={"email": {"no": 1}})]), EMPTY)
     assert event.customer_data is None
 
 

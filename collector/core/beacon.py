@@ -145,12 +145,8 @@ def _click(beacon: Beacon, one: Happening, fbclid: str, jar: Jar, now: int) -> C
     )
 
 
-def events(beacon: Beacon, jar: Jar, now: int) -> list[ConversionBody]:
-    """The events that a beacon tells of, page views included."""
-    return [_event(beacon, one, jar, now) for one in beacon.e]
-
-
-def _event(beacon: Beacon, one: Happening, jar: Jar, now: int) -> ConversionBody:
+def event(beacon: Beacon, one: Happening, jar: Jar, now: int) -> ConversionBody:
+    """One of the beacon's events, page views included; ApiError when its amount is no number."""
     data = dict(one.d)
     order_id = next((str(data[name]) for name in _ORDER_NAMES if data.get(name)), None)
     for name in _ORDER_NAMES:

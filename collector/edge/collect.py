@@ -8,21 +8,26 @@ with no such header means that everything in the beacon is on disk and counts.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Sequence
+from functools import partial
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from collector.config import Config, StoreConfig
 from collector.core import beacon as beacons
-from collector.core import bots, consent, cookies
-from collector.core.beacon import Beacon
+from collector.core import bots, consent, cookies, times
+from collector.core.beacon import Beacon, Happening
 from collector.core.consent import Decision
 from collector.core.cookies import Fresh, Jar, Policy, Site
-from collector.core.events import ClickBody, ConversionBody
 from collector.core.intake import Caller
+from collector.edge import auth, responses
+from collector.edge.responses import Answer, Headers
+from collector.edge.track import Prepared, Tracker
 from collector.errors import ApiError
+from collector.storage.journal import Journal
+from collector.storage.remembered import Remember
+from collector.storage.stores import Store
 
 # One transparent pixel, the smallest GIF that every browser takes.
 PIXEL: Final = (
@@ -31,8 +36,6 @@ PIXEL: Final = (
 )
 _NEVER: Final = (b"cache-control", b"no-store, private")
 _EXPOSED: Final = b"Collector-Reason, Retry-After"
-
-Headers = list[tuple[bytes, bytes]]
 
 
 class Visit(NamedTuple):
@@ -47,46 +50,20 @@ class Visit(NamedTuple):
         return next((value.decode("latin-1") for key, value in self.headers if key == name), "")
 
 
-class Answer(NamedTuple):
-    """What goes back: a status, headers, a body. `error` is set when the shell shall render the contract's error."""
-
-    status: int
-    headers: Headers
-    body: bytes = b""
-    error: ApiError | None = None
-
-
-class Journal(Protocol):
-    """What the rest of the edge does with a page's bodies. A returned reason says why one is kept but not used."""
-
-    async def click(self, body: ClickBody, caller: Caller) -> str | None:
-        """Return once the click is on disk."""
-
-    async def event(self, body: ConversionBody, caller: Caller) -> str | None:
-        """Return once the event is on disk."""
-
-    async def remembered(self, store_id: str, visitor_id: str, subdomain_index: int) -> Jar:
-        """The newest `_fbc` and `_fbp` known of a visitor."""
-
-    def publishable(self, key: str) -> str | None:
-        """The store that a publishable key is for; None when it is no such key or revoked."""
-
-
 class Collect:
     """The pages' door of one configuration."""
 
-    def __init__(self, config: Config, journal: Journal) -> None:
+    def __init__(self, config: Config, journal: Journal, tracker: Tracker) -> None:
         self._config = config
         self._journal = journal
-        self._stores: Mapping[str, StoreConfig] = {store.id: store for store in config.store if store.active}
+        self._tracker = tracker
 
     async def post(self, visit: Visit, body: bytes) -> Answer:
         """The beacon: 204 once everything in it is on disk."""
         try:
-            status, headers = 204, await self._take(visit, beacons.decode(body))
+            return Answer(204, b"", await self._take(visit, beacons.decode(body)))
         except ApiError as error:
-            return Answer(error.status, self._cross_origin(visit, None) + _reason(error.code), error=error)
-        return Answer(status, headers)
+            return responses.error_answer(error, [_NEVER, *self._cross_origin(visit), *_reason(error.code)])
 
     async def pixel(self, visit: Visit, query: str) -> Answer:
         """The pixel: an image whatever happens, since a broken one would show on the page."""
@@ -95,39 +72,44 @@ class Collect:
             headers = await self._take(visit, said)
         except ApiError as error:
             headers = [_NEVER, *_reason(error.code)]
-        length = (b"content-length", str(len(PIXEL)).encode())
-        return Answer(200, [*headers, (b"content-type", b"image/gif"), length], PIXEL)
+        return Answer(200, PIXEL, [*headers, (b"content-type", b"image/gif")])
 
     def preflight(self, visit: Visit) -> Answer:
         """The browser's question before a JSON beacon from another host of the shop."""
-        granted = self._cross_origin(visit, None)
         allow = [(b"access-control-allow-methods", b"POST"), (b"access-control-allow-headers", b"content-type")]
-        return Answer(204, [*granted, *allow, (b"access-control-max-age", b"86400")])
+        return Answer(204, b"", [*self._cross_origin(visit), *allow, (b"access-control-max-age", b"86400")])
 
     async def _take(self, visit: Visit, said: Beacon) -> Headers:
-        store = self._stores.get(said.s)
-        if store is None:
-            raise ApiError("store_not_found", "no active store has this id", "storeId")
-        self._admit(visit, said, store)
-        headers = [_NEVER, *self._cross_origin(visit, store)]
-        decision = self._decide(visit, said, store)
+        store = self._admit(visit, said)
+        headers = [_NEVER, *self._cross_origin(visit)]
+        decision = self._decide(visit, said, store.config)
         policy = self._policy(visit)
         if said.x or decision.marketing == "denied":
             return headers + _set(cookies.clear_cookies(visit.header(b"cookie"), policy)) + _reason("consent_denied")
         if decision.held:
             return headers + _reason("consent_pending")
-        return headers + await self._record(visit, said, policy)
+        return headers + await self._record(visit, said, store, policy)
 
-    def _admit(self, visit: Visit, said: Beacon, store: StoreConfig) -> None:
-        """Let in who may speak for the store: a page on one of its domains, or one with its key and no origin."""
-        if said.k and self._journal.publishable(said.k) != store.id:
-            raise ApiError("unauthorized", "this is no publishable key of the store")
-        origin = _page_host(visit)
-        if origin is None:
-            if not said.k:
-                raise ApiError("origin_not_allowed", "neither an origin nor a key says which page this is")
-        elif not may_speak(origin, store):
+    def _admit(self, visit: Visit, said: Beacon) -> Store:
+        """The store for which this page may speak: by its key, one of the store's domains, or both; else ApiError."""
+        store = self._journal.stores.get(said.s)
+        if store is None or not store.config.active:
+            raise ApiError("store_not_found", "no active store has this id", "s")
+        presented = auth.key_in_body(said.k)
+        if presented is not None:
+            auth.store_for(self._journal, auth.authenticate(self._journal, presented), said.s)
+        page = _page(visit)
+        if presented is None and not page:
+            raise ApiError("origin_not_allowed", "neither an origin nor a key says which page this is")
+        if page and not self._may_speak(page, visit, store.config, keyed=presented is not None):
             raise ApiError("origin_not_allowed", "this origin is not among the store's domains")
+        return store
+
+    def _may_speak(self, page: str, visit: Visit, store: StoreConfig, *, keyed: bool) -> bool:
+        """Whether a page belongs to a store; one without domains takes its key's pages, or those of our own site."""
+        if store.domains:
+            return auth.is_own(page, store)
+        return page != "null" and (keyed or cookies.same_site(_host_of(page) or "", visit.header(b"host")))
 
     def _decide(self, visit: Visit, said: Beacon, store: StoreConfig) -> Decision:
         privacy = self._config.privacy
@@ -144,7 +126,7 @@ class Collect:
         where = cookies.site(visit.header(b"host"), edge.cookie_domain)
         return Policy(edge.visitor_cookie, edge.cookie_days, where, _over_tls(visit))
 
-    async def _record(self, visit: Visit, said: Beacon, policy: Policy) -> Headers:
+    async def _record(self, visit: Visit, said: Beacon, store: Store, policy: Policy) -> Headers:
         agent = visit.header(b"user-agent")
         bot = bots.reason(agent, visit.headers, automated=bool(said.w))
         caller = Caller(
@@ -157,28 +139,34 @@ class Collect:
         found, fault = beacons.landing(said, visit.now)
         jar, written = cookies.read(visit.header(b"cookie"), policy.visitor_cookie), Jar()
         if bot is None:
-            seen = await self._seen(jar, found, said, policy.site, visit.now)
-            jar, written = seen.jar, seen.write
-        why = await self._store(said, jar, caller, visit.now) or fault
+            jar, written = await self._seen(jar, found, store, policy.site, visit.now)
+        error = await self._store(said, jar, caller, store, visit.now)
+        why = bot or (error.code if error else None) or fault
         return _set(cookies.set_cookies(written, policy)) + (_reason(why) if why else [])
 
-    async def _store(self, said: Beacon, jar: Jar, caller: Caller, now: int) -> str | None:
-        """Put clicks, then events, into one group of the journal; a bad one fails alone. The first reason found."""
-        waiting = [self._journal.click(click, caller) for click in beacons.clicks(said, jar, now)]
-        waiting += [self._journal.event(event, caller) for event in beacons.events(said, jar, now)]
-        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
-        faults = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-        for fault in faults:
-            if len(faults) == len(outcomes) or not isinstance(fault, ApiError) or fault.status >= 500:
-                raise fault
-        reasons = (one.code if isinstance(one, ApiError) else one for one in outcomes)
-        return next((reason for reason in reasons if isinstance(reason, str)), None)
+    async def _store(self, said: Beacon, jar: Jar, caller: Caller, store: Store, now: int) -> ApiError | None:
+        """Return once all is on disk, in one group: clicks, then events. A bad one fails alone and is returned."""
+        track, ready, faults = self._tracker, list[Prepared](), list[ApiError]()
+        work = [partial(track.click, click, caller, store) for click in beacons.clicks(said, jar, now)]
+        for prepare in [*work, *(partial(self._event, one, said, jar, caller, store, now) for one in said.e)]:
+            try:
+                ready.append(prepare())
+            except ApiError as error:
+                faults.append(error)
+        results = await self._journal.submit([one.operation for one in ready]) if ready else []
+        faults += [result for result in results if isinstance(result, ApiError)]
+        if faults and len(faults) >= len(said.e) and not any(not isinstance(one, ApiError) for one in results):
+            raise faults[0]
+        return faults[0] if faults else None
 
-    async def _seen(self, jar: Jar, found: beacons.Landing | None, said: Beacon, site: Site, now: int) -> cookies.Visit:
+    def _event(self, one: Happening, said: Beacon, jar: Jar, caller: Caller, store: Store, now: int) -> Prepared:
+        return self._tracker.event(beacons.event(said, one, jar, now), caller, store)
+
+    async def _seen(self, jar: Jar, found: beacons.Landing | None, store: Store, site: Site, now: int) -> cookies.Visit:
         """The visitor's cookies after this hit; what a cleaner took is looked up by the visitor id."""
         known = cookies.EMPTY
         if jar.visitor and not (jar.fbc and jar.fbp):
-            known = await self._journal.remembered(said.s, jar.visitor, site.subdomain_index)
+            known = await self._remembered(jar.visitor, store, site, now)
         return cookies.visit(
             jar,
             fbclid=found.fbclid if found else None,
@@ -189,31 +177,28 @@ class Collect:
             known=known,
         )
 
-    def _cross_origin(self, visit: Visit, store: StoreConfig | None) -> Headers:
-        """What lets another host of the shop read the answer and keep the cookies; nothing for strangers."""
+    async def _remembered(self, visitor: str, store: Store, site: Site, now: int) -> Jar:
+        name = self._journal.names.name(store.number, "visitor", visitor)
+        since = now - self._config.matching.click_days * times.DAY_MS
+        (known,) = await self._journal.submit([Remember(store.number, visitor, name, since, site.subdomain_index)])
+        return known if isinstance(known, Jar) else cookies.EMPTY
+
+    def _cross_origin(self, visit: Visit) -> Headers:
+        """What lets another host of a shop read the answer and keep the cookies; nothing for strangers."""
         origin = visit.header(b"origin")
-        host = _host_of(origin)
-        if not host or not any(may_speak(host, one) for one in ([store] if store else self._stores.values())):
+        if not _host_of(origin) or not any(auth.is_own(origin, one.config) for one in self._journal.stores.values()):
             return [(b"vary", b"Origin")]
         return [
             (b"vary", b"Origin"),
-            (b"access-control-allow-origin", origin.encode("latin-1")),
+            (b"access-control-allow-origin", origin.encode("ascii")),
             (b"access-control-allow-credentials", b"true"),
             (b"access-control-expose-headers", _EXPOSED),
         ]
 
 
-def may_speak(host: str, store: StoreConfig) -> bool:
-    """Say whether pages of a host belong to a store: one of its domains or a host below it."""
-    return any(host == domain or host.endswith("." + domain) for domain in store.domains)
-
-
-def _page_host(visit: Visit) -> str | None:
-    """The host of the page that sends this: Origin, else (images have none) the Referer. "null" is nobody's."""
-    origin = visit.header(b"origin")
-    if origin == "null":
-        return ""
-    return _host_of(origin) or _host_of(visit.header(b"referer"))
+def _page(visit: Visit) -> str:
+    """The page that sends this: Origin, else (images have none) the Referer; "null" is nobody's, empty is unknown."""
+    return visit.header(b"origin") or visit.header(b"referer")
 
 
 def _host_of(url: str) -> str | None:
@@ -227,7 +212,7 @@ def _host_of(url: str) -> str | None:
 
 def _over_tls(visit: Visit) -> bool:
     """Whether the visitor speaks TLS: a page on https can reach nothing else (mixed content)."""
-    return (visit.header(b"origin") or visit.header(b"referer")).startswith("https:")
+    return _page(visit).startswith("https:")
 
 
 def _set(values: Sequence[str]) -> Headers:
