@@ -57,11 +57,14 @@ class SchemaTooNew(StorageError):
 class ApiError(CollectorError):
     """A refused request: `code` of the contract, a message for people, the field it is about."""
 
-    def __init__(self, code: str, message: str, field: str | None = None) -> None:
+    def __init__(
+        self, code: str, message: str, field: str | None = None, *, headers: list[tuple[bytes, bytes]] | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.field = field
+        self.headers = headers or []  # that its HTTP answer carries beside the usual ones
 
     @property
     def status(self) -> int:

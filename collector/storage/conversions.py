@@ -23,6 +23,7 @@ from collector.storage import clicks, identities, outbox
 from collector.storage.clicks import Clicks
 from collector.storage.identities import Keys
 from collector.storage.lookup import Lookup
+from collector.storage.reader import EventState, event_state
 from collector.storage.stores import Store
 from collector.storage.subjects import CLICKS, CONVERSIONS, ConversionRow
 
@@ -53,16 +54,10 @@ class NewEvent(Struct, gc=False):
 
 
 class EventResult(Struct, frozen=True, gc=False):
-    """Where the event is and what is known of it now."""
+    """Where the event is, what is known of it now, and whether it was here before."""
 
-    id: int
-    event: StoredEvent
-    match: Match
-    state: CapiState
-    revision: int
+    state: EventState
     duplicate: bool = False
-    reason: str | None = None  # of the delivery's state
-    click: StoredClick | None = None
 
 
 def prepare(
@@ -138,7 +133,7 @@ class Conversions:
         self._db.execute(_INSERT, row)
         lookup.conversions.add(row)
         identities.link(self._db, new.store.number, new.identities, new.query.visitor_k, event.ts)
-        return EventResult(event_id, event, found, state, 0, click=click)
+        return EventResult(EventState(row, event, found, state, None, click))
 
     def _earlier(self, new: NewEvent) -> ConversionRow | None:
         assert new.dedup_k is not None
@@ -262,7 +257,7 @@ class Conversions:
         _refuse_conflict(old, new.event)
         merged = merge(old, new.event, confirmed=new.confirmed)
         if merged == old:
-            return self.read(row, duplicate=True)
+            return EventResult(event_state(self._db, row), duplicate=True)
         store = new.store
         query = self._query_of(row, new.query, merged)
         found, enrichment, click = self._match(store, query, new.identities, merged, new.names, now)
@@ -277,8 +272,15 @@ class Conversions:
         identities.link(self._db, store.number, new.identities, query.visitor_k, merged.ts)
         delivery = outbox.delivery_of(self._db, event_id)
         return EventResult(
-            event_id, merged, found, delivery.state if delivery else state, row.revision + 1, duplicate=True,
-            reason=delivery.reason if delivery else None, click=click,
+            EventState(
+                changed,
+                merged,
+                found,
+                delivery.state if delivery else state,
+                delivery.reason if delivery else None,
+                click,
+            ),
+            duplicate=True,
         )
 
     def _query_of(self, row: ConversionRow, new: Query, merged: StoredEvent) -> Query:
@@ -321,21 +323,6 @@ class Conversions:
     def _update(self, row: ConversionRow) -> None:
         self._db.execute(_UPDATE, (*row[1:], row.id))
         self._lookup.conversions.replace(row)
-
-    def read(self, row: ConversionRow, *, duplicate: bool = False) -> EventResult:
-        """What is known of a stored event at this moment."""
-        found = _decode_match(row.match)
-        delivery = outbox.delivery_of(self._db, row.id)
-        return EventResult(
-            row.id,
-            _decode_event(row.body),
-            found,
-            delivery.state if delivery else CapiState(row.capi),
-            row.revision,
-            duplicate,
-            delivery.reason if delivery else None,
-            self._enrichment(found)[1],
-        )
 
 
 def _same_click(click: StoredClick) -> bool:

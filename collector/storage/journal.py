@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from array import array
@@ -14,52 +13,53 @@ from typing import Any
 import apsw
 from msgspec import Struct
 
+from collector import telemetry
 from collector.config import Config
 from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
-from collector.errors import StorageError
+from collector.errors import ApiError, StorageError
 from collector.storage import database, index, keys, stores
 from collector.storage.clicks import Clicks, NewClick
-from collector.storage.conversions import Conversions, EventResult, NewEvent
+from collector.storage.conversions import Conversions, NewEvent
 from collector.storage.lookup import Lookup
+from collector.storage.remembered import Remember, recall
 from collector.storage.stores import Store
-from collector.storage.subjects import CLICKS, CONVERSIONS, ClickRow
-from collector.storage.writer import GroupWriter
+from collector.storage.subjects import CLICKS, CONVERSIONS
+from collector.storage.writer import GroupWriter, outcome
 
-log = logging.getLogger(__name__)
+log = telemetry.logger("journal")
 
 FOLD_ROWS = 10_000  # fold when the tail has so many: smaller steps cost more per row, larger ones a higher p99 (traps)
 _SPACE_CHECK_S = 0.25
 _KEYS_CHECK_S = 1.0
 _DAY_MS = 86_400_000
 _LEARN_STEP = 20_000
+_IDEMPOTENCY_MS = _DAY_MS
 
 
-class Remembered(Struct, frozen=True):
-    """An answer that was given under an Idempotency-Key."""
+class Once(Struct, frozen=True):
+    """An operation: do these under an Idempotency-Key, or give the answer that they had the first time.
 
+    `render` makes the answer (status, body) of the inner results, in the same transaction as their effects. An ApiError
+    that it raises is not remembered.
+    """
+
+    operations: Sequence[NewClick | NewEvent]
     key_k: int
     body_hash: bytes
-    expires: int
+    render: Callable[[list[Any]], tuple[int, bytes]]
+
+
+class Answered(Struct, frozen=True):
+    """The result of Once."""
+
     status: int
     answer: bytes
+    replayed: bool
+    results: Sequence[Any] = ()
 
 
-class Read(Struct, frozen=True):
-    """An operation: what is known of a conversion (`subject` CONVERSIONS) or a click, by row id."""
-
-    conversion: int | None = None
-    click: int | None = None
-
-
-class Recall(Struct, frozen=True):
-    """An operation: the answer given under this key, if any is in force at `now`."""
-
-    key_k: int
-    now: int
-
-
-Operation = NewClick | NewEvent | Read | Recall | Remembered
+Operation = NewClick | NewEvent | Once | Remember
 
 
 class Journal:
@@ -76,9 +76,10 @@ class Journal:
         self._db = database.open_database(config.storage)
         self._db.pragma("wal_autocheckpoint", 0)  # the folder checkpoints, away from the acknowledging path
         self.stores: dict[str, Store] = stores.load(self._db, config)
+        folded = index.open_index(self.data_dir, config.storage)
         self._transaction = _Transaction(self._db, config, self.data_dir, clock)
         self._writer: GroupWriter | None = None
-        self._folder = _Folder(config, self.data_dir, self._transaction)
+        self._folder = _Folder(config, self.data_dir, self._transaction, folded)
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to take operations."""
         self._transaction.refresh_keys(force=True)
@@ -149,34 +150,26 @@ class _Transaction:
             return self.clicks.append(operation)
         if type(operation) is NewEvent:
             return self.conversions.take(operation, self._now)
-        return self._other(operation)
+        if type(operation) is Remember:
+            return recall(self.lookup, operation)
+        return self._once(operation)
 
-    def _other(self, operation: Any) -> Any:
-        if type(operation) is Read:
-            return self._read(operation)
-        if type(operation) is Recall:
-            return self._recall(operation)
-        if type(operation) is Remembered:
-            self._db.execute(
-                "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?)",
-                (operation.key_k, operation.body_hash, operation.expires, operation.status, operation.answer),
-            )
-            return None
-        raise TypeError(f"not an operation: {type(operation).__name__}")
-
-    def _read(self, wanted: Read) -> EventResult | ClickRow | None:
-        if wanted.conversion is not None:
-            rows = self.lookup.conversion_rows({wanted.conversion})
-            return self.conversions.read(rows[0]) if rows else None
-        clicks = self.lookup.click_rows({wanted.click or 0})
-        return clicks[0] if clicks else None
-
-    def _recall(self, wanted: Recall) -> Remembered | None:
-        row = self._db.execute(
-            "SELECT key_k, body_hash, expires, status, answer FROM idempotency WHERE key_k = ? AND expires > ?",
-            (wanted.key_k, wanted.now),
+    def _once(self, operation: Once) -> Answered:
+        known = self._db.execute(
+            "SELECT body_hash, status, answer FROM idempotency WHERE key_k = ? AND expires > ?",
+            (operation.key_k, self._now),
         ).fetchone()
-        return Remembered(*row) if row else None
+        if known is not None:
+            if known[0] != operation.body_hash:
+                raise ApiError("idempotency_conflict", "this Idempotency-Key was used with another body")
+            return Answered(known[1], known[2], True)
+        results = [outcome(self.apply, inner) for inner in operation.operations]
+        status, answer = operation.render(results)
+        self._db.execute(
+            "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?)",
+            (operation.key_k, operation.body_hash, self._now + _IDEMPOTENCY_MS, status, answer),
+        )
+        return Answered(status, answer, False, results)
 
     def commit(self) -> None:
         try:
@@ -193,8 +186,8 @@ class _Transaction:
         try:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-        except apsw.Error:
-            log.exception("a rollback failed")
+        except apsw.Error as error:
+            log.failed("a rollback failed", error)
 
     def idle(self) -> None:
         """Upkeep between groups."""
@@ -245,8 +238,9 @@ class _Space:
 class _Folder(threading.Thread):
     """Folds the tail into the index and checkpoints the WAL, beside the writer."""
 
-    def __init__(self, config: Config, data_dir: Path, transaction: _Transaction) -> None:
+    def __init__(self, config: Config, data_dir: Path, transaction: _Transaction, db: apsw.Connection) -> None:
         super().__init__(name="folder", daemon=True)
+        self._db = db
         self._config = config
         self._data_dir = data_dir
         self._transaction = transaction
@@ -259,7 +253,7 @@ class _Folder(threading.Thread):
             self.join()
 
     def run(self) -> None:
-        db = index.open_index(self._data_dir, self._config.storage)
+        db = self._db
         main = database.connect(self._data_dir / database.DATABASE, self._config.storage)
         try:
             self._learn(db)
@@ -296,7 +290,7 @@ class _Folder(threading.Thread):
                     time.sleep(0.002)  # let the writer drop what is folded
             self._checkpoint(main)
         except apsw.Error as error:
-            log.error("the index could not be folded: %s", type(error).__name__)
+            log.failed("the index could not be folded", error)
             self._ending.wait(1.0)
 
     def _checkpoint(self, main: apsw.Connection) -> None:

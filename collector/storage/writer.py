@@ -7,7 +7,6 @@ pays one fsync; under load, all who wait share it. Nobody is answered before the
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,9 +14,10 @@ from typing import Any, Protocol
 
 import apsw
 
+from collector import telemetry
 from collector.errors import ApiError, StorageError
 
-log = logging.getLogger(__name__)
+log = telemetry.logger("writer")
 
 # Rows per group: enough to make the fsync small change, few enough that the first in line does not wait for the last.
 MOST_ROWS = 2_000
@@ -104,12 +104,12 @@ class GroupWriter:
         try:
             self._attempt(group)
         except (StorageError, apsw.Error) as error:
-            log.error("storage refused a group: %s", type(error).__name__)
+            log.failed("storage refused a group", error, count=len(group))
             for submission in group:
                 submission.results = StorageError("the event could not be stored")
-        except Exception:
+        except Exception as error:
             # A defect in one operation must not take its neighbours with it: each submission gets a transaction of its own.
-            log.exception("a group failed; its members are tried one by one")
+            log.failed("a group failed; its members are tried one by one", error, count=len(group))
             for submission in group:
                 self._alone(submission)
         self._loop.call_soon_threadsafe(_answer, group)
@@ -119,7 +119,7 @@ class GroupWriter:
         transaction.begin()
         try:
             for submission in group:
-                submission.results = [_outcome(transaction.apply, operation) for operation in submission.operations]
+                submission.results = [outcome(transaction.apply, operation) for operation in submission.operations]
             transaction.commit()
         except BaseException:
             transaction.rollback()
@@ -131,11 +131,12 @@ class GroupWriter:
         except (StorageError, apsw.Error):
             submission.results = StorageError("the event could not be stored")
         except Exception as error:
-            log.exception("an operation failed")
+            log.failed("an operation failed", error)
             submission.results = error
 
 
-def _outcome(apply: Callable[[Any], Any], operation: Any) -> Any:
+def outcome(apply: Callable[[Any], Any], operation: Any) -> Any:
+    """The operation's result, or the ApiError that it was answered with."""
     try:
         return apply(operation)
     except ApiError as error:

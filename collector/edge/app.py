@@ -1,0 +1,170 @@
+"""The edge process: the Litestar application, its server, its start and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+import uvloop
+from litestar import Litestar, Request, Response, asgi
+from litestar.exceptions import HTTPException
+from litestar.handlers import ASGIRouteHandler
+from litestar.types import Receive, Scope, Send
+
+from collector import telemetry
+from collector.config import Config
+from collector.core import addresses
+from collector.edge import responses
+from collector.edge.door import Door, reply
+from collector.edge.gate import GuardLimits
+from collector.edge.guard import make_protocol
+from collector.edge.responses import Answer
+from collector.edge.track import Tracker
+from collector.errors import ApiError
+from collector.storage.journal import Journal
+
+log = telemetry.logger("edge")
+
+_GRACE_SECONDS = 8  # SIGTERM: answer what is in hand within this, so that the supervisor sees exit 0 within 10 s
+_BACKLOG = 4096
+AsgiApp = Callable[[Scope, Receive, Send], Any]
+
+
+def clock() -> int:
+    """Now, in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def build(config: Config, journal: Journal, tracker: Tracker) -> Litestar:
+    """Every route of the public door."""
+    door = Door(config, journal, tracker)
+    handlers = [
+        _route("/v1/track/click", door.endpoint("POST", door.click)),
+        _route("/v1/track/conversion", door.endpoint("POST", door.event)),
+        _route("/v1/track/event", door.endpoint("POST", door.event)),
+        _route("/v1/track/batch", door.endpoint("POST", door.batch)),
+        _route("/v1/conversions/{public_id:str}", door.endpoint("GET", door.conversion_state)),
+        _route("/v1/clicks/{public_id:str}", door.endpoint("GET", door.click_state)),
+        _route("/healthz", _constant(b'{"status":"ok"}')),
+        _route("/readyz", _readiness(journal)),
+    ]
+    return Litestar(
+        route_handlers=handlers,
+        openapi_config=None,
+        debug=False,
+        exception_handlers={HTTPException: _http_error, Exception: _crash},
+    )
+
+
+def _route(path: str, app: AsgiApp) -> ASGIRouteHandler:
+    """A raw ASGI route: 0.83 of plain ASGI's speed, where a decorated handler has 0.35 (measured)."""
+
+    async def handler(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+
+    return asgi(path, is_mount=False, copy_scope=False)(handler)
+
+
+def _constant(body: bytes) -> AsgiApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await reply(send, Answer(200, body))
+
+    return app
+
+
+def _readiness(journal: Journal) -> AsgiApp:
+    """Whether an event could be stored now. Meta's trouble is never unreadiness."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if journal.refusing:
+            error = ApiError("storage_unavailable", "the disk is full: posts are refused until there is room")
+            await reply(send, responses.error_answer(error))
+        else:
+            await reply(send, Answer(200, b'{"status":"ready"}'))
+
+    return app
+
+
+def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """Litestar's own refusals (no such path, a malformed Host) in the contract's shape."""
+    code = {404: "not_found", 405: "method_not_allowed", 413: "payload_too_large"}.get(error.status_code)
+    if code is None:
+        code = "invalid_field" if error.status_code < 500 else "internal_error"
+    return _response(responses.error_answer(ApiError(code, "nothing is at this path" if code == "not_found" else "refused")))
+
+
+def _crash(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    log.failed("a request crashed", error)
+    return _response(responses.error_answer(ApiError("internal_error", "an internal error")))
+
+
+def _response(answer: Answer) -> Response[bytes]:
+    headers = {name.decode(): value.decode() for name, value in answer.headers}
+    return Response(answer.body, status_code=answer.status, media_type="application/json", headers=headers)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, saying when it answers."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._ready()
+
+
+def run(config: Config, fd: int | None, ready: Callable[[], None]) -> int:
+    """Serve until SIGTERM; the exit code. `fd`: a listening socket to take over; None binds `[edge] listen`."""
+    return uvloop.run(_serve(config, fd, ready))
+
+
+async def _serve(config: Config, fd: int | None, ready: Callable[[], None]) -> int:
+    journal = Journal(config, clock)
+    tracker = Tracker(config, journal, clock)
+    loop = asyncio.get_running_loop()
+    journal.start(loop)
+    server = _Server(_server_config(config, build(config, journal, tracker)), ready)
+    try:
+        await server.serve(sockets=[_listening(config, fd)])
+    finally:
+        tracker.close()
+        journal.close()
+    return 0
+
+
+def _listening(config: Config, fd: int | None) -> socket.socket:
+    if fd is not None:
+        return socket.socket(fileno=fd)
+    host, _, port = config.edge.listen.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((host.strip("[]"), int(port)))
+    return sock
+
+
+def _server_config(config: Config, app: Litestar) -> uvicorn.Config:
+    limits = GuardLimits(
+        connections=config.edge.max_connections, connections_per_address=config.edge.max_connections_per_address
+    )
+    return uvicorn.Config(
+        app,
+        http=make_protocol(limits, addresses.parse_networks(config.edge.trusted_proxies)),
+        loop="uvloop",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )

@@ -1,0 +1,260 @@
+"""One request through the door: limits, body, key, store, verb, answer. Raw ASGI, because this is the hot path.
+
+    scope ─▶ media type, length ─▶ body ─▶ key ─▶ rate ─▶ decode ─▶ store, origin ─▶ track ─▶ 200 after the commit
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from litestar.types import Receive, Scope, Send
+
+from collector import telemetry
+from collector.config import Config
+from collector.core import addresses, bots, consent, wire
+from collector.core.addresses import Networks
+from collector.core.intake import Caller
+from collector.edge import auth, responses, track
+from collector.edge.limits import TokenBuckets
+from collector.edge.responses import JSON, Answer, Headers
+from collector.edge.track import Asked, Tracker
+from collector.errors import ApiError, StorageError
+from collector.storage.journal import Journal
+from collector.storage.keys import ApiKey
+
+log = telemetry.logger("edge")
+
+_JSON_TYPES: Final = frozenset({b"application/json", b"text/plain", b""})
+_LINES_TYPE: Final = b"application/x-ndjson"
+_EXPOSED: Final = b"Collector-Ignored-Fields, Collector-Reason, Idempotent-Replayed, Retry-After, RateLimit, RateLimit-Policy"
+_PREFLIGHT: Final = [
+    (b"access-control-allow-methods", b"GET, POST"),
+    (b"access-control-allow-headers", b"authorization, content-type, idempotency-key, prefer"),
+    (b"access-control-max-age", b"86400"),
+]
+
+Headered = Mapping[bytes, bytes]
+Handler = Callable[["Request"], Awaitable[Answer]]
+
+
+class Request:
+    """What a verb sees of one HTTP request."""
+
+    __slots__ = ("body", "headers", "scope")
+
+    def __init__(self, scope: Scope, headers: Headered, body: bytes) -> None:
+        self.scope = scope
+        self.headers = headers
+        self.body = body
+
+
+class Door:
+    """The verbs of the tracking API as ASGI applications."""
+
+    def __init__(self, config: Config, journal: Journal, tracker: Tracker) -> None:
+        self._journal = journal
+        self._tracker = tracker
+        self._most = config.edge.max_body_bytes
+        self._trusted: Networks = addresses.parse_networks(config.edge.trusted_proxies)
+        self._by_key = TokenBuckets("key", config.edge.rate_limit_key_per_second)
+        self._by_address = TokenBuckets("address", config.edge.rate_limit_address_per_second)
+
+    def endpoint(self, method: str, handler: Handler) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+        """An ASGI application that answers every outcome in the contract's shape, a crash too."""
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            headers = dict(scope["headers"])
+            try:
+                answer = await self._answer(scope, headers, receive, method, handler)
+            except ApiError as error:
+                answer = responses.error_answer(error)
+            except StorageError:
+                answer = responses.error_answer(
+                    ApiError("storage_unavailable", "the event could not be stored and was not accepted; send it again")
+                )
+            except Exception as error:
+                log.failed("a request crashed", error, route=scope["path"].partition("?")[0][:64])
+                answer = responses.error_answer(ApiError("internal_error", "an internal error; the event may not be stored"))
+            if b"origin" in headers:
+                answer.headers = [*answer.headers, *self._cross_origin(headers)]
+            await reply(send, answer)
+
+        return app
+
+    async def _answer(
+        self, scope: Scope, headers: Headered, receive: Receive, method: str, handler: Handler
+    ) -> Answer:
+        asked: str = scope["method"]  # type: ignore[typeddict-item]
+        if asked != method and not (asked == "HEAD" and method == "GET"):
+            if asked == "OPTIONS":
+                return Answer(204, b"", _PREFLIGHT)
+            raise ApiError("method_not_allowed", f"use {method} here", headers=[(b"allow", method.encode())])
+        body = await self._body(headers, receive) if method == "POST" else b""
+        return await handler(Request(scope, headers, body))
+
+    async def _body(self, headers: Headered, receive: Receive) -> bytes:
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self._most:
+            raise self._too_large()
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            raise ApiError("unsupported_media_type", "send the body without Content-Encoding")
+        message: Any = await receive()
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body"):
+            return body if len(body) <= self._most else self._raise_too_large()
+        pieces, size = [body], len(body)
+        while message.get("more_body"):
+            message = await receive()
+            pieces.append(message.get("body", b""))
+            size += len(pieces[-1])
+            if size > self._most:
+                raise self._too_large()
+        return b"".join(pieces)
+
+    def _raise_too_large(self) -> bytes:
+        raise self._too_large()
+
+    def _too_large(self) -> ApiError:
+        return ApiError("payload_too_large", f"a body has at most {self._most} bytes here ([edge] max_body_bytes)")
+
+    async def click(self, request: Request) -> Answer:
+        """POST /v1/track/click."""
+        _check_media_type(request, _JSON_TYPES)
+        body, ignored = wire.decode_click(request.body)
+        key = self._key(request, body.key)
+        store = auth.store_for(self._journal, key, body.store_id)
+        caller = self._caller(request, key, store.config)
+        return await self._tracker.one(self._tracker.click(body, caller, store, ignored), self._asked(request, key))
+
+    async def event(self, request: Request) -> Answer:
+        """POST /v1/track/conversion and /v1/track/event."""
+        _check_media_type(request, _JSON_TYPES)
+        body, ignored = wire.decode_conversion(request.body)
+        key = self._key(request, body.key)
+        store = auth.store_for(self._journal, key, body.store_id)
+        caller = self._caller(request, key, store.config)
+        return await self._tracker.one(self._tracker.event(body, caller, store, ignored), self._asked(request, key))
+
+    async def batch(self, request: Request) -> Answer:
+        """POST /v1/track/batch."""
+        media = _check_media_type(request, _JSON_TYPES | {_LINES_TYPE})
+        key = self._secret(request)
+        caller = self._caller(request, key, None)
+        decoded = wire.decode_batch(request.body, lines=media == _LINES_TYPE)
+        items = [self._tracker.item(one, caller, key) for one in decoded]
+        return await self._tracker.many(items, self._asked(request, key))
+
+    async def conversion_state(self, request: Request) -> Answer:
+        """GET /v1/conversions/{id}."""
+        return await self._tracker.read_conversion(_last_segment(request), self._secret(request))
+
+    async def click_state(self, request: Request) -> Answer:
+        """GET /v1/clicks/{id}."""
+        return await self._tracker.read_click(_last_segment(request), self._secret(request))
+
+    def _key(self, request: Request, in_body: str | None) -> ApiKey:
+        """The key of the header, the body or the query, within its rate."""
+        presented = (
+            auth.bearer(request.headers) or auth.key_in_body(in_body) or auth.key_in_query(request.scope["query_string"])
+        )
+        if request.scope["query_string"]:
+            auth.key_in_query(request.scope["query_string"])
+        try:
+            key = auth.authenticate(self._journal, presented)
+        except ApiError:
+            self._spend(self._by_address, self._address(request))  # guessing keys is bounded too
+            raise
+        if key.kind == "secret":
+            self._spend(self._by_key, key.id)
+        else:
+            self._spend(self._by_address, self._address(request))
+        return key
+
+    def _secret(self, request: Request) -> ApiKey:
+        key = self._key(request, None)
+        if key.kind != "secret":
+            raise ApiError("forbidden", "a publishable key may only post clicks and events; use a secret key")
+        return key
+
+    def _spend(self, buckets: TokenBuckets, name: str) -> None:
+        verdict = buckets.take(name, time.monotonic())
+        if not verdict.allowed:
+            raise ApiError(
+                "rate_limit_exceeded", "too many requests; wait as Retry-After says", headers=verdict.headers()
+            )
+
+    def _address(self, request: Request) -> str:
+        peer = request.scope["client"]
+        forwarded = request.headers.get(b"x-forwarded-for")
+        real = request.headers.get(b"x-real-ip")
+        return addresses.client_address(
+            peer[0] if peer else "",
+            self._forwarded_lines(request) if forwarded is not None else (),
+            self._trusted,
+            real.decode("latin-1") if real is not None else None,
+        )
+
+    def _forwarded_lines(self, request: Request) -> list[str]:
+        return [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"x-forwarded-for"]
+
+    def _caller(self, request: Request, key: ApiKey, store: Any) -> Caller:
+        if key.kind == "secret":
+            return Caller(secret=True, address=self._address(request))
+        auth.check_origin(request.headers, store)
+        agent = request.headers.get(b"user-agent", b"").decode("latin-1") or None
+        return Caller(
+            secret=False,
+            address=self._address(request),
+            user_agent=agent,
+            bot=bots.reason(agent, request.scope["headers"]),
+            opted_out=consent.opted_out(request.scope["headers"]),
+        )
+
+    def _asked(self, request: Request, key: ApiKey) -> Asked:
+        headers = request.headers
+        return Asked(
+            key,
+            request.scope["path"],
+            request.body,
+            track.idempotency_key(headers.get(b"idempotency-key")),
+            track.preferred_wait(headers.get(b"prefer")),
+        )
+
+    def _cross_origin(self, headers: Headered) -> Headers:
+        """What lets a page of one of the stores read the answer; nothing for strangers."""
+        origin = headers[b"origin"]
+        text = origin.decode("latin-1")
+        known = any(
+            not store.config.domains or auth.is_own(text, store.config)
+            for store in self._journal.stores.values()
+            if store.config.active
+        )
+        if not known or origin == b"null":
+            return [(b"vary", b"Origin")]
+        return [
+            (b"vary", b"Origin"),
+            (b"access-control-allow-origin", origin),
+            (b"access-control-expose-headers", _EXPOSED),
+        ]
+
+
+def _check_media_type(request: Request, allowed: frozenset[bytes]) -> bytes:
+    media = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if media not in allowed:
+        raise ApiError("unsupported_media_type", "send application/json")
+    return media
+
+
+def _last_segment(request: Request) -> str:
+    return request.scope["path"].rsplit("/", 1)[-1]
+
+
+async def reply(send: Send, answer: Answer) -> None:
+    """Send one whole answer."""
+    headers = [JSON, (b"content-length", str(len(answer.body)).encode()), *answer.headers] if answer.body else [
+        *answer.headers
+    ]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": False})

@@ -1,0 +1,224 @@
+"""The contract's answers: every success and every error in its one shape, as bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from secrets import token_hex
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from collector.core import times
+from collector.core.capi.states import CapiState, name_of
+from collector.core.ids import PublicIds
+from collector.core.matching import Match
+from collector.errors import ApiError
+from collector.storage.clicks import ClickResult
+from collector.storage.reader import Attempt, Delivery, EventState
+from collector.storage.subjects import ClickRow
+
+Headers = list[tuple[bytes, bytes]]
+JSON: Final = (b"content-type", b"application/json")
+_NEVER_CACHED: Final = (b"cache-control", b"no-store")
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class Answer(Struct, gc=False):
+    """One HTTP answer: status, body, headers beside content type and length."""
+
+    status: int
+    body: bytes
+    headers: Headers = []
+
+
+class ClickData(Struct, rename="camel", gc=False):
+    click_id: str
+    fbclid: str
+    tracked: bool
+    timestamp: str
+    reason: str | UnsetType = UNSET
+    duplicate: bool | UnsetType = UNSET
+    time_corrected: bool | UnsetType = UNSET
+
+
+class EvidenceItem(Struct, rename="camel", omit_defaults=True):
+    signal: str
+    bits: float
+    result: str = ""
+    value: float | None = None
+
+
+class AttributedTo(Struct, rename="camel"):
+    click_id: str | None
+    fbclid: str | None
+    confidence_score: int
+    method: str
+    evidence: list[EvidenceItem]
+    click_age_seconds: int
+    log_odds_bits: float
+    strong: bool
+    alternatives: int
+    capped_from: int | None | UnsetType = UNSET
+
+
+class ConversionData(Struct, rename="camel"):
+    conversion_id: str
+    event_type: str
+    attributed: bool
+    attributed_to: AttributedTo | None
+    capi_sent: bool
+    capi_status: str
+    event_id: str
+    timestamp: str
+    revision: int
+    model: str
+    log_odds_bits: float
+    reason: str | UnsetType = UNSET
+    evidence: list[EvidenceItem] | UnsetType = UNSET
+    best_score: int | UnsetType = UNSET
+    capi_reason: str | UnsetType = UNSET
+    duplicate: bool | UnsetType = UNSET
+    time_corrected: bool | UnsetType = UNSET
+    path: list[str] | UnsetType = UNSET
+    deliveries: list[dict[str, Any]] | UnsetType = UNSET
+    attempts: list[dict[str, Any]] | UnsetType = UNSET
+
+
+class Success(Struct):
+    success: bool
+    data: Any
+
+
+class ErrorBody(Struct, rename="camel"):
+    code: str
+    message: str
+    request_id: str
+    field: str | UnsetType = UNSET
+
+
+class Failure(Struct):
+    success: bool
+    error: ErrorBody
+
+
+def success(data: Any) -> bytes:
+    """`{"success": true, "data": …}`."""
+    return _encode(Success(True, data))
+
+
+def failure(error: ApiError) -> Failure:
+    """`{"success": false, "error": …}`, before encoding (a batch holds many)."""
+    field = UNSET if error.field is None else error.field
+    return Failure(False, ErrorBody(error.code, error.message, "req_" + token_hex(8), field))
+
+
+def error_answer(error: ApiError) -> Answer:
+    """The one error shape, with the headers that its status asks for."""
+    extra = list(error.headers)
+    if error.status == 401:
+        extra.append((b"www-authenticate", b'Bearer realm="collector"'))
+    if error.code == "storage_unavailable":
+        extra.append((b"retry-after", b"5"))
+    return Answer(error.status, _encode(failure(error)), extra)
+
+
+def click_data(
+    result: ClickResult, fbclid: str, public: PublicIds, *, reason: str | None, time_corrected: bool
+) -> ClickData:
+    """A click's answer."""
+    return ClickData(
+        public.public("click", result.id),
+        fbclid,
+        reason is None,
+        times.text(result.ts),
+        reason if reason is not None else UNSET,
+        True if result.duplicate else UNSET,
+        True if time_corrected else UNSET,
+    )
+
+
+def conversion_data(state: EventState, public: PublicIds, *, duplicate: bool = False) -> ConversionData:
+    """A conversion's answer, of the POST and of the GET."""
+    found, event = state.match, state.event
+    evidence = _evidence(found)
+    return ConversionData(
+        conversion_id=public.public("conv", state.row.id),
+        event_type=event.event_type,
+        attributed=found.attributed,
+        attributed_to=_attributed_to(state, public, evidence) if found.attributed else None,
+        capi_sent=state.state is CapiState.SENT,
+        capi_status=name_of(state.state),
+        event_id=event.event_id,
+        timestamp=times.text(event.ts),
+        revision=state.row.revision,
+        model=found.model,
+        log_odds_bits=sum(item.bits for item in evidence),
+        reason=UNSET if found.attributed or found.reason is None else found.reason,
+        evidence=UNSET if found.attributed else evidence,
+        best_score=UNSET if found.attributed else found.best,
+        capi_reason=state.reason if state.reason else UNSET,
+        duplicate=True if duplicate else UNSET,
+        time_corrected=True if event.time_corrected else UNSET,
+        path=[public.public("click", click) for click in found.path] if found.path else UNSET,
+    )
+
+
+def _evidence(found: Match) -> list[EvidenceItem]:
+    return [EvidenceItem(e.signal, e.bits, e.result, e.value) for e in found.evidence]
+
+
+def _attributed_to(state: EventState, public: PublicIds, evidence: list[EvidenceItem]) -> AttributedTo:
+    found = state.match
+    clicked = found.click_ts if found.click_ts is not None else state.event.ts
+    return AttributedTo(
+        click_id=public.public("click", found.click) if found.click is not None else None,
+        fbclid=state.click.fbclid if state.click else None,
+        confidence_score=found.confidence,
+        method=found.method or "",
+        evidence=evidence,
+        click_age_seconds=max(0, (state.event.ts - clicked) // 1000),
+        log_odds_bits=sum(item.bits for item in evidence),
+        strong=found.strong,
+        alternatives=found.alternatives,
+        capped_from=found.capped_from if found.capped_from is not None else UNSET,
+    )
+
+
+def with_deliveries(data: ConversionData, deliveries: Sequence[Delivery], attempts: Sequence[Attempt]) -> ConversionData:
+    """The GET's answer: the POST's, with how each pixel's delivery went."""
+    data.deliveries = [
+        {"pixel": d.pixel, "status": d.status, "attempts": d.attempts}
+        | ({"reason": d.reason} if d.reason else {})
+        | ({"settledAt": times.text(d.settled)} if d.settled else {})
+        for d in deliveries
+    ]
+    data.attempts = [
+        {"pixel": a.pixel, "at": times.text(a.at), "outcome": a.outcome}
+        | {name: value for name, value in _attempt_details(a) if value is not None}
+        for a in attempts
+    ]
+    return data
+
+
+def _attempt_details(attempt: Attempt) -> list[tuple[str, Any]]:
+    return [
+        ("httpStatus", attempt.http_status),
+        ("code", attempt.code),
+        ("subcode", attempt.subcode),
+        ("traceId", attempt.trace_id),
+        ("message", attempt.message),
+    ]
+
+
+def stored_click_data(row: ClickRow, fbclid: str, reason: str | None, conversions: list[int], public: PublicIds) -> dict[str, Any]:
+    """The GET's answer for a click: the POST's, with what came of it."""
+    data: dict[str, Any] = {
+        "clickId": public.public("click", row.id),
+        "fbclid": fbclid,
+        "tracked": reason is None,
+        "timestamp": times.text(row.ts),
+        "lastSeen": times.text(row.last_ts),
+        "conversions": [public.public("conv", i) for i in conversions],
+    }
+    return data if reason is None else data | {"reason": reason}

@@ -1,0 +1,263 @@
+"""The tracking verbs: a checked body into the journal, the journal's result into the contract's answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from typing import Any, Final
+
+from msgspec import Struct
+
+from collector.config import Config
+from collector.core import addresses, bots, consent, intake, wire
+from collector.core.capi.states import CapiState
+from collector.core.events import ClickBody, ConversionBody
+from collector.core.intake import Caller
+from collector.edge import auth, responses
+from collector.edge.responses import Answer, Headers
+from collector.errors import ApiError
+from collector.storage import clicks, conversions
+from collector.storage.clicks import ClickResult, NewClick
+from collector.storage.conversions import EventResult, NewEvent
+from collector.storage.journal import Answered, Journal, Once
+from collector.storage.keys import ApiKey
+from collector.storage.reader import Reader
+from collector.storage.stores import Store
+
+MOST_WAIT_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.05
+_MOST_IDEMPOTENCY_KEY: Final = 255
+_UNDECIDED: Final = frozenset({CapiState.QUEUED, CapiState.RETRYING})
+
+
+class Prepared(Struct, gc=False):
+    """An operation for the journal, and how its result is answered."""
+
+    operation: NewClick | NewEvent
+    data: Callable[[Any], Any]
+    ignored: Sequence[str]
+
+
+class Asked(Struct, frozen=True, gc=False):
+    """What a request wants beside storing: an Idempotency-Key, and seconds to wait for Meta's word."""
+
+    key: ApiKey
+    path: str
+    body: bytes
+    idempotency: bytes | None = None
+    wait: float = 0.0
+
+
+class Tracker:
+    """One configuration's verbs over the journal."""
+
+    def __init__(self, config: Config, journal: Journal, clock: Callable[[], int]) -> None:
+        self._config = config
+        self._journal = journal
+        self._clock = clock
+        self._reader = Reader(journal.data_dir, config.storage)
+        self._reads = ThreadPoolExecutor(1, thread_name_prefix="reader")
+
+    def close(self) -> None:
+        self._reads.shutdown()
+        self._reader.close()
+
+    async def one(self, prepared: Prepared, asked: Asked) -> Answer:
+        """Store one click or event; return once it is on disk."""
+        if asked.idempotency is not None:
+            return await self._once([prepared], asked, batch=False)
+        (result,) = await self._journal.submit((prepared.operation,))
+        if isinstance(result, ApiError):
+            raise result
+        if asked.wait and isinstance(result, EventResult):
+            result = await self._wait(result, asked.wait)
+        return Answer(200, responses.success(prepared.data(result)), _ignored_header(prepared.ignored))
+
+    async def many(self, items: Sequence[Prepared | ApiError], asked: Asked) -> Answer:
+        """Store every good item in one group; a bad one fails alone, in its place."""
+        good = [item for item in items if isinstance(item, Prepared)]
+        if asked.idempotency is not None:
+            return await self._once(items, asked, batch=True)
+        results = await self._journal.submit([item.operation for item in good]) if good else []
+        return Answer(200, _batch_body(items, results))
+
+    async def _once(self, items: Sequence[Prepared | ApiError], asked: Asked, *, batch: bool) -> Answer:
+        good = [item for item in items if isinstance(item, Prepared)]
+
+        def render(results: list[Any]) -> tuple[int, bytes]:
+            if batch:
+                return 200, _batch_body(items, results)
+            if isinstance(results[0], ApiError):
+                raise results[0]
+            return 200, responses.success(good[0].data(results[0]))
+
+        assert asked.idempotency is not None
+        name = f"{asked.key.id}\0{asked.path}\0{asked.idempotency.decode('latin-1')}"
+        operation = Once(
+            [item.operation for item in good],
+            self._journal.names.name(0, "idempotency", name),
+            sha256(asked.body).digest(),
+            render,
+        )
+        (answered,) = await self._journal.submit((operation,))
+        if isinstance(answered, ApiError):
+            raise answered
+        assert isinstance(answered, Answered)
+        headers = [] if batch else _ignored_header(good[0].ignored)
+        if answered.replayed:
+            headers.append((b"idempotent-replayed", b"true"))
+        return Answer(answered.status, answered.answer, headers)
+
+    async def _wait(self, result: EventResult, seconds: float) -> EventResult:
+        """Look again until Meta has accepted or refused the event, or the time is over."""
+        deadline = asyncio.get_running_loop().time() + min(seconds, MOST_WAIT_SECONDS)
+        while result.state.state in _UNDECIDED and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(_POLL_SECONDS)
+            found = await self._read(lambda: self._reader.conversion(result.state.row.id))
+            if found is not None:
+                result = EventResult(found[0], result.duplicate)
+        return result
+
+    async def _read(self, question: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._reads, question)
+
+    def click(self, body: ClickBody, caller: Caller, store: Store, ignored: Sequence[str] = ()) -> Prepared:
+        """A click body, checked and named; ApiError for what the caller must mend."""
+        agent = body.user_agent or (None if caller.secret else caller.user_agent)
+        bot = bots.of_user_agent(agent) if agent else None
+        if store.config.excluded_addresses:
+            bot = bot or _excluded_address(body, caller, store)
+        checked = intake.check_click(body, caller, self._decide(body, caller, store), self._clock(), bot)
+        operation = clicks.prepare(self._journal.names, store.number, checked, self._config.privacy.store_ip)
+        public, fbclid, reason, corrected = self._journal.public, body.fbclid, checked.reason, checked.time_corrected
+
+        def data(result: ClickResult) -> Any:
+            return responses.click_data(result, fbclid, public, reason=reason, time_corrected=corrected)
+
+        return Prepared(operation, data, [*ignored, *checked.ignored] if ignored or checked.ignored else ())
+
+    def event(self, body: ConversionBody, caller: Caller, store: Store, ignored: Sequence[str] = ()) -> Prepared:
+        """A conversion or funnel event, checked, hashed and named; ApiError for what the caller must mend."""
+        agent = body.user_agent or (None if caller.secret else caller.user_agent)
+        bot = bots.of_user_agent(agent) if agent else None
+        if store.config.excluded_addresses or store.config.excluded_emails:
+            bot = bot or _excluded_address(body, caller, store) or _excluded_email(body, store)
+        country = store.config.country
+        checked = intake.check_event(body, caller, self._decide(body, caller, store), self._clock(), bot, country)
+        operation = conversions.prepare(
+            self._journal.names,
+            self._journal.public,
+            store,
+            checked,
+            self._config.privacy.store_ip,
+            confirmed=caller.secret,
+        )
+        public = self._journal.public
+
+        def data(result: EventResult) -> Any:
+            return responses.conversion_data(result.state, public, duplicate=result.duplicate)
+
+        return Prepared(operation, data, [*ignored, *checked.ignored, *checked.dropped])
+
+    def _decide(self, body: ClickBody | ConversionBody, caller: Caller, store: Store) -> consent.Decision:
+        privacy = self._config.privacy
+        return consent.decide(
+            body.consent,
+            default=store.config.default_consent or privacy.default_consent,
+            ldu=privacy.ldu if store.config.ldu is None else store.config.ldu,
+            opted_out=caller.opted_out,
+            gpc=privacy.gpc,
+        )
+
+    def item(self, decoded: tuple[wire.Item, Sequence[str]] | ApiError, caller: Caller, key: ApiKey) -> Prepared | ApiError:
+        """One item of a batch, or what is wrong with it."""
+        if isinstance(decoded, ApiError):
+            return decoded
+        body, ignored = decoded
+        try:
+            store = auth.store_for(self._journal, key, body.store_id)
+            if isinstance(body, ClickBody):
+                return self.click(body, caller, store, ignored)
+            return self.event(body, caller, store, ignored)
+        except ApiError as error:
+            return error
+
+    async def read_conversion(self, public_id: str, key: ApiKey) -> Answer:
+        """A conversion's current state; 404 for another store's, as if it did not exist."""
+        row_id = self._journal.public.row("conv", public_id)
+        found = await self._read(lambda: self._reader.conversion(row_id)) if row_id is not None else None
+        if found is None or not self._may_see(found[0].row.store, key):
+            raise ApiError("not_found", "no conversion has this id")
+        state, deliveries, attempts = found
+        data = responses.conversion_data(state, self._journal.public)
+        return Answer(200, responses.success(responses.with_deliveries(data, deliveries, attempts)))
+
+    async def read_click(self, public_id: str, key: ApiKey) -> Answer:
+        """A click and what came of it; 404 for another store's, as if it did not exist."""
+        row_id = self._journal.public.row("click", public_id)
+        found = await self._read(lambda: self._reader.click(row_id)) if row_id is not None else None
+        if found is None or not self._may_see(found[0].store, key):
+            raise ApiError("not_found", "no click has this id")
+        row, given = found
+        body = clicks.read(row)
+        reason = body.bot or ("consent" if body.marketing != "granted" else None)
+        return Answer(
+            200, responses.success(responses.stored_click_data(row, body.fbclid, reason, given, self._journal.public))
+        )
+
+    def _may_see(self, store_number: int, key: ApiKey) -> bool:
+        if key.store is None:
+            return True
+        store = self._journal.stores.get(key.store)
+        return store is not None and store.number == store_number
+
+
+def _excluded_address(body: ClickBody | ConversionBody, caller: Caller, store: Store) -> str | None:
+    """Staff and monitoring are no customers: `excluded_addresses` of the store."""
+    text = body.ip_address if caller.secret else caller.address
+    address = addresses.normalise(text) if text else None
+    return "excluded" if address is not None and address in store.config.excluded_addresses else None
+
+
+def _excluded_email(body: ConversionBody, store: Store) -> str | None:
+    """As `_excluded_address`, for `excluded_emails`."""
+    given = body.customer_data.email if body.customer_data else None
+    emails = given if isinstance(given, list) else [given] if given else []
+    excluded = {email.strip().lower() for email in store.config.excluded_emails}
+    return "excluded" if any(email.strip().lower() in excluded for email in emails) else None
+
+
+def _batch_body(items: Sequence[Prepared | ApiError], results: Sequence[Any]) -> bytes:
+    """One result per item in order, each shaped as the single call's whole answer."""
+    following = iter(results)
+    answers: list[Any] = []
+    for item in items:
+        result = item if isinstance(item, ApiError) else next(following)
+        if isinstance(result, ApiError):
+            answers.append(responses.failure(result))
+        else:
+            assert isinstance(item, Prepared)
+            answers.append(responses.Success(True, item.data(result)))
+    return responses.success({"results": answers})
+
+
+def idempotency_key(value: bytes | None) -> bytes | None:
+    """The Idempotency-Key header, checked."""
+    if value is not None and not 0 < len(value) <= _MOST_IDEMPOTENCY_KEY:
+        raise ApiError("invalid_field", f"Idempotency-Key: expected 1 to {_MOST_IDEMPOTENCY_KEY} characters")
+    return value
+
+
+def preferred_wait(value: bytes | None) -> float:
+    """Seconds of `Prefer: wait=N`; anything else in the header is not ours (RFC 7240)."""
+    for preference in (value or b"").split(b","):
+        name, _, number = preference.strip().partition(b"=")
+        if name.strip().lower() == b"wait" and number.strip().isdigit():
+            return min(float(number), MOST_WAIT_SECONDS)
+    return 0.0
+
+
+def _ignored_header(names: Sequence[str]) -> Headers:
+    return [(b"collector-ignored-fields", ", ".join(dict.fromkeys(names)).encode("ascii", "replace"))] if names else []
