@@ -67,11 +67,10 @@ def decode_conversion(raw: bytes) -> tuple[ConversionBody, Sequence[str]]:
 
 def decode_batch(raw: bytes, *, lines: bool = False) -> list[tuple[Item, Sequence[str]] | ApiError]:
     """Every item of a JSON array (or of NDJSON) by itself: a bad one becomes its error, in its place."""
-    _check_strings(raw)
-    if not lines and _QUOTED_VALUE.search(raw) is None:
+    if not lines and _NUL not in raw and _QUOTED_VALUE.search(raw) is None:
         try:
             items = _items.decode(raw)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass  # at least one item is bad or has unknown fields: each is looked at by itself below
         else:
             _check_count(len(items))
@@ -103,7 +102,7 @@ def _one(piece: bytes | Raw) -> tuple[Item, Sequence[str]] | ApiError:
 def _split_array(raw: bytes) -> Sequence[bytes | Raw]:
     try:
         return _raw_items.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ApiError("invalid_json", "expected a JSON array of items") from error
 
 
@@ -168,7 +167,7 @@ def _prune(raw: bytes, known: frozenset[str], path: str, ignored: list[str]) -> 
     """`raw` without the keys that nobody knows, at every level that has a fixed set of keys."""
     try:
         members = _raw_object.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return raw
     kept: dict[str, Raw] = {}
     for name, value in members.items():
@@ -186,7 +185,7 @@ def _prune(raw: bytes, known: frozenset[str], path: str, ignored: list[str]) -> 
 def _prune_products(value: Raw, ignored: list[str]) -> Raw:
     try:
         products = _raw_items.decode(value)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return value
     pruned = [Raw(_prune(bytes(p), _PRODUCT_FIELDS, f"products[{i}].", ignored)) for i, p in enumerate(products)]
     return Raw(msgspec.json.encode(pruned))
@@ -201,10 +200,10 @@ def _check_strings(raw: bytes) -> None:
     """Refuse NUL in any string: SQLite would cut the text there."""
     if _NUL in raw:
         try:
-            tree = _any.decode(raw)
+            strings = repr_strings(_any.decode(raw))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _broken_json(error) from error
-        if "\x00" in repr_strings(tree):
+        if "\x00" in strings:
             raise ApiError("invalid_json", "a string holds the character NUL")
 
 
