@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from collector.core.capi.states import CapiState
+from collector.core.retry import may_resend
 
 FRESH_MS: Final = 15 * 60_000
 _QUEUED, _RETRYING = int(CapiState.QUEUED), int(CapiState.RETRYING)
@@ -60,6 +61,10 @@ SELECT id FROM outbox INDEXED BY outbox_deadline
 _EXPIRE_HELD_SQL: Final = """
 SELECT id FROM outbox WHERE pixel = ? AND state = 2 AND settled IS NULL AND deadline < ? LIMIT ?"""
 
+DOUBT_REASON: Final = (
+    "in doubt: Meta may have taken it over 47 hours ago and would count it twice now; "
+    "`collector replay` sends it all the same"
+)
 EXPIRED_REASON: Final = "waited longer than Meta takes (7 days after the event)"
 
 
@@ -199,17 +204,21 @@ class Outbox:
         events: list[Claimed] = []
         late: list[int] = []
         bare: list[int] = []
+        doubtful: list[int] = []
         for row in self._db.execute(_READ_SQL, (_carray(ids),)):
             number, attempts, doubt_at, deadline, code, body = cast("tuple[Any, ...]", row)
             if deadline < now:
                 late.append(number)
             elif body is None:
                 bare.append(number)
+            elif not may_resend(doubt_at, now):
+                doubtful.append(number)
             elif not events or code == events[0].test_code:  # one request carries one test_event_code
                 events.append(Claimed(number, attempts, doubt_at, deadline, code, body))
         with self.transaction():
             self.settle(late, CapiState.EXPIRED, now, reason=EXPIRED_REASON)
             self.settle(bare, CapiState.REJECTED, now, reason="its payload is no longer kept")
+            self.settle(doubtful, CapiState.REJECTED, now, reason=DOUBT_REASON)
             return self.open_request(pixel, events, now, lease_ms) if events else None
 
     def open_request(self, pixel: int, events: list[Claimed], now: int, lease_ms: int) -> Claim:
@@ -244,6 +253,13 @@ class Outbox:
             if any(event.attempts for event in claim.events):
                 self._db.execute(_EARLIER_SQL, (ids, claim.request))
             self._db.execute(_SETTLE_SQL, (int(CapiState.SENT), now, 1, claim.request, None, ids))
+
+    def close_rehearsed(self, claim: Claim, now: int) -> None:
+        """As `close_sent`, for a dry run: nothing left the machine."""
+        ids = _carray([event.id for event in claim.events])
+        with self.transaction():
+            self._db.execute(_CLOSE_SQL, {"id": claim.request, **msgspec.structs.asdict(Report(outcome="dry_run"))})
+            self._db.execute(_SETTLE_SQL, (int(CapiState.DRY_RUN), now, 0, claim.request, None, ids))
 
     def settle(self, ids: Sequence[int], state: CapiState, now: int, *, reason: str | None = None) -> None:
         """The last word on these events."""
@@ -300,3 +316,15 @@ INSERT INTO pixel_state (pixel, state, since, until, reason, token_hash) VALUES 
        reason = excluded.reason, token_hash = excluded.token_hash"""
         with self.transaction():
             self._db.execute(sql, (pixel, *msgspec.structs.astuple(health)))
+
+    def count(self, name: str, n: int, now: int) -> None:
+        """Add to the day's running count `name` of the installation (store 0)."""
+        sql = """
+INSERT INTO counter (day, store, name, n) VALUES (?, 0, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"""
+        with self.transaction():
+            self._db.execute(sql, (now // 86_400_000, name, n))
+
+
+def is_temporary(error: BaseException) -> bool:
+    """A lock held by another process or a full disk: the same statement may work in a moment."""
+    return isinstance(error, apsw.BusyError | apsw.LockedError | apsw.FullError)

@@ -1,0 +1,239 @@
+"""The courier's process: opens the outbox, delivers until SIGTERM, takes new tokens, leaves nothing half written."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from collector.config import Config, StorageConfig
+from collector.config_loader import load
+from collector.courier.alerts import Alerts
+from collector.courier.deliver import PixelQueue, Stats
+from collector.courier.desk import Desk
+from collector.courier.graph import GraphClient
+from collector.courier.housekeeping import Housekeeping
+from collector.courier.targets import Target, targets_of
+from collector.errors import ConfigError, StorageError
+from collector.storage.database import DATABASE, connect, open_database, prepare_data_dir
+from collector.storage.dispatch import Outbox
+from collector.storage.upkeep import Upkeep
+from collector.telemetry import logger
+
+log = logger("courier")
+
+LOCK: Final = "courier.lock"
+# The data_version pragma costs two microseconds; a Purchase waits 0.75 s for company, so this is soon enough.
+_POLL_S: Final = 0.1
+_RELOAD_S: Final = 30.0
+_RELOAD_BLOCKED_S: Final = 2.0
+_DRAIN_S: Final = 8.0
+_CACHE_MB: Final = 8  # the queue's head and nothing more: memory stays flat at any backlog
+
+
+def run(config: Config, ready: Callable[[], None] | None = None) -> int:
+    """Deliver until SIGTERM; the exit code. `ready` is called once the outbox is open and taken over."""
+    try:
+        with _alone(config.storage):
+            _loop_runner()(_main(config, ready))
+    except StorageError as error:
+        log.failed(str(error), error)
+        return 3
+    except BaseExceptionGroup as group:
+        if group.subgroup(StorageError) is None:
+            raise
+        log.failed("the outbox cannot be used", group)
+        return 3
+    return 0
+
+
+def _loop_runner() -> Callable[..., object]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run
+    return uvloop.run
+
+
+@contextmanager
+def _alone(storage: StorageConfig) -> Iterator[None]:
+    """One courier at a time: two would send every event twice. The kernel gives the lock back when we die."""
+    path = prepare_data_dir(storage) / LOCK
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + 5  # a predecessor that is being killed may hold it for a moment
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StorageError("another courier works on this data directory") from None
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def _main(config: Config, ready: Callable[[], None] | None) -> None:
+    courier = Courier(config)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, courier.stop)
+    loop.add_signal_handler(signal.SIGINT, courier.stop)
+    loop.add_signal_handler(signal.SIGHUP, courier.reload)
+    await courier.run(ready)
+
+
+class Courier:
+    """Every pixel's queue, the housekeeping and the watch over both."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Callable[[], int] = _clock,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self._config = config
+        self._now = clock
+        self._dice = dice
+        self._stats = Stats()
+        self._queues: dict[str, PixelQueue] = {}
+        self._targets = targets_of(config)
+        self._stopping = asyncio.Event()
+        self._reload_now = asyncio.Event()
+
+    def stop(self) -> None:
+        """Settle what is in flight and end."""
+        self._stopping.set()
+
+    def reload(self) -> None:
+        """Read the configuration again, for new tokens."""
+        self._reload_now.set()
+
+    async def run(self, ready: Callable[[], None] | None = None) -> None:
+        """Deliver until `stop`."""
+        storage = msgspec.structs.replace(self._config.storage, cache_mb=_CACHE_MB)
+        db = open_database(storage)
+        desk = Desk(Outbox(db, owner=f"courier-{os.getpid()}"))
+        graph = GraphClient(self._config.meta)
+        alerts = Alerts(self._config.alerts)
+        spare = connect(Path(storage.data_dir) / DATABASE, storage)
+        house = Housekeeping(Upkeep(spare), desk, self._queues, self._stats, alerts, self._config.privacy, self._now)
+        try:
+            await self._take_over(desk)
+            if ready is not None:
+                ready()
+            await self._serve(desk, graph, alerts, house)
+        finally:
+            await graph.close()
+            desk.close()
+            house.close()
+            spare.close()
+            db.close()
+
+    async def _take_over(self, desk: Desk) -> None:
+        now = self._now()
+
+        def write() -> int:
+            with desk.outbox.transaction():
+                doubtful = desk.outbox.take_over(now)
+                if doubtful:
+                    desk.outbox.count("ambiguous", doubtful, now)
+                return doubtful
+
+        doubtful = await desk.insist(write)
+        self._stats.ambiguous += doubtful
+        if doubtful:
+            log.warning("a former courier ended in the middle of a request", events=doubtful)
+
+    async def _serve(self, desk: Desk, graph: GraphClient, alerts: Alerts, house: Housekeeping) -> None:
+        async with asyncio.TaskGroup() as around:
+            side = [around.create_task(house.run()), around.create_task(alerts.run())]
+            if self._config.meta.mode != "off":
+                side.append(around.create_task(self._watch_config()))
+                await self._deliver(desk, graph, alerts)
+            await self._stopping.wait()
+            with suppress(Exception):
+                await house.beat()
+            for task in side:
+                task.cancel()
+
+    async def _deliver(self, desk: Desk, graph: GraphClient, alerts: Alerts) -> None:
+        """Run a queue for each pixel that appears; after `stop`, wait for the requests in flight."""
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                while not self._stopping.is_set():
+                    if await desk.ask(desk.outbox.changed):
+                        for name, number in (await desk.ask(desk.outbox.pixels)).items():
+                            if name not in self._queues:
+                                queue = self._queue(name, number, desk, graph, alerts)
+                                self._queues[name] = queue
+                                tasks.append(group.create_task(queue.run()))
+                        self._wake()
+                    await _first(self._stopping, _POLL_S)
+                for queue in self._queues.values():
+                    queue.stop()
+                _, running = await asyncio.wait(tasks, timeout=_DRAIN_S) if tasks else (set(), set())
+                for task in running:
+                    task.cancel()  # its request stays written as in flight; the next courier takes it over as in doubt
+        finally:
+            self._stopping.set()
+
+    def _queue(self, name: str, number: int, desk: Desk, graph: GraphClient, alerts: Alerts) -> PixelQueue:
+        return PixelQueue(
+            number,
+            self._targets.get(name, Target(name)),
+            meta=self._config.meta,
+            desk=desk,
+            graph=graph,
+            alerts=alerts,
+            clock=self._now,
+            dice=self._dice,
+            stats=self._stats,
+        )
+
+    def _wake(self) -> None:
+        for queue in self._queues.values():
+            queue.wake()
+
+    async def _watch_config(self) -> None:
+        """Tokens are read again on SIGHUP, and by themselves: soon while a queue is blocked, now and then otherwise."""
+        while True:
+            blocked = any(queue.blocked for queue in self._queues.values())
+            await _first(self._reload_now, _RELOAD_BLOCKED_S if blocked else _RELOAD_S)
+            self._reload_now.clear()
+            await self._take_targets()
+
+    async def _take_targets(self) -> None:
+        if self._config.path is None:
+            return
+        try:
+            config = load(self._config.path, os.environ, role="courier")
+        except ConfigError as error:
+            log.error("the configuration was not taken over: it has faults", count=len(error.faults))
+            return
+        self._targets = targets_of(config)
+        for name, queue in list(self._queues.items()):
+            await queue.retarget(self._targets.get(name, Target(name)))
+
+
+async def _first(event: asyncio.Event, seconds: float) -> None:
+    """Until the event is set or the time is over."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -1,0 +1,44 @@
+"""How does the event loop ask SQLite without standing still? One thread owns the connection; questions queue for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from collector.errors import StorageError
+from collector.storage.dispatch import Outbox, is_temporary
+from collector.telemetry import logger
+
+T = TypeVar("T")
+_PAUSE_S: Final = 0.5
+
+log = logger("courier")
+
+
+class Desk:
+    """The courier's thread for SQLite."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.outbox = outbox
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outbox")
+
+    async def ask(self, question: Callable[[], T]) -> T:
+        """Run `question` in the connection's thread; raises what it raises."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, question)
+
+    async def insist(self, writing: Callable[[], T]) -> T:
+        """Run `writing` until it works: what Meta has answered must be written down, also after a full disk."""
+        while True:
+            try:
+                return await self.ask(writing)
+            except Exception as error:
+                if not is_temporary(error):
+                    raise StorageError("the outbox cannot be written") from error
+                log.failed("outbox not writable for the moment", error)
+                await asyncio.sleep(_PAUSE_S)
+
+    def close(self) -> None:
+        """Wait for the last question."""
+        self._thread.shutdown()

@@ -1,0 +1,118 @@
+"""What does the courier do beside delivering, and how often? One table of jobs, each short, on a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from collector.config import PrivacyConfig
+from collector.core.retention import cuts
+from collector.courier.alerts import Alerts
+from collector.courier.deliver import PixelQueue, Stats
+from collector.courier.desk import Desk
+from collector.storage.dispatch import is_temporary
+from collector.storage.upkeep import SLICE, Upkeep
+from collector.telemetry import logger
+
+log = logger("courier")
+
+# A checkpoint every second keeps the WAL short, so that the edge's commits seldom have to do one themselves.
+_CHECKPOINT_S: Final = 1.0
+_BEAT_S: Final = 5.0
+_EXPIRE_S: Final = 10.0
+_WIPE_S: Final = 0.25
+_CUT_S: Final = 60.0
+_SLICES_AT_ONCE: Final = 20
+
+
+class Housekeeping:
+    """The jobs of one courier, until cancelled."""
+
+    def __init__(
+        self,
+        upkeep: Upkeep,
+        desk: Desk,
+        queues: dict[str, PixelQueue],
+        stats: Stats,
+        alerts: Alerts,
+        privacy: PrivacyConfig,
+        clock: Callable[[], int],
+    ) -> None:
+        self._upkeep = upkeep
+        self._desk = desk
+        self._queues = queues
+        self._stats = stats
+        self._alerts = alerts
+        self._privacy = privacy
+        self._now = clock
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="upkeep")
+
+    async def run(self) -> None:
+        """Every job at its interval."""
+        jobs: list[tuple[float, Callable[[], Awaitable[None]]]] = [
+            (_CHECKPOINT_S, self._checkpoint),
+            (_BEAT_S, self.beat),
+            (_EXPIRE_S, self._expire),
+            (_WIPE_S, self._wipe),
+            (_CUT_S, self._cut),
+        ]
+        async with asyncio.TaskGroup() as group:
+            for seconds, job in jobs:
+                group.create_task(self._every(seconds, job))
+
+    async def _every(self, seconds: float, job: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await job()
+            except Exception as error:
+                # A busy file or a full disk passes; anything else ends the process, and a new one is started.
+                if not is_temporary(error):
+                    raise
+                log.failed("housekeeping has to wait", error)
+            await asyncio.sleep(seconds)
+
+    async def _ask(self, question: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, question)
+
+    async def _checkpoint(self) -> None:
+        await self._ask(self._upkeep.checkpoint)
+
+    async def beat(self) -> None:
+        """Write the sign of life, and raise the alarm about old backlogs."""
+        now = self._now()
+        queues = {
+            name: await self._ask(partial(self._upkeep.backlog, queue.number)) for name, queue in self._queues.items()
+        }
+        figures = {**msgspec.structs.asdict(self._stats), "queues": queues}
+        await self._ask(lambda: self._upkeep.beat("courier", now, figures))
+        for name, figures_of in queues.items():
+            if figures_of["oldest"]:
+                self._alerts.backlog(name, figures_of["oldest"], now)
+
+    async def _expire(self) -> None:
+        now = self._now()
+        for queue in self._queues.values():
+            while await self._desk.ask(partial(self._desk.outbox.expire, queue.number, now)):
+                pass
+
+    async def _wipe(self) -> None:
+        dead = cuts(self._privacy, self._now()).dead_payloads
+        for _ in range(_SLICES_AT_ONCE):
+            if await self._ask(lambda: self._upkeep.wipe_payloads(dead)) < SLICE:
+                return
+            await asyncio.sleep(0)
+
+    async def _cut(self) -> None:
+        for _ in range(_SLICES_AT_ONCE):
+            if not await self._ask(lambda: self._upkeep.cut(cuts(self._privacy, self._now()))):
+                return
+            await asyncio.sleep(0.05)
+
+    def close(self) -> None:
+        """Wait for the last slice."""
+        self._thread.shutdown()

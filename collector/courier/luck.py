@@ -1,0 +1,54 @@
+"""How has a pixel fared lately, and when may it be asked again? Holds the values of core/retry.py for one queue."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from collector.core.capi.verdicts import Kind, Verdict
+from collector.core.retry import Backoff, Breaker, Pace, after_fault, after_success, recovered, slowed
+
+_RATE_WINDOW_MS = 10_000
+
+
+class Luck:
+    """A pixel's breaker and pace."""
+
+    def __init__(self, terms: Backoff) -> None:
+        self._terms = terms
+        self.breaker = Breaker()
+        self.pace = Pace()
+        self._paced_until = 0
+        self._sent: deque[tuple[int, int]] = deque()
+
+    def closed_for(self, now: int) -> int:
+        """Milliseconds until the next request may go out."""
+        return max(0, self.breaker.until - now, self._paced_until - now)
+
+    def fault(self, verdict: Verdict, now: int, dice: float) -> str | None:
+        """Take note of a failed request; the pixel's new state when a person should hear of it."""
+        was_open, was_paced = self.breaker.open, self.pace.per_second is not None
+        asked = self._terms.cap_ms if verdict.slow else verdict.wait_ms
+        self.breaker = after_fault(self.breaker, now, dice, self._terms, asked_ms=asked)
+        if verdict.kind is Kind.THROTTLED:
+            self.pace = slowed(self.pace, self._rate(now), now)
+            return None if was_paced else "throttled"
+        return "failing" if self.breaker.open and not was_open else None
+
+    def success(self, now: int, events: int) -> bool:
+        """Take note of an answer; True when a breaker closed or a throttle ended by it."""
+        was_open, was_paced = self.breaker.open, self.pace.per_second is not None
+        self.breaker = after_success(self.breaker)
+        self.pace = recovered(self.pace, now)
+        self._sent.append((now, events))
+        if self.pace.per_second is not None:
+            self._paced_until = now + int(events / self.pace.per_second * 1000)
+        return was_open or (was_paced and self.pace.per_second is None)
+
+    def forget(self) -> None:
+        """Start anew."""
+        self.breaker, self.pace, self._paced_until = Breaker(), Pace(), 0
+
+    def _rate(self, now: int) -> float:
+        while self._sent and self._sent[0][0] < now - _RATE_WINDOW_MS:
+            self._sent.popleft()
+        return max(100.0, sum(n for _, n in self._sent) / (_RATE_WINDOW_MS / 1000))

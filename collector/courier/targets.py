@@ -1,0 +1,54 @@
+"""Where does each pixel's queue go: its token, its test code while that lasts?"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from hashlib import sha256
+
+from msgspec import Struct
+
+from collector.config import Config
+
+
+class Target(Struct, frozen=True):
+    """A pixel as the configuration has it now. The token is left out of its repr."""
+
+    pixel: str
+    token: str = ""
+    test_code: str | None = None
+    test_code_until: int = 0  # ms
+
+    def __repr__(self) -> str:
+        return f"Target(pixel={self.pixel!r})"
+
+    @property
+    def token_hash(self) -> bytes:
+        """A short name for the token, to tell whether a refused one has been replaced."""
+        return sha256(self.token.encode()).digest()[:8]
+
+    def code_at(self, now: int) -> str | None:
+        """The test_event_code while it is valid. Left on, test traffic counts as real, so it has an end."""
+        return self.test_code if self.test_code and now < self.test_code_until else None
+
+
+def targets_of(config: Config) -> dict[str, Target]:
+    """Every pixel of every active store; of a pixel in two stores, the one that has a token."""
+    found: dict[str, Target] = {}
+    for store in config.store:
+        for pixel in store.pixel if store.active else []:
+            target = Target(
+                pixel.id,
+                pixel.access_token,
+                pixel.test_event_code or None,
+                _milliseconds(pixel.test_event_code_expires),
+            )
+            if pixel.id not in found or not found[pixel.id].token:
+                found[pixel.id] = target
+    return found
+
+
+def _milliseconds(text: str) -> int:
+    try:
+        return int(datetime.fromisoformat(text).timestamp() * 1000)
+    except ValueError:
+        return 0
