@@ -13,6 +13,7 @@ Short = Annotated[str, Meta(max_length=512)]
 Text = Annotated[str, Meta(max_length=4096)]
 Name = Annotated[str, Meta(min_length=1, max_length=50)]
 Ident = Annotated[str, Meta(max_length=256)]
+Number = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # shops' ids; a longer one fits neither msgpack nor SQLite
 
 
 class Wire(Struct, rename="camel", omit_defaults=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,13 +61,13 @@ class CustomerData(Wire):
     zip_code: Text | None = None
     date_of_birth: Text | None = None
     gender: Text | None = None
-    external_id: Text | int | list[Text] | None = None
+    external_id: Text | Number | list[Text] | None = None
 
 
 class Product(Wire):
     """One line of an order."""
 
-    product_id: Annotated[str, Meta(max_length=256)] | int | None = None
+    product_id: Ident | Number | None = None
     name: Text | None = None
     price: Decimal | None = None
     quantity: Annotated[int, Meta(ge=0, le=1_000_000_000)] | None = None
@@ -78,7 +79,7 @@ class ConversionBody(Wire):
 
     store_id: Ident
     event_type: Name
-    order_id: Annotated[str, Meta(max_length=256)] | int | None = None
+    order_id: Ident | Number | None = None
     event_value: Decimal | None = None
     currency: Short | None = None
     customer_data: CustomerData | None = None
