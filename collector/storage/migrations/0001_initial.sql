@@ -93,7 +93,8 @@ CREATE TABLE outbox (
     due        INTEGER NOT NULL,             -- queued: waits for company until then; retrying: not before
     deadline   INTEGER NOT NULL,             -- the last moment at which Meta takes it
     attempts   INTEGER NOT NULL DEFAULT 0,
-    doubt_at   INTEGER,                      -- the first attempt of which nobody knows whether Meta took it
+    doubts     INTEGER NOT NULL DEFAULT 0,   -- attempts of which nobody knows whether Meta took them
+    doubt_at   INTEGER,                      -- the first of those
     settled    INTEGER,                      -- NULL while queued, retrying or held
     request    INTEGER,                      -- the last attempt; earlier ones are in attempt
     test_code  TEXT,                         -- the caller's own test_event_code
