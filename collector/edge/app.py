@@ -19,10 +19,12 @@ from collector import telemetry
 from collector.config import Config
 from collector.core import addresses
 from collector.edge import responses
+from collector.edge.collect import Collect
 from collector.edge.door import Door, reply
 from collector.edge.gate import GuardLimits
 from collector.edge.guard import make_protocol
 from collector.edge.responses import Answer
+from collector.edge.snippet import Script, Snippet
 from collector.edge.track import Tracker
 from collector.errors import ApiError
 from collector.storage.journal import Journal
@@ -42,13 +44,20 @@ def clock() -> int:
 def build(config: Config, journal: Journal, tracker: Tracker) -> Litestar:
     """Every route of the public door."""
     door = Door(config, journal, tracker)
+    collect = Collect(config, journal, tracker, door, clock)
+    script = Script(Snippet(config.edge, config.privacy, config.store), door)
     handlers = [
+        _route(script.path, script.serve),
+        _route(script.pinned_path, script.serve),
+        script.older(),
+        _route(config.edge.beacon_path, door.endpoint("POST", collect.beacon)),
+        _route(config.edge.pixel_path, door.endpoint("GET", collect.pixel)),
         _route("/v1/track/click", door.endpoint("POST", door.click)),
         _route("/v1/track/conversion", door.endpoint("POST", door.event)),
         _route("/v1/track/event", door.endpoint("POST", door.event)),
         _route("/v1/track/batch", door.endpoint("POST", door.batch)),
-        _route("/v1/conversions/{public_id:str}", door.endpoint("GET", door.conversion_state)),
-        _route("/v1/clicks/{public_id:str}", door.endpoint("GET", door.click_state)),
+        _below("/v1/conversions", door.endpoint("GET", door.conversion_state)),
+        _below("/v1/clicks", door.endpoint("GET", door.click_state)),
         _route("/healthz", _constant(b'{"status":"ok"}')),
         _route("/readyz", _readiness(journal)),
     ]
@@ -67,6 +76,15 @@ def _route(path: str, app: AsgiApp) -> ASGIRouteHandler:
         await app(scope, receive, send)
 
     return asgi(path, is_mount=False, copy_scope=False)(handler)
+
+
+def _below(path: str, app: AsgiApp) -> ASGIRouteHandler:
+    """Everything below a path: Litestar 2.25 cannot route a raw ASGI handler by a path parameter (KeyError)."""
+
+    async def handler(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+
+    return asgi(path, is_mount=True, copy_scope=False)(handler)
 
 
 def _constant(body: bytes) -> AsgiApp:

@@ -9,7 +9,7 @@ with no such header means that everything in the beacon is on disk and counts.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from collector.core.consent import Decision
 from collector.core.cookies import Fresh, Jar, Policy, Site
 from collector.core.intake import Caller
 from collector.edge import auth, responses
+from collector.edge.door import Door, Request
 from collector.edge.responses import Answer, Headers
 from collector.edge.track import Prepared, Tracker
 from collector.errors import ApiError
@@ -35,53 +36,62 @@ PIXEL: Final = (
     b",\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x01D\x00;"
 )
 _NEVER: Final = (b"cache-control", b"no-store, private")
-_EXPOSED: Final = b"Collector-Reason, Retry-After"
 
 
 class Visit(NamedTuple):
-    """One request of a page, as the shell sees it. `headers` have lower-case names; `address` is the visitor's."""
+    """One request of a page. `address` is the visitor's."""
 
-    headers: Sequence[tuple[bytes, bytes]]
-    address: str | None
+    request: Request
+    address: str
     now: int
 
     def header(self, name: bytes) -> str:
-        """The first header of this name as text, empty when there is none."""
-        return next((value.decode("latin-1") for key, value in self.headers if key == name), "")
+        """A header as text, empty when there is none."""
+        return self.request.headers.get(name, b"").decode("latin-1")
+
+    @property
+    def headers(self) -> Iterable[tuple[bytes, bytes]]:
+        """Every header, names in lower case."""
+        return self.request.scope["headers"]
 
 
 class Collect:
     """The pages' door of one configuration."""
 
-    def __init__(self, config: Config, journal: Journal, tracker: Tracker) -> None:
+    def __init__(
+        self, config: Config, journal: Journal, tracker: Tracker, door: Door, clock: Callable[[], int]
+    ) -> None:
         self._config = config
         self._journal = journal
         self._tracker = tracker
+        self._door = door
+        self._clock = clock
 
-    async def post(self, visit: Visit, body: bytes) -> Answer:
-        """The beacon: 204 once everything in it is on disk."""
+    async def beacon(self, request: Request) -> Answer:
+        """POST of a beacon: 204 once everything in it is on disk."""
         try:
-            return Answer(204, b"", await self._take(visit, beacons.decode(body)))
+            if len(request.body) > beacons.MAX_BYTES:
+                raise ApiError("payload_too_large", f"a beacon has at most {beacons.MAX_BYTES} bytes")
+            visit = Visit(request, self._door.page_address(request), self._clock())
+            return Answer(204, b"", await self._take(visit, beacons.decode(request.body)))
         except ApiError as error:
-            return responses.error_answer(error, [_NEVER, *self._cross_origin(visit), *_reason(error.code)])
+            answer = responses.error_answer(error)
+            answer.headers = [*answer.headers, _NEVER, *_reason(error.code)]
+            return answer
 
-    async def pixel(self, visit: Visit, query: str) -> Answer:
-        """The pixel: an image whatever happens, since a broken one would show on the page."""
+    async def pixel(self, request: Request) -> Answer:
+        """GET of the pixel: an image whatever happens, since a broken one would show on the page."""
         try:
-            said = beacons.of_pixel(query, visit.header(b"referer"), visit.now)
-            headers = await self._take(visit, said)
+            visit = Visit(request, self._door.page_address(request), self._clock())
+            query = request.scope["query_string"].decode("latin-1")
+            headers = await self._take(visit, beacons.of_pixel(query, visit.header(b"referer"), visit.now))
         except ApiError as error:
             headers = [_NEVER, *_reason(error.code)]
         return Answer(200, PIXEL, [*headers, (b"content-type", b"image/gif")])
 
-    def preflight(self, visit: Visit) -> Answer:
-        """The browser's question before a JSON beacon from another host of the shop."""
-        allow = [(b"access-control-allow-methods", b"POST"), (b"access-control-allow-headers", b"content-type")]
-        return Answer(204, b"", [*self._cross_origin(visit), *allow, (b"access-control-max-age", b"86400")])
-
     async def _take(self, visit: Visit, said: Beacon) -> Headers:
         store = self._admit(visit, said)
-        headers = [_NEVER, *self._cross_origin(visit)]
+        headers: Headers = [_NEVER]
         decision = self._decide(visit, said, store.config)
         policy = self._policy(visit)
         if said.x or decision.marketing == "denied":
@@ -182,18 +192,6 @@ class Collect:
         since = now - self._config.matching.click_days * times.DAY_MS
         (known,) = await self._journal.submit([Remember(store.number, visitor, name, since, site.subdomain_index)])
         return known if isinstance(known, Jar) else cookies.EMPTY
-
-    def _cross_origin(self, visit: Visit) -> Headers:
-        """What lets another host of a shop read the answer and keep the cookies; nothing for strangers."""
-        origin = visit.header(b"origin")
-        if not _host_of(origin) or not any(auth.is_own(origin, one.config) for one in self._journal.stores.values()):
-            return [(b"vary", b"Origin")]
-        return [
-            (b"vary", b"Origin"),
-            (b"access-control-allow-origin", origin.encode("ascii")),
-            (b"access-control-allow-credentials", b"true"),
-            (b"access-control-expose-headers", _EXPOSED),
-        ]
 
 
 def _page(visit: Visit) -> str:

@@ -196,6 +196,12 @@ class Door:
             real.decode("latin-1") if real is not None else None,
         )
 
+    def page_address(self, request: Request) -> str:
+        """The address of a page's visitor, within its rate; ApiError beyond it."""
+        address = self._address(request)
+        self._spend(self._by_address, address)
+        return address
+
     def _forwarded_lines(self, request: Request) -> list[str]:
         return [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"x-forwarded-for"]
 
@@ -236,6 +242,7 @@ class Door:
         return [
             (b"vary", b"Origin"),
             (b"access-control-allow-origin", origin),
+            (b"access-control-allow-credentials", b"true"),  # a beacon to another host of the shop brings its cookies
             (b"access-control-expose-headers", _EXPOSED),
         ]
 
@@ -248,13 +255,15 @@ def _check_media_type(request: Request, allowed: frozenset[bytes]) -> bytes:
 
 
 def _last_segment(request: Request) -> str:
-    return request.scope["path"].rsplit("/", 1)[-1]
+    return request.scope["path"].rstrip("/").rsplit("/", 1)[-1]
 
 
 async def reply(send: Send, answer: Answer) -> None:
-    """Send one whole answer."""
-    headers = [JSON, (b"content-length", str(len(answer.body)).encode()), *answer.headers] if answer.body else [
-        *answer.headers
-    ]
+    """Send one whole answer: JSON, unless it says what else it is."""
+    headers = answer.headers
+    if answer.body:
+        length = (b"content-length", str(len(answer.body)).encode())
+        typed = any(name == b"content-type" for name, _ in headers)
+        headers = [length, *headers] if typed else [JSON, length, *headers]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body, "more_body": False})

@@ -10,24 +10,29 @@ from __future__ import annotations
 import gzip
 import re
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256, sha384
 from importlib.resources import files
 from posixpath import dirname, relpath, splitext
-from typing import Final
+from typing import Any, Final
 
+import litestar
 import msgspec
+from litestar import Response, route
+from litestar.exceptions import NotFoundException
+from litestar.handlers import HTTPRouteHandler
+from litestar.types import Method
 
 from collector.config import EdgeConfig, PrivacyConfig, StoreConfig
+from collector.edge.door import Door, Request
+from collector.edge.responses import Answer
 
 SOURCE: Final = "collector.min.js"
 _PLACE: Final = b"__SETTINGS__"
 _HASH_LENGTH: Final = 10
+_METHODS: Final[Sequence[Method]] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 _HOUR: Final = b"public, max-age=3600, stale-while-revalidate=86400"
 _YEAR: Final = b"public, max-age=31536000, immutable"
-
-Headers = list[tuple[bytes, bytes]]
-Answer = tuple[int, Headers, bytes]
 
 
 class Snippet:
@@ -51,27 +56,48 @@ class Snippet:
         """Whether a path is one of the script's addresses, today's or an older one."""
         return self._addresses.fullmatch(path) is not None
 
-    def answer(self, path: str, headers: Sequence[tuple[bytes, bytes]]) -> Answer:
-        """Status, headers and body for a GET of one of its addresses; header names in lower case."""
-        asked = dict(headers)
+    def answer(self, path: str, asked: Mapping[bytes, bytes]) -> Answer:
+        """The answer to a GET of one of its addresses; header names in lower case."""
         given = [
             (b"etag", self._etag),
             (b"cache-control", _YEAR if path == self.pinned_path else _HOUR),
-            (b"vary", b"Accept-Encoding"),
-            (b"access-control-allow-origin", b"*"),  # integrity attributes need it
+            (b"vary", b"Accept-Encoding, Origin"),
             (b"cross-origin-resource-policy", b"cross-origin"),
             (b"timing-allow-origin", b"*"),
             (b"x-content-type-options", b"nosniff"),
         ]
         if self._etag in asked.get(b"if-none-match", b""):
-            return 304, given, b""
+            return Answer(304, b"", given)
         body = self.body
         if b"gzip" in asked.get(b"accept-encoding", b""):
             body = self.gzipped
             given.append((b"content-encoding", b"gzip"))
         given.append((b"content-type", b"text/javascript; charset=utf-8"))
-        given.append((b"content-length", str(len(body)).encode()))
-        return 200, given, body
+        return Answer(200, body, given)
+
+
+class Script:
+    """The script's routes. Beside its two addresses, those of older contents: pages in caches still name them."""
+
+    def __init__(self, snippet: Snippet, door: Door) -> None:
+        self._snippet = snippet
+        self.path, self.pinned_path = snippet.path, snippet.pinned_path
+        self.serve = door.endpoint("GET", self._answer)
+
+    async def _answer(self, request: Request) -> Answer:
+        return self._snippet.answer(request.scope["path"], request.headers)
+
+    def older(self) -> HTTPRouteHandler:
+        """A route over the script's neighbours: an older script's address gets today's, the others 404."""
+
+        async def handler(request: litestar.Request[Any, Any, Any], asset: str) -> Response[bytes]:
+            if request.method not in ("GET", "HEAD") or not self._snippet.owns(request.scope["path"]):
+                raise NotFoundException
+            answer = self._snippet.answer(request.scope["path"], dict(request.scope["headers"]))
+            headers = {name.decode(): value.decode() for name, value in answer.headers}
+            return Response(answer.body, status_code=answer.status, headers=headers)
+
+        return route(f"{dirname(self.path).rstrip('/')}/{{asset:str}}", http_method=_METHODS)(handler)
 
 
 def _settings(edge: EdgeConfig, privacy: PrivacyConfig, stores: Sequence[StoreConfig]) -> dict[str, object]:
