@@ -57,8 +57,89 @@ def make_store(
             capi=CapiState.SENT if rng.random() < 0.9 else CapiState.QUEUED,
             rng=rng,
         )
+    add_deliveries(db, now, rng)
     db.execute("COMMIT")
     return db
+
+
+def add_deliveries(db: sqlite3.Connection, now: int, rng: random.Random) -> None:
+    """An outbox row and a request for each conversion; some refused, one pixel blocked, two processes alive."""
+    for number, ts, capi in db.execute("SELECT id, ts, capi FROM conversion ORDER BY id").fetchall():
+        refused = rng.random() < 0.06
+        state = CapiState.REJECTED if refused and capi == CapiState.SENT else capi
+        request = None
+        if state != CapiState.QUEUED:
+            outcome, http, code, text = (
+                ("refused", 400, 100, "Invalid parameter") if refused else ("sent", 200, None, None)
+            )
+            request = add_request(
+                db, ts + 900, outcome=outcome, http=http, code=code, message=text, took=rng.randrange(90, 600)
+            )
+        add_outbox(
+            db,
+            number,
+            int(state),
+            ts,
+            settled=ts + 1500 if request else None,
+            request=request,
+            reason="Meta: value must not be negative" if refused else None,
+        )
+    db.execute(
+        "INSERT INTO pixel_state VALUES (2, 'blocked', ?, NULL, 'the access token has expired (190/463)', NULL)",
+        (now - 900_000,),
+    )
+    for process in ("courier", "edge"):
+        db.execute("INSERT INTO heartbeat VALUES (?, ?, ?)", (process, now - 2_000, b'{"version":"0.1.0"}'))
+
+
+def add_request(
+    db: sqlite3.Connection,
+    at: int,
+    *,
+    pixel: int = 1,
+    outcome: str = "sent",
+    http: int | None = 200,
+    code: int | None = None,
+    message: str | None = None,
+    took: int = 120,
+) -> int:
+    sql = """INSERT INTO request (pixel, at, events, outcome, http_status, code, trace_id, message, took_ms)
+             VALUES (?,?,1,?,?,?,?,?,?) RETURNING id"""
+    return int(
+        db.execute(sql, (pixel, at, outcome, http, code, f"AbC{at % 100_000:05d}xYz", message, took)).fetchone()[0]
+    )
+
+
+def add_outbox(
+    db: sqlite3.Connection,
+    conversion: int,
+    state: int,
+    ts: int,
+    *,
+    pixel: int = 1,
+    settled: int | None = None,
+    request: int | None = None,
+    reason: str | None = None,
+) -> int:
+    sql = """INSERT INTO outbox (conversion, pixel, state, lane, created, due, deadline, attempts, settled, request, reason)
+             VALUES (?,?,?,0,?,?,?,?,?,?,?) RETURNING id"""
+    return int(
+        db.execute(
+            sql,
+            (
+                conversion,
+                pixel,
+                state,
+                ts,
+                ts + 1000,
+                ts + 7 * DAY_MS,
+                int(request is not None),
+                settled,
+                request,
+                reason,
+            ),
+        ).fetchone()[0]
+    )
 
 
 def add_click(

@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from importlib import resources
 from typing import Any, Final
+from urllib.parse import parse_qs, quote
 
 import uvicorn
-from litestar import Litestar, Request, Response, get
-from litestar.datastructures import State
+from litestar import Litestar, Request, Response, get, post
+from litestar.datastructures import Cookie, State
 from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp
 
 from collector.config import Config
 from collector.config_loader.checks import parse_listen
+from collector.console import campaigns as campaigns_page
+from collector.console import delivery as delivery_page
+from collector.console import events as events_page
 from collector.console import overview as overview_page
-from collector.console.auth import Password, Sessions, check_access
-from collector.console.gate import Gate
+from collector.console import signals as signals_page
+from collector.console import trust as trust_page
+from collector.console.auth import Attempts, Password, Sessions, check_access
+from collector.console.gate import COOKIE, FORM_COOKIE, Gate, cookie_of, is_https
 from collector.console.metrics import metrics_text
 from collector.console.shell import Desk, now_ms, page
 from collector.core.ids import PublicIds
 from collector.errors import StorageError
+from collector.storage.reports.names import public_ids
 from collector.storage.reports.reader import NoStore, Reader, TooSlow, database
+from collector.telemetry import logger
+
+log = logger("console")
 
 _ASSETS: Final = {"console.css": "text/css", "console.js": "text/javascript", "mark.svg": "image/svg+xml"}
 _COUNT_EVERY_SECONDS: Final = 5.0
@@ -39,8 +51,8 @@ def create_app(config: Config, *, clock: Callable[[], int] = now_ms) -> ASGIApp:
     sessions = Sessions(config.console.session_hours)
     password = Password(config.console.password_hash) if config.console.password_hash else None
     inner = Litestar(
-        route_handlers=[overview, metrics, healthz, asset],
-        state=State({"desk": desk, "sessions": sessions, "password": password}),
+        route_handlers=_HANDLERS,
+        state=State({"desk": desk, "sessions": sessions, "password": password, "attempts": Attempts()}),
         lifespan=[_desk_open],
         exception_handlers={StorageError: _storage_trouble, HTTPException: _http_trouble, Exception: _trouble},
         openapi_config=None,
@@ -54,6 +66,55 @@ def create_app(config: Config, *, clock: Callable[[], int] = now_ms) -> ASGIApp:
 @get("/")
 async def overview(state: State, store: str = "") -> Response[bytes]:
     return await overview_page.overview(state.desk, store)
+
+
+@get("/events")
+async def events(state: State, before: str = "") -> Response[bytes]:
+    return await events_page.last(state.desk, before)
+
+
+@get("/find")
+async def find(id: str = "") -> Response[bytes]:  # noqa: A002  the form's field
+    wanted = id.strip()
+    place = "clicks" if wanted.startswith("click_") else "conversions"
+    return Response(
+        b"", status_code=303, headers={"location": f"/{place}/{quote(wanted, safe='')}" if wanted else "/events"}
+    )
+
+
+@get("/conversions/{public_id:str}")
+async def conversion(state: State, public_id: str) -> Response[bytes]:
+    return await events_page.conversion(state.desk, public_id)
+
+
+@get("/clicks/{public_id:str}")
+async def click(state: State, public_id: str) -> Response[bytes]:
+    return await events_page.click(state.desk, public_id)
+
+
+@get("/campaigns")
+async def campaigns(state: State, store: str = "", days: int = 7) -> Response[bytes]:
+    return await campaigns_page.campaigns(state.desk, store, days)
+
+
+@get("/delivery")
+async def delivery(state: State, before: str = "") -> Response[bytes]:
+    return await delivery_page.delivery_page(state.desk, before)
+
+
+@get("/trust")
+async def trust(state: State, store: str = "") -> Response[bytes]:
+    return await trust_page.trust_page(state.desk, store)
+
+
+@get("/signals")
+async def signals(state: State, store: str = "", days: int = 7) -> Response[bytes]:
+    return await signals_page.signals(state.desk, store, days)
+
+
+@get("/bots")
+async def bots(state: State, store: str = "", days: int = 7) -> Response[bytes]:
+    return await signals_page.bots(state.desk, store, days)
 
 
 @get("/metrics")
@@ -75,8 +136,84 @@ async def asset(name: str) -> Response[bytes]:
     return Response(resources.files("collector.console").joinpath("assets", name).read_bytes(), media_type=kind)
 
 
-def _ids(config: Config) -> Callable[[], PublicIds | None]:
-    return lambda: None
+@get("/login")
+async def login_form(state: State) -> Response[bytes]:
+    return _login(state.sessions)
+
+
+@post("/login", status_code=200)
+async def login(request: Request[Any, Any, Any], state: State) -> Response[bytes]:
+    """Right password and our own form: a new session. Everything else: the form again, with the reason."""
+    sessions, password = state.sessions, state.password
+    headers = dict(request.scope["headers"])
+    fields = parse_qs((await request.body()).decode("latin-1"), max_num_fields=10)
+    guess, form = fields.get("password", [""])[0], fields.get("form", [""])[0]
+    if password is None:
+        return _go("/")
+    if not sessions.is_ours(cookie_of(headers, FORM_COOKIE), form):
+        return _login(sessions, "The form was too old. Please try again.", status=403)
+    address = request.client.host if request.client else ""
+    if not state.attempts.allow(address, state.desk.clock()):
+        return _login(sessions, "Too many attempts. Wait a minute.", status=429)
+    if not await password.accepts(guess):
+        return _login(sessions, "That is not the password.", status=401)
+    answer = _go("/")
+    answer.set_cookie(_cookie(COOKIE, sessions.open(state.desk.clock()), is_https(headers)))
+    return answer
+
+
+@post("/logout", status_code=303)
+async def logout(request: Request[Any, Any, Any], state: State) -> Response[bytes]:
+    headers = dict(request.scope["headers"])
+    token = cookie_of(headers, COOKIE)
+    form = parse_qs((await request.body()).decode("latin-1"), max_num_fields=10).get("form", [""])[0]
+    if not state.sessions.is_ours(token, form):
+        raise HTTPException("not our form", status_code=403)
+    state.sessions.close(token)
+    answer = _go("/login")
+    answer.delete_cookie(COOKIE)
+    return answer
+
+
+def _go(place: str) -> Response[bytes]:
+    return Response(b"", status_code=303, headers={"location": place})
+
+
+def _login(sessions: Sessions, refused: str = "", status: int = 200) -> Response[bytes]:
+    """The form, tied to a cookie of its own: a page elsewhere cannot send it."""
+    nonce = secrets.token_urlsafe(16)
+    answer = page("login.html", title="Log in", form_token=sessions.form_token(nonce), refused=refused, status=status)
+    answer.set_cookie(_cookie(FORM_COOKIE, nonce, secure=False))
+    return answer
+
+
+def _cookie(name: str, value: str, secure: bool) -> Cookie:
+    return Cookie(key=name, value=value, path="/", httponly=True, samesite="strict", secure=secure)
+
+
+_HANDLERS: Final[list[Any]] = [
+    login_form,
+    login,
+    logout,
+    overview,
+    events,
+    find,
+    conversion,
+    click,
+    campaigns,
+    delivery,
+    trust,
+    signals,
+    bots,
+    metrics,
+    healthz,
+    asset,
+]
+
+
+def _ids(config: Config) -> Callable[[], PublicIds]:
+    """The public ids, read at first use: the edge makes the pepper, perhaps after our start."""
+    return cache(lambda: public_ids(config))
 
 
 @asynccontextmanager
@@ -121,7 +258,8 @@ def _http_trouble(_: Request[Any, Any, Any], error: HTTPException) -> Response[b
     )
 
 
-def _trouble(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def _trouble(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    log.failed("a page failed", error, route="/" + request.scope["path"].split("/")[1])
     return page(
         "message.html", title="Our fault", sentence="This page failed; the log has the reason.", back="/", status=500
     )

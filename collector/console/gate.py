@@ -13,6 +13,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from collector.console.auth import Password, Sessions, is_loopback
+from collector.console.shell import FORM_TOKEN
 
 COOKIE: Final = "collector_console"
 FORM_COOKIE: Final = "collector_form"
@@ -61,7 +62,9 @@ class Gate:
     async def _may_pass(self, path: str, headers: dict[bytes, bytes]) -> bool:
         if self.password is None or path in _OPEN_PATHS or path.startswith("/assets/"):
             return True
-        if self.sessions.is_open(cookie_of(headers, COOKIE), self.clock()):
+        token = cookie_of(headers, COOKIE)
+        if self.sessions.is_open(token, self.clock()):
+            FORM_TOKEN.set(self.sessions.form_token(token))
             return True
         guess = _basic_password(headers) if path == "/metrics" else None
         return guess is not None and await self.password.accepts(guess)
@@ -82,6 +85,11 @@ def cookie_of(headers: dict[bytes, bytes], name: str) -> str:
     except CookieError:
         return ""
     return jar[name].value if name in jar else ""
+
+
+def is_https(headers: dict[bytes, bytes]) -> bool:
+    """Whether the browser spoke TLS to a proxy before us; a lie here only makes the liar's own cookie secure."""
+    return headers.get(b"x-forwarded-proto", b"").split(b",")[0].strip() == b"https"
 
 
 def _same_origin(headers: dict[bytes, bytes]) -> bool:

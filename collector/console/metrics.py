@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from collector import __version__
-from collector.console.overview import database_bytes
 from collector.console.shell import Desk
 from collector.core.capi.states import NAMES
 from collector.storage.reports import delivery
+from collector.storage.reports.folds import Sums
 from collector.storage.reports.reader import NoStore
-from collector.storage.reports.totals import Sums, Totals
+from collector.storage.reports.totals import Totals
 
 # name -> (type, help). The README's table is made from this one; a test compares them.
 METRICS: Final[dict[str, tuple[str, str]]] = {
@@ -27,7 +27,7 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
     "collector_outbox_events": ("gauge", "Events that wait for Meta, by pixel and state."),
     "collector_outbox_oldest_seconds": ("gauge", "Age of the oldest event that waits, by pixel and state."),
     "collector_pixel_open": ("gauge", "1 when the pixel takes events, 0 when it is throttled or blocked."),
-    "collector_requests_total": ("counter", "Requests to Meta since the installation began, by pixel and outcome."),
+    "collector_requests_total": ("counter", "Requests to Meta that this console has counted, by pixel and outcome."),
     "collector_last_success_timestamp_seconds": ("gauge", "When Meta last took events, by pixel."),
     "collector_database_bytes": ("gauge", "Bytes of the database and its write-ahead log."),
     "collector_heartbeat_age_seconds": ("gauge", "Seconds since each process's last sign of life."),
@@ -83,7 +83,7 @@ async def _stored(desk: Desk) -> list[Sample]:
     return [
         Sample("collector_clicks_total", (clicks and clicks[0]) or 0),
         Sample("collector_conversions_total", (conversions and conversions[0]) or 0),
-        Sample("collector_database_bytes", database_bytes(desk)),
+        Sample("collector_database_bytes", desk.reader.size()),
         *_kept(await desk.fresh_totals()),
     ]
 
@@ -107,9 +107,10 @@ async def _delivery(desk: Desk) -> list[Sample]:
         out.append(Sample("collector_outbox_oldest_seconds", max(0, now - w.oldest) / 1000, labels))
     for pixel in await delivery.pixels(desk.reader):
         out.append(Sample("collector_pixel_open", int(pixel.state == "open"), {"pixel": pixel.name}))
-    for (name, outcome), n in (await delivery.outcomes(desk.reader)).items():
+    last_success = await desk.last_success()
+    for (name, outcome), n in desk.requests.counts.items():
         out.append(Sample("collector_requests_total", n, {"pixel": name, "outcome": outcome}))
-    for name, at in (await delivery.last_success(desk.reader)).items():
+    for name, at in last_success.items():
         out.append(Sample("collector_last_success_timestamp_seconds", at / 1000, {"pixel": name}))
     for beat in await delivery.heartbeats(desk.reader):
         out.append(Sample("collector_heartbeat_age_seconds", max(0, now - beat.at) / 1000, {"process": beat.process}))

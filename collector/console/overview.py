@@ -12,7 +12,8 @@ from collector.console import plots, words
 from collector.console.shell import Desk, Note, Word, page
 from collector.core.capi.states import CapiState
 from collector.storage.reports import delivery
-from collector.storage.reports.totals import DAY_MS, ClickKey, ConversionKey, Sums, Totals
+from collector.storage.reports.folds import DAY_MS, ClickKey, ConversionKey, Sums
+from collector.storage.reports.totals import Totals
 
 _SILENT_MS: Final = 60_000
 _DAYS: Final = 7
@@ -30,7 +31,7 @@ async def overview(desk: Desk, store: str) -> Response[bytes]:
     wanted = {number for number, name in stores.items() if not store or name == store}
     clicks = {k: n for k, n in totals.click_hours(since).items() if k.store in wanted}
     sums = {k: s for k, s in totals.conversion_hours(since).items() if k.store in wanted}
-    lines, notes = await _pixels(desk, now)
+    lines, notes = await pixel_lines(desk, now)
     processes, silent = await _processes(desk, now)
     return page(
         "overview.html",
@@ -38,7 +39,7 @@ async def overview(desk: Desk, store: str) -> Response[bytes]:
         here="/",
         refresh=30,
         notes=[*notes, *silent, *_counting(totals)],
-        sentence=_sentence(lines, now, await delivery.last_success(desk.reader)),
+        sentence=_sentence(lines, now, await desk.last_success()),
         stores=list(stores.values()),
         store=store,
         figures=_figures(clicks, sums, now // DAY_MS),
@@ -147,9 +148,9 @@ def _kinds(sums: dict[ConversionKey, Sums]) -> list[dict[str, str]]:
     ]
 
 
-async def _pixels(desk: Desk, now: int) -> tuple[list[dict[str, Any]], list[Note]]:
+async def pixel_lines(desk: Desk, now: int) -> tuple[list[dict[str, Any]], list[Note]]:
     """A line for each pixel, and a note for each that needs a person."""
-    waiting, last = await delivery.waiting(desk.reader), await delivery.last_success(desk.reader)
+    waiting, last = await delivery.waiting(desk.reader), await desk.last_success()
     lines, notes = [], []
     for pixel in await delivery.pixels(desk.reader):
         own = [w for w in waiting if w.pixel == pixel.name]
@@ -212,15 +213,9 @@ def _sentence(lines: list[dict[str, Any]], now: int, last: dict[str, int]) -> st
 
 def _size(desk: Desk) -> str:
     """What the database takes on disk, its log among it."""
-    size = database_bytes(desk)
+    size = float(desk.reader.size())
     for unit in ("B", "KB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}"
         size /= 1000
     return f"{size:.1f} GB"
-
-
-def database_bytes(desk: Desk) -> float:
-    """Bytes of the database and its write-ahead log."""
-    path = desk.reader.path
-    return float(sum(p.stat().st_size for p in (path, path.with_name(path.name + "-wal")) if p.exists()))

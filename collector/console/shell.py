@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +16,7 @@ from collector import __version__
 from collector.config import Config
 from collector.core.capi.states import CapiState
 from collector.core.ids import PublicIds
+from collector.storage.reports.delivery import Requests
 from collector.storage.reports.reader import Reader
 from collector.storage.reports.totals import Totals
 
@@ -27,6 +29,8 @@ PLACES: Final = (
     ("/signals", "Signals"),
     ("/bots", "Bots"),
 )
+# Of the request's session, set by the gate: the log-out button carries it.
+FORM_TOKEN: Final[ContextVar[str]] = ContextVar("form_token", default="")
 # A page waits this long for totals that are not counted yet, then shows what there is.
 _PATIENCE_SECONDS: Final = 1.5
 
@@ -77,9 +81,11 @@ class Desk:
     config: Config
     reader: Reader
     clock: Callable[[], int]
-    ids: Callable[[], PublicIds | None]
+    ids: Callable[[], PublicIds]
     totals: Totals = field(default_factory=Totals)
+    requests: Requests = field(default_factory=Requests)
     _counting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _tallying: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def fresh_totals(self) -> Totals:
         """The totals, brought up to date as far as a page may wait."""
@@ -91,6 +97,12 @@ class Desk:
         """Count on for a while; one at a time, so that two pages do not read the same slices."""
         async with self._counting:
             return await self.totals.refresh(self.reader, self.clock(), budget_seconds=budget_seconds)
+
+    async def last_success(self) -> dict[str, int]:
+        """When each pixel last took events (ms), by its name."""
+        async with self._tallying:
+            await self.requests.refresh(self.reader)
+        return self.requests.last_success
 
     async def stores(self) -> dict[int, str]:
         """Row number -> store id, for every store that has rows."""
@@ -116,7 +128,7 @@ def page(
         "notes": list(notes),
         "version": f"collector {__version__}",
     }
-    text = templates.get_template(template).render({"form_token": "", **shared, **view})
+    text = templates.get_template(template).render({"form_token": FORM_TOKEN.get(), **shared, **view})
     return Response(text.encode(), media_type="text/html", status_code=status)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from collector.storage.reports.reader import Reader
 
@@ -24,12 +27,14 @@ SELECT o.id, o.conversion, p.name, o.state, o.settled, o.attempts, o.reason
   FROM outbox o JOIN pixel p ON p.id = o.pixel
  WHERE o.id < ? AND o.settled IS NOT NULL AND o.state IN ({states}) ORDER BY o.id DESC LIMIT ?"""
 
-OUTCOME_SQL = """
-SELECT coalesce(p.name, r.pixel), r.outcome, count(*)
-  FROM request r LEFT JOIN pixel p ON p.id = r.pixel GROUP BY 1, 2"""
+TALLY_SQL = """
+SELECT r.id, coalesce(p.name, r.pixel), r.at, r.outcome
+  FROM request r LEFT JOIN pixel p ON p.id = r.pixel WHERE r.id > ? ORDER BY r.id LIMIT ?"""
+_LOOK_BACK = 200_000
+_TOOK = ("sent", "short")
 
 
-class Waiting(msgspec.Struct, frozen=True):
+class Waiting(Struct, frozen=True):
     """Events of one pixel in one state that are not settled."""
 
     pixel: str
@@ -38,7 +43,7 @@ class Waiting(msgspec.Struct, frozen=True):
     oldest: int  # ms: when the oldest was made
 
 
-class Pixel(msgspec.Struct, frozen=True):
+class Pixel(Struct, frozen=True):
     """How delivery to one pixel stands."""
 
     name: str
@@ -48,7 +53,7 @@ class Pixel(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(Struct, frozen=True):
     """One request to Meta."""
 
     id: int
@@ -64,7 +69,7 @@ class Request(msgspec.Struct, frozen=True):
     took_ms: int | None
 
 
-class Heartbeat(msgspec.Struct, frozen=True):
+class Heartbeat(Struct, frozen=True):
     """A process's last sign of life and its own figures."""
 
     process: str
@@ -95,16 +100,30 @@ async def requests(reader: Reader, *, before: int | None = None, limit: int = 50
     return [Request(*row) for row in await reader.rows(REQUEST_SQL, before or 1 << 62, limit)]
 
 
-async def last_success(reader: Reader) -> dict[str, int]:
-    """When each pixel last took events, by its name."""
-    out = {}
-    for pixel, name in await reader.rows("SELECT id, name FROM pixel"):
-        row = await reader.one(
-            "SELECT at FROM request WHERE pixel = ? AND outcome = 'sent' ORDER BY id DESC LIMIT 1", pixel
-        )
-        if row:
-            out[name] = row[0]
-    return out
+class Requests:
+    """Requests to Meta by pixel and outcome, counted on from where the last look ended.
+
+    The table grows for months, so only its newest rows are read at first: a counter may begin anywhere.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.last_success: dict[str, int] = {}  # when Meta last took events, by the pixel's name; ms
+        self._after: int | None = None
+
+    async def refresh(self, reader: Reader) -> None:
+        """Count what is new and over; a request in flight is left for the next time."""
+        if self._after is None:
+            row = await reader.one("SELECT max(id) FROM request")
+            self._after = max(0, ((row and row[0]) or 0) - _LOOK_BACK)
+        async for page in reader.pages(TALLY_SQL, self._after, size=5000):
+            for number, name, at, outcome in page:
+                if outcome == "in_flight":
+                    return
+                self._after = number
+                self.counts[name, outcome] += 1
+                if outcome in _TOOK:
+                    self.last_success[name] = at
 
 
 async def heartbeats(reader: Reader) -> list[Heartbeat]:
@@ -123,6 +142,19 @@ def _figures(body: bytes) -> dict[str, Any]:
     return figures if isinstance(figures, dict) else {}
 
 
-async def outcomes(reader: Reader) -> dict[tuple[str, str], int]:
-    """Requests to Meta by pixel and outcome, of all that are kept."""
-    return {(str(name), outcome): n for name, outcome, n in await reader.rows(OUTCOME_SQL)}
+class Ended(Struct, frozen=True):
+    """An event that will not be sent any more, and why."""
+
+    id: int
+    conversion: int
+    pixel: str
+    state: int
+    settled: int
+    attempts: int
+    reason: str | None
+
+
+async def ended(reader: Reader, states: Sequence[int], *, before: int | None = None, limit: int = 50) -> list[Ended]:
+    """The newest events that ended in one of `states`."""
+    sql = SETTLED_SQL.format(states=",".join("?" * len(states)))
+    return [Ended(*row) for row in await reader.rows(sql, before or 1 << 62, *[int(state) for state in states], limit)]

@@ -79,6 +79,11 @@ class Reader:
             yield page
             after = page[-1][0]
 
+    def size(self) -> int:
+        """Bytes of the database and its write-ahead log."""
+        files = (self.path, self.path.with_name(self.path.name + "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
     async def close(self) -> None:
         """Let go of the file."""
         connection, self._connection = self._connection, None

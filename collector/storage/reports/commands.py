@@ -1,0 +1,61 @@
+"""What the commands ask: one plain call each, in a process that reads and nothing else (never beside apsw)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from collector.config import Config
+from collector.storage.reports import export as exports
+from collector.storage.reports.explain import explain as explained
+from collector.storage.reports.names import public_ids
+from collector.storage.reports.reader import Reader, database
+from collector.storage.reports.status import Status
+from collector.storage.reports.status import status as stand
+
+Progress = Callable[[int, float], None]  # rows so far, share done (0..1)
+
+
+def status(config: Config, now: int) -> Status:
+    """The state of the installation at `now` (ms). StorageError when there is no store yet."""
+
+    async def ask() -> Status:
+        async with Reader(database(config.storage.data_dir), deadline_seconds=20) as reader:
+            return await stand(reader, now, config.matching.threshold)
+
+    return asyncio.run(ask())
+
+
+def explain(config: Config, conversion_id: str) -> dict[str, Any] | None:
+    """Why a conversion was or was not attributed, and what Meta said; None when there is no such conversion."""
+
+    async def ask() -> dict[str, Any] | None:
+        async with Reader(database(config.storage.data_dir)) as reader:
+            return await explained(reader, public_ids(config), conversion_id)
+
+    return asyncio.run(ask())
+
+
+def export(
+    config: Config,
+    what: exports.What,
+    form: exports.Format,
+    out: BinaryIO,
+    *,
+    store: str | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Write clicks, conversions or deliveries to `out`; how many rows. Works beside a running edge, in flat memory."""
+
+    async def ask() -> int:
+        total = 0
+        async with Reader(database(config.storage.data_dir), deadline_seconds=30) as reader:
+            async for chunk in exports.export(reader, public_ids(config), what, form, store=store):
+                out.write(chunk.data)
+                total += chunk.rows
+                if progress is not None:
+                    progress(total, chunk.done)
+        return total
+
+    return asyncio.run(ask())

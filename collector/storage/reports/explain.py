@@ -1,0 +1,94 @@
+"""Why was this order attributed, or not, and what did Meta say: the answer of `collector explain`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from collector.core import times
+from collector.core.capi.states import NAMES
+from collector.core.ids import PublicIds
+from collector.storage.reports import conversions
+from collector.storage.reports.reader import Reader
+
+WHY_NOT = {
+    "no_candidate": "no stored click shares anything with it",
+    "below_threshold": "the best click is not likely enough",
+    "ambiguous": "several journeys are about as likely",
+    "outside_window": "the only clicks lie outside the window",
+    "consent": "the visitor's consent does not allow matching",
+}
+
+
+async def explain(reader: Reader, ids: PublicIds, public_id: str) -> dict[str, Any] | None:
+    """The conversion of a public id as plain data, names as in the API; None when there is none."""
+    number = ids.row("conv", public_id)
+    found = await conversions.find(reader, number) if number is not None else None
+    return None if found is None else _explained(found, ids)
+
+
+def _explained(found: conversions.Conversion, ids: PublicIds) -> dict[str, Any]:
+    match, event = found.match, found.event
+    return {
+        "conversionId": ids.public("conv", found.id),
+        "storeId": found.store,
+        "eventType": found.event_type,
+        "orderId": event.order_id,
+        "timestamp": times.text(found.ts),
+        "revision": found.revision,
+        "attributed": match.attributed,
+        "clickId": _click(match.click, ids),
+        "confidenceScore": match.confidence or None,
+        "cappedFrom": match.capped_from,
+        "method": match.method,
+        "tier": match.tier,
+        "reason": match.reason,
+        "reasonText": WHY_NOT.get(match.reason or ""),
+        "bestScore": match.best or None,
+        "bestClickId": _click(match.best_click, ids),
+        "model": match.model,
+        "evidence": [
+            {"signal": e.signal, "result": e.result, "bits": e.bits, "value": e.value} for e in match.evidence
+        ],
+        "logOddsBits": match.log_odds_bits,
+        "rivals": [{"clickId": _click(r.click, ids), "probability": r.probability} for r in match.rivals],
+        "path": [_click(click, ids) for click in match.path],
+        "capiStatus": NAMES.get(found.capi, str(found.capi)),
+        "sentKinds": sent_kinds(found),
+        "deliveries": [_delivery(d) for d in found.deliveries],
+    }
+
+
+def sent_kinds(found: conversions.Conversion) -> list[str]:
+    """Which kinds of data went (or would go) to Meta; never the values."""
+    event = found.event
+    extra = [("fbc", event.fbc or found.match.deterministic), ("fbp", event.fbp)]
+    return sorted(event.user_data) + [name for name, present in extra if present]
+
+
+def _click(number: int | None, ids: PublicIds) -> str | None:
+    return None if number is None else ids.public("click", number)
+
+
+def _delivery(d: conversions.Delivery) -> dict[str, Any]:
+    return {
+        "pixel": d.pixel,
+        "status": NAMES.get(d.state, str(d.state)),
+        "reason": d.reason,
+        "settledAt": times.text(d.settled) if d.settled else None,
+        "inDoubtSince": times.text(d.doubt_at) if d.doubt_at else None,
+        "attempts": [_attempt(a) for a in d.tries],
+    }
+
+
+def _attempt(a: conversions.Attempt) -> dict[str, Any]:
+    return {
+        "at": times.text(a.at),
+        "outcome": a.outcome,
+        "httpStatus": a.http_status,
+        "code": a.code,
+        "subcode": a.subcode,
+        "traceId": a.trace_id,
+        "message": a.message,
+        "tookMs": a.took_ms,
+        "eventsInRequest": a.events,
+    }

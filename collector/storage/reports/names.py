@@ -1,0 +1,22 @@
+"""How rows are named to people: public ids and store names, without opening the database for writing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from collector.config import Config
+from collector.core.ids import PublicIds
+from collector.core.keyed import PEPPER_BYTES, KeyedHash
+from collector.errors import StorageError
+
+
+def public_ids(config: Config) -> PublicIds:
+    """The installation's public ids; StorageError when its pepper is not there (no edge has started yet)."""
+    path = Path(config.privacy.pepper_file or Path(config.storage.data_dir) / "pepper.key")
+    try:
+        pepper = path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"[privacy] pepper_file: cannot read {str(path)!r}: {error.strerror}") from error
+    if len(pepper) != PEPPER_BYTES:
+        raise StorageError(f"[privacy] pepper_file: {str(path)!r} has {len(pepper)} bytes, expected {PEPPER_BYTES}")
+    return PublicIds(KeyedHash(pepper).subkey("public ids"))

@@ -1,0 +1,131 @@
+"""Does the confidence come true: stated against proven, the calibration error with its noise floor, by evidence tier.
+
+Labels come from orders whose click was proven later or by another way (core/learning.py): an identity proof where no
+cookie survived tells whether inference would have named the right click; two device proofs that disagree tell how often
+a device proof is wrong. Fewer labels than `ENOUGH` say nothing, and the answer says so.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from collector.core.calibration import calibrate, sigmoid
+from collector.core.matching.model import DEFAULT_MODEL, Model
+from collector.storage.reports.folds import LOG_ODDS_STEP, LabelKey, Truth
+
+ENOUGH: Final = 100  # labels below which no error is stated: the noise floor alone would be about .05
+_BINS: Final = 10
+_REDRAWS: Final = 30
+_STATED_FROM: Final = 0.05  # below it are the easy zeros, which flatter every model (matching.md 2.1)
+
+
+class Bin(Struct, frozen=True):
+    """Labels that were stated about as likely: the mean stated, the share that was right, how many."""
+
+    stated: float
+    true: float
+    n: int
+
+
+class Tier(Struct, frozen=True):
+    """One evidence tier: what it says of itself, what came true."""
+
+    name: str
+    stated: float
+    labels: int
+    right: int
+
+
+class Trust(Struct, frozen=True):
+    """What can be said about the confidence of one store, or of all."""
+
+    labels: int  # of the inference
+    bins: list[Bin]
+    error: float | None  # expected calibration error over equal-mass bins; None with too few labels
+    floor: float | None  # what a perfect model would show on so few labels
+    tiers: list[Tier]
+    organic: int  # orders proven to come from no click
+    organic_linked: int  # of these, how many inference would have linked at the threshold
+
+
+def assess(labels: dict[LabelKey, Truth], models: dict[int, Model], stores: set[int], threshold: int) -> Trust:
+    """The tables from the labels of `stores`; `models` by store, the defaults where there is none."""
+    own = [(key, truth) for key, truth in labels.items() if key.store in stores]
+    points = _points(own, models)
+    total = sum(n for _, n, _ in points)
+    bins = equal_mass(points)
+    enough = total >= ENOUGH
+    organic = [(key, truth) for key, truth in own if key.kind == "organic"]
+    return Trust(
+        labels=total,
+        bins=bins,
+        error=calibration_error(bins) if enough else None,
+        floor=noise_floor(bins) if enough else None,
+        tiers=_tiers(own, models),
+        organic=sum(truth.n for _, truth in organic),
+        organic_linked=sum(truth.n for key, truth in organic if _stated(key, models) * 100 >= threshold),
+    )
+
+
+def _stated(key: LabelKey, models: dict[int, Model]) -> float:
+    model = models.get(key.store, DEFAULT_MODEL)
+    return calibrate(sigmoid(max(key.step, -400) * LOG_ODDS_STEP), model.calibration, model.knots)
+
+
+Point = tuple[float, int, int]  # stated, labels, of which right
+
+
+def _points(labels: Iterable[tuple[LabelKey, Truth]], models: dict[int, Model]) -> list[Point]:
+    found = [(_stated(key, models), truth.n, truth.right) for key, truth in labels if key.kind == "identity"]
+    return sorted(point for point in found if point[0] >= _STATED_FROM)
+
+
+def equal_mass(points: Sequence[Point]) -> list[Bin]:
+    """About ten bins with about as many labels each."""
+    share = max(1.0, sum(n for _, n, _ in points) / _BINS)
+    out: list[Bin] = []
+    mass, stated, right = 0, 0.0, 0
+    for p, n, r in points:
+        mass, stated, right = mass + n, stated + p * n, right + r
+        if mass >= share:
+            out.append(Bin(stated / mass, right / mass, mass))
+            mass, stated, right = 0, 0.0, 0
+    if mass:
+        out.append(Bin(stated / mass, right / mass, mass))
+    return out
+
+
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """The mean distance between stated and true, weighted by labels (Guo et al. 2017)."""
+    total = sum(b.n for b in bins)
+    return sum(b.n * abs(b.stated - b.true) for b in bins) / total if total else 0.0
+
+
+def noise_floor(bins: Sequence[Bin]) -> float:
+    """The error that a perfect model would show with these labels: the mean of thirty redraws."""
+    draw = random.Random(0)  # noqa: S311  the same labels always give the same figure
+    redrawn = [[Bin(b.stated, _drawn(draw, b) / b.n, b.n) for b in bins] for _ in range(_REDRAWS)]
+    return sum(calibration_error(one) for one in redrawn) / _REDRAWS
+
+
+def _drawn(draw: random.Random, b: Bin) -> int:
+    if b.n > 1000:  # the normal approximation: a million labels need no million draws
+        return round(min(max(draw.gauss(b.n * b.stated, (b.n * b.stated * (1 - b.stated)) ** 0.5), 0), b.n))
+    return sum(draw.random() < b.stated for _ in range(b.n))
+
+
+def _tiers(labels: Iterable[tuple[LabelKey, Truth]], models: dict[int, Model]) -> list[Tier]:
+    """Device proofs by method: the model's own belief beside what contradicting proofs showed."""
+    by_method: dict[str, Truth] = {}
+    for key, truth in labels:
+        if key.kind == "device":
+            by_method.setdefault(key.method, Truth()).add(truth)
+    model = next(iter(models.values()), DEFAULT_MODEL)
+    return [
+        Tier(name, tier.mean, by_method.get(name, Truth()).n, by_method.get(name, Truth()).right)
+        for name, tier in model.tiers.items()
+    ]
