@@ -18,10 +18,11 @@ from litestar.types import Receive, Scope, Send
 from collector import telemetry
 from collector.config import Config
 from collector.core import addresses
-from collector.edge import responses
+from collector.edge import openapi, responses
 from collector.edge.collect import Collect
-from collector.edge.door import Door, reply
-from collector.edge.gate import GuardLimits
+from collector.edge.door import Door, Handler
+from collector.edge.door import Request as DoorRequest
+from collector.edge.gate import GuardLimits, connections_that_fit
 from collector.edge.guard import make_protocol
 from collector.edge.responses import Answer
 from collector.edge.snippet import Script, Snippet
@@ -58,8 +59,9 @@ def build(config: Config, journal: Journal, tracker: Tracker) -> Litestar:
         _route("/v1/track/batch", door.endpoint("POST", door.batch)),
         _below("/v1/conversions", door.endpoint("GET", door.conversion_state)),
         _below("/v1/clicks", door.endpoint("GET", door.click_state)),
-        _route("/healthz", _constant(b'{"status":"ok"}')),
-        _route("/readyz", _readiness(journal)),
+        _route("/healthz", door.endpoint("GET", _constant(b'{"status":"ok"}'))),
+        _route("/readyz", door.endpoint("GET", _readiness(journal))),
+        _route("/openapi.json", door.endpoint("GET", _constant(openapi.document(config.edge)))),
     ]
     return Litestar(
         route_handlers=handlers,
@@ -87,24 +89,22 @@ def _below(path: str, app: AsgiApp) -> ASGIRouteHandler:
     return asgi(path, is_mount=True, copy_scope=False)(handler)
 
 
-def _constant(body: bytes) -> AsgiApp:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await reply(send, Answer(200, body))
+def _constant(body: bytes) -> Handler:
+    async def constant(request: DoorRequest) -> Answer:
+        return Answer(200, body)
 
-    return app
+    return constant
 
 
-def _readiness(journal: Journal) -> AsgiApp:
+def _readiness(journal: Journal) -> Handler:
     """Whether an event could be stored now. Meta's trouble is never unreadiness."""
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def readiness(request: DoorRequest) -> Answer:
         if journal.refusing:
-            error = ApiError("storage_unavailable", "the disk is full: posts are refused until there is room")
-            await reply(send, responses.error_answer(error))
-        else:
-            await reply(send, Answer(200, b'{"status":"ready"}'))
+            raise ApiError("storage_unavailable", "the disk is full: posts are refused until there is room")
+        return Answer(200, b'{"status":"ready"}')
 
-    return app
+    return readiness
 
 
 def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
@@ -112,7 +112,9 @@ def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Respon
     code = {404: "not_found", 405: "method_not_allowed", 413: "payload_too_large"}.get(error.status_code)
     if code is None:
         code = "invalid_field" if error.status_code < 500 else "internal_error"
-    return _response(responses.error_answer(ApiError(code, "nothing is at this path" if code == "not_found" else "refused")))
+    return _response(
+        responses.error_answer(ApiError(code, "nothing is at this path" if code == "not_found" else "refused"))
+    )
 
 
 def _crash(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -170,7 +172,8 @@ def _listening(config: Config, fd: int | None) -> socket.socket:
 
 def _server_config(config: Config, app: Litestar) -> uvicorn.Config:
     limits = GuardLimits(
-        connections=config.edge.max_connections, connections_per_address=config.edge.max_connections_per_address
+        connections=connections_that_fit(config.edge.max_connections),
+        connections_per_address=config.edge.max_connections_per_address,
     )
     return uvicorn.Config(
         app,

@@ -31,14 +31,17 @@ def key_in_query(query: bytes) -> bytes | None:
     """The publishable key of `?key=`; a secret key has no business in a URL, where logs keep it."""
     if not query:
         return None
-    values = parse_qs(query.decode("latin-1"), max_num_fields=20).get("key", [])
-    if any(value.startswith("sk_") for value in values) or b"sk_" in query and not values:
+    try:
+        values = parse_qs(query.decode("latin-1"), max_num_fields=50).get("key", [])
+    except ValueError as error:
+        raise ApiError("invalid_field", "the query has too many parameters") from error
+    if any(value.startswith("sk_") for value in values) or (b"sk_" in query and not values):
         raise ApiError("unauthorized", "a secret key may not stand in a URL; send it as Authorization: Bearer")
     return values[0].encode() if values else None
 
 
 def authenticate(journal: Journal, presented: bytes | None) -> ApiKey:
-    """The key in force that was presented. Keys are looked up by their digest: no comparison leaks how far one matched."""
+    """The key in force that was presented; found by its digest, so that no comparison leaks how far one matched."""
     if not presented:
         raise ApiError("unauthorized", "no key: send Authorization: Bearer KEY")
     key = journal.key(keys.digest(presented)) if len(presented) <= LONGEST_KEY else None

@@ -1,6 +1,6 @@
 """One request through the door: limits, body, key, store, verb, answer. Raw ASGI, because this is the hot path.
 
-    scope ─▶ media type, length ─▶ body ─▶ key ─▶ rate ─▶ decode ─▶ store, origin ─▶ track ─▶ 200 after the commit
+scope ─▶ media type, length ─▶ body ─▶ key ─▶ rate ─▶ decode ─▶ store, origin ─▶ track ─▶ 200 after the commit
 """
 
 from __future__ import annotations
@@ -27,8 +27,12 @@ from collector.storage.keys import ApiKey
 log = telemetry.logger("edge")
 
 _JSON_TYPES: Final = frozenset({b"application/json", b"text/plain", b""})
+# What a page sends is small (reliability.md 4.3); what a server sends is bounded by [edge] max_body_bytes.
+MOST_PAGE_BYTES: Final = 65_536
 _LINES_TYPE: Final = b"application/x-ndjson"
-_EXPOSED: Final = b"Collector-Ignored-Fields, Collector-Reason, Idempotent-Replayed, Retry-After, RateLimit, RateLimit-Policy"
+_EXPOSED: Final = (
+    b"Collector-Ignored-Fields, Collector-Reason, Idempotent-Replayed, Retry-After, RateLimit, RateLimit-Policy"
+)
 _PREFLIGHT: Final = [
     (b"access-control-allow-methods", b"GET, POST"),
     (b"access-control-allow-headers", b"authorization, content-type, idempotency-key, prefer"),
@@ -50,6 +54,10 @@ class Request:
         self.body = body
 
 
+class ClientGone(Exception):
+    """The connection ended before the body was whole: what came of it is no request, however well it may parse."""
+
+
 class Door:
     """The verbs of the tracking API as ASGI applications."""
 
@@ -68,6 +76,8 @@ class Door:
             headers = dict(scope["headers"])
             try:
                 answer = await self._answer(scope, headers, receive, method, handler)
+            except ClientGone:
+                return
             except ApiError as error:
                 answer = responses.error_answer(error)
             except StorageError:
@@ -75,17 +85,19 @@ class Door:
                     ApiError("storage_unavailable", "the event could not be stored and was not accepted; send it again")
                 )
             except Exception as error:
-                log.failed("a request crashed", error, route=scope["path"].partition("?")[0][:64])
-                answer = responses.error_answer(ApiError("internal_error", "an internal error; the event may not be stored"))
+                log.failed(
+                    "a request crashed", error, route=getattr(handler, "__name__", "")
+                )  # a path may hold anything
+                answer = responses.error_answer(
+                    ApiError("internal_error", "an internal error; the event may not be stored")
+                )
             if b"origin" in headers:
                 answer.headers = [*answer.headers, *self._cross_origin(headers)]
             await reply(send, answer)
 
         return app
 
-    async def _answer(
-        self, scope: Scope, headers: Headered, receive: Receive, method: str, handler: Handler
-    ) -> Answer:
+    async def _answer(self, scope: Scope, headers: Headered, receive: Receive, method: str, handler: Handler) -> Answer:
         asked: str = scope["method"]  # type: ignore[typeddict-item]
         if asked != method and not (asked == "HEAD" and method == "GET"):
             if asked == "OPTIONS":
@@ -100,21 +112,17 @@ class Door:
             raise self._too_large()
         if headers.get(b"content-encoding", b"identity") != b"identity":
             raise ApiError("unsupported_media_type", "send the body without Content-Encoding")
-        message: Any = await receive()
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body"):
-            return body if len(body) <= self._most else self._raise_too_large()
-        pieces, size = [body], len(body)
-        while message.get("more_body"):
-            message = await receive()
+        pieces: list[bytes] = []
+        size, more = 0, True
+        while more:
+            message: Any = await receive()
+            if message["type"] != "http.request":
+                raise ClientGone
             pieces.append(message.get("body", b""))
-            size += len(pieces[-1])
+            size, more = size + len(pieces[-1]), message.get("more_body", False)
             if size > self._most:
                 raise self._too_large()
-        return b"".join(pieces)
-
-    def _raise_too_large(self) -> bytes:
-        raise self._too_large()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _too_large(self) -> ApiError:
         return ApiError("payload_too_large", f"a body has at most {self._most} bytes here ([edge] max_body_bytes)")
@@ -122,8 +130,9 @@ class Door:
     async def click(self, request: Request) -> Answer:
         """POST /v1/track/click."""
         _check_media_type(request, _JSON_TYPES)
+        early = self._early_key(request)
         body, ignored = wire.decode_click(request.body)
-        key = self._key(request, body.key)
+        key = early or auth.authenticate(self._journal, auth.key_in_body(body.key))
         store = auth.store_for(self._journal, key, body.store_id)
         caller = self._caller(request, key, store.config)
         return await self._tracker.one(self._tracker.click(body, caller, store, ignored), self._asked(request, key))
@@ -131,8 +140,9 @@ class Door:
     async def event(self, request: Request) -> Answer:
         """POST /v1/track/conversion and /v1/track/event."""
         _check_media_type(request, _JSON_TYPES)
+        early = self._early_key(request)
         body, ignored = wire.decode_conversion(request.body)
-        key = self._key(request, body.key)
+        key = early or auth.authenticate(self._journal, auth.key_in_body(body.key))
         store = auth.store_for(self._journal, key, body.store_id)
         caller = self._caller(request, key, store.config)
         return await self._tracker.one(self._tracker.event(body, caller, store, ignored), self._asked(request, key))
@@ -154,13 +164,21 @@ class Door:
         """GET /v1/clicks/{id}."""
         return await self._tracker.read_click(_last_segment(request), self._secret(request))
 
-    def _key(self, request: Request, in_body: str | None) -> ApiKey:
-        """The key of the header, the body or the query, within its rate."""
-        presented = (
-            auth.bearer(request.headers) or auth.key_in_body(in_body) or auth.key_in_query(request.scope["query_string"])
-        )
-        if request.scope["query_string"]:
-            auth.key_in_query(request.scope["query_string"])
+    def _early_key(self, request: Request) -> ApiKey | None:
+        """The key of the header or the query, within its rate; None where the body must say it.
+
+        Before the body is decoded, so that nobody has more decoded than his rate allows.
+        """
+        query = request.scope["query_string"]
+        in_query = auth.key_in_query(query) if query else None
+        presented = auth.bearer(request.headers) or in_query
+        key = self._admit(request, presented) if presented is not None else None
+        if key is None or key.kind != "secret":
+            self._spend(self._by_address, self._address(request))
+            self._check_page_size(request)
+        return key
+
+    def _admit(self, request: Request, presented: bytes) -> ApiKey:
         try:
             key = auth.authenticate(self._journal, presented)
         except ApiError:
@@ -168,12 +186,16 @@ class Door:
             raise
         if key.kind == "secret":
             self._spend(self._by_key, key.id)
-        else:
-            self._spend(self._by_address, self._address(request))
         return key
 
+    def _check_page_size(self, request: Request) -> None:
+        if len(request.body) > MOST_PAGE_BYTES:
+            raise ApiError("payload_too_large", f"without a secret key a body has at most {MOST_PAGE_BYTES} bytes")
+
     def _secret(self, request: Request) -> ApiKey:
-        key = self._key(request, None)
+        key = self._early_key(request)
+        if key is None:
+            raise ApiError("unauthorized", "no key: send Authorization: Bearer KEY")
         if key.kind != "secret":
             raise ApiError("forbidden", "a publishable key may only post clicks and events; use a secret key")
         return key
@@ -255,7 +277,11 @@ def _check_media_type(request: Request, allowed: frozenset[bytes]) -> bytes:
 
 
 def _last_segment(request: Request) -> str:
-    return request.scope["path"].rstrip("/").rsplit("/", 1)[-1]
+    """The id of `/v1/clicks/ID`, which is all that the mount leaves of the path; nothing lies deeper."""
+    identifier = request.scope["path"].strip("/")
+    if not identifier or "/" in identifier:
+        raise ApiError("not_found", "nothing is at this path")
+    return identifier
 
 
 async def reply(send: Send, answer: Answer) -> None:

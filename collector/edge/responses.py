@@ -59,7 +59,7 @@ class AttributedTo(Struct, rename="camel"):
     log_odds_bits: float
     strong: bool
     alternatives: int
-    capped_from: int | None | UnsetType = UNSET
+    capped_from: int | UnsetType | None = UNSET
 
 
 class ConversionData(Struct, rename="camel"):
@@ -185,7 +185,9 @@ def _attributed_to(state: EventState, public: PublicIds, evidence: list[Evidence
     )
 
 
-def with_deliveries(data: ConversionData, deliveries: Sequence[Delivery], attempts: Sequence[Attempt]) -> ConversionData:
+def with_deliveries(
+    data: ConversionData, deliveries: Sequence[Delivery], attempts: Sequence[Attempt]
+) -> ConversionData:
     """The GET's answer: the POST's, with how each pixel's delivery went."""
     data.deliveries = [
         {"pixel": d.pixel, "status": d.status, "attempts": d.attempts}
@@ -211,7 +213,9 @@ def _attempt_details(attempt: Attempt) -> list[tuple[str, Any]]:
     ]
 
 
-def stored_click_data(row: ClickRow, fbclid: str, reason: str | None, conversions: list[int], public: PublicIds) -> dict[str, Any]:
+def stored_click_data(
+    row: ClickRow, fbclid: str, reason: str | None, conversions: list[int], public: PublicIds
+) -> dict[str, Any]:
     """The GET's answer for a click: the POST's, with what came of it."""
     data: dict[str, Any] = {
         "clickId": public.public("click", row.id),

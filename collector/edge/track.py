@@ -29,6 +29,7 @@ from collector.storage.stores import Store
 MOST_WAIT_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.05
 _MOST_IDEMPOTENCY_KEY: Final = 255
+_MOST_NAMES_BYTES: Final = 1_000
 _UNDECIDED: Final = frozenset({CapiState.QUEUED, CapiState.RETRYING})
 
 
@@ -171,7 +172,9 @@ class Tracker:
             gpc=privacy.gpc,
         )
 
-    def item(self, decoded: tuple[wire.Item, Sequence[str]] | ApiError, caller: Caller, key: ApiKey) -> Prepared | ApiError:
+    def item(
+        self, decoded: tuple[wire.Item, Sequence[str]] | ApiError, caller: Caller, key: ApiKey
+    ) -> Prepared | ApiError:
         """One item of a batch, or what is wrong with it."""
         if isinstance(decoded, ApiError):
             return decoded
@@ -260,4 +263,9 @@ def preferred_wait(value: bytes | None) -> float:
 
 
 def _ignored_header(names: Sequence[str]) -> Headers:
-    return [(b"collector-ignored-fields", ", ".join(dict.fromkeys(names)).encode("ascii", "replace"))] if names else []
+    """`Collector-Ignored-Fields`, cut: proxies refuse an answer whose headers pass 4 KB (nginx's default buffer)."""
+    if not names:
+        return []
+    text = ", ".join(dict.fromkeys(names)).encode("ascii", "replace")
+    cut = text if len(text) <= _MOST_NAMES_BYTES else text[:_MOST_NAMES_BYTES] + b" ..."
+    return [(b"collector-ignored-fields", cut)]
