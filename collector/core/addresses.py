@@ -16,6 +16,7 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
+from socket import AF_INET, inet_pton
 from typing import Final
 
 # The longest sensible spelling: quotes, brackets, 45 characters of address, a zone of 15 (IFNAMSIZ), a port.
@@ -31,7 +32,11 @@ def normalise(text: str) -> str | None:
 
     Port, brackets, quotes and zone are taken off; an IPv4-mapped IPv6 address becomes the IPv4 address.
     """
-    return _normalise(text) if len(text) <= LONGEST else None
+    try:
+        inet_pton(AF_INET, text)  # strict dotted decimal is its own canonical text; a tenth of the time of a full parse
+    except (OSError, ValueError):  # ValueError: a NUL or a surrogate
+        return _normalise(text) if len(text) <= LONGEST else None
+    return text
 
 
 @lru_cache(maxsize=CACHED)

@@ -63,14 +63,41 @@ class _Refused(Exception):
 
 
 class _Exit:
-    """A transport whose `close` asks the guard first; it is all of a transport that uvicorn's request cycle uses."""
+    """All of a transport that uvicorn's request cycle uses; joins head and body, and asks the guard before it closes.
 
-    __slots__ = ("close", "is_closing", "write")
+    The cycle writes the head of an answer and its body apart, which are two system calls (a quarter of a small request's
+    time, measured). The head is held until the body follows, and no longer than this turn of the loop.
+    """
 
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
-        self.write = transport.write
+    __slots__ = ("_close", "_head", "_soon", "_write", "is_closing")
+
+    def __init__(
+        self, transport: asyncio.Transport, close: Callable[[], None], soon: Callable[[Callable[[], None]], object]
+    ) -> None:
+        self._write = transport.write
         self.is_closing = transport.is_closing
-        self.close = close
+        self._close = close
+        self._soon = soon
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._write(head + data)
+        elif data.startswith(b"HTTP/1.1 "):
+            self._head = data
+            self._soon(self.flush)
+        else:
+            self._write(data)
+
+    def flush(self) -> None:
+        """Send a head that no body has followed."""
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        self.flush()
+        self._close()
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -115,7 +142,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.raw = transport
-        self.transport = cast(asyncio.Transport, _Exit(transport, self._close))
+        self.exit = _Exit(transport, self._close, self.loop.call_soon)
+        self.transport = cast(asyncio.Transport, self.exit)
         self.since = self.loop.time()
         self._arm(self.limits.header_seconds)
         refusal = self.gate.admit(self, self.client[0] if self.client else None)
@@ -311,6 +339,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.raw.is_closing():
             return
         self.flow.resume_reading()
+        self.exit.flush()
         self.raw.write(answer)
         self.raw.write_eof()
         self._arm(self.limits.linger_seconds)

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from collector.core.flags import INELIGIBLE
 
+
 class ClickRow(NamedTuple):
     """A row of `click`; the columns are told in the schema."""
 
@@ -66,9 +67,9 @@ class Key:
     eligible_only: bool = False  # bots and refused clicks are left out
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Subject:
-    """An append-only table and its keys."""
+    """An append-only table and its keys; compared by identity, since it is a key of dictionaries on the hot path."""
 
     table: str
     row: type[ClickRow] | type[ConversionRow]
