@@ -36,8 +36,8 @@ def check(config: Config, *, role: Role, env: Mapping[str, str]) -> list[Fault]:
     return faults + list(_repeated_stores(config))
 
 
-def warnings_of(config: Config, path: str | None) -> list[str]:
-    """What works but is probably not meant."""
+def warnings_of(config: Config, secret: str | None) -> list[str]:
+    """What works but is probably not meant. `secret`: the config file's path when secrets stand in it."""
     found = [] if config.store else ["no [[store]] is configured, so every event will be refused with store_not_found"]
     for store in config.store:
         found += [
@@ -45,8 +45,8 @@ def warnings_of(config: Config, path: str | None) -> list[str]:
             for pixel in store.pixel
             if pixel.test_event_code and _expired(pixel.test_event_code_expires)
         ]
-    if path is not None and _holds_token(config) and stat.S_IMODE(os.stat(path).st_mode) & 0o077:
-        found.append(f"{path} holds secrets and can be read by others; run: chmod 600 {path}")
+    if secret is not None and stat.S_IMODE(os.stat(secret).st_mode) & 0o077:
+        found.append(f"{secret} holds secrets and can be read by others; run: chmod 600 {secret}")
     return found
 
 
@@ -258,7 +258,3 @@ def _instant(text: str) -> datetime.datetime | None:
 def _expired(text: str) -> bool:
     at = _instant(text)
     return at is not None and at.timestamp() < time.time()
-
-
-def _holds_token(config: Config) -> bool:
-    return bool(config.meta.app_secret) or any(pixel.access_token for store in config.store for pixel in store.pixel)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from collector.config_loader.faults import ENVIRONMENT, FILE, FLAG, Fault, Origin, Path, nearest
+from collector.config_loader.secret_files import is_secret
 from collector.config_loader.toml_lines import line_numbers
 from collector.errors import ConfigError
 
@@ -134,6 +135,21 @@ def _lay_tokens(tree: Tree, env: Mapping[str, str]) -> None:
 
 def _tables(value: Any) -> list[dict[str, Any]]:
     return [item if isinstance(item, dict) else {} for item in value] if isinstance(value, list) else []
+
+
+def holds_secret(tree: Tree) -> bool:
+    """True when a secret itself, not the name of its file, stands in the config file."""
+    secrets = [key for key, origin in tree.origins.items() if origin.rank == FILE and is_secret(key)]
+    return any(isinstance(_at(tree.values, key), str) and not str(key[-1]).endswith("_file") for key in secrets)
+
+
+def _at(node: Any, path: Path) -> Any:
+    for part in path:
+        try:
+            node = node[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return node or None
 
 
 def folder_of(path: str | None) -> str:

@@ -12,7 +12,7 @@ from collector.config import Config
 from collector.config_loader.checks import check, warnings_of
 from collector.config_loader.decode import Reading, decode
 from collector.config_loader.faults import Fault, Origin, Path, render
-from collector.config_loader.layers import folder_of, gather
+from collector.config_loader.layers import folder_of, gather, holds_secret
 from collector.config_loader.secret_files import Role
 from collector.errors import ConfigError
 
@@ -41,12 +41,13 @@ def load_settings(
     """As `load`, with origins and warnings, for `config check` and `config show`."""
     tree = gather(path, env, flags or {})
     reading = Reading(tree, role, folder_of(path), env)
+    shared = path if path is not None and holds_secret(tree) else None
     config = decode(reading, Config, tree.values, ())
     config = _finish(config, path, reading.base)
     faults = _once(tree.faults, check(config, role=role, env=env))
     if faults:
         raise ConfigError([render(fault, tree.origins) for fault in faults])
-    return Settings(config=config, origins=tree.origins, warnings=warnings_of(config, path))
+    return Settings(config=config, origins=tree.origins, warnings=warnings_of(config, shared))
 
 
 def _finish(config: Config, path: str | None, base: str) -> Config:

@@ -1,0 +1,166 @@
+"""`collector serve` as a newcomer and an operator see it: from the installed package, and from the built binary."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.program import BINARY, SOURCE, Serving, alive, request, wait_until
+
+Start = Callable[..., Serving]
+TOKEN = "EAA" + "canary" * 20
+
+
+@pytest.fixture(params=["source", pytest.param("binary", marks=pytest.mark.binary)])
+def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
+    command = SOURCE if request.param == "source" else [str(BINARY)]
+    running: list[Serving] = []
+
+    def start(*args: str, **env: str) -> Serving:
+        folder = tmp_path / f"run{len(running)}"
+        folder.mkdir()
+        running.append(Serving(command, folder, *args, **env))
+        return running[-1]
+
+    yield start
+    for serving in running:
+        serving.end()
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> str:
+    """A live configuration whose Meta is a closed door of this machine."""
+    path = tmp_path / "collector.toml"
+    path.write_text(
+        f'[storage]\ndata_dir = "{tmp_path / "data"}"\n[meta]\ngraph_url = "http://127.0.0.1:9"\n'
+        '[[store]]\nid = "store_abc123"\n[[store.pixel]]\nid = "123456789012345"\naccess_token_file = "meta.token"\n'
+    )
+    with open(os.open(tmp_path / "meta.token", os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+        file.write(TOKEN)
+    return str(path)
+
+
+def test_the_first_start_says_ready_and_its_lines_work_when_pasted(start: Start) -> None:
+    serving = start()
+    serving.ready()
+    assert re.search(r"(?m)^ready edge=http://127\.0\.0\.1:\d+ console=http://127\.0\.0\.1:\d+$", serving.stderr), (
+        serving.stderr
+    )
+    click, conversion = serving.pasted()
+    assert click["success"], click
+    assert conversion["data"]["attributed"], conversion
+    assert conversion["data"]["attributedTo"]["clickId"] == click["data"]["clickId"]
+    assert conversion["data"]["capiStatus"] in ("queued", "dry_run")
+    assert (serving.tmp / "collector-data" / "collector.db").exists()
+    assert serving.stop() == 0
+
+
+def test_keys_are_shown_on_stdout_alone(start: Start) -> None:
+    serving = start()
+    serving.ready()
+    serving.pasted()
+    keys = re.findall(r"\b[sp]k_\w+", serving.stdout)
+    assert len(set(keys)) == 2
+    assert not re.search(r"\b[sp]k_\w+", serving.stderr)
+
+
+def test_each_process_carries_one_copy_of_sqlite(start: Start) -> None:
+    """Two copies in one process drop each other's locks on the same file (sqlite.org, How To Corrupt)."""
+    serving = start()
+    urls = serving.ready()
+    request(urls["console"] + "/healthz")
+    libraries = {"apsw": "apsw", "_sqlite3": "python", "libsqlite3": "python"}
+    for role, pid in serving.children().items():
+        maps = Path(f"/proc/{pid}/maps").read_text()
+        carried = {owner for name, owner in libraries.items() if re.search(rf"/{name}[^/]*\.so", maps)}
+        assert carried <= ({"python"} if role == "console" else {"apsw"}), (role, carried)
+
+
+def test_the_edge_holds_no_meta_token_anywhere(start: Start, live: str) -> None:
+    serving = start("--config", live, COLLECTOR_META_TOKEN=TOKEN + "env")
+    serving.ready()
+    found = {role: holds(pid, TOKEN.encode()) for role, pid in serving.children().items()}
+    assert found == {"edge": False, "courier": True, "console": False}
+    assert serving.stop() == 0
+
+
+def holds(pid: int, secret: bytes) -> bool:
+    """True when the process has the bytes in memory that it wrote itself, its environment included."""
+    if secret in Path(f"/proc/{pid}/environ").read_bytes():
+        return True
+    with open(f"/proc/{pid}/mem", "rb") as mem:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, rights, *_ = line.split()
+            low, high = (int(end, 16) for end in span.split("-"))
+            if rights.startswith("rw") and "[v" not in line:
+                mem.seek(low)
+                if secret in mem.read(high - low):
+                    return True
+    return False
+
+
+def test_after_kill_9_of_what_one_sees_nothing_runs_on_and_the_next_start_works(start: Start, live: str) -> None:
+    serving = start("--config", live)
+    serving.ready()
+    pids = list(serving.children().values())
+    assert len(pids) == 3
+    serving.process.kill()
+    serving.process.wait()
+    again = start("--config", live)
+    again.ready()
+    assert wait_until(lambda: not any(map(alive, pids)), 1.0)
+    assert again.stop() == 0
+
+
+def test_a_killed_child_is_replaced_on_the_same_port(start: Start, live: str) -> None:
+    serving = start("--config", live)
+    urls = serving.ready()
+    for role, door in (("edge", "/healthz"), ("console", "/healthz"), ("courier", None)):
+        before = serving.children()
+        os.kill(before[role], signal.SIGKILL)
+        assert wait_until(lambda r=role, b=before: serving.children().get(r, b[r]) != b[r], 5.0)
+        if door:
+            assert request(urls[role] + door)
+        others = {name: pid for name, pid in before.items() if name != role}
+        assert {name: serving.children()[name] for name in others} == others
+    assert serving.stop() == 0
+
+
+def test_a_second_serve_on_the_same_data_refuses_at_once(start: Start, live: str) -> None:
+    first = start("--config", live)
+    first.ready()
+    second = start("--config", live)
+    assert second.process.wait(5) == 3
+    (line,) = second.stderr.splitlines()
+    assert "is in use by the collector with process id" in line
+    assert first.process.poll() is None
+
+
+def test_a_taken_port_ends_in_one_sentence(start: Start, tmp_path: Path) -> None:
+    first = start()
+    port = first.ready()["edge"].rpartition(":")[2]
+    second = start(COLLECTOR_EDGE__LISTEN=f"127.0.0.1:{port}")
+    assert second.process.wait(5) == 1
+    assert second.stderr.splitlines() == [f"cannot listen on 127.0.0.1:{port}: Address already in use"]
+
+
+def test_a_faulty_configuration_ends_with_2_and_every_fault(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text('[edge]\nlistn = "x"\nworkers = 0\n[[store]]\nid = "s"\n')
+    serving = start("--config", str(path))
+    assert serving.process.wait(10) == 2
+    assert len(serving.stderr.splitlines()) == 2
+
+
+def test_it_drains_within_10_seconds(start: Start) -> None:
+    serving = start()
+    serving.ready()
+    began = time.monotonic()
+    assert serving.stop() == 0
+    assert time.monotonic() - began < 10
