@@ -13,7 +13,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from hashlib import sha256, sha384
 from importlib.resources import files
-from posixpath import dirname, relpath, splitext
+from posixpath import basename, dirname, relpath, splitext
 from typing import Any, Final
 
 import litestar
@@ -47,6 +47,7 @@ class Snippet:
         stem, extension = splitext(edge.snippet_path)
         self.path = edge.snippet_path
         self.pinned_path = f"{stem}.{name}{extension}"
+        self._relative = basename(self.pinned_path).encode()  # relative: a proxy may have put a path before it
         self._etag = f'"{name}"'.encode()
         self._addresses = re.compile(
             rf"{re.escape(stem)}(?:\.[0-9a-f]{{{_HASH_LENGTH}}})?{re.escape(extension)}", re.ASCII
@@ -61,6 +62,7 @@ class Snippet:
         given = [
             (b"etag", self._etag),
             (b"cache-control", _YEAR if path == self.pinned_path else _HOUR),
+            (b"content-location", self._relative),
             (b"vary", b"Accept-Encoding, Origin"),
             (b"cross-origin-resource-policy", b"cross-origin"),
             (b"timing-allow-origin", b"*"),

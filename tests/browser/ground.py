@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -16,6 +17,10 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import msgspec
+
+from collector.core.events import StoredClick, StoredEvent
 
 PERSON = (
     "Mozilla/5.0 (Linux; Android 14; SM-S921B) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.6478.71 "
@@ -157,21 +162,18 @@ class Collector:
         except urllib.error.HTTPError as error:
             return dict(json.load(error))
 
-    def export(self, what: str) -> list[dict[str, Any]]:
-        """Everything stored of one kind, by the export command."""
-        command = [
-            sys.executable,
-            "-m",
-            "collector",
-            "export",
-            what,
-            "--format",
-            "ndjson",
-            "--config",
-            str(self.config),
-        ]
-        out = subprocess.run(command, check=True, capture_output=True)
-        return [json.loads(line) for line in out.stdout.splitlines() if line.strip()]
+    def events(self, event_type: str | None = None) -> list[StoredEvent]:
+        """Every stored conversion and funnel event, read beside the running process."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.folder}/data/collector.db?mode=ro", uri=True)) as db:
+            rows = [
+                msgspec.msgpack.decode(body, type=StoredEvent) for (body,) in db.execute("SELECT body FROM conversion")
+            ]
+        return [row for row in rows if event_type in (None, row.event_type)]
+
+    def clicks(self) -> list[StoredClick]:
+        """Every stored click."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.folder}/data/collector.db?mode=ro", uri=True)) as db:
+            return [msgspec.msgpack.decode(body, type=StoredClick) for (body,) in db.execute("SELECT body FROM click")]
 
 
 def client_context() -> ssl.SSLContext:

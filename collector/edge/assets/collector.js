@@ -196,7 +196,8 @@
       if (text.length < 4e3) new Image().src = endpoint(settings.g) + '?d=' + encodeURIComponent(text);
     };
     if (closing || !win.fetch) {
-      if (!without()) park(events);
+      // A beacon that is taken is not yet one that arrives: what has failed before is also kept for the next page.
+      if (!without() || nav.onLine === false || events.some((event) => event.n)) park(events);
       return;
     }
     flying.push(...events);

@@ -1,0 +1,182 @@
+"""A shop behind nginx and Caddy with TLS, the collector beside it, and a person's browser."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+from tests.browser import ground
+from tests.browser.shop import Shop
+from tests.recipes import recipe
+
+NEEDED = {"chromium": "chromium", "chromedriver": "chromium-driver", "caddy": "caddy", "openssl": "openssl"}
+
+STORES = """
+[[store]]
+id = "store_shop"
+domains = ["shop.test"]
+currency = "EUR"
+country = "DE"
+
+[[store]]
+id = "store_pending"
+domains = ["pending.test"]
+default_consent = "pending"
+
+[[store]]
+id = "store_pixel"
+domains = ["pixel.test"]
+pixel_mode = "pixel+server"
+"""
+
+
+class Place(NamedTuple):
+    """One way to put the collector before a shop: addresses of the shop's pages and of the collector's door."""
+
+    name: str
+    port: int
+    subdomain: bool
+
+    def page(self, path: str, site: str = "shop.test") -> str:
+        return f"https://www.{site}:{self.port}{path}"
+
+    def door(self, site: str = "shop.test") -> str:
+        return f"https://t.{site}:{self.port}" if self.subdomain else "/m"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    missing = sorted(package for command, package in NEEDED.items() if shutil.which(command) is None)
+    if missing:
+        for item in items:
+            if "tests/browser" in str(item.path):
+                item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)} from the distribution"))
+
+
+@pytest.fixture(scope="session")
+def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ground.Collector]:
+    made = ground.Collector(tmp_path_factory.mktemp("collector"), STORES)
+    made.key("store_shop")  # before the start: a running collector sees a new key within seconds
+    with made.serve():
+        yield made
+
+
+@pytest.fixture(scope="session")
+def shop(collector: ground.Collector) -> Iterator[Shop]:
+    with Shop(ground.free_port(), {}) as running:
+        running.order = lambda order: collector.call("/v1/track/conversion", {"storeId": "store_shop", **order})
+        yield running
+
+
+@pytest.fixture(scope="session")
+def nginx(tmp_path_factory: pytest.TempPathFactory, collector: ground.Collector, shop: Shop) -> Iterator[int]:
+    folder = tmp_path_factory.mktemp("nginx")
+    cert, key = ground.certificate(folder)
+    port = ground.free_port()
+    inner = {"127.0.0.1:8080": f"127.0.0.1:{collector.port}"}
+    path = recipe("nginx-path", inner)
+    subdomain = recipe(
+        "nginx-subdomain",
+        {**inner, "listen 443 ssl": f"listen 127.0.0.1:{port} ssl", "t.shop.example": "~^t\\."}
+        | {"/etc/ssl/shop.pem": str(cert), "/etc/ssl/shop.key": str(key)},
+    )
+    shops = f"""server {{ listen 127.0.0.1:{port} ssl default_server; server_name _;
+        ssl_certificate {cert}; ssl_certificate_key {key};
+        {path}
+        location / {{ proxy_pass http://127.0.0.1:{shop.port}; }} }}"""
+    with ground.nginx(folder, shops + subdomain, port):
+        yield port
+
+
+@pytest.fixture(scope="session")
+def caddy(tmp_path_factory: pytest.TempPathFactory, collector: ground.Collector, shop: Shop) -> Iterator[int]:
+    folder = tmp_path_factory.mktemp("caddy")
+    cert, key = ground.certificate(folder)
+    port = ground.free_port()
+    inner = {"127.0.0.1:8080": f"127.0.0.1:{collector.port}"}
+    tls = f" {{\n\tbind 127.0.0.1\n\ttls {cert} {key}"
+    sites = ""
+    for site in ("shop.test", "pending.test", "pixel.test"):
+        own = {"shop.example {": f"https://www.{site}:{port}{tls}", "127.0.0.1:3000": f"127.0.0.1:{shop.port}"}
+        sites += recipe("caddy-path", {**inner, **own})
+        sites += recipe("caddy-subdomain", {**inner, "t.shop.example {": f"https://t.{site}:{port}{tls}"})
+    with ground.caddy(folder, sites, port):
+        yield port
+
+
+@pytest.fixture(params=["nginx-path", "nginx-subdomain", "caddy-path", "caddy-subdomain"])
+def place(request: pytest.FixtureRequest) -> Place:
+    """Every way in which the README puts the collector before a shop."""
+    server, _, kind = request.param.partition("-")
+    return Place(request.param, request.getfixturevalue(server), kind == "subdomain")
+
+
+@pytest.fixture
+def near(nginx: int) -> Place:
+    """One of them, where the way makes no difference."""
+    return Place("nginx-path", nginx, False)
+
+
+Tagged = Callable[..., str]
+
+
+@pytest.fixture
+def page(shop: Shop) -> Iterator[Callable[..., None]]:
+    """Put a page with the tag into the shop; taken out again after the test."""
+    shop.pages.clear()
+    shop.headers.clear()
+
+    def put(path: str, place: Place, *, store: str = "store_shop", site: str = "shop.test", head: str = "",
+            body: str = "", tag: str | None = None, attributes: str = "") -> None:  # fmt: skip
+        made = recipe("tag", {'"/m/': f'"{place.door(site)}/', "store_abc123": store}) if tag is None else tag
+        made = made.replace("<script async ", f"<script async {attributes} ")
+        shop.pages[path] = (
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Shop</title>'
+            f'<link rel="icon" href="data:,">{head}{made}</head><body>{body or "<h1>Shop</h1>"}</body></html>'
+        )
+
+    yield put
+    shop.headers.clear()
+
+
+class Browser(webdriver.Chrome):
+    """Chromium as a person uses it, with what the tests ask of it."""
+
+    def js(self, script: str) -> object:
+        return self.execute_script(f"return ({script})")
+
+    def cookies(self) -> dict[str, dict[str, object]]:
+        return {cookie["name"]: cookie for cookie in self.get_cookies()}
+
+    def console(self) -> list[str]:
+        return [f"{entry['level']} {entry['message']}" for entry in self.get_log("browser")]
+
+
+@contextlib.contextmanager
+def chromium(profile: Path, *more: str, agent: str | None = ground.PERSON) -> Iterator[Browser]:
+    """A browser with a profile of its own."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    for flag in (*ground.CHROMIUM_FLAGS, f"--user-data-dir={profile}", *more):
+        options.add_argument(flag)
+    if agent is not None:
+        options.add_argument(f"--user-agent={agent}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = Browser(options=options, service=Service(shutil.which("chromedriver")))
+    try:
+        browser.set_page_load_timeout(20)
+        yield browser
+    finally:
+        browser.quit()
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    with chromium(tmp_path / "profile") as running:
+        yield running

@@ -1,0 +1,162 @@
+"""A person clicks an ad, browses and buys: the order finds the click, whatever stands before the collector."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from collector.core.events import StoredEvent
+from tests.browser.conftest import Browser, Place
+from tests.browser.ground import FBCLID, Collector
+
+pytestmark = pytest.mark.browser
+
+Put = Callable[..., None]
+
+
+def fresh_click() -> str:
+    return FBCLID[:-8] + secrets.token_hex(4)
+
+
+def settle(browser: Browser, condition: str, seconds: float = 5) -> Any:
+    """What a script expression says once it is true."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := browser.js(condition):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"never true: {condition}\n" + "\n".join(browser.console()))
+
+
+def buy(browser: Browser) -> dict[str, Any]:
+    """The order by the shop's server, which knows the visitor cookie only."""
+    order = secrets.token_hex(6)
+    return browser.execute_async_script(  # type: ignore[no-any-return]
+        "const done = arguments[0]; fetch('/buy?order=" + order + "').then(r => r.json()).then(done)"
+    )["data"]
+
+
+def test_from_the_ad_to_the_order(browser: Browser, place: Place, page: Put) -> None:
+    for path in ("/", "/product"):
+        page(path, place)
+    click = fresh_click()
+    browser.get(place.page(f"/?utm_source=fb&fbclid={click}"))
+    settle(browser, "document.cookie.includes('_fbc')")
+    browser.get(place.page("/product"))
+    bought = buy(browser)
+    assert bought["attributed"], bought
+    assert bought["attributedTo"]["fbclid"] == click
+    assert bought["attributedTo"]["confidenceScore"] >= 98
+    assert "visitor" in bought["attributedTo"]["method"]
+
+
+def test_the_cookies_are_the_servers_on_the_registrable_domain(browser: Browser, place: Place, page: Put) -> None:
+    page("/", place)
+    click = fresh_click()
+    before = time.time() * 1000
+    browser.get(place.page(f"/?fbclid={click}"))
+    settle(browser, "document.cookie.includes('_fbc')")
+    jar = browser.cookies()
+    assert all(jar[name]["domain"] == ".shop.test" for name in ("_cv", "_fbc", "_fbp"))
+    assert all(jar[name]["secure"] and jar[name]["sameSite"] == "Lax" for name in jar)
+    assert jar["_cv"]["httpOnly"]
+    assert abs(float(str(jar["_cv"]["expiry"])) - time.time() - 90 * 86400) < 60
+    prefix, level, created, fbclid = str(jar["_fbc"]["value"]).split(".")
+    assert (prefix, level, fbclid) == ("fb", "1", click)
+    assert before - 1000 <= int(created) <= time.time() * 1000
+
+
+def test_with_cookies_cleared_by_a_script_the_visitor_survives(browser: Browser, place: Place, page: Put) -> None:
+    page("/", place)
+    click = fresh_click()
+    browser.get(place.page(f"/?fbclid={click}"))
+    settle(browser, "document.cookie.includes('_fbc')")
+    first = browser.cookies()
+    browser.execute_script(
+        "localStorage.clear(); for (const c of document.cookie.split('; '))"
+        " document.cookie = c.split('=')[0] + '=; Max-Age=0; Path=/; Domain=shop.test'"
+    )
+    assert browser.js("document.cookie") == ""
+    browser.get(place.page("/"))
+    settle(browser, "document.cookie.includes('_fbc') && document.cookie.includes('_fbp')")
+    again = browser.cookies()
+    assert {name: again[name]["value"] for name in again} == {name: first[name]["value"] for name in first}
+    assert buy(browser)["attributedTo"]["fbclid"] == click
+
+
+def test_a_single_page_shop_counts_each_page_once(
+    browser: Browser, near: Place, page: Put, collector: Collector
+) -> None:
+    page("/", near, attributes="data-debug")
+    mark = secrets.token_hex(12)
+    browser.get(near.page(f"/?m={mark}"))
+    for step in (
+        f"history.pushState({{}}, '', '/a?m={mark}')",
+        f"history.pushState({{}}, '', '/a?m={mark}')",
+        f"history.replaceState({{}}, '', '/a?m={mark}#tab')",
+        f"history.pushState({{}}, '', '/b?m={mark}')",
+        f"history.pushState({{}}, '', '/x'); history.replaceState({{}}, '', '/c?m={mark}')",
+        "collector('page')",
+        "history.back()",
+    ):
+        browser.execute_script(step)
+        time.sleep(0.3)
+    seen = page_views(collector, mark)
+    assert [url.split("/")[3].split("?")[0] for url in seen] == ["", "a", "b", "c", "b"]
+
+
+def page_views(collector: Collector, mark: str) -> list[str]:
+    return [
+        event.event_source_url or "" for event in collector.events("PageView") if mark in (event.event_source_url or "")
+    ]
+
+
+@pytest.mark.parametrize("how", ["close", "leave"])
+def test_closing_the_tab_loses_nothing(
+    browser: Browser, near: Place, page: Put, collector: Collector, how: str
+) -> None:
+    page("/", near)
+    page("/next", near, tag="")
+    mark = secrets.token_hex(12)
+    browser.get(near.page("/"))
+    settle(browser, "window.collector && collector.live")
+    leave = "window.close()" if how == "close" else "location.href = '/next'"
+    browser.switch_to.new_window("tab")
+    browser.get(near.page("/"))
+    settle(browser, "window.collector && collector.live")
+    browser.execute_script(f"collector('track', 'AddToWishlist', {{mark: '{mark}'}}, {{eventID: '{mark}'}}); {leave}")
+    wait_for_event(collector, mark)
+
+
+def wait_for_event(collector: Collector, event_id: str, seconds: float = 6) -> StoredEvent:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for event in collector.events():
+            if event.event_id == event_id:
+                return event
+        time.sleep(0.1)
+    raise AssertionError("the event never arrived")
+
+
+def test_what_could_not_be_sent_is_sent_from_the_next_page(
+    browser: Browser, near: Place, page: Put, collector: Collector
+) -> None:
+    page("/", near)
+    mark = secrets.token_hex(12)
+    browser.get(near.page("/"))
+    settle(browser, "window.collector && localStorage.getItem('_ct')")
+    browser.execute_cdp_cmd("Network.enable", {})
+    blocked = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    browser.execute_cdp_cmd("Network.emulateNetworkConditions", blocked)
+    browser.execute_script(f"collector('track', 'AddToCart', {{}}, {{eventID: '{mark}'}})")
+    time.sleep(0.5)
+    browser.execute_script("dispatchEvent(new Event('pagehide'))")
+    assert mark in str(browser.js("localStorage.getItem('_cq')"))
+    browser.execute_cdp_cmd("Network.emulateNetworkConditions", blocked | {"offline": False})
+    browser.get(near.page("/"))
+    wait_for_event(collector, mark)
+    assert sum(event.event_id == mark for event in collector.events()) == 1
