@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ from collector.config import BatchWait, Config, MetaConfig, PixelConfig, Storage
 from collector.core.capi.payload import Profile, build_event
 from collector.core.capi.states import NAMES
 from collector.core.events import Enrichment, StoredEvent
+from collector.courier.app import Courier
 from collector.storage import outbox
 from collector.storage.database import open_database
 
@@ -149,3 +152,30 @@ def wait_until(question: Callable[[], Any], seconds: float = 20.0, every: float 
             return True
         time.sleep(every)
     return False
+
+
+class CourierThread:
+    """The courier on a loop of its own in this process; `clock` may be a test's."""
+
+    def __init__(self, config: Config, **seams: Any) -> None:
+        self._courier = Courier(config, **seams)
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._courier.run(self._is_ready)), daemon=True)
+
+    def _is_ready(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ready.set()
+
+    def __enter__(self) -> Courier:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self._courier
+
+    def __exit__(self, *_: object) -> None:
+        self.call(self._courier.stop)
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+    def call(self, what: Callable[[], Any]) -> None:
+        """Run `what` on the courier's loop."""
+        self._loop.call_soon_threadsafe(what)

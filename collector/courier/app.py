@@ -70,7 +70,7 @@ def _alone(storage: StorageConfig) -> Iterator[None]:
     path = prepare_data_dir(storage) / LOCK
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        deadline = time.monotonic() + 5  # a predecessor that is being killed may hold it for a moment
+        deadline = time.monotonic() + 12  # a predecessor that drains may hold it for ten seconds
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -241,6 +241,7 @@ class PixelQueue:
         now = self._now()
         await self._desk.insist(lambda: self._outbox.close_sent(claim, report, now))
         self._stats.sent += len(claim.events)
+        self._limit = min(self._meta.batch_max, self._limit * 2)  # after a 413 the batches grow again
         await self._relieved(len(claim.events))
 
     async def _on_short(self, claim: Claim, verdict: Verdict, report: Report) -> None:

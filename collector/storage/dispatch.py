@@ -53,7 +53,8 @@ SELECT id, request FROM outbox WHERE id IN (SELECT value FROM carray(?)) AND req
 _TRIED_SQL: Final = """
 UPDATE outbox SET attempts = attempts + 1, request = ? WHERE id IN (SELECT value FROM carray(?))"""
 _REQUEUE_SQL: Final = """
-UPDATE outbox SET state = 1, due = ?1, reason = ?2, doubt_at = coalesce(doubt_at, ?3), doubts = doubts + (?3 IS NOT NULL)
+UPDATE outbox SET state = 1, due = ?1, reason = ?2,
+       doubt_at = coalesce(doubt_at, ?3), doubts = doubts + (?3 IS NOT NULL)
  WHERE settled IS NULL AND state < 2 AND id IN (SELECT value FROM carray(?4))"""
 _EXPIRE_SQL: Final = """
 SELECT id FROM outbox INDEXED BY outbox_deadline

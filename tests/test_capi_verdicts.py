@@ -1,0 +1,265 @@
+"""Meta's answers as verdicts, poison found in few requests, and when a pixel is asked again."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.core import retry
+from collector.core.capi.gate import Terms, decide
+from collector.core.capi.isolation import Isolation
+from collector.core.capi.states import CapiState
+from collector.core.capi.verdicts import Answer, Kind, Verdict, classify
+from collector.core.events import StoredEvent
+
+
+def graph_error(status: int, code: int, subcode: int | None = None, **more: Any) -> Answer:
+    error = {"message": "m", "code": code, "fbtrace_id": "trace", **more}
+    if subcode is not None:
+        error["error_subcode"] = subcode
+    return Answer(status=status, body=msgspec.json.encode({"error": error}))
+
+
+# The error table of meta-capi 1a: by code and subcode, whatever the HTTP status says.
+@pytest.mark.parametrize(
+    ("code", "subcode", "kind"),
+    [
+        (1, None, Kind.TRANSIENT),
+        (2, None, Kind.TRANSIENT),
+        (5000, None, Kind.TRANSIENT),
+        (21009, None, Kind.TRANSIENT),
+        (341, None, Kind.TRANSIENT),
+        (368, None, Kind.TRANSIENT),
+        (4, None, Kind.THROTTLED),
+        (17, 2446079, Kind.THROTTLED),
+        (32, None, Kind.THROTTLED),
+        (613, 1487742, Kind.THROTTLED),
+        (613, None, Kind.THROTTLED),
+        (80000, None, Kind.THROTTLED),
+        (80004, 2446079, Kind.THROTTLED),
+        (80014, None, Kind.THROTTLED),
+        (190, 460, Kind.BLOCKED),
+        (190, 463, Kind.BLOCKED),
+        (102, None, Kind.BLOCKED),
+        (104, None, Kind.BLOCKED),
+        (100, 33, Kind.BLOCKED),
+        (803, None, Kind.BLOCKED),
+        (3, None, Kind.BLOCKED),
+        (10, None, Kind.BLOCKED),
+        (200, None, Kind.BLOCKED),
+        (299, None, Kind.BLOCKED),
+        (105, None, Kind.REFUSED),
+        (100, 2804003, Kind.REFUSED),
+        (100, 2804050, Kind.REFUSED),
+        (100, None, Kind.REFUSED),
+        (987654, None, Kind.REFUSED),
+    ],
+)
+def test_the_body_decides_not_the_status(code: int, subcode: int | None, kind: Kind) -> None:
+    for status in (400, 401, 403):
+        verdict = classify(graph_error(status, code, subcode), 10)
+        assert verdict.kind is kind
+        assert (verdict.code, verdict.subcode, verdict.trace_id) == (code, subcode, "trace")
+
+
+def test_is_transient_spares_events_but_not_a_dead_token() -> None:
+    assert classify(graph_error(400, 100, 99, is_transient=True), 1).kind is Kind.TRANSIENT
+    assert classify(graph_error(400, 987654, is_transient=True), 1).kind is Kind.TRANSIENT
+    assert classify(graph_error(401, 190, is_transient=True), 1).kind is Kind.BLOCKED
+    assert classify(graph_error(500, 987654), 1).kind is Kind.TRANSIENT
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "doubt"),
+    [
+        (Answer(status=200, body=b'{"events_received":10,"messages":[],"fbtrace_id":"t"}'), Kind.SENT, False),
+        (Answer(status=200, body=b'{"events_received":9}'), Kind.SHORT, True),
+        (Answer(status=200, body=b"<html>"), Kind.GARBLED, True),
+        (Answer(status=200, body=b""), Kind.GARBLED, True),
+        (Answer(status=200, body=b"{}"), Kind.GARBLED, True),
+        (Answer(status=200, body=b"[" * 5000), Kind.GARBLED, True),
+        (Answer(status=502, body=b"<html>"), Kind.TRANSIENT, True),
+        (Answer(status=503), Kind.TRANSIENT, True),
+        (Answer(status=429), Kind.THROTTLED, False),
+        (Answer(status=403, body=b"<html>"), Kind.TRANSIENT, False),
+        (Answer(status=404, body=b"<html>"), Kind.TRANSIENT, False),
+        (Answer(status=301), Kind.TRANSIENT, False),
+        (Answer(status=413), Kind.TOO_BIG, False),
+        (Answer(fault="no answer in time"), Kind.LOST, True),
+        (Answer(fault="refused", body_sent=False), Kind.UNREACHED, False),
+    ],
+)
+def test_answers_that_are_no_graph_error(answer: Answer, kind: Kind, doubt: bool) -> None:
+    verdict = classify(answer, 10)
+    assert (verdict.kind, verdict.doubt) == (kind, doubt)
+
+
+def test_the_index_is_read_from_metas_path() -> None:
+    text = """Unexpected key "click_id" on param "$['data'][17]['user_data']" """
+    assert classify(graph_error(400, 100, 2804019, message=text), 100).index == 17
+    assert classify(graph_error(400, 100, 2804019, message="Invalid parameter"), 100).index is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait_ms"),
+    [
+        ({"retry-after": "7"}, 7_000),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after": "1000000000"}, 3_600_000),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
+        ({"x-business-use-case-usage": '{"1":[{"estimated_time_to_regain_access":3}]}'}, 180_000),
+        ({"x-app-usage": "not json"}, None),
+        ({}, None),
+    ],
+)
+def test_what_meta_asks_us_to_wait(headers: dict[str, str], wait_ms: int | None) -> None:
+    answer = msgspec.structs.replace(graph_error(400, 4), headers=headers)
+    assert classify(answer, 1).wait_ms == wait_ms
+
+
+@given(st.binary(max_size=300), st.integers(100, 599), st.dictionaries(st.text(max_size=20), st.text(max_size=50)))
+def test_no_answer_raises(body: bytes, status: int, headers: dict[str, str]) -> None:
+    assert isinstance(classify(Answer(status=status, body=body, headers=headers), 5), Verdict)
+
+
+def run_isolation(size: int, poison: set[int], *, named: bool = False) -> tuple[int, list[int], list[int]]:
+    """The requests, what was delivered and what was found guilty, against a Meta that refuses whole batches."""
+
+    def index_of(part: list[int]) -> int | None:
+        return next((i for i, n in enumerate(part) if n in poison), None) if named else None
+
+    batch = list(range(size))
+    search: Isolation[int] = Isolation(batch, index_of(batch))
+    delivered: list[int] = []
+    while search:
+        part = search.take()
+        if poison & set(part):
+            search.refused(index_of(part))
+        else:
+            delivered += part
+            search.taken()
+    return search.requests, sorted(delivered), sorted(search.guilty)
+
+
+@pytest.mark.parametrize("size", [2, 3, 10, 100, 997, 1000])
+def test_one_poison_costs_at_most_twice_log2_requests(size: int) -> None:
+    for bad in {0, 1, size // 3, size // 2, size - 1}:
+        requests, delivered, guilty = run_isolation(size, {bad})
+        assert guilty == [bad]
+        assert len(delivered) == size - 1
+        assert requests <= 2 * math.log2(size)
+
+
+@given(st.integers(1, 200), st.data(), st.booleans())
+def test_every_poison_is_found_and_all_others_are_delivered(size: int, data: st.DataObject, named: bool) -> None:
+    poison = data.draw(st.sets(st.integers(0, size - 1), min_size=1))
+    requests, delivered, guilty = run_isolation(size, poison, named=named)
+    assert guilty == sorted(poison)
+    assert sorted(delivered + guilty) == list(range(size))
+    assert requests <= max(1, 2 * len(poison) * math.log2(max(2, size)))
+
+
+def test_a_named_poison_costs_two_requests() -> None:
+    assert run_isolation(1000, {700}, named=True)[0] == 2
+
+
+def test_an_index_that_names_an_innocent_is_not_believed_twice() -> None:
+    search: Isolation[int] = Isolation(list(range(1000)), 0)
+    while search:
+        if 999 in search.take():
+            search.refused(0)  # Meta keeps naming the first
+        else:
+            search.taken()
+    assert search.guilty == [999]
+    assert search.requests < 30
+
+
+def test_backoff_grows_is_jittered_and_capped() -> None:
+    terms = retry.Backoff(1_000, 300_000)
+    assert [retry.backoff_ms(n, 0.999999, terms) for n in (0, 1, 2, 30)] == [999, 1_999, 3_999, 299_999]
+    assert retry.backoff_ms(10, 0.0, terms) == 100
+    # Ten couriers that lost Meta together come back spread, not together.
+    waits = {retry.backoff_ms(6, dice / 10, terms) for dice in range(10)}
+    assert len(waits) == 10
+
+
+def test_the_breaker_opens_after_five_faults_and_one_answer_closes_it() -> None:
+    terms, breaker = retry.Backoff(), retry.Breaker()
+    for n in range(5):
+        assert not breaker.open
+        breaker = retry.after_fault(breaker, n, 0.5, terms)
+    assert breaker.open
+    assert breaker.until >= 5_000
+    closed = retry.after_success(breaker)
+    assert (closed.open, closed.until, closed.faults) == (False, 0, 0)
+
+
+def test_the_breaker_opens_when_most_of_twenty_fail() -> None:
+    terms, breaker = retry.Backoff(), retry.Breaker()
+    for _ in range(10):
+        breaker = retry.after_fault(breaker, 0, 0.5, terms)
+        breaker = retry.after_success(breaker) if not breaker.open else breaker
+    assert not breaker.open
+    for _ in range(2):  # two in a row after every second one failed: eleven of twenty
+        breaker = retry.after_fault(breaker, 0, 0.5, terms)
+    assert breaker.open
+    assert breaker.faults == 2
+
+
+def test_what_meta_asks_is_never_shortened() -> None:
+    asked = retry.after_fault(retry.Breaker(), 1_000, 0.0, retry.Backoff(), asked_ms=60_000)
+    assert asked.until >= 61_000
+
+
+def test_a_throttled_pixel_sends_half_then_slowly_more() -> None:
+    pace = retry.slowed(retry.Pace(), 400.0, 0)
+    assert pace.per_second == 200.0
+    assert retry.recovered(pace, 59_000).per_second == 200.0
+    assert retry.recovered(pace, 60_000).per_second == pytest.approx(220.0)
+    assert retry.recovered(retry.Pace(4_900.0, 0), 60_000).per_second is None
+
+
+def test_a_doubt_is_resent_only_inside_metas_window() -> None:
+    hour = 3_600_000
+    assert retry.may_resend(None, 10**15)
+    assert retry.may_resend(0, 46 * hour)
+    assert not retry.may_resend(0, 48 * hour)
+
+
+def gate_of(terms: Terms | None = None, pixels: int = 1, **more: Any) -> tuple[str, str | None]:
+    event = StoredEvent(**{"event_type": "Purchase", "event_id": "e", "ts": 0, "received": 0, **more})
+    gate = decide(event, terms or Terms(), pixels)
+    return gate.state.name.lower(), gate.reason
+
+
+@pytest.mark.parametrize(
+    ("terms", "pixels", "more", "state"),
+    [
+        (Terms(), 1, {}, CapiState.QUEUED),
+        (Terms(mode="off"), 1, {}, CapiState.DISABLED),
+        (Terms(), 0, {}, CapiState.DISABLED),
+        (Terms(), 1, {"bot": "crawler"}, CapiState.SKIPPED),
+        (Terms(), 1, {"marketing": "denied"}, CapiState.SKIPPED),
+        (Terms(), 1, {"marketing": "pending"}, CapiState.HELD),
+        (Terms(), 1, {"test": True}, CapiState.SKIPPED),
+        (Terms(), 1, {"test": True, "test_event_code": "TEST1"}, CapiState.QUEUED),
+        (Terms(), 1, {"unconfirmed": True}, CapiState.HELD),
+        (Terms(browser_purchases="send"), 1, {"unconfirmed": True}, CapiState.QUEUED),
+        (Terms(), 1, {"order_status": "pending"}, CapiState.QUEUED),
+        (Terms(send_purchase_on="paid"), 1, {"order_status": "pending"}, CapiState.HELD),
+        (Terms(send_purchase_on="paid"), 1, {}, CapiState.HELD),
+        (Terms(send_purchase_on="paid"), 1, {"order_status": "Paid"}, CapiState.QUEUED),
+        (Terms(send_purchase_on="paid"), 1, {"event_type": "Lead"}, CapiState.QUEUED),
+        (Terms(), 1, {"order_status": "cancelled"}, CapiState.SKIPPED),
+        (Terms(), 1, {"order_status": "refunded"}, CapiState.SKIPPED),
+    ],
+)
+def test_what_may_go_out_now_later_or_never(terms: Terms, pixels: int, more: dict[str, Any], state: CapiState) -> None:
+    name, reason = gate_of(terms, pixels, **more)
+    assert name == state.name.lower()
+    assert (reason is None) is (state is CapiState.QUEUED)
