@@ -87,7 +87,7 @@ def configuration(data_dir: Path, **edge: Any) -> Config:
 
 @contextlib.contextmanager
 def running(folder: Path, patch: str = "", **edge: Any) -> Iterator[Edge]:
-    """Start the edge, wait until it is ready, end it after. `patch`: a line of Python run before it serves (a fault)."""
+    """Start the edge, wait until it is ready, end it after. `patch`: a line of Python run before it (a fault)."""
     settings = folder / "config.json"
     settings.write_bytes(msgspec.json.encode(configuration(folder / "data", **edge)))
     program = textwrap.dedent(PROGRAM).format(patch=patch or "pass")

@@ -67,6 +67,7 @@ def build(config: Config, journal: Journal, tracker: Tracker) -> Litestar:
         route_handlers=handlers,
         openapi_config=None,
         debug=False,
+        logging_config=None,  # its own would replace telemetry's handler, which keeps data out of the log
         exception_handlers={HTTPException: _http_error, Exception: _crash},
     )
 
