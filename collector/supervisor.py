@@ -256,6 +256,7 @@ class Supervisor:
         """Close the doors, let every child answer and settle what it has; the second signal ends them at once."""
         if self._deadline is None:
             _tell_systemd("STOPPING=1")
+            lock.leaving(self._lock)
             self._deadline = time.monotonic() + DRAIN_SECONDS
             self._close(set(self._sockets.values()))
             for child in list(self._children):

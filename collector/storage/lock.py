@@ -10,7 +10,7 @@ import time
 from collector.errors import StorageError
 
 NAME = "lock"
-ORPHANS_SECONDS = 12.0  # children of a killed supervisor drain and hold the lock a little longer
+LEAVING_SECONDS = 12.0  # a drain, or the children of a killed supervisor, hold the lock a little longer
 STEP_SECONDS = 0.05
 
 
@@ -21,7 +21,7 @@ def hold(data_dir: str, *, shared: bool = False) -> int:
     a `serve`. The file is not the database: closing a descriptor of that would drop SQLite's own locks.
     """
     fd = _open(data_dir)
-    deadline = time.monotonic() + ORPHANS_SECONDS
+    deadline = time.monotonic() + LEAVING_SECONDS
     while not _try(fd, shared=shared):
         if (holder := _holder(fd)) is not None or time.monotonic() > deadline:
             os.close(fd)
@@ -31,6 +31,11 @@ def hold(data_dir: str, *, shared: bool = False) -> int:
     os.ftruncate(fd, 0)
     os.pwrite(fd, str(os.getpid()).encode(), 0)
     return fd
+
+
+def leaving(fd: int) -> None:
+    """The holder drains: whoever starts now waits for the end instead of refusing."""
+    os.ftruncate(fd, 0)
 
 
 def _open(data_dir: str) -> int:
@@ -49,7 +54,7 @@ def _try(fd: int, *, shared: bool) -> bool:
 
 
 def _holder(fd: int) -> int | None:
-    """The process that took the lock, when it still lives; None while only its children are left."""
+    """The process that took the lock and means to keep it; None while it drains, or only its children are left."""
     text = os.pread(fd, 20, 0)
     if not text.isdigit():
         return None
