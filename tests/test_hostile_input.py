@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.core import intake, wire
+from collector.core import beacon, intake, wire
 from collector.core.consent import Decision
+from collector.core.cookies import Jar
 from collector.core.events import ClickBody, ConversionBody
 from collector.core.intake import Caller
 from collector.errors import ApiError
@@ -192,3 +194,86 @@ def test_no_bytes_raise_anything_else(raw: bytes) -> None:
 def test_a_batch_answers_each_of_its_items(items: list[bytes]) -> None:
     assert len(wire.decode_batch(b"[" + b",".join(items) + b"]")) == len(items)
     assert len(wire.decode_batch(b"\n".join(items), lines=True)) == len(items)
+
+
+# -- the pages' beacon and pixel
+
+HAPPENED = {"t": "PageView", "at": NOW - 5, "u": "https://shop.example/?fbclid=IwAR0abcdefghijklmnop", "d": {}}
+BEACON = {"s": "store", "n": NOW, "e": [HAPPENED]}
+JAR = Jar(visitor="v", fbp="fb.1.1780000000000.123456789", fbc=None)
+
+
+def take(said: beacon.Beacon) -> Any:
+    """Take a beacon as far as it goes before the journal."""
+    caller = PAGE
+    beacon.landing(said, NOW)
+    for click in beacon.clicks(said, JAR, NOW):
+        msgspec.msgpack.encode(intake.check_click(click, caller, GRANTED, NOW, None).stored)
+    for one in said.e:
+        body = beacon.event(said, one, JAR, NOW)
+        msgspec.msgpack.encode(intake.check_event(body, caller, GRANTED, NOW, None, "US").event)
+    return []
+
+
+def beacon_outcome(raw: bytes) -> str:
+    return outcome(lambda one: take(beacon.decode(one)), raw)
+
+
+def happening(**change: Any) -> bytes:
+    return json.dumps(BEACON | {"e": [HAPPENED | change]}).encode()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        happening(d={"a": int(NINES)}),
+        happening(d={"a": "b\x00c"}),
+        happening(t="Purchase", d={"value": "NaN", "currency": "USD", "order_id": "1"}),
+        happening(t="Purchase", d={"value": 1e300, "currency": "USD", "order_id": "1"}),
+        happening(t="Purchase", d={"value": 1, "currency": "USD", "order_id": "x" * 300}),
+        happening(d={"a": "X"}).replace(b'"X"', b"[" * 900 + b"]" * 900),
+        happening(d={"a": "X"}).replace(b'"X"', b"[" * 100_000),
+        happening(d={"a": list(range(3000))}),
+        b"",
+        b"[]",
+        b"\xff",
+    ],
+)
+def test_a_bad_beacon_is_an_error_of_the_contract(raw: bytes) -> None:
+    assert beacon_outcome(raw) in ("invalid_field", "invalid_json", "payload_too_large")
+
+
+def test_a_clock_of_the_far_future_does_no_harm() -> None:
+    assert outcome(lambda raw: take(beacon.decode(raw)), json.dumps(BEACON | {"n": 1 << 53}).encode()) == "ok"
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.fixed_dictionaries(
+        {"t": st.sampled_from(["PageView", "Purchase", "x"])},
+        optional={
+            "at": st.integers(0, 1 << 53),
+            "u": st.text(max_size=40) | st.just(HAPPENED["u"]),
+            "r": st.text(max_size=20),
+            "i": st.text(max_size=20),
+            "d": st.dictionaries(st.sampled_from(["value", "currency", "order_id", "a"]), JSON, max_size=4),
+            "h": st.dictionaries(st.sampled_from(["email", "phone", "externalId", "country"]), JSON, max_size=3),
+        },
+    ),
+    st.integers(0, 1 << 53),
+)
+def test_no_beacon_raises_anything_else(one: dict[str, Any], clock: int) -> None:
+    assert beacon_outcome(json.dumps(BEACON | {"n": clock, "e": [one]}).encode())
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(max_size=200) | st.dictionaries(st.sampled_from("dskcu"), st.text(max_size=60)).map(urlencode))
+def test_no_pixel_raises_anything_else(query: str) -> None:
+    assert outcome(lambda _: take(beacon.of_pixel(query, "https://shop.example/", NOW)), b"")
+
+
+@pytest.mark.parametrize(
+    "query", ["&".join("a=1" for _ in range(99)), "s=%00", "s=a&u=%00", "d=%ff", "s=%ff&u=http://[", "d=" + "[" * 5000]
+)
+def test_an_odd_pixel_is_an_error_or_an_event(query: str) -> None:
+    assert outcome(lambda _: take(beacon.of_pixel(query, "https://shop.example/", NOW)), b"")

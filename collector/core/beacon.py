@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
-from collector.core import clickid, times
+from collector.core import clickid, times, wire
 from collector.core.cookies import Jar
 from collector.core.events import ClickBody, Consent, ConversionBody, CustomerData
 from collector.errors import ApiError
@@ -69,6 +69,7 @@ _decoder: Final = msgspec.json.Decoder(Beacon)
 
 def decode(raw: bytes) -> Beacon:
     """The beacon in a body; ApiError for anything else. Unknown keys are a newer snippet's, and are ignored."""
+    wire.check_strings(raw)
     try:
         return _decoder.decode(raw)
     except msgspec.ValidationError as error:
@@ -79,7 +80,10 @@ def decode(raw: bytes) -> Beacon:
 
 def of_pixel(query: str, referer: str, now: int) -> Beacon:
     """The beacon in a pixel's query: `d` holds a whole one; without JavaScript `s`, `k`, `c` and the Referer do."""
-    asked = {name: values[0] for name, values in parse_qs(query, max_num_fields=20).items()}
+    try:
+        asked = {name: values[0] for name, values in parse_qs(query, max_num_fields=20).items()}
+    except ValueError:
+        raise ApiError("invalid_field", "the query has too many parameters") from None
     if "d" in asked:
         return decode(asked["d"].encode())
     if not asked.get("s"):
@@ -117,7 +121,7 @@ def landing(beacon: Beacon, now: int) -> tuple[Landing | None, str | None]:
 
 def _time(beacon: Beacon, at: int, now: int) -> int:
     """When something happened, by our clock: as long ago as the page says."""
-    return now - max(0, beacon.n - at) if beacon.n and at else now
+    return max(0, now - max(0, beacon.n - at)) if beacon.n and at else now
 
 
 def clicks(beacon: Beacon, jar: Jar, now: int) -> list[ClickBody]:
@@ -151,6 +155,7 @@ def event(beacon: Beacon, one: Happening, jar: Jar, now: int) -> ConversionBody:
     order_id = next((str(data[name]) for name in _ORDER_NAMES if data.get(name)), None)
     for name in _ORDER_NAMES:
         data.pop(name, None)
+    wire.check_custom_data(data)
     return ConversionBody(
         store_id=beacon.s,
         event_type=one.t,

@@ -116,7 +116,7 @@ def _check_count(count: int) -> None:
 
 
 def _decode(decoder: Decoder[Any], raw: bytes, known: frozenset[str]) -> tuple[Any, Sequence[str]]:
-    _check_strings(raw)
+    check_strings(raw)
     try:
         body = decoder.decode(raw)
     except msgspec.ValidationError as error:
@@ -196,7 +196,7 @@ def _printable(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.\[\]-]", "?", name)[:64]
 
 
-def _check_strings(raw: bytes) -> None:
+def check_strings(raw: bytes) -> None:
     """Refuse NUL in any string: SQLite would cut the text there."""
     if _NUL in raw:
         try:
@@ -222,12 +222,15 @@ def _check_quoted_value(raw: bytes) -> None:
 
 
 def _check_tree(body: Any) -> None:
-    """Bound what `customData` may hold: depth, size, integers that survive JavaScript and SQLite."""
     tree = getattr(body, "custom_data", None)
     if tree:
-        nodes = _count(tree, 0)
-        if nodes > _MAX_NODES:
-            raise ApiError("invalid_field", f"customData: at most {_MAX_NODES} values", "customData")
+        check_custom_data(tree)
+
+
+def check_custom_data(tree: dict[str, Any]) -> None:
+    """Bound what `customData` may hold: depth, size, integers that survive JavaScript and SQLite."""
+    if _count(tree, 0) > _MAX_NODES:
+        raise ApiError("invalid_field", f"customData: at most {_MAX_NODES} values", "customData")
 
 
 def _count(tree: Any, depth: int) -> int:

@@ -87,9 +87,16 @@ class GroupWriter:
             self._work.clear()
             while self._waiting:
                 self._commit(self._gather())
-            self._transaction.idle()
+            self._rest()
             if self._closing and not self._waiting:
                 return
+
+    def _rest(self) -> None:
+        """Upkeep; should it fail, the thread lives on: without it every request would wait for ever."""
+        try:
+            self._transaction.idle()
+        except Exception as error:
+            log.failed("upkeep failed", error)
 
     def _gather(self) -> list[_Submission]:
         group: list[_Submission] = []
@@ -116,8 +123,8 @@ class GroupWriter:
 
     def _attempt(self, group: list[_Submission]) -> None:
         transaction = self._transaction
-        transaction.begin()
         try:
+            transaction.begin()  # within: what it began before it failed would forbid every later transaction
             for submission in group:
                 submission.results = [outcome(transaction.apply, operation) for operation in submission.operations]
             transaction.commit()
