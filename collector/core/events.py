@@ -20,7 +20,7 @@ class Wire(Struct, rename="camel", omit_defaults=True, kw_only=True, forbid_unkn
     """Base of every body: camelCase keys, absent fields are None; wire.py takes unknown keys out and names them."""
 
 
-class Consent(Wire, frozen=True):
+class Consent(Wire):
     """A visitor's decision at the time of the event. `ldu`: Meta's Limited Data Use."""
 
     marketing: Marketing | None = None
@@ -131,7 +131,7 @@ class StoredEvent(Struct, omit_defaults=True, kw_only=True):
     fbc: str | None = None
     fbp: str | None = None
     visitor_id: str | None = None
-    external_visitor: str | None = None
+    click: int | None = None  # the row of the click that the caller named
     ip: str | None = None
     user_agent: str | None = None
     event_source_url: str | None = None

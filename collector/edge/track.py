@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final
 
@@ -21,10 +22,11 @@ from collector.errors import ApiError
 from collector.storage import clicks, conversions
 from collector.storage.clicks import ClickResult, NewClick
 from collector.storage.conversions import EventResult, NewEvent
-from collector.storage.journal import Answered, Journal, Once
+from collector.storage.journal import Journal
 from collector.storage.keys import ApiKey
 from collector.storage.reader import Reader
 from collector.storage.stores import Store
+from collector.storage.transaction import Again, Answered, Once
 
 MOST_WAIT_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.05
@@ -116,7 +118,7 @@ class Tracker:
         deadline = asyncio.get_running_loop().time() + min(seconds, MOST_WAIT_SECONDS)
         while result.state.state in _UNDECIDED and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(_POLL_SECONDS)
-            found = await self._read(lambda: self._reader.conversion(result.state.row.id))
+            found = await self._read(partial(self._reader.conversion, result.state.row.id))
             if found is not None:
                 result = EventResult(found[0], result.duplicate)
         return result
@@ -127,7 +129,7 @@ class Tracker:
     def click(self, body: ClickBody, caller: Caller, store: Store, ignored: Sequence[str] = ()) -> Prepared:
         """A click body, checked and named; ApiError for what the caller must mend."""
         agent = body.user_agent or (None if caller.secret else caller.user_agent)
-        bot = bots.of_user_agent(agent) if agent else None
+        bot: str | None = bots.of_user_agent(agent) if agent else None
         if store.config.excluded_addresses:
             bot = bot or _excluded_address(body, caller, store)
         checked = intake.check_click(body, caller, self._decide(body, caller, store), self._clock(), bot)
@@ -142,7 +144,7 @@ class Tracker:
     def event(self, body: ConversionBody, caller: Caller, store: Store, ignored: Sequence[str] = ()) -> Prepared:
         """A conversion or funnel event, checked, hashed and named; ApiError for what the caller must mend."""
         agent = body.user_agent or (None if caller.secret else caller.user_agent)
-        bot = bots.of_user_agent(agent) if agent else None
+        bot: str | None = bots.of_user_agent(agent) if agent else None
         if store.config.excluded_addresses or store.config.excluded_emails:
             bot = bot or _excluded_address(body, caller, store) or _excluded_email(body, store)
         country = store.config.country
@@ -190,9 +192,13 @@ class Tracker:
     async def read_conversion(self, public_id: str, key: ApiKey) -> Answer:
         """A conversion's current state; 404 for another store's, as if it did not exist."""
         row_id = self._journal.public.row("conv", public_id)
-        found = await self._read(lambda: self._reader.conversion(row_id)) if row_id is not None else None
+        found = await self._read(partial(self._reader.conversion, row_id)) if row_id is not None else None
         if found is None or not self._may_see(found[0].row.store, key):
             raise ApiError("not_found", "no conversion has this id")
+        if not found[0].match.deterministic and not self._journal.refusing:
+            # How common its values are may have changed since: an inference is as good as what is known today.
+            await self._journal.submit((Again(found[0].row.id),))
+            found = await self._read(partial(self._reader.conversion, found[0].row.id))
         state, deliveries, attempts = found
         data = responses.conversion_data(state, self._journal.public)
         return Answer(200, responses.success(responses.with_deliveries(data, deliveries, attempts)))

@@ -9,34 +9,33 @@ import msgspec
 from msgspec import Struct, structs
 
 from collector.core import addresses, canonical, clickid, flags
-from collector.core.capi import gate, payload
+from collector.core.capi import gate
 from collector.core.capi.identifiers import public_address
 from collector.core.capi.states import CapiState
-from collector.core.events import Enrichment, StoredClick, StoredEvent
+from collector.core.events import StoredEvent
 from collector.core.ids import PublicIds
 from collector.core.intake import CheckedEvent
 from collector.core.keyed import KeyedHash
-from collector.core.matching import DEFAULT_MODEL, Match, Model, Query, match, renew
+from collector.core.matching import Match, Query
 from collector.core.useragents import classify
 from collector.errors import ApiError
 from collector.storage import clicks, identities, outbox
+from collector.storage.attribution import Attribution
 from collector.storage.clicks import Clicks
 from collector.storage.identities import Keys
 from collector.storage.lookup import Lookup
+from collector.storage.queueing import Queueing
 from collector.storage.reader import EventState, event_state
 from collector.storage.stores import Store
-from collector.storage.subjects import CLICKS, CONVERSIONS, ConversionRow
+from collector.storage.subjects import CONVERSIONS, ConversionRow
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
 _decode_match = msgspec.msgpack.Decoder(Match).decode
 _INSERT = f"INSERT INTO conversion VALUES ({', '.join('?' * len(ConversionRow._fields))})"
-_UPDATE = (
-    f"UPDATE conversion SET {', '.join(f'{c} = ?' for c in ConversionRow._fields[1:])} WHERE id = ?"
-)
+_UPDATE = f"UPDATE conversion SET {', '.join(f'{c} = ?' for c in ConversionRow._fields[1:])} WHERE id = ?"
 # Statuses under which an order's amount may differ from what we were told first.
 _EXPLAINS = gate.PAID | gate.ENDED | {"updated", "partially_refunded"}
-REOPEN_MS = 96 * 3_600_000  # a late click re-opens a conversion for this long, in event time
 
 
 class NewEvent(Struct, gc=False):
@@ -46,10 +45,8 @@ class NewEvent(Struct, gc=False):
     event: StoredEvent
     query: Query
     dedup_k: int | None
-    click_id: int | None
     identities: Keys
     public: PublicIds
-    names: KeyedHash
     confirmed: bool  # a server says so
 
 
@@ -86,16 +83,16 @@ def prepare(
         fbc_created=fbc.created if fbc else None,
         consent=event.marketing,
     )
-    kept = structs.replace(event, ip=clicks.network_address(address, store_ip), user_agent=agent)
+    kept = structs.replace(
+        event, ip=clicks.network_address(address, store_ip), user_agent=agent, click=query.click_id
+    )
     return NewEvent(
         store=store,
         event=kept if keyed else _without_person(kept),
         query=query,
         dedup_k=names.name(number, f"once {event.event_type}", checked.idempotent) if checked.idempotent else None,
-        click_id=query.click_id,
         identities=identities.keys_of(names, number, checked.customer, store.config.country) if keyed else [],
         public=public,
-        names=names,
         confirmed=confirmed,
     )
 
@@ -110,11 +107,13 @@ def _without_person(event: StoredEvent) -> StoredEvent:
 class Conversions:
     """Owned by the writer thread."""
 
-    def __init__(self, db: apsw.Connection, lookup: Lookup, appended: Clicks) -> None:
+    def __init__(self, db: apsw.Connection, names: KeyedHash, lookup: Lookup, appended: Clicks) -> None:
         self._db = db
+        self._names = names
         self._lookup = lookup
-        self._clicks = appended
-        self.models: dict[int, Model] = {}
+        self._attribution = Attribution(db, names, lookup, appended)
+        self._queueing = Queueing(db)
+        self.linked: list[int] = []  # identity values whose link to a visitor is new (late.py)
 
     def take(self, new: NewEvent, now: int) -> EventResult:
         """Store the event, matched and queued; an event that is here already is merged with what is new in it."""
@@ -127,12 +126,13 @@ class Conversions:
         event = new.event
         if not event.event_id:
             event = structs.replace(event, event_id=new.public.public("conv", event_id))
-        found, enrichment, click = self._match(new.store, new.query, new.identities, event, new.names, now)
-        state = self._queue(event_id, new.store, event, enrichment, now)
+        found, enrichment, click = self._attribution.of(new.store, new.query, new.identities, event, now)
+        state = self._queueing.queue(event_id, new.store, event, enrichment, now)
         row = _row(event_id, new, event, found, state, 0)
         self._db.execute(_INSERT, row)
         lookup.conversions.add(row)
-        identities.link(self._db, new.store.number, new.identities, new.query.visitor_k, event.ts)
+        identities.carry(self._db, event_id, new.identities)
+        self.linked = identities.link(self._db, new.store.number, new.identities, new.query.visitor_k, event.ts)
         return EventResult(EventState(row, event, found, state, None, click))
 
     def _earlier(self, new: NewEvent) -> ConversionRow | None:
@@ -144,113 +144,6 @@ class Conversions:
                 return row
         return None
 
-    def _match(
-        self, store: Store, query: Query, keys: Keys, event: StoredEvent, names: KeyedHash, now: int
-    ) -> tuple[Match, Enrichment, StoredClick | None]:
-        """The answer, what the click adds on proof, and the click."""
-        model = self.models.get(store.number, DEFAULT_MODEL)
-        if event.bot is not None:
-            return Match(attributed=False, model=model.version, reason="no_candidate"), Enrichment(), None
-        self._clicks.flush()
-        if keys:
-            query.identity_visitors = identities.visitors_of(self._db, store.number, keys)
-        if query.fbc_k is not None and store.siblings:
-            query.fbc_foreign = self._known_elsewhere(store, event, names)
-        policy = store.policy
-        inferred = policy.probabilistic and query.consent == "granted"
-        lookup = self._lookup
-        candidates = lookup.candidates(store.number, query, policy.window_ms, policy.click_ms, inferred)
-        statistics = lookup.statistics(store.number, query, policy.window_ms)
-        if store.config.count == "one":
-            query.taken = self._taken({c.id for c in candidates})
-        found = match(query, candidates, statistics, model, policy)
-        if event.renewal_of is not None:
-            found = self._renewed(store, event, names) or found
-        if found.attributed and found.click is None and found.method == "fbc_unseen":
-            found = self._recover(store, query, event, names, found, now)
-        return found, *self._enrichment(found)
-
-    def _taken(self, ids: set[int]) -> frozenset[int]:
-        marks = ", ".join("?" * len(ids))
-        return frozenset(r[0] for r in self._db.execute(f"SELECT click FROM conversion WHERE click IN ({marks})", tuple(ids)))
-
-    def _known_elsewhere(self, store: Store, event: StoredEvent, names: KeyedHash) -> bool:
-        """Whether another store on the same domain has this click id: then it is that store's click."""
-        fbc = clickid.parse_fbc(event.fbc or "")
-        since = event.ts - store.policy.click_ms
-        return fbc is not None and any(
-            self._lookup.find(CLICKS, "fbclid", names.name(other, "fbclid", fbc.fbclid), since, 1)
-            for other in store.siblings
-        )
-
-    def _renewed(self, store: Store, event: StoredEvent, names: KeyedHash) -> Match | None:
-        """A renewal inherits the first order's attribution (matching.md 5, row 37)."""
-        first = names.name(store.number, f"once {event.event_type}", f"o{event.renewal_of}")
-        for row in self._lookup.conversion_rows(set(self._lookup.find(CONVERSIONS, "dedup", first, 0, 4))):
-            if row.store == store.number and row.dedup_k == first:
-                return renew(_decode_match(row.match))
-        return None
-
-    def _recover(
-        self, store: Store, query: Query, event: StoredEvent, names: KeyedHash, found: Match, now: int
-    ) -> Match:
-        """Keep the click that a later fbc proves, so that it can be named and found again."""
-        fbc = clickid.parse_fbc(event.fbc or "")
-        if fbc is None:
-            return found
-        new = clicks.recovered(names, store.number, fbc.fbclid, event.fbc or "", fbc.created, event.visitor_id, now)
-        result = self._clicks.append(new)
-        self._clicks.flush()
-        return structs.replace(found, click=result.id, path=[result.id])
-
-    def _enrichment(self, found: Match) -> tuple[Enrichment, StoredClick | None]:
-        """What the credited click adds: everything on proof, nothing on inference."""
-        if found.click is None:
-            return Enrichment(), None
-        rows = self._lookup.click_rows({found.click})
-        if not rows:
-            return Enrichment(), None
-        click = clicks.read(rows[0])
-        if not found.deterministic:
-            return Enrichment(), click
-        ip, agent = clicks.network_of(self._db, found.click)
-        return (
-            Enrichment(
-                fbc=click.fbc if _same_click(click) else clickid.build_fbc(click.fbclid, rows[0].ts),
-                fbp=click.fbp,
-                ip=ip,
-                user_agent=agent,
-                event_source_url=click.landing_page or None,
-            ),
-            click,
-        )
-
-    def _queue(self, event_id: int, store: Store, event: StoredEvent, enrichment: Enrichment, now: int) -> CapiState:
-        """One outbox row per pixel that takes the event; the state that the event has by it."""
-        pixels = [p for p in store.pixels if p.takes(event.event_type)]
-        verdict = gate.decide(event, store.terms, len(pixels) or int(store.dry_run))
-        if verdict.state in (CapiState.DISABLED, CapiState.SKIPPED):
-            return verdict.state
-        if not pixels:
-            return CapiState.DRY_RUN if verdict.state is CapiState.QUEUED else verdict.state
-        built = payload.build_event(event, enrichment, store.profile)
-        wait = store.purchase_wait if event.event_type == "Purchase" else store.other_wait
-        rows = [
-            outbox.row(
-                event_id,
-                pixel.number,
-                event.event_type,
-                built,
-                now=now,
-                wait_seconds=wait,
-                held=(verdict.state, verdict.reason) if verdict.state is not CapiState.QUEUED else None,
-                test_code=event.test_event_code,
-            )
-            for pixel in pixels
-        ]
-        outbox.insert(self._db, rows)
-        return CapiState(rows[0].state)
-
     def _again(self, row: ConversionRow, new: NewEvent, now: int) -> EventResult:
         """The same order again: nothing is sent twice, and nothing richer is lost."""
         old, event_id = _decode_event(row.body), row.id
@@ -259,17 +152,19 @@ class Conversions:
         if merged == old:
             return EventResult(event_state(self._db, row), duplicate=True)
         store = new.store
-        query = self._query_of(row, new.query, merged)
-        found, enrichment, click = self._match(store, query, new.identities, merged, new.names, now)
+        keys = list(dict.fromkeys([*identities.keys_in(self._db, event_id), *new.identities]))
+        query = _complete(self.query_of(row, merged), new.query)
+        found, enrichment, click = self._attribution.of(store, query, keys, merged, now)
         before = _decode_match(row.match)
         if not _better(before, found):
             found = before
-            enrichment, click = self._enrichment(found)
-        state = self._requeue(event_id, store, merged, enrichment, now)
+            enrichment, click = self._attribution.enrichment(found)
+        state = self._queueing.requeue(event_id, store, merged, enrichment, now)
         bits = new.query.flags if new.confirmed else row.flags & ~flags.UNCONFIRMED | new.query.flags
         changed = _row(event_id, structs.replace(new, query=query), merged, found, state, row.revision + 1, bits=bits)
-        self._update(changed)
-        identities.link(self._db, store.number, new.identities, query.visitor_k, merged.ts)
+        self.update(changed)
+        identities.carry(self._db, event_id, new.identities)
+        self.linked = identities.link(self._db, store.number, keys, query.visitor_k, merged.ts)
         delivery = outbox.delivery_of(self._db, event_id)
         return EventResult(
             EventState(
@@ -283,51 +178,48 @@ class Conversions:
             duplicate=True,
         )
 
-    def _query_of(self, row: ConversionRow, new: Query, merged: StoredEvent) -> Query:
-        """The first request's keys, completed by the second's."""
-        fbc = clickid.parse_fbc(merged.fbc) if merged.fbc else None
-        return structs.replace(
-            new,
-            ts=merged.ts,
-            fbclid_k=row.fbclid_k if row.fbclid_k is not None else new.fbclid_k,
-            visitor_k=row.visitor_k if row.visitor_k is not None else new.visitor_k,
-            fbp_k=row.fbp_k if row.fbp_k is not None else new.fbp_k,
-            ip_k=row.ip_k if row.ip_k is not None else new.ip_k,
-            ua_k=row.ua_k if row.ua_k is not None else new.ua_k,
-            fp_k=row.fp_k if row.fp_k is not None else new.fp_k,
-            ua_class=row.ua_class or new.ua_class,
+    def query_of(self, row: ConversionRow, event: StoredEvent) -> Query:
+        """The question that a stored event asks the matcher."""
+        fbc = clickid.parse_fbc(event.fbc) if event.fbc else None
+        name = self._names.name
+        return Query(
+            ts=row.ts,
+            fbclid_k=name(row.store, "fbclid", event.fbclid) if event.fbclid else None,
+            fbc_k=name(row.store, "fbclid", fbc.fbclid) if fbc else None,
+            visitor_k=row.visitor_k,
+            fbp_k=row.fbp_k,
+            ip_k=row.ip_k,
+            ua_k=row.ua_k,
+            fp_k=row.fp_k,
+            ua_class=row.ua_class,
+            flags=row.flags,
+            click_id=event.click,
             fbc_created=fbc.created if fbc else None,
-            consent=merged.marketing,
+            consent=event.marketing,
         )
 
-    def _requeue(self, event_id: int, store: Store, event: StoredEvent, enrichment: Enrichment, now: int) -> CapiState:
-        """Bring what is not settled yet in line with the order's new state."""
-        delivery = outbox.delivery_of(self._db, event_id)
-        if delivery is None:
-            return self._queue(event_id, store, event, enrichment, now)
-        pixels = [p for p in store.pixels if p.takes(event.event_type)]
-        verdict = gate.decide(event, store.terms, len(pixels))
-        if verdict.state is CapiState.SKIPPED:
-            outbox.drop(self._db, event_id, now=now, reason=verdict.reason or "", state=CapiState.SKIPPED)
-            return CapiState.SKIPPED
-        built = payload.build_event(event, enrichment, store.profile)
-        if built.refused is None:
-            outbox.merge(self._db, event_id, {p.number: built.payload for p in pixels})
-        if verdict.state is CapiState.HELD:
-            outbox.hold(self._db, event_id, reason=verdict.reason or "")
-        else:
-            outbox.release(self._db, event_id, now=now)
-        after = outbox.delivery_of(self._db, event_id)
-        return after.state if after else verdict.state
+    def reconsider(self, row: ConversionRow, store: Store, now: int) -> ConversionRow | None:
+        """Match a stored event anew with what is known by now; its new row if the answer changed, else None."""
+        event = _decode_event(row.body)
+        before = _decode_match(row.match)
+        keys = identities.keys_in(self._db, row.id)
+        found, enrichment, _ = self._attribution.of(store, self.query_of(row, event), keys, event, now)
+        if _same_answer(before, found):
+            return None
+        changed = row._replace(
+            click=found.click if found.attributed else None,
+            confidence=found.confidence if found.attributed else None,
+            method=found.method,
+            revision=row.revision + 1,
+            match=_encode(found),
+        )
+        self.update(changed)
+        self._queueing.enrich(row.id, store, event, enrichment)
+        return changed
 
-    def _update(self, row: ConversionRow) -> None:
+    def update(self, row: ConversionRow) -> None:
         self._db.execute(_UPDATE, (*row[1:], row.id))
         self._lookup.conversions.replace(row)
-
-
-def _same_click(click: StoredClick) -> bool:
-    fbc = clickid.parse_fbc(click.fbc) if click.fbc else None
-    return fbc is not None and fbc.fbclid == click.fbclid
 
 
 def _row(
@@ -356,6 +248,25 @@ def _row(
         int(state),
         _encode(event),
         _encode(found),
+    )
+
+
+def _complete(query: Query, new: Query) -> Query:
+    """The first request's keys, and the second's where the first had none."""
+    absent = {f: value for f in _KEYS if getattr(query, f) is None and (value := getattr(new, f)) is not None}
+    return structs.replace(query, ua_class=query.ua_class or new.ua_class, **absent)
+
+
+_KEYS = ("visitor_k", "fbp_k", "ip_k", "ua_k", "fp_k", "click_id")
+
+
+def _same_answer(before: Match, after: Match) -> bool:
+    return (before.attributed, before.click, before.confidence, before.method, before.reason) == (
+        after.attributed,
+        after.click,
+        after.confidence,
+        after.method,
+        after.reason,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -128,6 +130,19 @@ def _configure(db: apsw.Connection, config: StorageConfig, *, derivable: bool, r
     db.pragma("wal_autocheckpoint", config.checkpoint_pages)
     # Erased rows must not linger in free pages of the main file (measured: OFF left every marker in the file).
     db.pragma("secure_delete", 0 if derivable else 1)
+
+
+@contextmanager
+def immediate(db: apsw.Connection) -> Iterator[None]:
+    """One write transaction, begun as such: an upgraded read transaction gets BUSY_SNAPSHOT at once (measured)."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
 
 
 def open_database(config: StorageConfig, *, migrations: str = "migrations") -> apsw.Connection:

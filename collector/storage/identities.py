@@ -16,7 +16,13 @@ MOST_VISITORS: Final = 20
 MOST_VALUES: Final = 3
 _KINDS: Final[dict[Identity, int]] = {"external_id": 1, "email": 2, "phone": 3, "email_weak": 4}
 
-_FIND: Final = "SELECT visitor_k FROM identity_link WHERE store = ? AND kind = ? AND key = ? ORDER BY last_ts DESC LIMIT ?"
+_NAMES: Final = {number: kind for kind, number in _KINDS.items()}
+
+_FIND: Final = (
+    "SELECT visitor_k FROM identity_link WHERE store = ? AND kind = ? AND key = ? ORDER BY last_ts DESC LIMIT ?"
+)
+_KNOWN: Final = "SELECT 1 FROM identity_link WHERE store = ? AND kind = ? AND key = ? AND visitor_k = ?"
+_COUNT_VISITORS: Final = "SELECT count(*) FROM identity_link WHERE store = ? AND kind = ? AND key = ?"
 _COUNT_VALUES: Final = "SELECT count(*) FROM identity_link WHERE store = ? AND visitor_k = ? AND kind = ? AND key <> ?"
 _LINK: Final = (
     "INSERT INTO identity_link VALUES (?, ?, ?, ?, ?) "
@@ -54,20 +60,55 @@ def visitors_of(db: apsw.Connection, store: int, keys: Keys) -> dict[int, Identi
     """Visitors one hop away, with the strongest kind of link to each; a value with too many visitors proves nothing."""
     found: dict[int, Identity] = {}
     for kind, key in keys:
-        rows = db.execute(_FIND, (store, _KINDS[kind], key, MOST_VISITORS + 1)).fetchall()
+        rows: list[tuple[int]] = db.execute(  # type: ignore[assignment]
+            _FIND, (store, _KINDS[kind], key, MOST_VISITORS + 1)
+        ).fetchall()
         if len(rows) <= MOST_VISITORS:
-            for (visitor,) in rows:
-                found.setdefault(visitor, kind)
+            for row in rows:
+                found.setdefault(row[0], kind)
     return found
 
 
-def link(db: apsw.Connection, store: int, keys: Keys, visitor: int | None, ts: int) -> None:
-    """Remember that these values were seen with this visitor; a visitor with many values is a shared device, not a person."""
+def link(db: apsw.Connection, store: int, keys: Keys, visitor: int | None, ts: int) -> list[int]:
+    """Remember that these values were seen with this visitor; the values whose link is new.
+
+    A visitor with many values is a shared device and no person: it gets no more of them.
+    """
+    new: list[int] = []
     if visitor is None:
-        return
+        return new
     for kind, key in keys:
         number = _KINDS[kind]
         if db.execute(_COUNT_VALUES, (store, visitor, number, key)).get < MOST_VALUES:
+            if db.execute(_KNOWN, (store, number, key, visitor)).get is None:
+                new.append(key)
             db.execute(_LINK, (store, number, key, visitor, ts))
-            if db.execute("SELECT count(*) FROM identity_link WHERE store=? AND kind=? AND key=?", (store, number, key)).get > MOST_VISITORS + 1:
+            if db.execute(_COUNT_VISITORS, (store, number, key)).get > MOST_VISITORS + 1:
                 db.execute(_TRIM, (store, number, key, MOST_VISITORS + 1))
+    return new
+
+
+def carry(db: apsw.Connection, conversion: int, keys: Keys) -> None:
+    """Remember which values a conversion carries."""
+    for kind, key in keys:
+        db.execute("INSERT OR IGNORE INTO conversion_identity VALUES (?, ?, ?)", (conversion, _KINDS[kind], key))
+
+
+def keys_in(db: apsw.Connection, conversion: int) -> Keys:
+    """The values that a conversion carries, the strongest kind first."""
+    rows = db.execute("SELECT kind, key FROM conversion_identity WHERE conversion = ? ORDER BY kind", (conversion,))
+    return [(_NAMES[kind], key) for kind, key in rows]
+
+
+def conversions_with(db: apsw.Connection, key: int, most: int) -> list[int]:
+    """The newest conversions that carry a value."""
+    rows = db.execute(
+        "SELECT DISTINCT conversion FROM conversion_identity WHERE key = ? ORDER BY conversion DESC LIMIT ?", (key, most)
+    )
+    return [row[0] for row in rows]
+
+
+def values_of(db: apsw.Connection, store: int, visitor: int) -> list[int]:
+    """The identity values that were seen with a visitor."""
+    rows = db.execute("SELECT key FROM identity_link WHERE store = ? AND visitor_k = ? LIMIT ?", (store, visitor, 20))
+    return [row[0] for row in rows]

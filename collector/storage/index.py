@@ -145,7 +145,7 @@ class IndexReader:
 
     def refresh(self, subject: Subject) -> None:
         """Learn of buckets that a fold began."""
-        rows = self._db.execute(
+        rows: list[tuple[int, int]] = self._db.execute(  # type: ignore[assignment]
             "SELECT first_received, bucket FROM bucket WHERE subject = ? ORDER BY bucket", (subject.table,)
         ).fetchall()
         self._buckets[subject.table] = ([r[0] for r in rows], [r[1] for r in rows])

@@ -54,14 +54,15 @@ class Lookup:
     def catch_up(self) -> None:
         """Take rows into the tail that another process (or an earlier life of this one) has appended."""
         for subject in (CLICKS, CONVERSIONS):
-            tail = self.tail_of(subject)
             select = f"SELECT {subject.columns} FROM {subject.table} WHERE id > ? ORDER BY id"
             for values in self._db.execute(select, (self.last[subject],)):
                 row = subject.row._make(values)
                 self.last[subject] = row.id
-                tail.add(row)
                 if isinstance(row, ClickRow):
+                    self.clicks.add(row)
                     self.frequencies.add(row)
+                else:
+                    self.conversions.add(row)
 
     def catch_up_if_behind(self) -> None:
         """Inside a write transaction: learn of rows of another edge before ids are given."""
@@ -84,7 +85,7 @@ class Lookup:
     def close(self) -> None:
         self.index.close()
 
-    def tail_of(self, subject: Subject) -> Tail:
+    def tail_of(self, subject: Subject) -> Tail[ClickRow] | Tail[ConversionRow]:
         return self.clicks if subject is CLICKS else self.conversions
 
     def find(self, subject: Subject, key: str, name: int, since: int, limit: int = PER_KEY) -> list[int]:

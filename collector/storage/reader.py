@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
@@ -100,9 +102,18 @@ class Reader:
     def close(self) -> None:
         self._db.close()
 
+    @contextmanager
+    def _snapshot(self) -> Iterator[apsw.Connection]:
+        """All reads inside see one moment."""
+        self._db.execute("BEGIN")
+        try:
+            yield self._db
+        finally:
+            self._db.execute("ROLLBACK")
+
     def conversion(self, row_id: int) -> tuple[EventState, list[Delivery], list[Attempt]] | None:
         """A conversion with its deliveries and every attempt, oldest first; None when there is none."""
-        with self._db as db:
+        with self._snapshot() as db:
             row = db.execute(_CONVERSION, (row_id,)).fetchone()
             if row is None:
                 return None
@@ -120,6 +131,6 @@ class Reader:
 
     def click(self, row_id: int) -> tuple[ClickRow, list[int]] | None:
         """A click and the conversions that it was given."""
-        with self._db as db:
+        with self._snapshot() as db:
             row = click_row(db, row_id)
             return (row, [r[0] for r in db.execute(_OF_CLICK, (row_id,))]) if row else None

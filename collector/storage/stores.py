@@ -40,11 +40,9 @@ class Store(Struct, frozen=True):
 
 
 def load(db: apsw.Connection, config: Config) -> dict[str, Store]:
-    """Every store of the configuration by its id; numbers are made at first use. Begins and commits by itself."""
-    db.execute("BEGIN IMMEDIATE")
+    """Every store of the configuration by its id; numbers are made at first use, inside the caller's transaction."""
     numbers = {s.id: _number(db, s.id) for s in config.store}
     pixels = {p.id: outbox.pixel_number(db, p.id) for s in config.store for p in s.pixel}
-    db.execute("COMMIT")
     return {s.id: _store(s, config, numbers, pixels) for s in config.store}
 
 

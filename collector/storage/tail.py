@@ -29,7 +29,7 @@ class Tail(Generic[R]):
     """Rows by id and by each of a subject's keys; owned by the writer thread."""
 
     def __init__(self, subject: Subject, names: Callable[[R], tuple[int | None, ...]]) -> None:
-        self._names = names
+        self._names: Callable[[R], tuple[int | None, ...]] = names
         self._order = {key.name: i for i, key in enumerate(subject.keys)}
         self._width = len(subject.keys)
         self._generations: list[_Generation[R]] = [_Generation(self._width)]
@@ -85,11 +85,12 @@ class Tail(Generic[R]):
 
     def drop_through(self, watermark: int) -> None:
         """Forget the generations whose every row the index has."""
-        kept = [g for g in self._generations[:-1] if next(reversed(g.rows)) > watermark]
+        kept: list[_Generation[R]] = [g for g in self._generations[:-1] if next(reversed(g.rows)) > watermark]
         last = self._generations[-1]
         if last.rows and next(reversed(last.rows)) <= watermark:
             last = _Generation(self._width)
-        self._generations = [*kept, last]
+        kept.append(last)
+        self._generations = kept
 
     def retract_after(self, last_id: int) -> None:
         """Forget rows above `last_id`: their transaction was rolled back."""

@@ -77,6 +77,15 @@ CREATE TABLE identity_link (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX identity_link_visitor ON identity_link (store, visitor_k);
 
+-- Which identity values a conversion carries: for what a later link between value and visitor changes, and for erasure.
+CREATE TABLE conversion_identity (
+    conversion INTEGER NOT NULL,
+    kind       INTEGER NOT NULL,
+    key        INTEGER NOT NULL,
+    PRIMARY KEY (conversion, kind, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX conversion_identity_key ON conversion_identity (key);
+
 CREATE TABLE pixel (
     id   INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE                -- Meta's pixel or dataset id

@@ -1,0 +1,118 @@
+"""Which click does a stored event come from, and what does the click add to it: look up, match, enrich."""
+
+from __future__ import annotations
+
+import apsw
+import msgspec
+from msgspec import structs
+
+from collector.core import clickid
+from collector.core.events import Enrichment, StoredClick, StoredEvent
+from collector.core.keyed import KeyedHash
+from collector.core.matching import DEFAULT_MODEL, Match, Model, Query, match, renew
+from collector.storage import clicks, identities
+from collector.storage.clicks import Clicks
+from collector.storage.identities import Keys
+from collector.storage.lookup import Lookup
+from collector.storage.stores import Store
+from collector.storage.subjects import CLICKS, CONVERSIONS
+
+_decode_match = msgspec.msgpack.Decoder(Match).decode
+
+
+class Attribution:
+    """Owned by the writer thread; works inside its transaction."""
+
+    def __init__(self, db: apsw.Connection, names: KeyedHash, lookup: Lookup, appended: Clicks) -> None:
+        self._db = db
+        self._names = names
+        self._lookup = lookup
+        self._clicks = appended
+        self.models: dict[int, Model] = {}
+
+    def of(
+        self, store: Store, query: Query, keys: Keys, event: StoredEvent, now: int
+    ) -> tuple[Match, Enrichment, StoredClick | None]:
+        """The answer, what the click adds on proof, and the click."""
+        model = self.models.get(store.number, DEFAULT_MODEL)
+        if event.bot is not None:
+            return Match(attributed=False, model=model.version, reason="no_candidate"), Enrichment(), None
+        self._clicks.flush()
+        if keys:
+            query.identity_visitors = identities.visitors_of(self._db, store.number, keys)
+        if query.fbc_k is not None and store.siblings:
+            query.fbc_foreign = self._known_elsewhere(store, event)
+        policy = store.policy
+        inferred = policy.probabilistic and query.consent == "granted"
+        lookup = self._lookup
+        candidates = lookup.candidates(store.number, query, policy.window_ms, policy.click_ms, inferred)
+        statistics = lookup.statistics(store.number, query, policy.window_ms)
+        if store.config.count == "one":
+            query.taken = self._taken({c.id for c in candidates})
+        found = match(query, candidates, statistics, model, policy)
+        if event.renewal_of is not None:
+            found = self._renewed(store, event) or found
+        if found.attributed and found.click is None and found.method == "fbc_unseen":
+            found = self._recover(store, query, event, found, now)
+        return found, *self.enrichment(found)
+
+    def _taken(self, ids: set[int]) -> frozenset[int]:
+        marks = ", ".join("?" * len(ids))
+        given = self._db.execute(f"SELECT click FROM conversion WHERE click IN ({marks})", tuple(ids))
+        return frozenset(row[0] for row in given)
+
+    def _known_elsewhere(self, store: Store, event: StoredEvent) -> bool:
+        """Whether another store on the same domain has this click id: then it is that store's click."""
+        fbc = clickid.parse_fbc(event.fbc or "")
+        since = event.ts - store.policy.click_ms
+        return fbc is not None and any(
+            self._lookup.find(CLICKS, "fbclid", self._names.name(other, "fbclid", fbc.fbclid), since, 1)
+            for other in store.siblings
+        )
+
+    def _renewed(self, store: Store, event: StoredEvent) -> Match | None:
+        """A renewal inherits the first order's attribution (matching.md 5, row 37)."""
+        first = self._names.name(store.number, f"once {event.event_type}", f"o{event.renewal_of}")
+        for row in self._lookup.conversion_rows(set(self._lookup.find(CONVERSIONS, "dedup", first, 0, 4))):
+            if row.store == store.number and row.dedup_k == first:
+                return renew(_decode_match(row.match))
+        return None
+
+    def _recover(
+        self, store: Store, query: Query, event: StoredEvent, found: Match, now: int
+    ) -> Match:
+        """Keep the click that a later fbc proves, so that it can be named and found again."""
+        fbc = clickid.parse_fbc(event.fbc or "")
+        if fbc is None:
+            return found
+        new = clicks.recovered(self._names, store.number, fbc.fbclid, event.fbc or "", fbc.created, event.visitor_id, now)
+        result = self._clicks.append(new)
+        self._clicks.flush()
+        return structs.replace(found, click=result.id, path=[result.id])
+
+    def enrichment(self, found: Match) -> tuple[Enrichment, StoredClick | None]:
+        """What the credited click adds: everything on proof, nothing on inference."""
+        if found.click is None:
+            return Enrichment(), None
+        rows = self._lookup.click_rows({found.click})
+        if not rows:
+            return Enrichment(), None
+        click = clicks.read(rows[0])
+        if not found.deterministic:
+            return Enrichment(), click
+        ip, agent = clicks.network_of(self._db, found.click)
+        return (
+            Enrichment(
+                fbc=click.fbc if _same_click(click) else clickid.build_fbc(click.fbclid, rows[0].ts),
+                fbp=click.fbp,
+                ip=ip,
+                user_agent=agent,
+                event_source_url=click.landing_page or None,
+            ),
+            click,
+        )
+
+
+def _same_click(click: StoredClick) -> bool:
+    fbc = clickid.parse_fbc(click.fbc) if click.fbc else None
+    return fbc is not None and fbc.fbclid == click.fbclid

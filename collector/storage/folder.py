@@ -1,0 +1,89 @@
+"""The edge's second thread of storage: folds the tail into the index and checkpoints the WAL, beside the writer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from array import array
+from pathlib import Path
+
+import apsw
+
+from collector import telemetry
+from collector.config import Config
+from collector.storage import database, index
+from collector.storage.subjects import CLICKS, CONVERSIONS
+from collector.storage.transaction import FOLD_ROWS, GroupTransaction
+
+log = telemetry.logger("storage")
+
+_LEARN_STEP = 20_000
+
+
+class Folder(threading.Thread):
+    """Folds the tail into the index and checkpoints the WAL, beside the writer."""
+
+    def __init__(self, config: Config, data_dir: Path, transaction: GroupTransaction, db: apsw.Connection) -> None:
+        super().__init__(name="folder", daemon=True)
+        self._db = db
+        self._config = config
+        self._data_dir = data_dir
+        self._transaction = transaction
+        self._ending = threading.Event()
+
+    def stop(self) -> None:
+        self._ending.set()
+        self._transaction.wants_fold.set()
+        if self.is_alive():
+            self.join()
+
+    def run(self) -> None:
+        db = self._db
+        main = database.connect(self._data_dir / database.DATABASE, self._config.storage)
+        try:
+            self._learn(db)
+            while not self._ending.is_set():
+                self._transaction.wants_fold.wait(timeout=1.0)
+                self._transaction.wants_fold.clear()
+                self._step(db, main)
+        finally:
+            main.close()
+            db.close()
+
+    def _learn(self, db: apsw.Connection) -> None:
+        """Read the click ids of the index into the duplicate filter, newest last, without holding anybody up."""
+        table = CLICKS.index_table("fbclid")
+        names = array("q")
+        for (k,) in db.execute(f"SELECT k FROM main.{table}"):
+            names.append(k)
+            if len(names) >= _LEARN_STEP:
+                self._transaction.learned.append(names)
+                names = array("q")
+                if self._ending.wait(0.01):
+                    return
+        self._transaction.learned.append(names)
+        self._transaction.all_learned.set()
+
+    def _step(self, db: apsw.Connection, main: apsw.Connection) -> None:
+        try:
+            for subject in (CLICKS, CONVERSIONS):
+                while len(self._transaction.lookup.tail_of(subject)) >= FOLD_ROWS and not self._ending.is_set():
+                    before = index.watermark(db, subject)
+                    if index.fold(db, subject, 2 * FOLD_ROWS) == before:
+                        break
+                    self._transaction.folded.set()
+                    time.sleep(0.002)  # let the writer drop what is folded
+            self._checkpoint(main)
+        except apsw.Error as error:
+            log.failed("the index could not be folded", error)
+            self._ending.wait(1.0)
+
+    def _checkpoint(self, main: apsw.Connection) -> None:
+        """Move the WAL into the file; when it has grown far past its limit, make the writer wait for the rest."""
+        wal = self._data_dir / (database.DATABASE + "-wal")
+        limit = self._config.storage.checkpoint_pages * main.pragma("page_size")
+        size = wal.stat().st_size if wal.exists() else 0
+        if size >= limit:
+            main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        if size >= 2 * limit:
+            main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)

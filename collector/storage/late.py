@@ -1,0 +1,101 @@
+"""What arrives late: a click, or a link between a person and a visitor, may change the answer of an earlier conversion.
+
+The final answer must not depend on the order of arrival. So whatever becomes known re-opens the conversions that share a
+key with it, for 96 hours of event time: once a store has seen an event that much later than a conversion, the
+conversion's answer stands. Nothing is sent a second time; what was not sent yet goes out with what the click adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import apsw
+
+from collector.core.flags import INELIGIBLE
+from collector.storage import identities
+from collector.storage.clicks import ClickResult, Clicks, NewClick
+from collector.storage.conversions import Conversions, NewEvent
+from collector.storage.lookup import Lookup
+from collector.storage.stores import Store
+from collector.storage.subjects import CONVERSIONS, ClickRow, ConversionRow
+
+OPEN_MS: Final = 96 * 3_600_000
+# Clocks of callers differ: a click may be stamped this much later than the conversion that it caused (matching.md 5, row 2).
+SKEW_MS: Final = 5 * 60_000
+_PER_KEY: Final = 32
+_CLOCKS: Final = (
+    "SELECT store, max(ts) FROM (SELECT store, ts FROM conversion ORDER BY id DESC LIMIT 10000) GROUP BY store"
+)
+
+
+class Late:
+    """Owned by the writer thread; keeps each store's event clock."""
+
+    def __init__(
+        self, db: apsw.Connection, lookup: Lookup, conversions: Conversions, clicks: Clicks, stores: Mapping[int, Store]
+    ) -> None:
+        self._db = db
+        self._lookup = lookup
+        self._conversions = conversions
+        self._clicks = clicks
+        self._stores = stores
+        # The latest event time of a store's conversions, and of anything in it.
+        self._conversion_clock: dict[int, int] = dict(db.execute(_CLOCKS))
+        self._clock: dict[int, int] = dict(self._conversion_clock)
+
+    def after_click(self, click: NewClick, result: ClickResult, now: int) -> None:
+        """Re-open what a click that was just stored may have caused. On the usual path this is two comparisons."""
+        store, ts = click.row[0], click.row[1]
+        if ts > self._clock.get(store, 0):
+            self._clock[store] = ts
+        if ts <= self._conversion_clock.get(store, 0) + SKEW_MS:
+            for row in self._lookup.click_rows({result.id}):
+                self._reopen(self._sharing(row), store, now)
+
+    def after_event(self, new: NewEvent, now: int) -> None:
+        """Move the clocks, and re-open what a new link between a person and a visitor may change."""
+        store, ts = new.store.number, new.event.ts
+        self._conversion_clock[store] = max(ts, self._conversion_clock.get(store, 0))
+        self._clock[store] = max(ts, self._clock.get(store, 0))
+        if self._conversions.linked:
+            ids = {i for key in self._conversions.linked for i in identities.conversions_with(self._db, key, _PER_KEY)}
+            self._conversions.linked = []
+            self._reopen(ids - {self._lookup.last[CONVERSIONS]}, store, now)
+
+    def again(self, conversion: int, now: int) -> None:
+        """Look at one conversion again, while it is open: its values may have become more common or rarer."""
+        for row in self._lookup.conversion_rows({conversion}):
+            self._reopen({row.id}, row.store, now)
+
+    def _sharing(self, click: ClickRow) -> set[int]:
+        """Conversions that share a key with the click and are not earlier than it."""
+        if click.flags & INELIGIBLE:
+            return set()
+        ids: set[int] = set()
+        since = click.ts - SKEW_MS
+        for key, name in (
+            ("fbclid", click.fbclid_k),
+            ("visitor", click.visitor_k),
+            ("fbp", click.fbp_k),
+            ("ip", click.ip_k),
+            ("fp", click.fp_k),
+        ):
+            if name is not None:
+                ids.update(self._lookup.find(CONVERSIONS, key, name, since, _PER_KEY))
+        if click.visitor_k is not None:
+            for key_k in identities.values_of(self._db, click.store, click.visitor_k):
+                ids.update(identities.conversions_with(self._db, key_k, _PER_KEY))
+        return ids
+
+    def _reopen(self, ids: set[int], store: int, now: int) -> None:
+        known = self._stores.get(store)
+        if known is None or not ids:
+            return
+        self._clicks.flush()
+        for row in sorted(self._lookup.conversion_rows(ids), key=lambda row: row.id):
+            if row.store == store and self._is_open(row):
+                self._conversions.reconsider(row, known, now)
+
+    def _is_open(self, row: ConversionRow) -> bool:
+        return self._clock.get(row.store, 0) - row.ts <= OPEN_MS

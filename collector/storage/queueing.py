@@ -1,0 +1,70 @@
+"""How a stored event's rows in the outbox follow its state: queued, held, released, enriched, dropped."""
+
+from __future__ import annotations
+
+import apsw
+
+from collector.core.capi import gate, payload
+from collector.core.capi.states import CapiState
+from collector.core.events import Enrichment, StoredEvent
+from collector.storage import outbox
+from collector.storage.stores import Store
+
+
+class Queueing:
+    """Owned by the writer thread; works inside its transaction."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+
+    def queue(self, event_id: int, store: Store, event: StoredEvent, enrichment: Enrichment, now: int) -> CapiState:
+        """One outbox row per pixel that takes the event; the state that the event has by it."""
+        pixels = [p for p in store.pixels if p.takes(event.event_type)]
+        verdict = gate.decide(event, store.terms, len(pixels) or int(store.dry_run))
+        if verdict.state in (CapiState.DISABLED, CapiState.SKIPPED):
+            return verdict.state
+        if not pixels:
+            return CapiState.DRY_RUN if verdict.state is CapiState.QUEUED else verdict.state
+        built = payload.build_event(event, enrichment, store.profile)
+        wait = store.purchase_wait if event.event_type == "Purchase" else store.other_wait
+        rows = [
+            outbox.row(
+                event_id,
+                pixel.number,
+                event.event_type,
+                built,
+                now=now,
+                wait_seconds=wait,
+                held=(verdict.state, verdict.reason) if verdict.state is not CapiState.QUEUED else None,
+                test_code=event.test_event_code,
+            )
+            for pixel in pixels
+        ]
+        outbox.insert(self._db, rows)
+        return CapiState(rows[0].state)
+
+    def requeue(self, event_id: int, store: Store, event: StoredEvent, enrichment: Enrichment, now: int) -> CapiState:
+        """Bring what is not settled yet in line with the order's new state."""
+        delivery = outbox.delivery_of(self._db, event_id)
+        if delivery is None:
+            return self.queue(event_id, store, event, enrichment, now)
+        pixels = [p for p in store.pixels if p.takes(event.event_type)]
+        verdict = gate.decide(event, store.terms, len(pixels))
+        if verdict.state is CapiState.SKIPPED:
+            outbox.drop(self._db, event_id, now=now, reason=verdict.reason or "", state=CapiState.SKIPPED)
+            return CapiState.SKIPPED
+        built = payload.build_event(event, enrichment, store.profile)
+        if built.refused is None:
+            outbox.merge(self._db, event_id, {p.number: built.payload for p in pixels})
+        if verdict.state is CapiState.HELD:
+            outbox.hold(self._db, event_id, reason=verdict.reason or "")
+        else:
+            outbox.release(self._db, event_id, now=now)
+        after = outbox.delivery_of(self._db, event_id)
+        return after.state if after else verdict.state
+
+    def enrich(self, event_id: int, store: Store, event: StoredEvent, enrichment: Enrichment) -> None:
+        """Give what is not settled yet what a late click adds; what was sent is never sent again."""
+        built = payload.build_event(event, enrichment, store.profile)
+        if built.refused is None:
+            outbox.merge(self._db, event_id, {pixel.number: built.payload for pixel in store.pixels})

@@ -1,0 +1,207 @@
+"""The writer's side of the journal: what each operation does inside the open transaction of its group."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+from msgspec import Struct
+
+from collector import telemetry
+from collector.config import Config
+from collector.core.keyed import KeyedHash
+from collector.errors import ApiError, StorageError
+from collector.storage import database, keys
+from collector.storage.clicks import Clicks, NewClick
+from collector.storage.conversions import Conversions, NewEvent
+from collector.storage.late import Late
+from collector.storage.lookup import Lookup
+from collector.storage.remembered import Remember, recall
+from collector.storage.space import Space
+from collector.storage.stores import Store
+from collector.storage.writer import outcome
+
+log = telemetry.logger("storage")
+
+FOLD_ROWS = 10_000  # fold when the tail has so many: smaller steps cost more per row, larger ones a higher p99 (traps)
+_KEYS_CHECK_S = 1.0
+_DAY_MS = 86_400_000
+_IDEMPOTENCY_MS = _DAY_MS
+_BEAT_S = 5.0
+_COUNT = "INSERT INTO counter VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
+
+
+class Once(Struct, frozen=True):
+    """An operation: do these under an Idempotency-Key, or give the answer that they had the first time.
+
+    `render` makes the answer (status, body) of the inner results, in the same transaction as their effects. An ApiError
+    that it raises is not remembered.
+    """
+
+    operations: Sequence[NewClick | NewEvent]
+    key_k: int
+    body_hash: bytes
+    render: Callable[[list[Any]], tuple[int, bytes]]
+
+
+class Answered(Struct, frozen=True):
+    """The result of Once."""
+
+    status: int
+    answer: bytes
+    replayed: bool
+    results: Sequence[Any] = ()
+
+
+class Again(Struct, frozen=True):
+    """An operation: match this conversion (by row id) again with what is known now, if it is still open."""
+
+    conversion: int
+
+
+Operation = NewClick | NewEvent | Once | Again | Remember
+
+
+class GroupTransaction:
+    """The writer's side: begins, applies, commits; notices a full disk and revoked keys between groups."""
+
+    def __init__(
+        self,
+        db: apsw.Connection,
+        config: Config,
+        data_dir: Path,
+        names: KeyedHash,
+        known: Mapping[str, Store],
+        clock: Callable[[], int],
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._now = 0
+        self.lookup = Lookup(db, data_dir, config.storage)
+        self.clicks = Clicks(db, self.lookup, config.matching.click_days * _DAY_MS)
+        self.clicks.learn(self.lookup.clicks.names_of("fbclid"))
+        self.conversions = Conversions(db, names, self.lookup, self.clicks)
+        self.late = Late(db, self.lookup, self.conversions, self.clicks, {s.number: s for s in known.values()})
+        self.keys: dict[bytes, keys.ApiKey] = {}
+        self._keys_at = 0.0
+        self._space = Space(data_dir, config)
+        self._committed = dict(self.lookup.last)
+        self.folded = threading.Event()
+        self.learned: list[Sequence[int]] = []  # names for the duplicate filter, from the folder's thread
+        self.all_learned = threading.Event()
+        self.wants_fold = threading.Event()
+        self.figures: deque[tuple[int, str]] = deque()  # daily figures to add one to, from the loop's thread
+        self._beat_at = 0.0
+
+    @property
+    def refusing(self) -> bool:
+        return self._space.refusing
+
+    def begin(self) -> None:
+        self._space.check()
+        if self._space.refusing:
+            raise StorageError("the disk is full")
+        self._now = self._clock()
+        self._db.execute("BEGIN IMMEDIATE")
+        self.lookup.catch_up_if_behind()
+
+    def apply(self, operation: Operation) -> Any:
+        if type(operation) is NewClick:
+            result = self.clicks.append(operation)
+            self.late.after_click(operation, result, self._now)
+            return result
+        if type(operation) is NewEvent:
+            taken = self.conversions.take(operation, self._now)
+            self.late.after_event(operation, self._now)
+            return taken
+        if type(operation) is Once:
+            return self._once(operation)
+        return self._seldom(operation)
+
+    def _seldom(self, operation: Operation) -> Any:
+        match operation:
+            case Again():
+                self.late.again(operation.conversion, self._now)
+                return None
+            case Remember():
+                return recall(self.lookup, operation)
+        raise TypeError(f"not an operation: {type(operation).__name__}")
+
+    def _once(self, operation: Once) -> Answered:
+        known = self._db.execute(
+            "SELECT body_hash, status, answer FROM idempotency WHERE key_k = ? AND expires > ?",
+            (operation.key_k, self._now),
+        ).fetchone()
+        if known is not None:
+            if known[0] != operation.body_hash:
+                raise ApiError("idempotency_conflict", "this Idempotency-Key was used with another body")
+            return Answered(known[1], known[2], True)
+        results = [outcome(self.apply, inner) for inner in operation.operations]
+        status, answer = operation.render(results)
+        self._db.execute(
+            "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?)",
+            (operation.key_k, operation.body_hash, self._now + _IDEMPOTENCY_MS, status, answer),
+        )
+        return Answered(status, answer, False, results)
+
+    def commit(self) -> None:
+        try:
+            self.clicks.flush()
+            self._db.execute("COMMIT")
+        except apsw.FullError:
+            self._space.full()
+            raise
+        self._committed = dict(self.lookup.last)
+
+    def rollback(self) -> None:
+        self.clicks.forget()
+        self.lookup.retract(self._committed)
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        except apsw.Error as error:
+            log.failed("a rollback failed", error)
+
+    def idle(self) -> None:
+        """Upkeep between groups."""
+        if self.folded.is_set():
+            self.folded.clear()
+            self.lookup.folded()
+        while self.learned:
+            self.clicks.learn(list(self.learned.pop()))
+        if self.all_learned.is_set() and not self.learned:
+            self.clicks.filtered = True
+        if len(self.lookup.clicks) >= FOLD_ROWS or len(self.lookup.conversions) >= FOLD_ROWS:
+            self.wants_fold.set()
+        self.refresh_keys()
+        self._space.check()
+        if not self._space.refusing and time.monotonic() - self._beat_at >= _BEAT_S:
+            self._beat_at = time.monotonic()
+            self._beat()
+
+    def _beat(self) -> None:
+        """Write the figures and a sign of life; a disk that refuses it refuses posts too, until it takes one again."""
+        figures = Counter(self.figures.popleft() for _ in range(len(self.figures)))
+        now = self._clock()
+        life = {"tailRows": len(self.lookup.clicks), "filtered": self.clicks.filtered}
+        try:
+            with database.immediate(self._db):
+                self._db.execute(
+                    "INSERT OR REPLACE INTO heartbeat VALUES ('edge', ?, ?)", (now, msgspec.json.encode(life))
+                )
+                self._db.executemany(_COUNT, [(now // _DAY_MS, s, name, n) for (s, name), n in figures.items()])
+        except apsw.FullError:
+            self._space.full()
+        except apsw.Error as error:
+            log.failed("a sign of life could not be written", error)
+
+    def refresh_keys(self, *, force: bool = False) -> None:
+        if force or time.monotonic() - self._keys_at >= _KEYS_CHECK_S:
+            self._keys_at = time.monotonic()
+            self.keys = {key.hash: key for key in keys.list_keys(self._db) if key.revoked is None}
