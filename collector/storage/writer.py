@@ -1,7 +1,7 @@
 """One thread owns every transaction of the edge: what waits together is committed together.
 
-While one group is on its way to the disk the next one gathers, so there is no timer and no added delay: alone, a request
-pays one fsync; under load, all who wait share it. Nobody is answered before the COMMIT has returned.
+While one group is on its way to the disk the next one gathers, so there is no timer and no added delay: alone, a
+request pays one fsync; under load, all who wait share it. Nobody is answered before the COMMIT has returned.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class GroupWriter:
             for submission in group:
                 submission.results = StorageError("the event could not be stored")
         except Exception as error:
-            # A defect in one operation must not take its neighbours with it: each submission gets a transaction of its own.
+            # A defect in one operation must not take its neighbours with it: each submission gets its own transaction.
             log.failed("a group failed; its members are tried one by one", error, count=len(group))
             for submission in group:
                 self._alone(submission)
