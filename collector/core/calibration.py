@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from math import exp, log
+from itertools import pairwise
+from math import exp, log, pi, sqrt
+
+from msgspec import Struct
 
 EPSILON = 1e-9
 
@@ -68,3 +71,47 @@ def fit_isotonic(bins: Bins) -> tuple[tuple[float, float], ...]:
             last = pools.pop()
             pools[-1] = [x + y for x, y in zip(pools[-1], last, strict=True)]
     return tuple((stated / n, (right + 0.5) / (n + 1)) for stated, n, right in pools)
+
+
+Statement = tuple[float, bool]  # (probability stated, came true)
+
+
+class Bin(Struct, frozen=True):
+    """One row of a reliability table."""
+
+    n: int
+    stated: float
+    true: float
+    spread: float  # expected |true - stated| of a perfectly calibrated bin of this size
+
+
+def reliability(statements: Sequence[Statement], bins: int = 10) -> list[Bin]:
+    """Equal-mass bins of what was stated beside what came true (equal width would hide the tails)."""
+    rows = sorted(statements)
+    cuts = [len(rows) * i // bins for i in range(bins + 1)]
+    return [_bin(rows[low:high]) for low, high in pairwise(cuts) if high > low]
+
+
+def _bin(rows: Sequence[Statement]) -> Bin:
+    n = len(rows)
+    variance = sum(p * (1 - p) for p, _ in rows)
+    # E|X| of a normal with this variance: sqrt(2 variance / pi); no redrawing, so no randomness.
+    spread = sqrt(2 * variance / pi) / n
+    return Bin(n, sum(p for p, _ in rows) / n, sum(right for _, right in rows) / n, spread)
+
+
+def calibration_error(statements: Sequence[Statement], bins: int = 10) -> tuple[float, float]:
+    """(expected calibration error, its noise floor: what a perfect matcher would show with as many statements)."""
+    table, n = reliability(statements, bins), max(1, len(statements))
+    return sum(b.n * abs(b.true - b.stated) for b in table) / n, sum(b.n * b.spread for b in table) / n
+
+
+def overstatement(statements: Sequence[Statement], bins: int = 10) -> tuple[float, float]:
+    """As `calibration_error`, of what is stated above the truth alone: caps understate on purpose (rulings.md 6)."""
+    table, n = reliability(statements, bins), max(1, len(statements))
+    return sum(b.n * max(0.0, b.stated - b.true) for b in table) / n, sum(b.n * b.spread for b in table) / n / 2
+
+
+def brier(statements: Sequence[Statement]) -> float:
+    """Mean squared difference of the stated probability and what came true."""
+    return sum((p - right) ** 2 for p, right in statements) / max(1, len(statements))

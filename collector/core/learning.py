@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 from collector.core.calibration import fit_isotonic, fit_platt, logit, sigmoid
 from collector.core.matching.model import BUCKETS, DEFAULT_MODEL, Beta, Model, Row
 from collector.core.matching.shapes import Label, Match
-from collector.core.useragents import level, same_shell
+from collector.core.useragents import device, level, same_shell
 
 STRENGTH = 20.0
 HALF_LIFE_DAYS = 60.0
@@ -35,12 +35,23 @@ class Pair(Struct, frozen=True, array_like=True):
     ua: int  # level 0..4, or -1
     same_shell: bool
     jar: int  # 1: the conversion's cookies are older than the click; -1 unknown
+    click_class: int  # without its shell
+    neighbours: int = -1  # other visitors on the click's address in 30 days; -1 not looked up
 
 
-def pair(ua_k: int, ua_class: int, jar_since: int | None, click_ua_k: int, click_class: int, click_ts: int) -> Pair:
+def pair(
+    ua_k: int | None,
+    ua_class: int,
+    jar_since: int | None,
+    click_ua_k: int | None,
+    click_class: int,
+    click_ts: int,
+    neighbours: int = -1,
+) -> Pair:
     """A pair from the two rows' columns."""
-    ua = 0 if ua_k == click_ua_k else level(ua_class, click_class)
-    return Pair(ua, same_shell(ua_class, click_class), -1 if jar_since is None else int(jar_since < click_ts))
+    ua = 0 if ua_k is not None and ua_k == click_ua_k else level(ua_class, click_class)
+    jar = -1 if jar_since is None else int(jar_since < click_ts)
+    return Pair(ua, same_shell(ua_class, click_class), jar, device(click_class), neighbours)
 
 
 def learn(
@@ -73,9 +84,10 @@ def _count_answer(counts: Counts, answer: Match, model: Model) -> None:
     elif label is not None and label.kind == "device" and label.contradicted is not None:
         _add(counts, f"tier:{answer.method}:{'wrong' if label.contradicted else 'right'}")
     if answer.tier in ("inferred", "none") and answer.reason != "consent":
-        rest = model.rho * model.pi / (1 - model.pi)
-        _add(counts, "pi:n")
-        _add(counts, "pi:sum", answer.p_any + (1 - answer.p_any) * rest / (1 + rest))
+        pi = model.pi[answer.pool]
+        rest = model.rho * pi / (1 - pi)
+        _add(counts, f"pi:{answer.pool}:n")
+        _add(counts, f"pi:{answer.pool}:sum", answer.p_any + (1 - answer.p_any) * rest / (1 + rest))
 
 
 def _count_features(counts: Counts, label: Label) -> None:
@@ -111,6 +123,10 @@ def _count_pair(counts: Counts, one: Pair) -> None:
         _add(counts, f"u:ua:{one.ua}")
     if one.jar >= 0:
         _add(counts, f"u:jar:{int(one.same_shell)}:{one.jar}")
+    if one.click_class:
+        _add(counts, f"class:{one.click_class}")
+    if one.neighbours >= 0:
+        _add(counts, f"near:{min(one.neighbours, 3)}")
 
 
 def build(model: Model, counts: Counts, now: int) -> Model:
@@ -126,7 +142,9 @@ def build(model: Model, counts: Counts, now: int) -> Model:
         created=now,
         counts=counts,
         labels=labels,
-        pi=_pi(counts),
+        pi=(_pi(counts, 0), _pi(counts, 1)),
+        ip_others=_others(counts),
+        classes={int(name[6:]): n for name, n in counts.items() if name.startswith("class:")},
         rho=_share(counts, "reach:0", "reach:1", base.rho),
         delay_share=_delays(counts),
         m_ip=tuple(_share(counts, f"ip:{b}:1", f"ip:{b}:0", base.m_ip[b]) for b in range(BUCKETS)),
@@ -161,10 +179,19 @@ def _delays(counts: Counts) -> Row:
     return _levels(counts, "delay", DEFAULT_MODEL.delay_share)
 
 
-def _pi(counts: Counts) -> float:
+def _others(counts: Counts) -> Row:
+    """Good-Turing: of addresses with n other visitors, how many unrelated ones are to be expected."""
+    n0, n1, n2 = (counts.get(f"near:{n}", 0.0) for n in range(3))
+    first, second = DEFAULT_MODEL.ip_others
+    at_none = (n1 + STRENGTH * first) / (n0 + STRENGTH)
+    at_one = (2 * n2 + STRENGTH * second) / (n1 + STRENGTH)
+    return (at_none, max(at_none, at_one))
+
+
+def _pi(counts: Counts, pool: int) -> float:
     """EM's step for the share of unproven orders with a stored click; the prior steadies a small store."""
-    n, total = counts.get("pi:n", 0.0), counts.get("pi:sum", 0.0)
-    return min(max((total + PI_STRENGTH * DEFAULT_MODEL.pi) / (n + PI_STRENGTH), 0.01), 0.9)
+    n, total = counts.get(f"pi:{pool}:n", 0.0), counts.get(f"pi:{pool}:sum", 0.0)
+    return min(max((total + PI_STRENGTH * DEFAULT_MODEL.pi[pool]) / (n + PI_STRENGTH), 0.005), 0.9)
 
 
 def _tier(counts: Counts, name: str, prior: Beta) -> Beta:

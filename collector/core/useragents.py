@@ -45,15 +45,8 @@ def _device(ua: str) -> tuple[int, int, int]:
     if "iPad" in ua:
         return TABLET, IOS, _ios_version(ua)
     if "Android" in ua:
-        return (
-            (PHONE if "Mobile" in ua or "FB_IAB" in ua else TABLET),
-            ANDROID,
-            _android_version(ua),
-        )
-    for token, system, pattern in (
-        ("Windows", WINDOWS, _WINDOWS_VERSION),
-        ("Mac OS X", MAC, _MAC_VERSION),
-    ):
+        return ((PHONE if "Mobile" in ua or "FB_IAB" in ua else TABLET), ANDROID, _android_version(ua))
+    for token, system, pattern in (("Windows", WINDOWS, _WINDOWS_VERSION), ("Mac OS X", MAC, _MAC_VERSION)):
         if token in ua:
             return DESKTOP, system, _version(pattern, ua)
     if "CrOS" in ua:
@@ -78,6 +71,11 @@ def _android_version(ua: str) -> int:
     if "Android 10; K)" in ua:
         return 0
     return _version(_ANDROID_VERSION, ua) & ~0x3F
+
+
+def device(packed: int) -> int:
+    """The class without its shell."""
+    return packed & ((1 << _SHELL_SHIFT) - 1)
 
 
 def same_shell(a: int, b: int) -> bool:

@@ -41,7 +41,8 @@ def _app(kind: str, model: str, version: int, app: int, era: int) -> str:
         os = _IOS[version]
         return (
             f"Mozilla/5.0 (iPhone; CPU iPhone OS {os} like Mac OS X) {_WEBKIT} Mobile/22G100 "
-            f"[FBAN/FBIOS;FBAV/{build}.0.0.50;FBDV/iPhone{model};FBMD/iPhone;FBSN/iOS;FBSV/{os.replace('_', '.')};FBSS/3;FBLC/en_US]"
+            f"[FBAN/FBIOS;FBAV/{build}.0.0.50;"
+            f"FBDV/iPhone{model};FBMD/iPhone;FBSN/iOS;FBSV/{os.replace('_', '.')};FBSS/3;FBLC/en_US]"
         )
     return (
         f"Mozilla/5.0 (Linux; Android {_ANDROID[version]}; SM-{model} Build/UP1A; wv) {_CHROME} Version/4.0 "

@@ -45,7 +45,9 @@ class Shelf:
 
     def __init__(self, public: Public) -> None:
         self.clicks = public.clicks
+        self.ends = START + public.world.days * DAY
         self.allowed = [c for c in sorted(public.clicks, key=lambda c: c.ts) if not c.flags & flags.INELIGIBLE]
+        self._orders = [o.ts for o in public.orders]
         self._times = [c.ts for c in self.allowed]
         self._by: dict[tuple[str, object], list[Candidate]] = {}
         for c in self.allowed:
@@ -83,11 +85,16 @@ class Shelf:
         clicks = bisect_right(self._times, q.ts) - bisect_left(self._times, q.ts - window)
         return Statistics(
             clicks_in_window=clicks,
+            orders_in_window=bisect_left(self._orders, q.ts) - bisect_left(self._orders, q.ts - window),
             visitors=visitors,
             visitors_on_ip=self._distinct("i", q.ip_k, q.ts),
             visitors_on_ua=agents.get(q.ua_k or 0, 0),
             visitors_on_fp=self._distinct("p", q.fp_k, q.ts),
         )
+
+    def distinct_but(self, name: str, key: object, ts: int, own: int | None) -> int:
+        rows = self.seek(name, key, ts - 30 * DAY, ts)
+        return len({c.visitor_k for c in rows} - {own})
 
     def _distinct(self, name: str, key: object, ts: int) -> int:
         rows = self._by.get((name, key), [])
@@ -151,6 +158,7 @@ def _verdict(shelf: Shelf, order: Order, answer: Match) -> Verdict:
 def nightly(public: Public, pairs_a_night: int = 600) -> Callable[[Model, list[Match], int], Model]:
     """The store's own nightly step: the day's answers, and random pairs of its orders and the window's clicks."""
     random = Random(1)
+    shelf = Shelf(public)
     clicks = [c for c in public.clicks if not c.flags & flags.INELIGIBLE]
     orders = [o for o in public.orders if not o.denied]
 
@@ -162,7 +170,8 @@ def nightly(public: Public, pairs_a_night: int = 600) -> Callable[[Model, list[M
         if now_orders and now_clicks:
             for _ in range(pairs_a_night):
                 o, c = random.choice(now_orders), random.choice(now_clicks)
-                pairs.append(pair(o.ua_k or 0, o.ua_class, o.jar_since, c.ua_k or 0, c.ua_class, c.ts))
+                near = shelf.distinct_but("i", c.ip_k, c.ts, c.visitor_k)
+                pairs.append(pair(o.ua_k, o.ua_class, o.jar_since, c.ua_k, c.ua_class, c.ts, near))
         return learn(model, answers, pairs, now=until)
 
     return step

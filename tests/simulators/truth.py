@@ -32,14 +32,14 @@ class World:
     """The knobs that the sweeps turn, and the size."""
 
     seed: int
-    people: int = 20_000
+    people: int = 50_000
     days: int = 60
     cgnat: float = 0.30  # share of homes (half of it) and of phones (twice it) behind a carrier's NAT
     strip: float = 0.10  # clicks whose fbclid was taken off on the way
     consent: float = 0.75  # browsers that accept
     in_app: float = 0.65  # ad clicks on phones that open in the app's own browser
     organic: float = 2.0  # orders without an ad for each order with one
-    clicks_per_person: float = 0.5
+    clicks_per_person: float = 0.2
     server_only: float = 0.30  # orders told by the shop's server, without any cookie
     fingerprints: float = 0.5  # visits that carry a fingerprint
 

@@ -9,36 +9,23 @@ from msgspec import structs
 
 from collector.core.calibration import calibrate
 from collector.core.matching.eligible import Field, sort_out
-from collector.core.matching.inference import LEVELS, Inference, Journey, Weighed, infer
+from collector.core.matching.inference import Inference, Journey, Weights, infer, pool_of, weigh
 from collector.core.matching.lessons import lesson_of_organic, lesson_of_proof
-from collector.core.matching.model import Model, bucket
+from collector.core.matching.model import BUCKET_NAMES, Model, bucket
 from collector.core.matching.proofs import ENRICHING, Proven, prove
-from collector.core.matching.shapes import (
-    DAY_MS,
-    Candidate,
-    Evidence,
-    Match,
-    Policy,
-    Query,
-    Reason,
-    Rival,
-    Statistics,
-)
+from collector.core.matching.shapes import DAY_MS, Candidate, Evidence, Match, Policy, Query, Reason, Rival, Statistics
 
 LN2 = log(2.0)
 RIVALS_KEPT = 5
 PATH_KEPT = 50
 ALTERNATIVE = 0.05
-_JAR = ("unknown", "made_after_the_click", "older_than_the_click")
+OTHER_PLATFORM = 4
+# Indexed by level, so that the last word answers for -1.
+LEVELS = ("equal", "same_ios_version", "same_android", "same_system", "other_platform", "missing")
+EQUALITY = ("differs", "equal", "missing")
 
 
-def match(
-    query: Query,
-    candidates: Sequence[Candidate],
-    statistics: Statistics,
-    model: Model,
-    policy: Policy,
-) -> Match:
+def match(query: Query, candidates: Sequence[Candidate], statistics: Statistics, model: Model, policy: Policy) -> Match:
     """The click that this conversion came from, if any, with a confidence that is a probability.
 
     The answer depends neither on the order of `candidates` nor on row ids. Candidates are of one store and may contain
@@ -56,7 +43,8 @@ def match(
     if policy.probabilistic and query.consent == "granted":
         inference = infer(query, field.fresh, statistics, model, policy)
     if inference is None:
-        return _unattributed(_why_nothing(query, field, policy), model, policy)
+        nothing = _unattributed(_why_nothing(query, field, policy), model, policy)
+        return structs.replace(nothing, pool=pool_of(query))
     return _inferred(query, inference, model, policy)
 
 
@@ -66,12 +54,7 @@ def renew(first: Match) -> Match:
 
 
 def _unattributed(reason: Reason, model: Model, policy: Policy) -> Match:
-    return Match(
-        attributed=False,
-        model=model.version,
-        reason=reason,
-        window_days=policy.window_ms / DAY_MS,
-    )
+    return Match(attributed=False, model=model.version, reason=reason, window_days=policy.window_ms / DAY_MS)
 
 
 def _why_nothing(query: Query, field: Field, policy: Policy) -> Reason:
@@ -131,105 +114,84 @@ def _path(journey: Sequence[Candidate]) -> list[int]:
 
 def _inferred(query: Query, inference: Inference, model: Model, policy: Policy) -> Match:
     top = inference.journeys[0]
-    probability = inference.probability(top)
-    newest = top.newest
-    score = _score(calibrate(probability, model.calibration, model.knots))
-    cap = model.caps[newest.bucket]
-    if newest.ua_level == 4:
-        cap = min(cap, model.cap_other_platform)
-    confidence = min(score, cap, 99)
-    attributed = confidence >= policy.threshold
-    evidence = _weights(inference, top)
+    newest, weights = top.newest, weigh(top.newest, inference.scale)
+    score = _score(calibrate(inference.probability(top), model.calibration, model.knots))
+    confidence = min(score, _cap(weights, model), 99)
+    evidence = _weights(inference, top, weights)
     answer = Match(
-        attributed=attributed,
+        attributed=confidence >= policy.threshold,
         evidence=evidence,
         log_odds_bits=sum(item.bits for item in evidence),
         p_any=inference.p_any,
         rivals=_rivals(inference),
-        alternatives=sum(1 for j in inference.journeys if inference.probability(j) >= ALTERNATIVE),
+        alternatives=_alternatives(inference),
         model=model.version,
         window_days=policy.window_ms / DAY_MS,
-        stratum=newest.bucket,
-        ua_level=newest.ua_level,
+        stratum=weights.bucket,
+        ua_level=weights.ua_level,
+        pool=pool_of(query),
         tier="inferred",
-        label=lesson_of_organic(query, inference, policy),
+        label=lesson_of_organic(query, inference, weights, policy),
         capped_from=score if confidence < score else None,
     )
-    if not attributed:
-        reason = _why_refused(inference, confidence, model, policy)
-        return structs.replace(answer, reason=reason, best=confidence, best_click=newest.click.id)
+    if not answer.attributed:
+        reason = _why_refused(inference, model, policy)
+        return structs.replace(answer, reason=reason, best=confidence, best_click=newest.id)
     return structs.replace(
         answer,
-        click=newest.click.id,
-        click_ts=newest.click.ts,
+        click=newest.id,
+        click_ts=newest.ts,
         confidence=confidence,
         method="probabilistic",
         strong=confidence >= policy.strong,
-        path=_path([w.click for w in top.clicks]),
+        path=_path(top.clicks),
     )
 
 
-def _why_refused(inference: Inference, confidence: int, model: Model, policy: Policy) -> Reason:
+def _cap(weights: Weights, model: Model) -> int:
+    """What a stratum may state until its labels have earned more."""
+    cap = model.caps[weights.bucket]
+    return min(cap, model.cap_other_platform) if weights.ua_level == OTHER_PLATFORM else cap
+
+
+def _why_refused(inference: Inference, model: Model, policy: Policy) -> Reason:
     """Ambiguous when some stored click is the likely cause, and only which one is open."""
     any_click = _score(calibrate(inference.p_any, model.calibration, model.knots))
     return "ambiguous" if any_click >= policy.threshold and len(inference.journeys) > 1 else "below_threshold"
 
 
+def _alternatives(inference: Inference) -> int:
+    least = ALTERNATIVE * (1 + inference.rest + inference.total)
+    return sum(1 for j in inference.journeys[: int(1 / ALTERNATIVE)] if j.mass >= least)
+
+
 def _rivals(inference: Inference) -> list[Rival]:
     others = inference.journeys[1 : 1 + RIVALS_KEPT]
-    return [Rival(j.newest.click.id, round(inference.probability(j), 6)) for j in others]
+    return [Rival(j.newest.id, round(inference.probability(j), 6)) for j in others]
 
 
-def _weights(inference: Inference, top: Journey) -> list[Evidence]:
+def _weights(inference: Inference, top: Journey, w: Weights) -> list[Evidence]:
     """The weights in bits; their sum is the log odds of the answer against everything else."""
-    w = top.newest
+    scale, others = inference.scale, inference.total - top.mass
     evidence = [
-        Evidence("prior", "one_of_all_clicks", inference.prior / LN2, inference.clicks),
-        Evidence("time", "delay", w.time / LN2),
-        _ip(inference, w),
-        _ua(inference, w),
-        _fp(inference, w),
-        Evidence("cookie_jar", _JAR[(w.jar > 0) - (w.jar < 0)], w.jar / LN2),
+        Evidence("prior", "one_of_all_clicks", scale.prior / LN2, scale.clicks),
+        Evidence("time", BUCKET_NAMES[w.bucket], w.time / LN2, (scale.query.ts - top.newest.ts) / 1000),
+        Evidence("ip", EQUALITY[w.ip_equal], w.ip / LN2, scale.others_on_ip if w.ip_equal == 1 else None),
+        Evidence("user_agent", LEVELS[w.ua_level], w.ua / LN2, scale.others_on_ua if w.ua_level == 0 else None),
+        Evidence("fingerprint", EQUALITY[w.fp_equal], w.fp / LN2, scale.others_on_fp if w.fp_equal == 1 else None),
+        Evidence("cookie_jar", _jar_word(scale.query, top.newest, w), w.jar / LN2),
         Evidence("unreachable", "clicks_without_a_shared_key", -log2(1 + inference.rest)),
     ]
     if len(top.clicks) > 1:
-        evidence.append(
-            Evidence(
-                "journey",
-                "clicks_of_one_visitor",
-                (log(top.mass) - w.total) / LN2,
-                len(top.clicks),
-            )
-        )
+        more = (log(top.mass) - scale.prior - w.total) / LN2
+        evidence.append(Evidence("journey", "clicks_of_one_visitor", more, len(top.clicks)))
     if len(inference.journeys) > 1:
-        others = inference.total - top.mass
         lost = -log2(1 + others / (1 + inference.rest))
         evidence.append(Evidence("rivals", "other_journeys", lost, len(inference.journeys) - 1))
     return evidence
 
 
-def _ip(inference: Inference, w: Weighed) -> Evidence:
-    if w.ip_equal:
-        return Evidence("ip", "equal", w.ip / LN2, inference.others_on_ip)
-    return Evidence("ip", "differs" if w.ip else "missing", w.ip / LN2)
-
-
-def _ua(inference: Inference, w: Weighed) -> Evidence:
-    result = "missing" if w.ua_level < 0 else LEVELS[w.ua_level]
-    return Evidence(
-        "user_agent",
-        result,
-        w.ua / LN2,
-        inference.others_on_ua if w.ua_level == 0 else None,
-    )
-
-
-def _fp(inference: Inference, w: Weighed) -> Evidence:
-    if w.fp == 0.0:
-        return Evidence("fingerprint", "missing", 0.0)
-    return Evidence(
-        "fingerprint",
-        "equal" if w.fp > 0 else "differs",
-        w.fp / LN2,
-        inference.others_on_fp if w.fp > 0 else None,
-    )
+def _jar_word(query: Query, click: Candidate, w: Weights) -> str:
+    if w.jar == 0.0 or query.jar_since is None:
+        return "missing"
+    return "older_than_the_click" if query.jar_since < click.ts else "made_after_the_click"

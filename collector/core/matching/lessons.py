@@ -7,7 +7,7 @@ proven orders trains on the easy ones (matching.md 0.4: calibration error .19-.2
 from __future__ import annotations
 
 from collector.core import flags
-from collector.core.matching.inference import Inference, infer
+from collector.core.matching.inference import Inference, Weights, infer, weigh
 from collector.core.matching.model import Model, bucket
 from collector.core.matching.proofs import IDENTITY, Proven
 from collector.core.matching.shapes import FP_VERSION_MASK, Candidate, Label, Policy, Query, Statistics
@@ -32,8 +32,9 @@ def lesson_of_proof(
     if inference is None:
         return Label("identity", *features)
     top = inference.journeys[0]
-    right = any(w.click.id == click.id for w in top.clicks)
-    return Label("identity", *features, inference.probability(top), right, top.newest.bucket, top.newest.ua_level)
+    right = any(c.id == click.id for c in top.clicks)
+    best = weigh(top.newest, inference.scale)
+    return Label("identity", *features, inference.probability(top), right, best.bucket, best.ua_level)
 
 
 def _features(query: Query, c: Candidate) -> tuple[int, int, int, int, int, bool]:
@@ -49,13 +50,11 @@ def _features(query: Query, c: Candidate) -> tuple[int, int, int, int, int, bool
     return bucket(max(0, query.ts - c.ts)), ip, ua, fp, jar, same_shell(query.ua_class, c.ua_class)
 
 
-def lesson_of_organic(query: Query, inference: Inference, policy: Policy) -> Label | None:
+def lesson_of_organic(query: Query, inference: Inference, weights: Weights, policy: Policy) -> Label | None:
     """A browser known since before the window that brought no click: what is stated of its own shell is false."""
     if query.jar_since is None or query.ts - query.jar_since <= policy.window_ms or query.flags & NO_LESSON:
         return None
-    top = inference.journeys[0]
-    w = top.newest
-    return Label(
-        "organic", w.bucket, stated=inference.probability(top), best_bucket=w.bucket, best_ua=w.ua_level,
-        same_shell=same_shell(query.ua_class, w.click.ua_class),
-    )  # fmt: skip
+    top, b = inference.journeys[0], weights.bucket
+    shell = same_shell(query.ua_class, top.newest.ua_class)
+    stated = inference.probability(top)
+    return Label("organic", b, same_shell=shell, stated=stated, best_bucket=b, best_ua=weights.ua_level)

@@ -10,18 +10,11 @@ from math import log
 
 from msgspec import Struct, field
 
+from collector.core.useragents import level
+
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 # Upper ends (inclusive) of the delay buckets; the last two serve windows of 28, 30 and 90 days.
-BUCKET_ENDS: tuple[int, ...] = (
-    10 * MINUTE,
-    HOUR,
-    6 * HOUR,
-    DAY,
-    3 * DAY,
-    7 * DAY,
-    28 * DAY,
-    90 * DAY,
-)
+BUCKET_ENDS: tuple[int, ...] = (10 * MINUTE, HOUR, 6 * HOUR, DAY, 3 * DAY, 7 * DAY, 28 * DAY, 90 * DAY)
 BUCKETS = len(BUCKET_ENDS)
 BUCKET_NAMES = ("<10m", "<1h", "<6h", "<24h", "<3d", "<=7d", "<=28d", "<=90d")
 Row = tuple[float, ...]
@@ -29,6 +22,7 @@ Row = tuple[float, ...]
 # A user agent shared by nobody else is still not unique: its share never counts as less than this.
 UA_FLOOR = 1e-5
 FP_GIVEN_UA_MAX = 0.95
+U_STRENGTH = 50.0
 
 
 class Beta(Struct, frozen=True):
@@ -59,21 +53,20 @@ class Model(Struct, frozen=True, kw_only=True):
     """A store's beliefs. Rows run over delay buckets; user-agent columns over levels 0..4 (core/useragents.py)."""
 
     version: str = "default.1"
-    pi: float = 0.30  # share of unproven conversions that have a true stored click
+    # Share of unproven conversions that have a true stored click: (told without cookies, with cookies). A browser that
+    # kept its cookies and brings no click of ours is less often an ad's.
+    pi: Row = (0.30, 0.20)
+    # Conversions per click that no store exceeds: bounds pi where orders abound and clicks do not.
+    yield_most: float = 0.10
     rho: float = 0.5  # share of those clicks that retrieval cannot reach
     a: float = 0.5  # smoothing of visitor counts
+    # Unrelated visitors to expect on an address where 0 or 1 others were seen (Good-Turing: (n+1) N[n+1] / N[n]); n + a
+    # beyond. An address with one visitor is mostly a home, where a second is rarer than a = .5 says.
+    ip_others: Row = (0.30, 1.2)
     pseudo_visitors_ip: float = 200.0  # a new store knows too few visitors to call an address rare or common
     pseudo_visitors_ua: float = 6.0  # a / 6 = .083: two random visitors share a user agent with .087-.103
-    delay_share: Row = (
-        0.22,
-        0.18,
-        0.12,
-        0.10,
-        0.16,
-        0.22,
-        0.14,
-        0.06,
-    )  # beyond 7 days: Chapelle's tail
+    # Beyond 7 days: Chapelle's tail.
+    delay_share: Row = (0.22, 0.18, 0.12, 0.10, 0.16, 0.22, 0.14, 0.06)
     m_ip: Row = (0.92, 0.80, 0.55, 0.40, 0.33, 0.28, 0.20, 0.12)
     m_fp: Row = (0.75, 0.72, 0.55, 0.45, 0.35, 0.30, 0.22, 0.15)
     m_ua: tuple[Row, ...] = (
@@ -91,13 +84,11 @@ class Model(Struct, frozen=True, kw_only=True):
     # has its own jar.
     m_jar_old: Row = (0.45, 0.04)
     u_jar_old: Row = (0.60, 0.60)
-    u_ua: Row = (
-        0.09,
-        0.05,
-        0.06,
-        0.25,
-        0.55,
-    )  # random pairs of a mixed phone and desktop public
+    # Random pairs of a mixed phone and desktop public.
+    u_ua: Row = (0.09, 0.05, 0.06, 0.25, 0.55)
+    classes: dict[int, float] = field(
+        default_factory=dict
+    )  # clicks by device class, so that u fits the order's own device
     caps: tuple[int, ...] = (97, 97, 90, 90, 80, 80, 70, 70)
     cap_other_platform: int = 85
     tiers: dict[str, Beta] = field(default_factory=DEFAULT_TIERS.copy)
@@ -126,8 +117,7 @@ class Scores(Struct, frozen=True, gc=False):
     fp_differs: Row
     fp_alone: Row  # where no user agent is known
     jar: tuple[Row, Row]  # [same shell][jar older than the click]
-    prior: float  # ln(pi / (1 - pi))
-    rest: float  # odds of a true click that retrieval cannot reach
+    by_class: dict[int, tuple[Row, ...]]  # `ua` for an order of that device class, made when first asked for
 
 
 def scores(model: Model, window_ms: int) -> Scores:
@@ -137,10 +127,7 @@ def scores(model: Model, window_ms: int) -> Scores:
     if hit is None:
         if len(_made) >= 64:
             _made.clear()
-        hit = _made[key] = (
-            model,
-            _scores(model, window_ms),
-        )  # holding the model keeps its id from being reused
+        hit = _made[key] = (model, _scores(model, window_ms))  # holding the model keeps its id from being reused
     return hit[1]
 
 
@@ -149,7 +136,6 @@ _made: dict[tuple[int, int], tuple[Model, Scores]] = {}
 
 def _scores(model: Model, window_ms: int) -> Scores:
     given_ua = tuple(min(f / u[0], FP_GIVEN_UA_MAX) for f, u in zip(model.m_fp, model.m_ua, strict=True))
-    odds = model.pi / (1 - model.pi)
     return Scores(
         time=_time(model.delay_share, window_ms),
         ip_equal=tuple(log(m) for m in model.m_ip),
@@ -159,17 +145,33 @@ def _scores(model: Model, window_ms: int) -> Scores:
         fp_differs=tuple(log(1 - m) for m in given_ua),
         fp_alone=tuple(log(m) for m in model.m_fp),
         jar=(_jar(model, 0), _jar(model, 1)),
-        prior=log(odds),
-        rest=model.rho * odds,
+        by_class={},
     )
+
+
+def agents(model: Model, table: Scores, ua_class: int) -> tuple[Row, ...]:
+    """The user-agent weights for an order of this device class: how often do strangers come that near to it?"""
+    made = table.by_class.get(ua_class)
+    if made is None:
+        u = device_u(model, ua_class) if model.classes else model.u_ua
+        made = table.by_class[ua_class] = tuple(_ua(row, u) for row in model.m_ua)
+    return made
+
+
+def device_u(model: Model, ua_class: int) -> Row:
+    """u of each level from the store's own clicks, steadied by the average of all devices."""
+    seen = [0.0] * 5
+    for clicked, n in model.classes.items():
+        at = level(clicked, ua_class)
+        if at > 0:
+            seen[at] += n
+    total = sum(seen) + U_STRENGTH
+    return tuple(max((n + U_STRENGTH * u) / total, 1e-3) for n, u in zip(seen, model.u_ua, strict=True))
 
 
 def _ua(row: Row, u: Row) -> Row:
     """Level 0 has its u from the value's own frequency, so only m is here."""
-    return (
-        log(row[0]),
-        *(log(m) - log(p) for m, p in zip(row[1:], u[1:], strict=True)),
-    )
+    return (log(row[0]), *(log(m) - log(p) for m, p in zip(row[1:], u[1:], strict=True)))
 
 
 def _jar(model: Model, same: int) -> Row:

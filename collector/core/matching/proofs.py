@@ -54,16 +54,21 @@ def names_of(query: Query, c: Candidate) -> list[Method]:
     return found
 
 
+def _named(query: Query, clicks: Sequence[Candidate]) -> list[Candidate]:
+    """Clicks that may share an identifier, by set look-ups: most candidates share no more than an address."""
+    ids = {query.fbclid_k, query.fbc_k, query.visitor_k, query.fbp_k, *query.identity_visitors} - {None}
+    own = query.click_id
+    if not ids and own is None:
+        return []
+    return [c for c in clicks if c.fbclid_k in ids or c.visitor_k in ids or c.fbp_k in ids or c.id == own]
+
+
 def prove(query: Query, field: Field, model: Model, policy: Policy) -> Proven | None:
     """The click that proof names, or None."""
-    named = [(c, names) for c in field.fresh if (names := names_of(query, c))]
+    named = [(c, names) for c in _named(query, field.fresh) if (names := names_of(query, c))]
     named += _skewed(query, field, named)
     unseen = _unseen_at(query, field, policy)
-    for tier, methods in (
-        ("click", ("click_id",)),
-        ("device", DEVICE),
-        ("identity", IDENTITY),
-    ):
+    for tier, methods in (("click", ("click_id",)), ("device", DEVICE), ("identity", IDENTITY)):
         here = [(c, names) for c, names in named if any(name in methods for name in names)]
         pick = _pick(query, here, methods)
         if tier == "device" and unseen is not None and (pick is None or unseen > pick[0].ts):
@@ -129,17 +134,7 @@ def _proven(
             conflicts.append((other, max(clicks, key=order_key)))
     cap = UNSEEN_CAP if recovered else SHARED_LINK_CAP if sharers > 1 else 99
     journey = sorted((k for k, _ in named if k.ts <= max(c.ts, query.ts)), key=order_key)
-    return Proven(
-        "fbc_unseen" if recovered else method,
-        tier,
-        c,
-        c.ts,
-        cap,
-        names[1:],
-        conflicts,
-        sharers,
-        journey,
-    )
+    return Proven("fbc_unseen" if recovered else method, tier, c, c.ts, cap, names[1:], conflicts, sharers, journey)
 
 
 def _unseen_at(query: Query, field: Field, policy: Policy) -> int | None:
@@ -155,14 +150,4 @@ def _unseen_at(query: Query, field: Field, policy: Policy) -> int | None:
 
 def _unseen(at: int, named: list[tuple[Candidate, list[Method]]]) -> Proven:
     conflicts = [(names[0], c) for c, names in named if "fbclid" not in names]
-    return Proven(
-        "fbc_unseen",
-        "device",
-        None,
-        at,
-        UNSEEN_CAP,
-        [],
-        conflicts[-1:],
-        1,
-        [c for c, _ in named],
-    )
+    return Proven("fbc_unseen", "device", None, at, UNSEEN_CAP, [], conflicts[-1:], 1, [c for c, _ in named])

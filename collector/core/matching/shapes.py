@@ -81,6 +81,7 @@ class Statistics(Struct, kw_only=True):
     """
 
     clicks_in_window: float = 0.0
+    orders_in_window: float = 0.0  # conversions of the same kind; 0 unknown
     visitors: float = 0.0
     visitors_on_ip: float = 0.0
     visitors_on_ua: float = 0.0
@@ -158,4 +159,5 @@ class Match(Struct, frozen=True, omit_defaults=True, kw_only=True):
     click_ts: int | None = None  # when the credited click (or the unseen one) happened
     stratum: int = 0  # delay bucket, for the reliability tables
     ua_level: int = -1
+    pool: int = 0  # 1: the order came with cookies
     label: Label | None = None  # for core/learning.py
