@@ -89,7 +89,7 @@ def add_deliveries(db: sqlite3.Connection, now: int, rng: random.Random) -> None
         (now - 900_000,),
     )
     for process in ("courier", "edge"):
-        db.execute("INSERT INTO heartbeat VALUES (?, ?, ?)", (process, now - 2_000, b'{"version":"0.1.0"}'))
+        db.execute("INSERT INTO heartbeat VALUES (?, ?, ?)", (process, now - 2_000, b'{"version":"0.1.0","sent":7}'))
 
 
 def add_request(
@@ -121,7 +121,8 @@ def add_outbox(
     request: int | None = None,
     reason: str | None = None,
 ) -> int:
-    sql = """INSERT INTO outbox (conversion, pixel, state, lane, created, due, deadline, attempts, settled, request, reason)
+    sql = """INSERT INTO outbox (conversion, pixel, state, lane, created, due, deadline, attempts, settled,
+               request, reason)
              VALUES (?,?,?,0,?,?,?,?,?,?,?) RETURNING id"""
     return int(
         db.execute(

@@ -22,7 +22,7 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
     "collector_conversions_total": ("counter", "Conversions and events stored since the installation began."),
     "collector_conversions_kept": (
         "gauge",
-        "Conversions and events now kept, by event type and whether attributed (tests and bots left out).",
+        "Conversions and events of the last 31 days, by event type and whether attributed; no tests, no bots.",
     ),
     "collector_outbox_events": ("gauge", "Events that wait for Meta, by pixel and state."),
     "collector_outbox_oldest_seconds": ("gauge", "Age of the oldest event that waits, by pixel and state."),
@@ -31,6 +31,7 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
     "collector_last_success_timestamp_seconds": ("gauge", "When Meta last took events, by pixel."),
     "collector_database_bytes": ("gauge", "Bytes of the database and its write-ahead log."),
     "collector_heartbeat_age_seconds": ("gauge", "Seconds since each process's last sign of life."),
+    "collector_process_figure": ("gauge", "Each process's own figures since it started, as its heartbeat gives them."),
 }
 
 
@@ -114,4 +115,7 @@ async def _delivery(desk: Desk) -> list[Sample]:
         out.append(Sample("collector_last_success_timestamp_seconds", at / 1000, {"pixel": name}))
     for beat in await delivery.heartbeats(desk.reader):
         out.append(Sample("collector_heartbeat_age_seconds", max(0, now - beat.at) / 1000, {"process": beat.process}))
+        for name, value in beat.figures.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                out.append(Sample("collector_process_figure", value, {"process": beat.process, "figure": name}))
     return out

@@ -19,6 +19,7 @@ _SILENT_MS: Final = 60_000
 _DAYS: Final = 7
 _MEND: Final = {
     "blocked": "Put a working token in the pixel's token file; the queue goes on by itself. Nothing is lost meanwhile.",
+    "failing": "Meta or the way to it has trouble. It is tried again, gently, until it answers.",
     "throttled": "Meta asked for a pause. The queue goes on by itself.",
 }
 

@@ -89,8 +89,7 @@ class Desk:
 
     async def fresh_totals(self) -> Totals:
         """The totals, brought up to date as far as a page may wait."""
-        if not self._counting.locked():
-            await self.count(budget_seconds=_PATIENCE_SECONDS)
+        await self.count(budget_seconds=_PATIENCE_SECONDS)
         return self.totals
 
     async def count(self, *, budget_seconds: float) -> bool:

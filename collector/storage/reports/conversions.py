@@ -9,15 +9,16 @@ from msgspec import Struct
 
 from collector.core.events import StoredClick, StoredEvent
 from collector.core.matching.shapes import Match
+from collector.storage.reports.delivery import STATES_SQL, combined
 from collector.storage.reports.reader import Reader
 
-LAST_SQL: Final = """
-SELECT c.id, coalesce(s.name, ''), c.ts, c.received, c.event_type, c.flags, c.click, c.confidence, c.method, c.capi,
-       c.match
+LAST_SQL: Final = f"""
+SELECT c.id, coalesce(s.name, ''), c.ts, c.received, c.event_type, c.flags, c.click, c.confidence, c.method,
+       c.capi, {STATES_SQL}, c.match
   FROM conversion c LEFT JOIN store s ON s.id = c.store WHERE c.id < ? ORDER BY c.id DESC LIMIT ?"""
-ONE_SQL: Final = """
+ONE_SQL: Final = f"""
 SELECT c.id, coalesce(s.name, ''), c.ts, c.received, c.event_type, c.flags, c.click, c.confidence, c.method, c.revision,
-       c.capi, c.body, c.match
+       c.capi, {STATES_SQL}, c.body, c.match
   FROM conversion c LEFT JOIN store s ON s.id = c.store WHERE c.id = ?"""
 CLICK_SQL: Final = """
 SELECT k.id, coalesce(s.name, ''), k.ts, k.last_ts, k.received, k.flags, k.body
@@ -47,6 +48,7 @@ class Line(Struct, frozen=True):
     """One conversion in a list: nothing personal."""
 
     reason: str | None
+    capi: int
     id: int
     store: str
     ts: int
@@ -56,7 +58,6 @@ class Line(Struct, frozen=True):
     click: int | None
     confidence: int | None
     method: str | None
-    capi: int
 
 
 class Attempt(Struct, frozen=True):
@@ -108,6 +109,7 @@ class Conversion(Struct, frozen=True):
     match: Match
     credited: Click | None
     deliveries: list[Delivery]
+    capi: int
     id: int
     store: str
     ts: int
@@ -118,13 +120,12 @@ class Conversion(Struct, frozen=True):
     confidence: int | None
     method: str | None
     revision: int
-    capi: int
 
 
 async def last(reader: Reader, *, before: int | None = None, limit: int = 50) -> list[Line]:
     """The last conversions, newest first; `before` is a conversion's row number."""
     rows = await reader.rows(LAST_SQL, before or 1 << 62, limit)
-    return [Line(_decode_reason(row[-1]).reason, *row[:-1]) for row in rows]
+    return [Line(_decode_reason(row[-1]).reason, combined(row[9], row[10]), *row[:9]) for row in rows]
 
 
 async def find(reader: Reader, number: int) -> Conversion | None:
@@ -132,10 +133,10 @@ async def find(reader: Reader, number: int) -> Conversion | None:
     row = await reader.one(ONE_SQL, number)
     if row is None:
         return None
-    event, match = _decode_event(row[11]), _decode_match(row[12])
+    event, match = _decode_event(row[12]), _decode_match(row[13])
     credited = await find_click(reader, row[6]) if row[6] is not None else None
     deliveries = await _deliveries(reader, number)
-    return Conversion(event, match, credited, deliveries, *row[:11])
+    return Conversion(event, match, credited, deliveries, combined(row[10], row[11]), *row[:10])
 
 
 async def find_click(reader: Reader, number: int) -> Click | None:

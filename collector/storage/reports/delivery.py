@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from collector.core.capi.states import combine
 from collector.storage.reports.reader import Reader
 
 # min(id) and not min(created): the partial index holds the row number, so a backlog of a million is counted without
@@ -32,6 +33,15 @@ SELECT r.id, coalesce(p.name, r.pixel), r.at, r.outcome
   FROM request r LEFT JOIN pixel p ON p.id = r.pixel WHERE r.id > ? ORDER BY r.id LIMIT ?"""
 _LOOK_BACK = 200_000
 _TOOK = ("sent", "short")
+
+
+# The states of a conversion's outbox rows, as text; conversion.capi is only what it was at intake.
+STATES_SQL = "(SELECT group_concat(state) FROM outbox WHERE conversion = c.id)"
+
+
+def combined(at_intake: int, states: str | None) -> int:
+    """How an event stands over all its pixels; what it was at intake when it never had an outbox row."""
+    return int(combine(int(state) for state in states.split(","))) if states else at_intake
 
 
 class Waiting(Struct, frozen=True):

@@ -11,11 +11,12 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from collector.core import flags, times
-from collector.core.capi.states import NAMES
+from collector.core.capi.states import name_of
 from collector.core.events import StoredClick, StoredEvent
 from collector.core.ids import PublicIds
 from collector.core.matching.shapes import Match
 from collector.storage.reports.cells import record
+from collector.storage.reports.delivery import STATES_SQL, combined
 from collector.storage.reports.landing import campaign_of
 from collector.storage.reports.reader import Reader, Row
 
@@ -28,9 +29,9 @@ CLICKS_SQL: Final = """
 SELECT k.id, s.name, k.ts, k.last_ts, k.received, k.flags, k.body, n.ip, n.user_agent
   FROM click k LEFT JOIN store s ON s.id = k.store LEFT JOIN click_network n ON n.id = k.id
  WHERE k.id > ? AND k.id <= ? ORDER BY k.id LIMIT ?"""
-CONVERSIONS_SQL: Final = """
+CONVERSIONS_SQL: Final = f"""
 SELECT c.id, s.name, c.ts, c.received, c.event_type, c.flags, c.click, c.confidence, c.method, c.revision, c.capi,
-       c.body, c.match, k.ts, k.body
+       {STATES_SQL}, c.body, c.match, k.ts, k.body
   FROM conversion c LEFT JOIN store s ON s.id = c.store LEFT JOIN click k ON k.id = c.click
  WHERE c.id > ? AND c.id <= ? ORDER BY c.id LIMIT ?"""
 DELIVERIES_SQL: Final = """
@@ -110,9 +111,9 @@ def click_item(ids: PublicIds, row: Row) -> Item:
 
 def conversion_item(ids: PublicIds, row: Row) -> Item:
     """A conversion in the shape of the API's answer, with what was posted; personal data only as its kinds."""
-    number, store, ts, received, event_type, marks, click, confidence, method, revision, capi = row[:11]
-    event, match = _decode_event(row[11]), _decode_match(row[12])
-    clicked, click_body = row[13], row[14]
+    number, store, ts, received, event_type, marks, click, confidence, method, revision, capi, states = row[:12]
+    event, match = _decode_event(row[12]), _decode_match(row[13])
+    clicked, click_body = row[14], row[15]
     return {
         "conversionId": ids.public("conv", number),
         "storeId": store,
@@ -137,7 +138,7 @@ def conversion_item(ids: PublicIds, row: Row) -> Item:
         else None,
         "reason": match.reason,
         "revision": revision,
-        "capiStatus": NAMES.get(capi, str(capi)),
+        "capiStatus": name_of(combined(capi, states)),
         "orderStatus": event.order_status,
         "actionSource": event.action_source,
         "eventSourceUrl": event.event_source_url,
@@ -163,7 +164,7 @@ def delivery_item(ids: PublicIds, row: Row) -> Item:
         "eventType": event_type,
         "eventId": _decode_event_id(body).event_id if body else None,
         "pixel": pixel,
-        "status": NAMES.get(state, str(state)),
+        "status": name_of(state),
         "reason": reason,
         "createdAt": _time(created),
         "settledAt": _time(settled),

@@ -28,7 +28,7 @@ _TYPES_PER_SLICE: Final = 256
 
 CLICK_SQL: Final = "SELECT id, ts, store, flags, body FROM click WHERE id >= ? AND id < ?"
 CONVERSION_SQL: Final = """
-SELECT c.id, c.ts, c.store, c.event_type, c.flags, c.click, c.capi, c.ip_k IS NOT NULL, c.ua_k IS NOT NULL, c.body,
+SELECT c.id, c.ts, c.store, c.event_type, c.flags, c.click, c.ip_k IS NOT NULL, c.ua_k IS NOT NULL, c.body,
        c.match, k.body
   FROM conversion c LEFT JOIN click k ON k.id = c.click WHERE c.id >= ? AND c.id < ?"""
 
@@ -201,7 +201,7 @@ def _label(day: int, store: int, body: bytes | None) -> CampaignKey:
 def fold_conversions(rows: Iterable[Row]) -> ConversionSlice:
     """One slice of conversions, counted; tests and bots are left out."""
     out = ConversionSlice()
-    for _, ts, store, event_type, marks, click, _, has_ip, has_ua, body, match, click_body in rows:
+    for _, ts, store, event_type, marks, click, has_ip, has_ua, body, match, click_body in rows:
         out.newest = max(out.newest, ts)
         if marks & (flags.TEST | flags.BOT):
             continue

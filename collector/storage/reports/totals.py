@@ -39,6 +39,7 @@ SLICE: Final = 4096
 HORIZON_DAYS: Final = 31  # totals reach back this far
 _OPEN_FOR_MS: Final = 100 * HOUR_MS  # matching re-opens for 96 h; a little over
 _STALE_OPEN_SECONDS: Final = 30.0
+_LOOK_AGAIN_SECONDS: Final = 600.0
 _STALE_SEALED_SECONDS: Final = 3600.0  # erasure and retention reach old rows too
 
 S = TypeVar("S", ClickSlice, ConversionSlice)
@@ -59,6 +60,7 @@ class _Table(Generic[S]):
         self.fold: Callable[[Iterable[Row]], S] = fold
         self.slices: dict[int, _Read[S]] = {}
         self.newest_id = 0
+        self._horizon, self._looked = 0, -_LOOK_AGAIN_SECONDS
 
     async def due(self, reader: Reader, now: int) -> list[int]:
         """The slices to read next: unread and grown ones, then stale ones; newest first."""
@@ -67,12 +69,19 @@ class _Table(Generic[S]):
             self.slices.clear()
             return []
         self.newest_id = row[0]
-        first = await first_received(reader, self.table, row[1], row[0], now - HORIZON_DAYS * DAY_MS)
+        first = await self._first(reader, row[1], row[0], now - HORIZON_DAYS * DAY_MS)
         newest, oldest = row[0] // SLICE, first // SLICE
         for gone in [n for n in self.slices if not oldest <= n <= newest]:
             del self.slices[gone]
         stale = [n for n in range(newest, oldest - 1, -1) if self._is_stale(n, now)]
         return sorted(stale, key=lambda n: n in self.slices and not self._has_grown(n))
+
+    async def _first(self, reader: Reader, oldest: int, newest: int, since: int) -> int:
+        """The first row within the horizon, looked for again each ten minutes."""
+        if time.monotonic() - self._looked > _LOOK_AGAIN_SECONDS:
+            self._horizon = await first_received(reader, self.table, oldest, newest, since)
+            self._looked = time.monotonic()
+        return max(self._horizon, oldest)
 
     def _has_grown(self, number: int) -> bool:
         return self.slices[number].up_to < min(self.newest_id, (number + 1) * SLICE - 1)
@@ -123,8 +132,8 @@ class Totals:
         until = time.monotonic() + budget_seconds
         pending = [(self.conversions, n) for n in await self.conversions.due(reader, now)]
         clicks = [(self.clicks, n) for n in await self.clicks.due(reader, now)]
-        for table, number in _interleaved(pending, clicks):
-            if time.monotonic() > until:
+        for done, (table, number) in enumerate(_interleaved(pending, clicks)):
+            if done >= 2 and time.monotonic() > until:  # some progress always, however slow the disk
                 return False
             await table.read(reader, number)
         self.complete = True

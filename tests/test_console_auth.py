@@ -1,0 +1,137 @@
+"""The console's password, sessions, and the limits of its log-in."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Iterator
+from hashlib import scrypt
+
+import pytest
+import requests
+
+from collector.console.auth import Attempts, Sessions, hash_password, verify_password
+from tests.console_process import ConsoleProcess, make_config
+from tests.console_store import make_store
+
+Answer = requests.Response
+HOUR = 3_600_000
+CHEAP = "scrypt$10$8$1${}${}".format(
+    b64encode(b"s" * 16).decode(),
+    b64encode(scrypt("pässword".encode(), salt=b"s" * 16, n=1024, r=8, p=1, dklen=32)).decode(),
+)
+
+
+@pytest.fixture
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleProcess]:
+    data_dir = tmp_path_factory.mktemp("data")
+    make_store(data_dir, clicks=5, conversions=2).close()
+    with ConsoleProcess(make_config(data_dir, password_hash=CHEAP)) as running:
+        yield running
+
+
+def _form(page: str) -> str:
+    found = re.search(r'name="form" value="([0-9a-f]+)"', page)
+    assert found is not None
+    return found[1]
+
+
+def _log_in(
+    console: ConsoleProcess, browser: requests.Session, password: str = "pässword", **headers: str
+) -> requests.Response:
+    form = _form(browser.get(console.url("/login"), timeout=10).text)
+    return browser.post(
+        console.url("/login"),
+        data={"password": password, "form": form},
+        headers=headers,
+        timeout=10,
+        allow_redirects=False,
+    )
+
+
+def test_a_hash_is_made_of_a_password_and_knows_it_again() -> None:
+    stored = hash_password("correct horse")
+    assert stored.startswith("scrypt$17$8$1$")
+    assert verify_password("correct horse", stored)
+    assert not verify_password("correct hors", stored)
+    assert hash_password("correct horse") != stored  # salted
+
+
+def test_nothing_is_shown_without_the_password(console: ConsoleProcess) -> None:
+    for path in ("/", "/events", "/delivery", "/campaigns", "/nothing"):
+        answer = console.get(path, allow_redirects=False)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/login"), path
+    assert console.get("/metrics").status_code == 401
+    assert console.get("/healthz").status_code == 200
+
+
+def test_the_password_opens_a_session_and_log_out_ends_it(console: ConsoleProcess) -> None:
+    browser = requests.Session()
+    answer = _log_in(console, browser)
+    assert answer.status_code == 303
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    page = browser.get(console.url("/"), timeout=10)
+    assert page.status_code == 200
+    kept = browser.cookies["collector_console"]
+    form = _form(page.text)
+    assert browser.post(console.url("/logout"), data={"form": "0" * 48}, timeout=10).status_code == 403
+    assert (
+        browser.post(console.url("/logout"), data={"form": form}, timeout=10, allow_redirects=False).status_code == 303
+    )
+    answer = console.get("/", cookies={"collector_console": kept}, allow_redirects=False)
+    assert answer.status_code == 303  # the old cookie is worth nothing
+
+
+def test_the_cookie_is_secure_behind_a_proxy_with_tls(console: ConsoleProcess) -> None:
+    assert (
+        "secure" in _log_in(console, requests.Session(), **{"X-Forwarded-Proto": "https"}).headers["set-cookie"].lower()
+    )
+
+
+def test_a_wrong_password_a_foreign_form_and_a_foreign_site_are_refused(console: ConsoleProcess) -> None:
+    assert _log_in(console, requests.Session(), "wrong").status_code == 401
+    browser = requests.Session()
+    browser.get(console.url("/login"), timeout=10)
+    login, data = console.url("/login"), {"password": "pässword", "form": "0" * 48}
+    assert browser.post(login, data=data, timeout=10).status_code == 403
+    assert _log_in(console, requests.Session(), Origin="https://evil.example").status_code == 403
+    assert _log_in(console, requests.Session(), **{"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    own = f"http://127.0.0.1:{console.port}"
+    assert _log_in(console, requests.Session(), Origin=own, **{"Sec-Fetch-Site": "same-origin"}).status_code == 303
+
+
+def test_guessing_is_slowed_to_five_a_minute(console: ConsoleProcess) -> None:
+    codes = [_log_in(console, requests.Session(), f"guess {i}").status_code for i in range(6)]
+    assert codes == [401] * 5 + [429]
+    assert _log_in(console, requests.Session()).status_code == 429  # the right one too: a guesser learns nothing
+
+
+def test_a_scraper_may_use_the_password_for_metrics_only(console: ConsoleProcess) -> None:
+    assert console.get("/metrics", auth=("prometheus", "pässword".encode())).status_code == 200
+    assert console.get("/metrics", auth=("prometheus", "wrong")).status_code == 401
+    assert console.get("/", auth=("prometheus", "pässword".encode()), allow_redirects=False).status_code == 303
+
+
+def test_a_session_ends_after_an_idle_hour_and_after_its_hours() -> None:
+    sessions = Sessions(hours=12)
+    token = sessions.open(now=0)
+    assert len(token) >= 43  # 256 bits
+    assert sessions.is_open(token, HOUR)
+    assert not sessions.is_open(token, 2 * HOUR + 1)
+    busy = sessions.open(now=0)
+    assert all(sessions.is_open(busy, t * HOUR // 2) for t in range(25))
+    assert not sessions.is_open(busy, 12 * HOUR + 1)
+    assert not sessions.is_open("", 0)
+
+
+def test_sessions_and_addresses_are_bounded() -> None:
+    sessions = Sessions(hours=1)
+    tokens = [sessions.open(now=0) for _ in range(300)]
+    assert not sessions.is_open(tokens[0], 0)
+    assert sessions.is_open(tokens[-1], 0)
+    attempts = Attempts()
+    allowed = [attempts.allow(f"192.0.2.{i}", now=0) for i in range(100)]
+    assert allowed == [True] * 20 + [False] * 80  # all addresses together
+    assert attempts.allow("192.0.2.1", now=60_001)
