@@ -158,24 +158,30 @@ class CourierThread:
     """The courier on a loop of its own in this process; `clock` may be a test's."""
 
     def __init__(self, config: Config, **seams: Any) -> None:
-        self._courier = Courier(config, **seams)
+        self.courier = Courier(config, **seams)
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._courier.run(self._is_ready)), daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self.courier.run(self._is_ready)), daemon=True)
 
     def _is_ready(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._ready.set()
 
-    def __enter__(self) -> Courier:
+    def __enter__(self) -> CourierThread:
         self._thread.start()
         assert self._ready.wait(10)
-        return self._courier
+        return self
 
     def __exit__(self, *_: object) -> None:
-        self.call(self._courier.stop)
+        self.call(self.courier.stop)
         self._thread.join(20)
         assert not self._thread.is_alive()
 
     def call(self, what: Callable[[], Any]) -> None:
         """Run `what` on the courier's loop."""
         self._loop.call_soon_threadsafe(what)
+
+    def new_token(self, pixel: str, token: str) -> None:
+        """What a reload does once the configuration names another token."""
+        target = msgspec.structs.replace(self.courier._targets[pixel], token=token)
+        queue = self.courier._queues[pixel]
+        asyncio.run_coroutine_threadsafe(queue.retarget(target), self._loop).result(5)

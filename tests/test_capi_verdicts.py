@@ -219,6 +219,8 @@ def test_what_meta_asks_is_never_shortened() -> None:
 def test_a_throttled_pixel_sends_half_then_slowly_more() -> None:
     pace = retry.slowed(retry.Pace(), 400.0, 0)
     assert pace.per_second == 200.0
+    assert retry.slowed(pace, 400.0, 59_000).per_second == 200.0  # one complaint
+    assert retry.slowed(pace, 400.0, 60_000).per_second == 100.0
     assert retry.recovered(pace, 59_000).per_second == 200.0
     assert retry.recovered(pace, 60_000).per_second == pytest.approx(220.0)
     assert retry.recovered(retry.Pace(4_900.0, 0), 60_000).per_second is None

@@ -16,7 +16,9 @@ OPEN_AFTER: Final = 5
 WINDOW: Final = 20
 PROBE_EVENTS: Final = 10
 _FLOOR_MS: Final = 100
+_SLOWEST: Final = 100.0  # events a second: a full batch each ten seconds; Retry-After stops it where Meta wants less
 _FIRST_OPEN_MS: Final = 5_000
+_UNBOUND: Final = 5_000.0  # events a second that a pace no longer binds
 # Meta removes duplicates within 48 hours of the first receipt (deduplicate); an hour is kept for clocks and queues.
 DOUBT_WINDOW_MS: Final = 47 * 3_600_000
 BLOCKED_PROBE_MS: Final = 5 * 60_000
@@ -69,9 +71,12 @@ def after_success(breaker: Breaker) -> Breaker:
 
 
 def slowed(pace: Pace, recent_per_second: float, now: int) -> Pace:
-    """Half of what was sent before the throttle, at least one event a second."""
-    before = pace.per_second if pace.per_second is not None else recent_per_second
-    return Pace(max(1.0, before / 2), now)
+    """Half of what was sent before the throttle. Refusals of one minute halve it once: they are one complaint."""
+    if pace.per_second is None:
+        return Pace(max(_SLOWEST, recent_per_second / 2), now)
+    if now - pace.raised_at < 60_000:
+        return pace
+    return Pace(max(_SLOWEST, pace.per_second / 2), now)
 
 
 def recovered(pace: Pace, now: int) -> Pace:
@@ -79,7 +84,7 @@ def recovered(pace: Pace, now: int) -> Pace:
     if pace.per_second is None or now - pace.raised_at < 60_000:
         return pace
     raised = pace.per_second * 1.1
-    return Pace() if raised > 5_000 else replace(pace, per_second=raised, raised_at=now)
+    return Pace() if raised > _UNBOUND else replace(pace, per_second=raised, raised_at=now)
 
 
 def may_resend(doubt_at: int | None, now: int) -> bool:

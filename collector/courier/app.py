@@ -32,6 +32,7 @@ from collector.telemetry import logger
 log = logger("courier")
 
 LOCK: Final = "courier.lock"
+LOCK_PATIENCE_S = 12.0  # a predecessor that drains may hold it for ten seconds
 # The data_version pragma costs two microseconds; a Purchase waits 0.75 s for company, so this is soon enough.
 _POLL_S: Final = 0.1
 _RELOAD_S: Final = 30.0
@@ -70,7 +71,7 @@ def _alone(storage: StorageConfig) -> Iterator[None]:
     path = prepare_data_dir(storage) / LOCK
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        deadline = time.monotonic() + 12  # a predecessor that drains may hold it for ten seconds
+        deadline = time.monotonic() + LOCK_PATIENCE_S
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -225,7 +226,8 @@ class Courier:
         try:
             config = load(self._config.path, os.environ, role="courier")
         except ConfigError as error:
-            log.error("the configuration was not taken over: it has faults", count=len(error.faults))
+            for fault in error.faults:
+                log.error("the configuration was not taken over", fault=fault)
             return
         self._targets = targets_of(config)
         for name, queue in list(self._queues.items()):

@@ -296,8 +296,11 @@ class PixelQueue:
             elif verdict.kind is Kind.REFUSED:
                 await self._close(part, report)
             else:
-                await self._interrupted(part, search.rest(), verdict, report)
-                return
+                await self._judge(part, (verdict, report))
+                if self._blocked is not None:
+                    break
+                search.postponed()
+                await asyncio.sleep(self._luck.closed_for(self._now()) / 1000)
         if left := [event.id for event in search.rest()]:
             await self._desk.insist(lambda: self._outbox.requeue(left, self._now(), reason="in a refused batch"))
 
@@ -309,14 +312,6 @@ class PixelQueue:
 
     async def _close(self, claim: Claim, report: Report) -> None:
         await self._desk.insist(lambda: self._outbox.close_request(claim, report))
-
-    async def _interrupted(self, part: Claim, rest: list[Claimed], verdict: Verdict, report: Report) -> None:
-        """Something else went wrong in the middle of an isolation: what is not judged waits its turn."""
-        inside = {event.id for event in part.events}
-        others = [event.id for event in rest if event.id not in inside]
-        await self._judge(part, (verdict, report))
-        due = self._now() + self._luck.closed_for(self._now())
-        await self._desk.insist(lambda: self._outbox.requeue(others, due, reason=verdict.message))
 
     # -- faults
 

@@ -63,6 +63,10 @@ class Isolation(Generic[T]):
         self._split(part.events, index)
         return False
 
+    def postponed(self) -> None:
+        """Nobody judged the part, the way to Meta failed: it is the next one again."""
+        self._parts.append(self._done())
+
     def rest(self) -> list[T]:
         """Every event that has not been judged, for a retry when the isolation has to stop."""
         parts = [*self._parts, self._current] if self._current is not None else self._parts
