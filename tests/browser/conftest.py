@@ -159,10 +159,14 @@ class Browser(webdriver.Chrome):
 
 
 @contextlib.contextmanager
-def chromium(profile: Path, *more: str, agent: str | None = ground.PERSON) -> Iterator[Browser]:
-    """A browser with a profile of its own."""
+def chromium(
+    profile: Path, *more: str, agent: str | None = ground.PERSON, automated: bool = False
+) -> Iterator[Browser]:
+    """A browser with a profile of its own; `automated` leaves it saying that a script drives it."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
+    if not automated:
+        options.add_argument("--disable-blink-features=AutomationControlled")
     for flag in (*ground.CHROMIUM_FLAGS, f"--user-data-dir={profile}", *more):
         options.add_argument(flag)
     if agent is not None:

@@ -38,7 +38,6 @@ CHROMIUM_FLAGS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
     "--ignore-certificate-errors",
-    "--disable-blink-features=AutomationControlled",  # a person's browser; one test goes without
     "--host-resolver-rules=MAP *.test 127.0.0.1, EXCLUDE localhost",
 )
 

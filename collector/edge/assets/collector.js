@@ -41,6 +41,7 @@
   let person; // what identify was told, for this page only
   let url; // of the page view counted last
   let view; // that page view
+  let reported; // the page view sent last
   let timer;
   let failures = 0;
 
@@ -177,8 +178,12 @@
     timer = 0;
     const state = consent();
     if (state == 'denied') return forget();
-    if (state == 'pending' || !waiting.length) return;
+    if (state == 'pending') return;
+    // A grant after a refusal (or after the browser's opt-out signal) is for the page that is still open, too.
+    if (view && view != reported && !waiting.includes(view)) waiting.unshift(view);
+    if (!waiting.length) return;
     const events = waiting.splice(0, 20);
+    if (events.includes(view)) reported = view;
     const memory = touch();
     events.forEach(safe(mirror));
     const body = { s: store, k: tag.key, n: Date.now(), c: spoken('granted') || tag.consent, l: memory.l, f: memory.f, e: events };
