@@ -79,6 +79,7 @@ class Door:
             except ClientGone:
                 return
             except ApiError as error:
+                self._journal.count(0, f"refused.{error.code}")
                 answer = responses.error_answer(error)
             except StorageError:
                 answer = responses.error_answer(

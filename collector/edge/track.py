@@ -157,6 +157,8 @@ class Tracker:
             self._config.privacy.store_ip,
             confirmed=caller.secret,
         )
+        for name in checked.dropped:
+            self._journal.count(store.number, f"left_out.{name}")
         public = self._journal.public
 
         def data(result: EventResult) -> Any:

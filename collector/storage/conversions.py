@@ -24,7 +24,7 @@ from collector.storage.attribution import Attribution
 from collector.storage.clicks import Clicks
 from collector.storage.identities import Keys
 from collector.storage.lookup import Lookup
-from collector.storage.queueing import Queueing
+from collector.storage.queueing import Figures, Queueing
 from collector.storage.reader import EventState, event_state
 from collector.storage.stores import Store
 from collector.storage.subjects import CONVERSIONS, ConversionRow
@@ -107,12 +107,14 @@ def _without_person(event: StoredEvent) -> StoredEvent:
 class Conversions:
     """Owned by the writer thread."""
 
-    def __init__(self, db: apsw.Connection, names: KeyedHash, lookup: Lookup, appended: Clicks) -> None:
+    def __init__(
+        self, db: apsw.Connection, names: KeyedHash, lookup: Lookup, appended: Clicks, figures: Figures
+    ) -> None:
         self._db = db
         self._names = names
         self._lookup = lookup
         self._attribution = Attribution(db, names, lookup, appended)
-        self._queueing = Queueing(db)
+        self._queueing = Queueing(db, figures)
         self.linked: list[int] = []  # identity values whose link to a visitor is new (late.py)
 
     def take(self, new: NewEvent, now: int) -> EventResult:

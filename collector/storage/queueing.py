@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import apsw
 
 from collector.core.capi import gate, payload
+from collector.core.capi.payload import BuiltEvent
 from collector.core.capi.states import CapiState
 from collector.core.events import Enrichment, StoredEvent
 from collector.storage import outbox
 from collector.storage.stores import Store
 
+Figures = deque[tuple[int, str]]  # daily figures of a store to add one to
+
 
 class Queueing:
     """Owned by the writer thread; works inside its transaction."""
 
-    def __init__(self, db: apsw.Connection) -> None:
+    def __init__(self, db: apsw.Connection, figures: Figures) -> None:
         self._db = db
+        self._figures = figures
+
+    def _build(self, store: Store, event: StoredEvent, enrichment: Enrichment) -> BuiltEvent:
+        """The event as Meta takes it; what had to be left out is counted by name."""
+        built = payload.build_event(event, enrichment, store.profile)
+        self._figures.extend((store.number, f"left_out.{name}") for name in built.dropped)
+        return built
 
     def queue(self, event_id: int, store: Store, event: StoredEvent, enrichment: Enrichment, now: int) -> CapiState:
         """One outbox row per pixel that takes the event; the state that the event has by it."""
@@ -25,7 +37,7 @@ class Queueing:
             return verdict.state
         if not pixels:
             return CapiState.DRY_RUN if verdict.state is CapiState.QUEUED else verdict.state
-        built = payload.build_event(event, enrichment, store.profile)
+        built = self._build(store, event, enrichment)
         wait = store.purchase_wait if event.event_type == "Purchase" else store.other_wait
         rows = [
             outbox.row(
@@ -53,7 +65,7 @@ class Queueing:
         if verdict.state is CapiState.SKIPPED:
             outbox.drop(self._db, event_id, now=now, reason=verdict.reason or "", state=CapiState.SKIPPED)
             return CapiState.SKIPPED
-        built = payload.build_event(event, enrichment, store.profile)
+        built = self._build(store, event, enrichment)
         if built.refused is None:
             outbox.merge(self._db, event_id, {p.number: built.payload for p in pixels})
         if verdict.state is CapiState.HELD:
@@ -65,6 +77,6 @@ class Queueing:
 
     def enrich(self, event_id: int, store: Store, event: StoredEvent, enrichment: Enrichment) -> None:
         """Give what is not settled yet what a late click adds; what was sent is never sent again."""
-        built = payload.build_event(event, enrichment, store.profile)
+        built = self._build(store, event, enrichment)
         if built.refused is None:
             outbox.merge(self._db, event_id, {pixel.number: built.payload for pixel in store.pixels})

@@ -22,6 +22,7 @@ from collector.storage.clicks import Clicks, NewClick
 from collector.storage.conversions import Conversions, NewEvent
 from collector.storage.late import Late
 from collector.storage.lookup import Lookup
+from collector.storage.queueing import Figures
 from collector.storage.remembered import Remember, recall
 from collector.storage.space import Space
 from collector.storage.stores import Store
@@ -86,7 +87,8 @@ class GroupTransaction:
         self.lookup = Lookup(db, data_dir, config.storage)
         self.clicks = Clicks(db, self.lookup, config.matching.click_days * _DAY_MS)
         self.clicks.learn(self.lookup.clicks.names_of("fbclid"))
-        self.conversions = Conversions(db, names, self.lookup, self.clicks)
+        self.figures: Figures = deque(maxlen=100_000)  # daily figures to add one to; the loop's thread appends too
+        self.conversions = Conversions(db, names, self.lookup, self.clicks, self.figures)
         self.late = Late(db, self.lookup, self.conversions, self.clicks, {s.number: s for s in known.values()})
         self.keys: dict[bytes, keys.ApiKey] = {}
         self._keys_at = 0.0
@@ -96,7 +98,6 @@ class GroupTransaction:
         self.learned: list[Sequence[int]] = []  # names for the duplicate filter, from the folder's thread
         self.all_learned = threading.Event()
         self.wants_fold = threading.Event()
-        self.figures: deque[tuple[int, str]] = deque()  # daily figures to add one to, from the loop's thread
         self._beat_at = 0.0
 
     @property
