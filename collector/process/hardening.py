@@ -36,18 +36,13 @@ def die_with_parent() -> None:
 
 def die_with_bootloader() -> None:
     """A one-file binary is two processes; killing the visible one must not leave the real server running."""
+    unpacked = getattr(sys, "_MEIPASS", None)
+    if unpacked is None or str(unpacked).startswith(os.path.dirname(sys.executable) + os.sep):
+        return  # from source, or a folder build: the parent is somebody else's
     parent = os.getppid()
-    if getattr(sys, "frozen", False) and _program(parent) == _program(os.getpid()):
-        die_with_parent()
-        if os.getppid() != parent:  # it died in between
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _program(pid: int) -> str | None:
-    try:
-        return os.readlink(f"/proc/{pid}/exe")
-    except OSError:
-        return None
+    die_with_parent()
+    if os.getppid() != parent:  # it died in between
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _raise_file_limit() -> None:
