@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from collector import __version__
 from collector.config import EdgeConfig
+from collector.core.beacon import Beacon
 from collector.core.events import ClickBody, ConversionBody
 from collector.core.wire import MAX_ITEMS, ClickItem, ConversionItem, EventItem
 from collector.edge.gate import (
@@ -133,7 +134,7 @@ def _state(noun: str, answer: str | None) -> dict[str, Any]:
 
 
 def _beacon() -> dict[str, Any]:
-    content = {"schema": {"type": "object"}}
+    content = {"schema": _ref("Beacon")}
     return {
         "operationId": "beacon",
         "summary": "What the script says of a page; answered 204 once it is on disk",
@@ -222,7 +223,7 @@ def _security_schemes() -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    types = [ClickBody, ConversionBody, ClickItem | ConversionItem | EventItem]
+    types = [ClickBody, ConversionBody, ClickItem | ConversionItem | EventItem, Beacon]
     answers = [ClickAnswer, ConversionAnswer, BatchAnswer, Failure]
     _, schemas = msgspec.json.schema_components([*types, *answers], ref_template=REFERENCE)
     schemas["Batch"] = {
