@@ -1,0 +1,62 @@
+"""The recipes that live in pages: Tag Manager's, Shopify's, and every call that the README shows."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.browser.conftest import Browser, Place
+from tests.browser.ground import Collector
+from tests.browser.shop import Shop
+from tests.browser.test_journey import Put, fresh_click, settle, wait_for_event
+from tests.recipes import recipe
+
+pytestmark = pytest.mark.browser
+
+# Tag Manager puts custom HTML into the page and makes its scripts anew, without attributes that it does not know.
+TAG_MANAGER = """<script>addEventListener('load', () => {
+  const box = document.createElement('div'); box.innerHTML = %s;
+  for (const old of box.querySelectorAll('script')) {
+    const made = document.createElement('script');
+    for (const name of ['src', 'async', 'type', 'id'])
+      if (old.hasAttribute(name)) made.setAttribute(name, old.getAttribute(name));
+    made.text = old.text; document.body.appendChild(made);
+  }
+})</script>"""
+
+
+def test_tag_manager(browser: Browser, near: Place, page: Put, collector: Collector) -> None:
+    html = recipe("gtm", {"https://www.shop.example/m/c.js": near.page("/m/c.js"), "store_abc123": "store_shop"})
+    page("/", near, tag=TAG_MANAGER % json.dumps(html).replace("</", "<\\/"))
+    click = fresh_click()
+    browser.get(near.page(f"/?fbclid={click}"))
+    settle(browser, "document.cookie.includes('_fbc')")
+    assert any(stored.fbclid == click for stored in collector.clicks())
+
+
+def test_shopify(browser: Browser, nginx: int, page: Put, shop: Shop) -> None:
+    there = Place("nginx-subdomain", nginx, True)
+    tag = recipe("shopify", {"https://t.shop.example": there.door(), "store_abc123": "store_shop"})
+    page("/", there, tag=tag)
+    page("/next", there, tag="")
+    click = fresh_click()
+    browser.get(there.page(f"/?fbclid={click}"))
+    settle(browser, "document.cookie.includes('_fbc')")
+    browser.get(there.page("/next"))
+    settle(browser, "true")
+    (posted,) = [json.loads(body) for path, body in shop.posted if path == "/cart/update.js"]
+    assert posted["attributes"]["_fbc"].endswith("." + click)
+    assert posted["attributes"]["_fbp"].startswith("fb.1.")
+
+
+def test_every_call_of_the_readme_arrives(browser: Browser, near: Place, page: Put, collector: Collector) -> None:
+    lead = "lead-" + fresh_click()[-8:]
+    page("/", near)
+    browser.get(near.page("/"))
+    browser.execute_script(recipe("calls", {"lead-77": lead, "'1001'": f"'{lead}'"}))
+    wait_for_event(collector, lead)
+    bought = [event for event in collector.events("Purchase") if event.order_id == lead]
+    assert [str(event.value) for event in bought] == ["49.9"]
+    assert bought[0].user_data["em"]
+    assert collector.events("AddToCart")[-1].custom_data == {"content_ids": ["sku-1"], "content_type": "product"}
