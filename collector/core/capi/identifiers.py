@@ -16,7 +16,14 @@ MAX_FBC_AGE_MS: Final = 90 * 86_400_000  # the cookie's life, and what Meta's di
 CLOCK_SLACK_MS: Final = 600_000  # how far a page's clock may be ahead of ours (rulings 1)
 
 _LEGACY_APPENDIX: Final = frozenset({"AQ", "Ag", "Aw", "BA", "BQ", "Bg"})  # the param builder's languages
-_V4: Final = re.compile(r"(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})", re.ASCII)
+# The common case of each in one match; what it does not take is looked at in parts.
+_PLAIN_FBC: Final = re.compile(r"fb\.[0-2]\.(\d{13})\.[A-Za-z0-9_-]{1,500}", re.ASCII)
+_PUBLIC_V4: Final = re.compile(
+    r"(?!0\.|10\.|127\.|169\.254\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.)"
+    r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)",
+    re.ASCII,
+)
+_V4: Final = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}", re.ASCII)
 _V4_PORT: Final = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}", re.ASCII)
 _V6_PORT: Final = re.compile(r"\[([0-9a-fA-F:.]+)\](?::\d{1,5})?", re.ASCII)
 _APPENDIX: Final = re.compile(r"\.(?:AQ|Ag|Aw|BA|BQ|Bg|[A-Za-z0-9_-]{8})$", re.ASCII)
@@ -33,6 +40,10 @@ def usable_fbc(fbc: str, event_ms: int) -> str | None:
     A creation time that is up to ten minutes later than the event is a page's clock running ahead; the click was seen
     at the event at the latest, so that time is stated instead.
     """
+    if (plain := _PLAIN_FBC.fullmatch(fbc)) is not None:
+        created = int(plain[1])
+        if created // 1000 <= event_ms // 1000:
+            return fbc if event_ms - created <= MAX_FBC_AGE_MS else None
     parts = clickid.parse_fbc(fbc)
     if parts is None or not _well_formed(fbc, parts):
         return None
@@ -64,17 +75,9 @@ def public_address(text: str) -> str | None:
 
     Only what Meta's own builder calls private is left out; documentation and carrier ranges are sent.
     """
-    if (found := _V4.fullmatch(text)) is not None:
-        return text if _public_v4(int(found[1]), int(found[2]), int(found[3]), int(found[4])) else None
-    return _odd_address(text)
-
-
-def _public_v4(a: int, b: int, c: int, d: int) -> bool:
-    if a > 255 or b > 255 or c > 255 or d > 255:
-        return False
-    if a in (0, 10, 127):
-        return False
-    return not ((a == 172 and 16 <= b <= 31) or (a == 192 and b == 168) or (a == 169 and b == 254))
+    if _PUBLIC_V4.fullmatch(text) is not None:
+        return text
+    return None if _V4.fullmatch(text) is not None else _odd_address(text)
 
 
 @lru_cache(maxsize=4096)

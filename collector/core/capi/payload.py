@@ -8,6 +8,7 @@ is hashed at intake already, so this is a splice: the courier later only joins s
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -43,40 +44,12 @@ _UNSUPPORTED: Final = {
     "business_messaging": "a messaging event needs messaging_channel and its ids, which this API does not carry",
 }
 
-_BIT: Final = {
-    key: 1 << n
-    for n, key in enumerate(
-        [
-            "em",
-            "ph",
-            "fn",
-            "ln",
-            "db",
-            "ge",
-            "ct",
-            "st",
-            "zp",
-            "country",
-            "external_id",
-            "client_ip_address",
-            "client_user_agent",
-            "fbc",
-            "fbp",
-        ]
-    )
-}
-
-
-def _mask(keys: str) -> int:
-    return sum(_BIT[key] for key in keys.split())
-
-
 # An event whose identifiers are all within one of these says too little about the person (2804050; best-practices).
 _TOO_LITTLE: Final = (
-    _mask("ct country st zp ge client_user_agent"),
-    _mask("db client_user_agent"),
-    _mask("fn ge"),
-    _mask("ln ge"),
+    frozenset({"ct", "country", "st", "zp", "ge", "client_user_agent"}),
+    frozenset({"db", "client_user_agent"}),
+    frozenset({"fn", "ge"}),
+    frozenset({"ln", "ge"}),
 )
 _HASHED: Final = frozenset(["em", "ph", "fn", "ln", "db", "ge", "ct", "st", "zp", "country", "external_id"])
 
@@ -148,12 +121,11 @@ def _too_old(source: str) -> str:
 
 
 def _user_data(event: StoredEvent, enrichment: Enrichment, event_ms: int, dropped: list[str]) -> dict[str, Any]:
-    user: dict[str, Any] = {}
-    for key, hashes in event.user_data.items():
-        if key in _HASHED:
-            if hashes:
-                user[key] = hashes
-        else:
+    hashed = event.user_data
+    user: dict[str, Any] = dict(hashed)
+    if not (hashed.keys() <= _HASHED and all(hashed.values())):
+        user = {key: hashes for key, hashes in hashed.items() if key in _HASHED and hashes}
+        if hashed.keys() - _HASHED:
             dropped.append("user_data.unknown")  # one unknown key here refuses the whole batch (2804019)
     if address := event.ip or enrichment.ip:
         public = identifiers.public_address(address)
@@ -229,12 +201,15 @@ def _refusal(event: StoredEvent, user: dict[str, Any], custom: dict[str, Any]) -
             return "a Purchase needs eventValue (Meta 2804009)"
         if "currency" not in custom:
             return "a Purchase needs currency (Meta 2804010)"
-    present = 0
-    for key in user:
-        present |= _BIT[key]
-    if any(present | few == few for few in _TOO_LITTLE):
+    if _says_too_little(tuple(user)):
         return "too little about the person for Meta (2804050): add e-mail, phone, external id, fbp, fbc or an address"
     return None
+
+
+@lru_cache(maxsize=4096)
+def _says_too_little(keys: tuple[str, ...]) -> bool:
+    present = frozenset(keys)
+    return any(present <= few for few in _TOO_LITTLE)
 
 
 def _page(
@@ -250,10 +225,10 @@ def _page(
     if url is not None and not identifiers.is_url(url):
         dropped.append("event_source_url")
         url = None
-    url = url or enrichment.event_source_url
-    if event.action_source == "website":
-        url = url or profile.url
-    if url is not None and identifiers.is_url(url):
+    if url is None:
+        candidates = (enrichment.event_source_url, profile.url if event.action_source == "website" else None)
+        url = next((found for found in candidates if found and identifiers.is_url(found)), None)
+    if url is not None:
         body["event_source_url"] = url
     if event.referrer is not None:
         if identifiers.is_url(event.referrer):
