@@ -12,7 +12,7 @@ from collector.core.matching.eligible import Field, sort_out
 from collector.core.matching.inference import Inference, Journey, Weights, infer, pool_of, weigh
 from collector.core.matching.lessons import lesson_of_organic, lesson_of_proof
 from collector.core.matching.model import BUCKET_NAMES, Model, bucket
-from collector.core.matching.proofs import ENRICHING, Proven, prove
+from collector.core.matching.proofs import ENRICHING, Proven, older, prove
 from collector.core.matching.shapes import DAY_MS, Candidate, Evidence, Match, Policy, Query, Reason, Rival, Statistics
 
 LN2 = log(2.0)
@@ -35,8 +35,9 @@ def match(query: Query, candidates: Sequence[Candidate], statistics: Statistics,
         return _unattributed("consent", model, policy)
     field = sort_out(query, candidates, policy)
     proven = prove(query, field, model, policy)
+    before = older(query, field, policy)
     if proven is not None:
-        answer = _proved(query, proven, model, policy)
+        answer = _proved(query, proven, before, model, policy)
         lesson = lesson_of_proof(query, proven, field.fresh, statistics, model, policy)
         return structs.replace(answer, label=lesson) if lesson is not None else answer
     inference = None
@@ -44,8 +45,8 @@ def match(query: Query, candidates: Sequence[Candidate], statistics: Statistics,
         inference = infer(query, field.fresh, statistics, model, policy)
     if inference is None:
         nothing = _unattributed(_why_nothing(query, field, policy), model, policy)
-        return structs.replace(nothing, pool=pool_of(query))
-    return _inferred(query, inference, model, policy)
+        return structs.replace(nothing, pool=pool_of(query), journey=_journey(before))
+    return _inferred(query, inference, before, model, policy)
 
 
 def renew(first: Match) -> Match:
@@ -71,7 +72,7 @@ def _score(probability: float) -> int:
     return max(1, floor(100 * probability + 1e-9))
 
 
-def _proved(query: Query, proven: Proven, model: Model, policy: Policy) -> Match:
+def _proved(query: Query, proven: Proven, before: list[Candidate], model: Model, policy: Policy) -> Match:
     mean = model.tiers[proven.method].mean
     score = _score(mean)
     bits = log2(mean / (1 - mean))
@@ -90,6 +91,7 @@ def _proved(query: Query, proven: Proven, model: Model, policy: Policy) -> Match
         p_any=mean,
         alternatives=1 + len({c.id for _, c in proven.conflicting}),
         path=_path(proven.journey),
+        journey=_journey([*before, *proven.journey]),
         capped_from=score if confidence < score else None,
         model=model.version,
         window_days=policy.window_ms / DAY_MS,
@@ -108,11 +110,15 @@ def _proof_evidence(query: Query, proven: Proven, bits: float) -> list[Evidence]
     return evidence
 
 
+def _journey(clicks: Sequence[Candidate]) -> list[tuple[int, int]]:
+    return [(c.id, c.ts) for c in clicks[-PATH_KEPT:]]
+
+
 def _path(journey: Sequence[Candidate]) -> list[int]:
     return [c.id for c in journey[-PATH_KEPT:]]
 
 
-def _inferred(query: Query, inference: Inference, model: Model, policy: Policy) -> Match:
+def _inferred(query: Query, inference: Inference, before: list[Candidate], model: Model, policy: Policy) -> Match:
     top = inference.journeys[0]
     newest, weights = top.newest, weigh(top.newest, inference.scale)
     score = _score(calibrate(inference.probability(top), model.calibration, model.knots))
@@ -145,6 +151,7 @@ def _inferred(query: Query, inference: Inference, model: Model, policy: Policy) 
         method="probabilistic",
         strong=confidence >= policy.strong,
         path=_path(top.clicks),
+        journey=_journey([*before, *top.clicks]),
     )
 
 

@@ -34,7 +34,13 @@ class Proven(Struct):
     agreeing: list[Method]  # further identifiers that name the same click
     conflicting: list[tuple[Method, Candidate]]  # identifiers whose newest click is another one
     sharers: int  # distinct visitors on the fbclid
-    journey: list[Candidate]
+    journey: list[Candidate]  # eligible clicks that any identifier names, oldest first
+
+
+def older(query: Query, field: Field, policy: Policy) -> list[Candidate]:
+    """Expired clicks of the same person: no cause within this window, but part of the journey in a longer one."""
+    kept = (c for c in _named(query, field.expired) if query.ts - c.ts <= policy.click_ms and names_of(query, c))
+    return sorted(kept, key=order_key)
 
 
 def names_of(query: Query, c: Candidate) -> list[Method]:

@@ -152,6 +152,7 @@ class Match(Struct, frozen=True, omit_defaults=True, kw_only=True):
     rivals: list[Rival] = []
     alternatives: int = 0  # journeys, the credited one included, that hold 5 % or more
     path: list[int] = []  # the journey's eligible clicks, oldest first
+    journey: list[tuple[int, int]] = []  # (click, ms) of all its clicks, older ones too: for reports on other windows
     capped_from: int | None = None
     best: int = 0  # the best score that was refused
     best_click: int | None = None
