@@ -9,7 +9,6 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
-from importlib import resources
 from typing import Any, Final
 from urllib.parse import parse_qs, quote
 
@@ -30,7 +29,7 @@ from collector.console import trust as trust_page
 from collector.console.auth import Attempts, Password, Sessions, check_access
 from collector.console.gate import COOKIE, FORM_COOKIE, Gate, cookie_of, is_https
 from collector.console.metrics import metrics_text
-from collector.console.shell import Desk, now_ms, page
+from collector.console.shell import Desk, asset_bytes, now_ms, page
 from collector.core.ids import PublicIds
 from collector.errors import StorageError
 from collector.storage.reports.names import public_ids
@@ -133,7 +132,7 @@ async def asset(name: str) -> Response[bytes]:
     kind = _ASSETS.get(name)
     if kind is None:
         raise HTTPException("no such file", status_code=404)
-    return Response(resources.files("collector.console").joinpath("assets", name).read_bytes(), media_type=kind)
+    return Response(asset_bytes(name), media_type=kind)
 
 
 @get("/login")

@@ -9,7 +9,6 @@ from litestar import Response
 from collector.console import words
 from collector.console.overview import pixel_lines
 from collector.console.shell import Desk, Word, delivery_word, page
-from collector.core.capi.states import CapiState
 from collector.storage.reports import delivery
 
 _PAGE: Final = 50
@@ -21,7 +20,7 @@ async def delivery_page(desk: Desk, before: str) -> Response[bytes]:
     now = desk.clock()
     lines, notes = await pixel_lines(desk, now)
     requests = await delivery.requests(desk.reader, before=int(before) if before.isdigit() else None, limit=_PAGE)
-    dead = await delivery.ended(desk.reader, (CapiState.REJECTED, CapiState.EXPIRED), limit=_PAGE)
+    dead = await delivery.dead_letters(desk.reader, limit=_PAGE)
     ids = desk.ids()
     return page(
         "delivery.html",

@@ -32,6 +32,23 @@ _SIGNALS: Final = {
     "email": "E-mail, hashed",
     "phone": "Phone, hashed",
     "probabilistic": "inference",
+    "cookie_jar": "Age of the cookie jar",
+    "unreachable": "Clicks that share nothing with it",
+    "journey": "More clicks of the same visitor",
+    "rivals": "Rivals",
+    "shared_link": "The link was shared",
+    "clock": "Clocks differ",
+    "renewal": "Renewal of an earlier order",
+}
+# What an item of evidence counted, in words.
+_VALUES: Final = {
+    "prior": "{:,.0f} clicks in the window",
+    "ip": "{:,.0f} other visitors on it",
+    "user_agent": "{:,.0f} other visitors have it",
+    "fingerprint": "{:,.0f} other visitors have it",
+    "journey": "{:,.0f} clicks",
+    "rivals": "{:,.0f} journeys",
+    "shared_link": "{:,.0f} visitors",
 }
 _MARKS: Final = (
     (flags.BOT, "bot"),
@@ -131,7 +148,7 @@ def _method(method: str | None) -> str:
 
 
 def _bits(bits: float) -> str:
-    return f"{bits:+.1f}"
+    return f"{bits:+.1f}" if abs(bits) >= 0.05 else "0"
 
 
 def _odds(match: Match) -> str:
@@ -141,7 +158,7 @@ def _odds(match: Match) -> str:
 
 def _evidence(e: Any, largest: float) -> dict[str, Any]:
     name = _SIGNALS.get(e.signal, e.signal.replace("_", " "))
-    value = "" if e.value is None else f"{e.value:,.0f}"
+    value = _VALUES[e.signal].format(e.value) if e.value is not None and e.signal in _VALUES else ""
     return {
         "name": name,
         "result": e.result.replace("_", " "),
@@ -176,6 +193,7 @@ def _delivery(d: conversions.Delivery, now: int) -> dict[str, Any]:
         "settled": words.ago(d.settled, now) if d.settled else "",
         "due": words.ago(d.due, now),
         "reason": d.reason or "",
+        "doubts": d.doubts,
         "doubt": words.ago(d.doubt_at, now) if d.doubt_at else "",
         "tries": [
             {

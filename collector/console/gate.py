@@ -111,7 +111,7 @@ def _basic_password(headers: dict[bytes, bytes]) -> str | None:
 
 
 def _with_headers(send: Send, path: str) -> Send:
-    caching = b"public, max-age=3600" if path.startswith("/assets/") else b"no-store"
+    caching = b"public, max-age=31536000, immutable" if path.startswith("/assets/") else b"no-store"
 
     async def wrapped(message: Message) -> None:
         if message["type"] == "http.response.start":

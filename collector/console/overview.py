@@ -39,8 +39,8 @@ async def overview(desk: Desk, store: str) -> Response[bytes]:
         title="Overview",
         here="/",
         refresh=30,
-        notes=[*notes, *silent, *_counting(totals)],
-        sentence=_sentence(lines, now, await desk.last_success()),
+        notes=[*notes, *silent, *await _dead(desk, now), *_counting(totals)],
+        sentence=_sentence(desk, lines, await desk.last_success()),
         stores=list(stores.values()),
         store=store,
         figures=_figures(clicks, sums, now // DAY_MS),
@@ -51,6 +51,12 @@ async def overview(desk: Desk, store: str) -> Response[bytes]:
         kinds=_kinds(sums),
         **_week(clicks, sums, now),
     )
+
+
+async def _dead(desk: Desk, now: int) -> list[Note]:
+    dead = await delivery.dead_since(desk.reader, now - DAY_MS)
+    what = f"{words.number(dead)} events were refused or expired in the last 24 hours."
+    return [Note("warn", what, "The delivery page has the reason of each.")] if dead else []
 
 
 def _counting(totals: Totals) -> list[Note]:
@@ -117,7 +123,7 @@ def _week(clicks: dict[ClickKey, int], sums: dict[ConversionKey, Sums], now: int
         "chart": plots.columns(
             bars, f"Conversions in steps of six hours over seven days, {all_n:,} in all; figures below"
         ),
-        "axis": [words.day(d) for d in days],
+        "axis": [dict(zip(("short", "rest"), words.day(d).split(" ", 1), strict=True)) for d in days],
         "days": [_day(d, clicks, steps) for d in reversed(days)],
     }
 
@@ -200,10 +206,12 @@ async def _processes(desk: Desk, now: int) -> tuple[list[dict[str, Any]], list[N
     return lines, notes
 
 
-def _sentence(lines: list[dict[str, Any]], now: int, last: dict[str, int]) -> str:
-    waiting = sum(line["waiting_n"] for line in lines)
+def _sentence(desk: Desk, lines: list[dict[str, Any]], last: dict[str, int]) -> str:
+    waiting, now = sum(line["waiting_n"] for line in lines), desk.clock()
     if not lines:
         return "Waiting for the first event."
+    if desk.config.meta.mode == "dry_run":
+        return "Dry run: events are built and checked, and nothing leaves this machine."
     queue = f"{words.number(waiting)} events wait for Meta" if waiting else "Nothing waits for Meta"
     return queue + (
         f"; it last took some {words.seconds((now - max(last.values())) / 1000)} ago."

@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha256
+from importlib import resources
 from typing import Any, Final, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -41,6 +44,20 @@ templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+
+
+@cache
+def asset_bytes(name: str) -> bytes:
+    """One of the files in assets/, which a process reads once."""
+    return resources.files("collector.console").joinpath("assets", name).read_bytes()
+
+
+def asset_address(name: str) -> str:
+    """The file's address, which changes with its content: it may be cached for long."""
+    return f"/assets/{name}?v={sha256(asset_bytes(name)).hexdigest()[:12]}"
+
+
+templates.globals["asset"] = asset_address
 
 
 class Note(NamedTuple):

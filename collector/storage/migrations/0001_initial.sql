@@ -112,6 +112,7 @@ CREATE TABLE outbox (
 CREATE INDEX outbox_due ON outbox (pixel, state, lane, due) WHERE settled IS NULL;
 CREATE INDEX outbox_deadline ON outbox (pixel, deadline) WHERE settled IS NULL AND state < 2;
 CREATE INDEX outbox_conversion ON outbox (conversion);
+CREATE INDEX outbox_dead ON outbox (settled) WHERE state IN (11, 12);  -- rejected and expired: few, and asked for
 
 -- The encoded Conversions API event of an outbox row. Apart from it, so that settling does not rewrite 1.2 KB per event.
 CREATE TABLE outbox_payload (

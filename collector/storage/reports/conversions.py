@@ -24,7 +24,7 @@ CLICK_SQL: Final = """
 SELECT k.id, coalesce(s.name, ''), k.ts, k.last_ts, k.received, k.flags, k.body
   FROM click k LEFT JOIN store s ON s.id = k.store WHERE k.id = ?"""
 DELIVERY_SQL: Final = """
-SELECT o.id, coalesce(p.name, ''), o.state, o.created, o.due, o.settled, o.attempts, o.doubt_at, o.reason
+SELECT o.id, coalesce(p.name, ''), o.state, o.created, o.due, o.settled, o.attempts, o.doubts, o.doubt_at, o.reason
   FROM outbox o LEFT JOIN pixel p ON p.id = o.pixel WHERE o.conversion = ? ORDER BY o.id"""
 ATTEMPT_SQL: Final = """
 SELECT r.id, r.at, r.events, r.outcome, r.http_status, r.code, r.subcode, r.trace_id, r.message, r.took_ms
@@ -86,6 +86,7 @@ class Delivery(Struct, frozen=True):
     due: int
     settled: int | None
     attempts: int
+    doubts: int
     doubt_at: int | None
     reason: str | None
 

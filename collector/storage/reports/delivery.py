@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -23,10 +22,12 @@ SELECT p.name, s.state, s.since, s.until, s.reason
 REQUEST_SQL = """
 SELECT r.id, p.name, r.at, r.events, r.outcome, r.http_status, r.code, r.subcode, r.trace_id, r.message, r.took_ms
   FROM request r LEFT JOIN pixel p ON p.id = r.pixel WHERE r.id < ? ORDER BY r.id DESC LIMIT ?"""
-SETTLED_SQL = """
+# The literal states let SQLite use the partial index of dead letters.
+DEAD_SQL = """
 SELECT o.id, o.conversion, p.name, o.state, o.settled, o.attempts, o.reason
   FROM outbox o JOIN pixel p ON p.id = o.pixel
- WHERE o.id < ? AND o.settled IS NOT NULL AND o.state IN ({states}) ORDER BY o.id DESC LIMIT ?"""
+ WHERE o.state IN (11, 12) ORDER BY o.settled DESC LIMIT ?"""
+DEAD_COUNT_SQL = "SELECT count(*) FROM outbox WHERE state IN (11, 12) AND settled >= ?"
 
 TALLY_SQL = """
 SELECT r.id, coalesce(p.name, r.pixel), r.at, r.outcome
@@ -164,7 +165,12 @@ class Ended(Struct, frozen=True):
     reason: str | None
 
 
-async def ended(reader: Reader, states: Sequence[int], *, before: int | None = None, limit: int = 50) -> list[Ended]:
-    """The newest events that ended in one of `states`."""
-    sql = SETTLED_SQL.format(states=",".join("?" * len(states)))
-    return [Ended(*row) for row in await reader.rows(sql, before or 1 << 62, *[int(state) for state in states], limit)]
+async def dead_letters(reader: Reader, *, limit: int = 50) -> list[Ended]:
+    """The events that were rejected or expired last."""
+    return [Ended(*row) for row in await reader.rows(DEAD_SQL, limit)]
+
+
+async def dead_since(reader: Reader, since: int) -> int:
+    """How many events were rejected or expired from `since` (ms) on."""
+    row = await reader.one(DEAD_COUNT_SQL, since)
+    return row[0] if row else 0

@@ -75,6 +75,7 @@ def _delivery(d: conversions.Delivery) -> dict[str, Any]:
         "status": NAMES.get(d.state, str(d.state)),
         "reason": d.reason,
         "settledAt": times.text(d.settled) if d.settled else None,
+        "doubts": d.doubts,
         "inDoubtSince": times.text(d.doubt_at) if d.doubt_at else None,
         "attempts": [_attempt(a) for a in d.tries],
     }

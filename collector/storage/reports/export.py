@@ -35,8 +35,8 @@ SELECT c.id, s.name, c.ts, c.received, c.event_type, c.flags, c.click, c.confide
   FROM conversion c LEFT JOIN store s ON s.id = c.store LEFT JOIN click k ON k.id = c.click
  WHERE c.id > ? AND c.id <= ? ORDER BY c.id LIMIT ?"""
 DELIVERIES_SQL: Final = """
-SELECT o.id, o.conversion, s.name, c.event_type, c.body, p.name, o.state, o.created, o.settled, o.attempts, o.doubt_at,
-       o.reason, r.at, r.outcome, r.http_status, r.code, r.subcode, r.trace_id, r.message
+SELECT o.id, o.conversion, s.name, c.event_type, c.body, p.name, o.state, o.created, o.settled, o.attempts, o.doubts,
+       o.doubt_at, o.reason, r.at, r.outcome, r.http_status, r.code, r.subcode, r.trace_id, r.message
   FROM outbox o LEFT JOIN conversion c ON c.id = o.conversion LEFT JOIN store s ON s.id = c.store
   LEFT JOIN pixel p ON p.id = o.pixel LEFT JOIN request r ON r.id = o.request
  WHERE o.id > ? AND o.id <= ? ORDER BY o.id LIMIT ?"""
@@ -156,8 +156,10 @@ def conversion_item(ids: PublicIds, row: Row) -> Item:
 
 def delivery_item(ids: PublicIds, row: Row) -> Item:
     """An event's way to one pixel, with the last attempt's answer."""
-    (_, conversion, store, event_type, body, pixel, state, created, settled, attempts, doubt_at, reason) = row[:12]
-    at, outcome, http_status, code, subcode, trace_id, message = row[12:]
+    (_, conversion, store, event_type, body, pixel, state, created, settled, attempts, doubts, doubt_at, reason) = row[
+        :13
+    ]
+    at, outcome, http_status, code, subcode, trace_id, message = row[13:]
     return {
         "conversionId": ids.public("conv", conversion),
         "storeId": store,
@@ -169,6 +171,7 @@ def delivery_item(ids: PublicIds, row: Row) -> Item:
         "createdAt": _time(created),
         "settledAt": _time(settled),
         "attempts": attempts,
+        "doubts": doubts,
         "inDoubtSince": _time(doubt_at),
         "lastAttempt": {
             "attemptedAt": _time(at),
@@ -195,7 +198,7 @@ _CONVERSION_COLUMNS: Final = (
     "visitorId fbc fbp consent.marketing consent.ldu customerDataKinds products customData test"
 )
 _DELIVERY_COLUMNS: Final = (
-    "conversionId storeId eventType eventId pixel status reason createdAt settledAt attempts inDoubtSince "
+    "conversionId storeId eventType eventId pixel status reason createdAt settledAt attempts doubts inDoubtSince "
     "lastAttempt.attemptedAt lastAttempt.outcome lastAttempt.httpStatus lastAttempt.code lastAttempt.subcode "
     "lastAttempt.traceId lastAttempt.message"
 )
