@@ -149,9 +149,8 @@ def _fbc(event: StoredEvent, enrichment: Enrichment, event_ms: int, dropped: lis
     if event.fbc is not None and (fbc := identifiers.usable_fbc(event.fbc, event_ms)) is not None:
         return fbc
     if event.fbclid is not None and clickid.fault(event.fbclid, event_ms) is None:
-        if enrichment.fbc is not None and identifiers.fbclid_of(enrichment.fbc) == event.fbclid:
-            return identifiers.usable_fbc(enrichment.fbc, event_ms)
-        return clickid.build_fbc(event.fbclid, event_ms)
+        same = enrichment.fbc if enrichment.fbc and identifiers.fbclid_of(enrichment.fbc) == event.fbclid else None
+        return (same and identifiers.usable_fbc(same, event_ms)) or clickid.build_fbc(event.fbclid, event_ms)
     if enrichment.fbc is not None and (fbc := identifiers.usable_fbc(enrichment.fbc, event_ms)) is not None:
         return fbc
     if event.fbc or event.fbclid or enrichment.fbc:
@@ -160,9 +159,10 @@ def _fbc(event: StoredEvent, enrichment: Enrichment, event_ms: int, dropped: lis
 
 
 def _fbp(own: str | None, clicked: str | None, dropped: list[str]) -> str | None:
-    for fbp in (own, clicked):
-        if fbp and clickid.is_fbp(fbp):
-            return fbp
+    if own and clickid.is_fbp(own):
+        return own
+    if clicked and clickid.is_fbp(clicked):
+        return clicked
     if own or clicked:
         dropped.append("fbp")
     return None
@@ -170,16 +170,18 @@ def _fbp(own: str | None, clicked: str | None, dropped: list[str]) -> str | None
 
 def _custom_data(event: StoredEvent, dropped: list[str]) -> dict[str, Any]:
     custom = custom_data.own_keys(event.custom_data, dropped) if event.custom_data else {}
-    if event.value is not None and event.value.is_finite() and event.value >= 0:
-        custom["value"] = event.value
-    if custom_data.is_currency(event.currency):
-        custom["currency"] = event.currency
+    value, currency = event.value, event.currency
+    if value is not None and value.is_finite() and value >= 0:
+        custom["value"] = value
+    if custom_data.is_currency(currency):
+        custom["currency"] = currency
     if event.order_id is not None:
         custom["order_id"] = event.order_id
     if event.products and (contents := custom_data.contents_of(event.products, dropped)):
         custom["contents"] = contents
         custom["content_ids"] = [item["id"] for item in contents]
-        custom.setdefault("content_type", "product")
+        if "content_type" not in custom:
+            custom["content_type"] = "product"
         if event.event_type == "InitiateCheckout":  # Meta knows num_items there only
             custom.setdefault("num_items", sum(item.get("quantity", 1) for item in contents))
     if "value" in custom and "currency" not in custom and event.event_type != "Purchase":
@@ -190,9 +192,7 @@ def _custom_data(event: StoredEvent, dropped: list[str]) -> dict[str, Any]:
 
 def _refusal(event: StoredEvent, user: dict[str, Any], custom: dict[str, Any]) -> str | None:
     """Why Meta cannot take the event at all, or None."""
-    if event.action_source not in ACTION_SOURCES:
-        return f"actionSource is not one that Meta knows ({', '.join(sorted(ACTION_SOURCES))})"
-    if (reason := _UNSUPPORTED.get(event.action_source)) is not None:
+    if event.action_source != "website" and (reason := _bad_source(event.action_source)) is not None:
         return reason
     if not event.event_type or not event.event_id:
         return "an event needs a name and an event_id"
@@ -204,6 +204,12 @@ def _refusal(event: StoredEvent, user: dict[str, Any], custom: dict[str, Any]) -
     if _says_too_little(tuple(user)):
         return "too little about the person for Meta (2804050): add e-mail, phone, external id, fbp, fbc or an address"
     return None
+
+
+def _bad_source(source: str) -> str | None:
+    if source not in ACTION_SOURCES:
+        return f"actionSource is not one that Meta knows ({', '.join(sorted(ACTION_SOURCES))})"
+    return _UNSUPPORTED.get(source)
 
 
 @lru_cache(maxsize=4096)
