@@ -24,7 +24,7 @@ class Serving:
     """A running `collector serve` on free ports, seen from outside."""
 
     def __init__(self, command: list[str], tmp: Path, *args: str, **env: str) -> None:
-        self.tmp = tmp
+        self.tmp, self.command = tmp, command
         # A setting of the tester's own must not reach the program.
         clean = {name: value for name, value in os.environ.items() if not name.startswith("COLLECTOR_")}
         ports = {"COLLECTOR_EDGE__LISTEN": "127.0.0.1:0", "COLLECTOR_CONSOLE__LISTEN": "127.0.0.1:0"}
@@ -63,6 +63,15 @@ class Serving:
             assert time.monotonic() < deadline, self.stdout
             time.sleep(0.01)
         return [paste(line) for line in self.stdout.splitlines() if line.startswith("curl ")]
+
+    def run(self, *args: str) -> str:
+        """The stdout of another command beside it, in the same folder."""
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        ended = subprocess.run(
+            [*self.command, *args], cwd=self.tmp, env=env, capture_output=True, text=True, timeout=30
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
 
     def children(self) -> dict[str, int]:
         """Process ids by role, all the way down."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -58,6 +59,24 @@ def test_the_first_start_says_ready_and_its_lines_work_when_pasted(start: Start)
     assert conversion["data"]["attributedTo"]["clickId"] == click["data"]["clickId"]
     assert conversion["data"]["capiStatus"] in ("queued", "dry_run")
     assert (serving.tmp / "collector-data" / "collector.db").exists()
+    assert serving.stop() == 0
+
+
+def test_commands_answer_beside_a_running_serve(start: Start) -> None:
+    serving = start()
+    serving.ready()
+    click, conversion = (answer["data"] for answer in serving.pasted())
+    status = json.loads(serving.run("status", "--json"))
+    assert (status["totalClicks"], status["totalConversions"]) == (1, 1)
+    assert "7 days" in serving.run("status")
+    explained = json.loads(serving.run("explain", conversion["conversionId"], "--json"))
+    assert explained["clickId"] == click["clickId"]
+    (line,) = serving.run("export", "conversions").splitlines()
+    assert json.loads(line)["conversionId"] == conversion["conversionId"]
+    head, row = serving.run("export", "clicks", "--format", "csv").splitlines()
+    assert dict(zip(head.split(","), row.split(","), strict=False))["clickId"] == click["clickId"]
+    serving.run("export", "deliveries", "--output", "deliveries.ndjson")
+    assert (serving.tmp / "deliveries.ndjson").stat().st_mode & 0o777 == 0o600
     assert serving.stop() == 0
 
 

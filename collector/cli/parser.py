@@ -9,6 +9,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import collector
 
+BENCH_PARTS: Final = ("clicks", "batch", "orders", "matching", "payloads", "drain", "start")
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Arguments = Callable[[argparse.ArgumentParser], None]
 
@@ -52,10 +53,20 @@ def key_id(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", help="the key's id, as `keys list` shows it")
 
 
+def conversion_id(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="CONVERSION_ID", help="conv_…, as the API answered it")
+
+
 def export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=("clicks", "conversions", "deliveries"))
     parser.add_argument("--format", choices=("ndjson", "csv"), default="ndjson", help="one object a line, or a table")
     parser.add_argument("--output", metavar="F", help="write to a file instead of stdout")
+
+
+def bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="tiny numbers: does it run, not how fast")
+    parser.add_argument("--rows", type=int, metavar="N", help="clicks stored in the large cases (1000000)")
+    parser.add_argument("--only", nargs="+", choices=BENCH_PARTS, metavar="PART", help=" ".join(BENCH_PARTS))
 
 
 FILES: Final = (config, data_dir)
@@ -111,11 +122,25 @@ COMMANDS: Final = (
         (*FILES, as_json),
     ),
     Command(
+        "explain",
+        "why a conversion was or was not attributed, what was sent, what Meta said",
+        "explain:explain",
+        "collector explain conv_0123456789abcdefghijklmnop --config collector.toml",
+        (*FILES, conversion_id, as_json),
+    ),
+    Command(
         "export",
         "write clicks, conversions or deliveries as NDJSON or CSV",
         "export:export",
         "collector export conversions --config collector.toml --format csv --output conversions.csv",
         (*FILES, export, store),
+    ),
+    Command(
+        "bench",
+        "measure this machine: each figure beside what it is to be judged by",
+        "bench:bench",
+        "collector bench\n  collector bench --only matching --rows 10000000",
+        (bench, as_json),
     ),
     Command("version", "version, git revision and SQLite", "version:version", "collector version --json", (as_json,)),
 )

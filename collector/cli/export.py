@@ -1,0 +1,52 @@
+"""`collector export`: everything that is kept, one object a line or as a table, beside a running `serve`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import BinaryIO
+
+from collector.cli.settings import config_of
+from collector.config import Config
+from collector.errors import CollectorError, ConfigError
+from collector.process import hardening
+from collector.storage.reports import commands
+
+BAR = 30  # characters
+
+
+def export(args: argparse.Namespace) -> int:
+    config = config_of(args)
+    if args.store is not None and config.store_by_id(args.store) is None:
+        raise ConfigError([f"--store: '{args.store}' is not in the configuration"])
+    rows = _write(args, config, sys.stdout.buffer) if args.output is None else _to_file(args, config)
+    print(f"{rows} {args.what} exported", file=sys.stderr)
+    return 0
+
+
+def _to_file(args: argparse.Namespace, config: Config) -> int:
+    """The file appears under its name when it is whole; only its owner can read it."""
+    hardening.harden()
+    partial = f"{args.output}.partial"
+    try:
+        with open(partial, "wb") as out:
+            rows = _write(args, config, out)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(partial, args.output)
+    except OSError as error:
+        raise CollectorError(f"cannot write {args.output}: {error.strerror}") from None
+    return rows
+
+
+def _write(args: argparse.Namespace, config: Config, out: BinaryIO) -> int:
+    shown = sys.stderr.isatty()
+    rows = commands.export(config, args.what, args.format, out, store=args.store, progress=_bar if shown else None)
+    if shown:
+        print(file=sys.stderr)
+    return rows
+
+
+def _bar(rows: int, done: float) -> None:
+    print(f"\r[{'#' * int(done * BAR):<{BAR}}] {done:4.0%}  {rows} rows", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,62 @@
+"""`collector status`: how everything stands, at a glance."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from decimal import Decimal
+
+from collector.cli.output import print_json, print_table
+from collector.cli.settings import config_of
+from collector.storage.reports import commands
+from collector.storage.reports.status import Counts, Status
+
+
+def status(args: argparse.Namespace) -> int:
+    found = commands.status(config_of(args), time.time_ns() // 1_000_000)
+    if args.json:
+        print_json(found)
+    else:
+        _show(found)
+    return 0
+
+
+def _show(found: Status) -> None:
+    stored = f"{found.total_clicks} clicks, {found.total_conversions} conversions and events"
+    print_table([["database", f"{found.database}, {found.database_bytes / 1e6:.1f} MB, {stored}"]])
+    if not found.complete:
+        print("not all days could be counted in time: the figures below are of the newest ones")
+    _section("attribution", [_counts("today", found.today), _counts("7 days", found.days7)], _COUNTED)
+    money = [[r.currency, _money(r.value), _money(r.attributed)] for r in found.revenue7]
+    _section("revenue of 7 days", money, ["currency", "purchases", "attributed"])
+    waiting = [[q.pixel, q.state, q.events, _duration(q.oldest_seconds)] for q in found.queue]
+    _section("queue", waiting or [["empty", "", "", ""]], ["pixel", "state", "events", "oldest"])
+    pixels = [[p.pixel, p.state, p.since or "-", p.last_success or "never", p.reason or "-"] for p in found.pixels]
+    _section("delivery", pixels, ["pixel", "state", "since", "last success", "reason"])
+    _section("processes", [[p.process, f"{_duration(p.age_seconds)} ago"] for p in found.processes], ["name", "seen"])
+
+
+_COUNTED = ["", "clicks", "kept apart", "events", "purchases", "attributed", "share"]
+
+
+def _counts(name: str, c: Counts) -> list[str]:
+    share = "-" if c.share is None else f"{c.share:.0%}"
+    return [name, *map(str, (c.clicks, c.kept_apart, c.events, c.purchases, c.attributed)), share]
+
+
+def _section(title: str, rows: list[list[str]] | list[list[object]], head: list[str]) -> None:
+    if rows:
+        print(f"\n{title}")
+        print_table([["  " + str(row[0]), *row[1:]] for row in rows], head=["  " + head[0], *head[1:]])
+
+
+def _money(value: Decimal) -> str:
+    return f"{value:,.2f}"
+
+
+def _duration(seconds: int) -> str:
+    """In the largest unit that leaves at least two of it."""
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
