@@ -108,10 +108,7 @@ class Collect:
         presented = auth.key_in_body(said.k)
         if presented is not None:
             auth.store_for(self._journal, auth.authenticate(self._journal, presented), said.s)
-        page = _page(visit)
-        if presented is None and not page:
-            raise ApiError("origin_not_allowed", "neither an origin nor a key says which page this is")
-        if page and not self._may_speak(page, visit, store.config, keyed=presented is not None):
+        if not self._may_speak(_page(visit), visit, store.config, keyed=presented is not None):
             raise ApiError("origin_not_allowed", "this origin is not among the store's domains")
         return store
 
@@ -119,7 +116,8 @@ class Collect:
         """Whether a page belongs to a store; one without domains takes its key's pages, or those of our own site."""
         if store.domains:
             return auth.is_own(page, store)
-        return page != "null" and (keyed or cookies.same_site(_host_of(page) or "", visit.header(b"host")))
+        host = _host_of(page)
+        return page != "null" and (keyed or (bool(host) and cookies.same_site(host or "", visit.header(b"host"))))
 
     def _decide(self, visit: Visit, said: Beacon, store: StoreConfig) -> Decision:
         privacy = self._config.privacy

@@ -1,0 +1,246 @@
+"""The pages' door on a real socket: who may speak, what is kept, which cookies come back, and the reason in a word."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+
+from collector.core.events import StoredClick, StoredEvent
+from tests.edge_process import Edge, running
+from tests.raw_http import Answer
+
+PERSON = "Mozilla/5.0 (X11; Linux x86_64; rv:127.0) Gecko/20100101 Firefox/127.0"
+PAGE = {"Origin": "https://www.shop.example", "Host": "t.shop.example", "User-Agent": PERSON}
+LANDING = "https://www.shop.example/?fbclid="
+
+
+class Store(NamedTuple):
+    """A running edge and what it has stored, read beside it."""
+
+    edge: Edge
+    database: Path
+
+    def beacon(self, body: dict[str, Any], headers: dict[str, str] | None = None) -> Answer:
+        raw = json.dumps({"s": "store_abc123", "n": 1_000_000} | body).encode()
+        kind = {"Content-Type": "text/plain;charset=UTF-8"}
+        return self.edge.ask("POST", "/c", raw, None, kind | (PAGE if headers is None else headers))
+
+    def land(self, click: str, headers: dict[str, str] | None = None, **more: Any) -> Answer:
+        view = {"t": "PageView", "i": "view" + click, "at": 1_000_000, "u": LANDING + click, "d": {}}
+        return self.beacon({"e": [view]} | more, headers)
+
+    def clicks(self, fbclid: str) -> list[StoredClick]:
+        return [one for one in self._read("click", StoredClick) if one.fbclid == fbclid]
+
+    def events(self, event_id: str) -> list[StoredEvent]:
+        return [one for one in self._read("conversion", StoredEvent) if one.event_id == event_id]
+
+    def _read(self, table: str, kind: Any) -> list[Any]:
+        with contextlib.closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as db:
+            return [msgspec.msgpack.decode(body, type=kind) for (body,) in db.execute(f"SELECT body FROM {table}")]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    folder = tmp_path_factory.mktemp("pages")
+    with running(folder) as edge:
+        yield Store(edge, folder / "data" / "collector.db")
+
+
+def headers(answer: Answer) -> dict[str, str]:
+    head = answer.data.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")[1:]
+    return {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head)}
+
+
+def cookies(answer: Answer) -> dict[str, str]:
+    """Name and value of each cookie set."""
+    return dict(re.findall(r"(?mi)^set-cookie: (\w+)=([^;]*)", answer.data.decode("latin-1")))
+
+
+def reason(answer: Answer) -> str | None:
+    return headers(answer).get("collector-reason")
+
+
+def test_a_beacon_is_taken_without_a_word(store: Store) -> None:
+    answer = store.land("IwTaken01")
+    assert (answer.status, reason(answer)) == (204, None)
+    assert headers(answer)["cache-control"] == "no-store, private"
+    (click,) = store.clicks("IwTaken01")
+    assert {"_cv": click.visitor_id, "_fbc": click.fbc, "_fbp": click.fbp} == cookies(answer)
+    (view,) = store.events("viewIwTaken01")
+    assert (view.event_type, view.event_source_url, view.fbc) == ("PageView", LANDING + "IwTaken01", click.fbc)
+
+
+def test_another_host_of_the_shop_may_read_the_answer_and_keep_the_cookies(store: Store) -> None:
+    given = headers(store.land("IwCors001"))
+    assert given["access-control-allow-origin"] == "https://www.shop.example"
+    assert given["access-control-allow-credentials"] == "true"
+    assert "Collector-Reason" in given["access-control-expose-headers"]
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "status"),
+    [
+        ({"Origin": "https://evil.example"}, "origin_not_allowed", 403),
+        ({"Origin": "https://evilshop.example"}, "origin_not_allowed", 403),
+        ({"Origin": "null"}, "origin_not_allowed", 403),
+        ({}, "origin_not_allowed", 403),
+    ],
+)
+def test_a_stranger_is_refused_with_the_reason(store: Store, said: dict[str, str], code: str, status: int) -> None:
+    answer = store.land("IwStranger", {"User-Agent": PERSON, **said})
+    assert (answer.status, reason(answer), answer.body["error"]["code"]) == (status, code, code)
+    assert store.clicks("IwStranger") == []
+    assert "access-control-allow-origin" not in headers(answer)
+
+
+def test_a_publishable_key_speaks_for_its_own_store_only(store: Store) -> None:
+    keys = store.edge.keys
+    assert store.land("IwKeyed01", {"User-Agent": PERSON}, k=keys["page"]).status == 403  # it has domains
+    assert store.land("IwKeyed01", k=keys["page"]).status == 204
+    assert store.land("IwKeyed02", k="pk_unknown").status == 401
+    assert store.land("IwKeyed02", k=keys["secret"]).status == 401
+    assert store.land("IwKeyed02", s="store_other", k=keys["page"]).status == 403
+    assert reason(store.land("IwKeyed02", s="store_closed")) == "store_not_found"
+
+
+def test_a_returning_visitor_keeps_five_segments_byte_for_byte(store: Store) -> None:
+    fbc = f"fb.1.{int(time.time() * 1000) - 86_400_000}.IwHeld001.AQICAQMC"
+    held = {"Cookie": f"_cv=AAECAwQFBgcICQoLDA0ODw; _fbc={fbc}; _fbp=fb.1.1780000000000.7.AQ"}
+    answer = store.land("IwHeld001", PAGE | held)
+    assert cookies(answer) == {"_cv": "AAECAwQFBgcICQoLDA0ODw", "_fbp": "fb.1.1780000000000.7.AQ"}
+    (click,) = store.clicks("IwHeld001")
+    assert click.fbc == fbc
+
+
+def test_hostile_cookies_are_never_given_back(store: Store) -> None:
+    answer = store.land("IwHostile", PAGE | {"Cookie": "_cv=<x>; _fbc=fb.1.1.a b; _fbp=fb.1.1780000000000.7é"})
+    assert answer.status == 204
+    given = cookies(answer)
+    assert re.fullmatch(r"[\w-]{22}", given["_cv"])
+    assert re.fullmatch(r"fb\.1\.\d{13}\.IwHostile", given["_fbc"])
+    assert re.fullmatch(r"fb\.1\.\d{13}\.\d+", given["_fbp"])
+
+
+def test_what_a_cleaner_took_comes_back_with_the_visitor_id(store: Store) -> None:
+    first = cookies(store.land("IwCleaned"))
+    view = {"t": "PageView", "i": "later", "at": 1_000_000, "u": "https://www.shop.example/"}
+    again = store.beacon({"e": [view]}, PAGE | {"Cookie": f"_cv={first['_cv']}"})
+    assert cookies(again) == first
+
+
+def test_a_click_kept_back_has_its_own_time(store: Store) -> None:
+    before = int(time.time() * 1000)
+    answer = store.land("IwLater01", n=1_060_000)
+    created = int(cookies(answer)["_fbc"].split(".")[2])
+    assert before - 61_000 < created < before - 59_000
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"User-Agent": "facebookexternalhit/1.1"}, "crawler"),
+        ({"User-Agent": "Mozilla/5.0 HeadlessChrome/126.0.0.0"}, "headless"),
+        ({"User-Agent": ""}, "no_user_agent"),
+        ({"X-Purpose": "preview", "X-FB-HTTP-Engine": "Liger"}, "prefetch"),
+    ],
+)
+def test_what_is_no_person_is_kept_with_its_reason_and_gets_no_cookie(
+    store: Store, said: dict[str, str], why: str
+) -> None:
+    click = f"IwRobot_{why}"
+    answer = store.land(click, PAGE | said)
+    assert (answer.status, reason(answer), cookies(answer)) == (204, why, {})
+    assert [one.bot for one in store.clicks(click)] == [why]
+
+
+def test_a_denial_removes_the_cookies_and_is_not_stored(store: Store) -> None:
+    held = PAGE | {"Cookie": "_cv=AAECAwQFBgcICQoLDA0ODw; _fbc=fb.1.1780000000000.Iw"}
+    for body in ({"c": "denied"}, {"x": 1}):
+        answer = store.land("IwDenied1", held, **body)
+        assert (answer.status, reason(answer)) == (204, "consent_denied")
+        assert cookies(answer) == {"_cv": "", "_fbc": ""}
+        assert b"Max-Age=0" in answer.data
+    assert store.clicks("IwDenied1") == []
+
+
+def test_pending_and_the_browsers_opt_out_store_nothing(store: Store) -> None:
+    assert reason(store.land("IwPending", c="pending")) == "consent_pending"
+    assert reason(store.land("IwPending", PAGE | {"Sec-GPC": "1"})) == "consent_denied"
+    assert store.clicks("IwPending") == []
+    assert reason(store.land("IwPending", PAGE | {"Sec-GPC": "1"}, c="granted")) is None
+
+
+def test_a_bad_event_fails_alone_and_a_wholly_bad_beacon_is_refused(store: Store) -> None:
+    good = {"t": "Lead", "i": "good-one", "at": 1_000_000, "u": "https://www.shop.example/", "d": {}}
+    bad = {"t": "Purchase", "at": 1_000_000, "u": "https://www.shop.example/", "d": {"value": 1}}
+    answer = store.beacon({"e": [bad, good]})
+    assert (answer.status, reason(answer)) == (204, "missing_required_field")
+    assert len(store.events("good-one")) == 1
+    assert store.beacon({"e": [bad]}).status == 400
+
+
+def test_a_placeholder_for_a_click_id_is_named(store: Store) -> None:
+    answer = store.land("undefined")
+    assert (answer.status, reason(answer)) == (204, "invalid_fbclid")
+    assert "_fbc" not in cookies(answer)
+
+
+def test_the_same_beacon_twice_counts_once(store: Store) -> None:
+    first = cookies(store.land("IwTwice01"))
+    held = PAGE | {"Cookie": "; ".join(f"{name}={value}" for name, value in first.items())}
+    assert store.land("IwTwice01", held).status == 204
+    assert len(store.clicks("IwTwice01")) == len(store.events("viewIwTwice01")) == 1
+
+
+def test_the_pixel_is_an_image_whatever_happens(store: Store) -> None:
+    for query, referer, why in (
+        ("s=store_abc123", LANDING + "IwPixel01", None),
+        ("s=store_abc123", "https://evil.example/", "origin_not_allowed"),
+        ("s=nobody", LANDING, "store_not_found"),
+        ("d={", LANDING, "invalid_json"),
+        ("", LANDING, "missing_required_field"),
+    ):
+        answer = store.edge.get(f"/c.gif?{query}", None, {"Referer": referer, "User-Agent": PERSON})
+        assert (answer.status, headers(answer)["content-type"], reason(answer)) == (200, "image/gif", why)
+        assert answer.data.partition(b"\r\n\r\n")[2].startswith(b"GIF89a")
+    assert len(store.clicks("IwPixel01")) == 1
+
+
+def test_the_cookies_domain_is_the_hosts_registrable_one(store: Store) -> None:
+    answer = store.land("IwDomain1", PAGE | {"Host": "metrics.shop.example:8443"})
+    assert b"Domain=shop.example;" in answer.data
+    answer = store.land("IwDomain2", PAGE | {"Host": "127.0.0.1:8080"})
+    assert b"Domain=" not in answer.data
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"s":"store_abc123","e":[{}]}', b"\xff" * 10, b"[" * 5000])
+def test_nonsense_is_refused_in_the_contracts_shape(store: Store, body: bytes) -> None:
+    answer = store.edge.ask("POST", "/c", body, None, PAGE)
+    assert answer.status == 400
+    assert answer.body["error"]["code"] == reason(answer)
+
+
+def test_a_beacon_is_bounded(store: Store) -> None:
+    answer = store.beacon({"e": [], "pad": "x" * 70_000})
+    assert (answer.status, reason(answer)) == (413, "payload_too_large")
+
+
+def test_the_script_is_served_at_its_addresses(store: Store) -> None:
+    answer = store.edge.get("/c.js", None)
+    pinned = headers(answer)["content-location"]
+    assert re.fullmatch(r"c\.[0-9a-f]{10}\.js", pinned)
+    assert "immutable" in headers(store.edge.get("/" + pinned, None))["cache-control"]
+    older = store.edge.get("/c.0123456789.js", None)
+    assert (older.status, "immutable" in headers(older)["cache-control"]) == (200, False)
+    assert store.edge.get("/c.0123.js", None).status == 404
+    assert store.edge.post("/nothing-here", {}, None).status == 404
