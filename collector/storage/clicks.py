@@ -21,6 +21,7 @@ from collector.storage.subjects import CLICKS, ClickRow
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(StoredClick).decode
 _CHUNK = 256
+_SIGHTED = "UPDATE click SET ts = min(ts, ?), last_ts = max(last_ts, ?) WHERE id = ?"
 _LAST_SEEN_STEP_MS = 60_000  # a reload within a minute does not rewrite the row
 
 
@@ -118,9 +119,12 @@ class Clicks:
     def _earlier(self, click: NewClick) -> ClickRow | None:
         """The stored click with the same store, fbclid and visitor whose window holds this one; the earliest of them."""
         store, ts, fbclid_k = click.row[0], click.row[1], click.row[4]
-        ids = self._lookup.find(CLICKS, "fbclid", fbclid_k, ts - self._click_ms)
+        since = ts - self._click_ms
+        ids = set(self._lookup.find(CLICKS, "fbclid", fbclid_k, since))
+        if click.row[5] is not None:  # a link that many passed on: its newest hits are others'
+            ids.update(self._lookup.find(CLICKS, "visitor", click.row[5], since))
         same = []
-        for row in self._lookup.click_rows(set(ids)):
+        for row in self._lookup.click_rows(ids):
             if row.store == store and row.fbclid_k == fbclid_k and abs(row.ts - ts) <= self._click_ms:
                 stored = _decode(row.body)
                 if stored.fbclid == click.fbclid and stored.visitor_id == click.visitor:
@@ -133,17 +137,19 @@ class Clicks:
         if first < row.ts or last >= row.last_ts + _LAST_SEEN_STEP_MS:
             self.flush()
             changed = row._replace(ts=first, last_ts=last)
-            self._db.execute("UPDATE click SET ts = ?, last_ts = ? WHERE id = ?", (first, last, row.id))
+            # The smaller and the larger by SQL: another edge may have moved them since this one read the row.
+            self._db.execute(_SIGHTED, (ts, ts, row.id))
             self._lookup.clicks.replace(changed)
+            self._lookup.moved(row, changed)
         return ClickResult(row.id, first, True)
 
     def flush(self) -> None:
         """Write what was appended into the open transaction."""
         if self._rows:
-            _insert_many(self._db, "click", self._rows)
+            insert_many(self._db, "click", self._rows)
             self._rows = []
         if self._networks:
-            _insert_many(self._db, "click_network", self._networks)
+            insert_many(self._db, "click_network", self._networks)
             self._networks = []
 
     def forget(self) -> None:
@@ -152,7 +158,7 @@ class Clicks:
         self._networks = []
 
 
-def _insert_many(db: apsw.Connection, table: str, rows: list[Any]) -> None:
+def insert_many(db: apsw.Connection, table: str, rows: list[Any]) -> None:
     """One statement per power of two of rows: each step releases the interpreter's lock, so few steps are wanted."""
     position = 0
     width = len(rows[0])
@@ -185,7 +191,9 @@ def read(row: ClickRow) -> StoredClick:
     return _decode(row.body)
 
 
-def recovered(names: KeyedHash, store: int, fbclid: str, fbc: str, created: int, visitor: str | None, now: int) -> NewClick:
+def recovered(
+    names: KeyedHash, store: int, fbclid: str, fbc: str, created: int, visitor: str | None, now: int
+) -> NewClick:
     """A click that we know only from a later fbc (matching.md 5, row 29): its time is the fbc's creation time."""
     body = StoredClick(fbclid=fbclid, landing_page="", visitor_id=visitor, fbc=fbc)
     row = (
@@ -204,5 +212,3 @@ def recovered(names: KeyedHash, store: int, fbclid: str, fbc: str, created: int,
         _encode(body),
     )
     return NewClick(row, (None, None), visitor, fbclid)
-
-

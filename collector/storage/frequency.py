@@ -68,6 +68,13 @@ class Frequencies:
                 sketch[register] = rank
                 self._visitors.clear()
 
+    def remove(self, row: ClickRow) -> None:
+        """Take back a click whose transaction was rolled back. The sketch keeps its visitor: it is an estimate."""
+        if not row.flags & INELIGIBLE:
+            self._hours[row.store][row.ts // _HOUR_MS] -= 1
+            if row.ua_k is not None:
+                self._agents[row.store, row.ts // _WEEK_MS][row.ua_k] -= 1
+
     def clicks_between(self, store: int, since: int, until: int) -> int:
         """Eligible clicks of the hours that touch [since, until] (ms)."""
         hours = self._hours.get(store)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 import apsw
 
@@ -21,7 +23,7 @@ from collector.storage.subjects import (
     click_tag,
     conversion_names,
 )
-from collector.storage.tail import R, Tail
+from collector.storage.tail import Tail
 
 _DAY_MS = 86_400_000
 _AHEAD_MS = 10 * 60_000  # a click's own time is at most this far ahead of its receipt
@@ -29,6 +31,7 @@ PER_KEY = 32  # candidates taken per key, the newest: the right click on a hot a
 MOST_CANDIDATES = 96
 _VISITORS_COUNTED = 256  # entries read to count a value's visitors; beyond it the count is extrapolated
 _FREQUENCY_DAYS = 30
+
 
 class Lookup:
     """Owned by the writer thread; sees the rows of the open transaction through the tail."""
@@ -40,6 +43,7 @@ class Lookup:
         self.conversions = Tail(CONVERSIONS, conversion_names)
         self.frequencies = Frequencies()
         self.last = {CLICKS: 0, CONVERSIONS: 0}  # the highest row id that the tail knows of
+        self._folded_through = 0  # the last click in the folded sums, as far as this process knows
         self._load()
 
     def _load(self) -> None:
@@ -49,10 +53,15 @@ class Lookup:
             for subject in (CLICKS, CONVERSIONS):
                 self.index.refresh(subject)
                 self.last[subject] = self.index.watermark(subject)
+        self._folded_through = self.last[CLICKS]
         self.catch_up()
 
-    def catch_up(self) -> None:
-        """Take rows into the tail that another process (or an earlier life of this one) has appended."""
+    def catch_up(self) -> list[int]:
+        """Take rows into the tail that another process (or an earlier life of this one) has appended.
+
+        The names of the click ids among them, for the duplicate filter.
+        """
+        learned: list[int] = []
         for subject in (CLICKS, CONVERSIONS):
             select = f"SELECT {subject.columns} FROM {subject.table} WHERE id > ? ORDER BY id"
             for values in self._db.execute(select, (self.last[subject],)):
@@ -61,26 +70,43 @@ class Lookup:
                 if isinstance(row, ClickRow):
                     self.clicks.add(row)
                     self.frequencies.add(row)
+                    if row.fbclid_k is not None:
+                        learned.append(row.fbclid_k)
                 else:
                     self.conversions.add(row)
+        return learned
 
-    def catch_up_if_behind(self) -> None:
-        """Inside a write transaction: learn of rows of another edge before ids are given."""
+    def catch_up_if_behind(self) -> list[int]:
+        """Inside a write transaction: learn of rows of another edge before ids are given; as catch_up."""
         newest = self._db.execute("SELECT (SELECT max(id) FROM click), (SELECT max(id) FROM conversion)").fetchone()
         if newest != (self.last[CLICKS] or None, self.last[CONVERSIONS] or None):
-            self.catch_up()
+            return self.catch_up()
+        return []
 
     def folded(self) -> None:
         """Drop from memory what the index has by now."""
         for subject in (CLICKS, CONVERSIONS):
             self.index.refresh(subject)
             self.tail_of(subject).drop_through(self.index.watermark(subject))
+        self._folded_through = self.index.watermark(CLICKS)
+
+    def moved(self, before: ClickRow, after: ClickRow) -> None:
+        """Count a click at its new time, unless the fold has counted it: live and reloaded sums stay the same."""
+        if before.ts != after.ts and before.id > self._folded_through:
+            self.frequencies.remove(before)
+            self.frequencies.add(after)
 
     def retract(self, last: dict[Subject, int]) -> None:
-        """Forget rows above `last`: their transaction was rolled back. Sums keep them; they are estimates by nature."""
-        for subject, row_id in last.items():
-            self.tail_of(subject).retract_after(row_id)
-            self.last[subject] = row_id
+        """Undo the open transaction: forget rows above `last`, give back what was replaced, take the sums back."""
+        for row in self.clicks.retract_after(last[CLICKS]):
+            self.frequencies.remove(row)
+        self.conversions.retract_after(last[CONVERSIONS])
+        self.last.update(last)
+
+    def settle(self) -> None:
+        """The open transaction is on disk."""
+        self.clicks.settle()
+        self.conversions.settle()
 
     def close(self) -> None:
         self.index.close()
@@ -98,10 +124,11 @@ class Lookup:
 
     def click_rows(self, ids: set[int]) -> list[ClickRow]:
         """The rows of these clicks, from memory or from disk."""
-        return _rows(self._db, self.clicks, CLICKS, ids)
+        return _rows(self._db, self.clicks, ids)
 
     def conversion_rows(self, ids: set[int]) -> list[ConversionRow]:
-        return _rows(self._db, self.conversions, CONVERSIONS, ids)
+        """The rows of these conversions, as they are on disk: another edge merges into them, the courier wipes them."""
+        return list(map(ConversionRow._make, _select(self._db, CONVERSIONS, ids)))
 
     def candidates(self, store: int, query: Query, window_ms: int, click_ms: int, inferred: bool) -> list[Candidate]:
         """Every stored click that shares a key with the conversion, bounded per key and in all."""
@@ -115,7 +142,12 @@ class Lookup:
 
     def _proof_ids(self, query: Query, since: int) -> set[int]:
         ids: set[int] = set() if query.click_id is None else {query.click_id}
-        for key, name in (("fbclid", query.fbclid_k), ("fbclid", query.fbc_k), ("visitor", query.visitor_k), ("fbp", query.fbp_k)):
+        for key, name in (
+            ("fbclid", query.fbclid_k),
+            ("fbclid", query.fbc_k),
+            ("visitor", query.visitor_k),
+            ("fbp", query.fbp_k),
+        ):
             if name is not None:
                 ids.update(self.find(CLICKS, key, name, since))
         for visitor in query.identity_visitors:
@@ -175,8 +207,8 @@ def candidate(row: ClickRow) -> Candidate:
     return Candidate(row.id, row.ts, row.last_ts, *row[5:13])
 
 
-def _rows(db: apsw.Connection, tail: Tail[R], subject: Subject, ids: set[int]) -> list[R]:
-    rows: list[R] = []
+def _rows(db: apsw.Connection, tail: Tail[ClickRow], ids: set[int]) -> list[ClickRow]:
+    rows: list[ClickRow] = []
     missing = []
     for row_id in ids:
         row = tail.get(row_id)
@@ -185,7 +217,12 @@ def _rows(db: apsw.Connection, tail: Tail[R], subject: Subject, ids: set[int]) -
         else:
             missing.append(row_id)
     if missing:
-        select = f"SELECT {subject.columns} FROM {subject.table} WHERE id IN (SELECT value FROM carray(?))"
-        found = db.execute(select, (apsw.carray(memoryview(array("q", missing))),))
-        rows.extend(map(subject.row._make, found))  # type: ignore[arg-type]  # the subject's rows are the tail's
+        rows.extend(map(ClickRow._make, _select(db, CLICKS, missing)))
     return rows
+
+
+def _select(db: apsw.Connection, subject: Subject, ids: Collection[int]) -> Iterable[tuple[Any, ...]]:
+    if not ids:
+        return ()
+    select = f"SELECT {subject.columns} FROM {subject.table} WHERE id IN (SELECT value FROM carray(?))"
+    return db.execute(select, (apsw.carray(memoryview(array("q", ids))),))

@@ -7,6 +7,7 @@ step; then whole generations are dropped. At start the tail is read back from th
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -33,6 +34,7 @@ class Tail(Generic[R]):
         self._order = {key.name: i for i, key in enumerate(subject.keys)}
         self._width = len(subject.keys)
         self._generations: list[_Generation[R]] = [_Generation(self._width)]
+        self._replaced: dict[int, R] = {}  # rows that the open transaction changed, as they were before it
 
     def __len__(self) -> int:
         return sum(len(g.rows) for g in self._generations)
@@ -54,11 +56,20 @@ class Tail(Generic[R]):
                     ids.append(row_id)
 
     def replace(self, row: R) -> None:
-        """Put a changed row (same id, same names) in the place of the old one, if it is still here."""
+        """Put a changed row (same id) in the place of the old one, if it is still here; new names find it too."""
         for generation in reversed(self._generations):
-            if row.id in generation.rows:
+            old = generation.rows.get(row.id)
+            if old is not None:
+                self._replaced.setdefault(row.id, old)
                 generation.rows[row.id] = row
+                for by_name, name in zip(generation.by_name, self._names(row), strict=True):
+                    if name is not None and row.id not in (ids := by_name.setdefault(name, [])):
+                        insort(ids, row.id)
                 return
+
+    def settle(self) -> None:
+        """What was replaced is on disk."""
+        self._replaced.clear()
 
     def get(self, row_id: int) -> R | None:
         for generation in reversed(self._generations):
@@ -92,11 +103,22 @@ class Tail(Generic[R]):
         kept.append(last)
         self._generations = kept
 
-    def retract_after(self, last_id: int) -> None:
-        """Forget rows above `last_id`: their transaction was rolled back."""
+    def retract_after(self, last_id: int) -> list[R]:
+        """Undo a transaction that was rolled back: forget rows above `last_id`, give back what was replaced.
+
+        The rows forgotten, as they were added.
+        """
+        forgotten: list[R] = []
         for generation in self._generations:
             for row_id in [i for i in reversed(generation.rows) if i > last_id]:
                 row = generation.rows.pop(row_id)
+                forgotten.append(self._replaced.pop(row_id, row))
                 for by_name, name in zip(generation.by_name, self._names(row), strict=True):
-                    if name is not None and (ids := by_name.get(name)) is not None:
+                    if name is not None and row_id in (ids := by_name.get(name, [])):
                         ids.remove(row_id)
+        self._generations = [g for g in self._generations[:-1] if g.rows] + self._generations[-1:]
+        before, self._replaced = self._replaced, {}
+        for row in before.values():
+            self.replace(row)
+        self._replaced.clear()
+        return forgotten

@@ -110,7 +110,8 @@ class GroupTransaction:
             raise StorageError("the disk is full")
         self._now = self._clock()
         self._db.execute("BEGIN IMMEDIATE")
-        self.lookup.catch_up_if_behind()
+        self.clicks.learn(self.lookup.catch_up_if_behind())
+        self._committed = dict(self.lookup.last)  # what another edge committed stays when this group is rolled back
 
     def apply(self, operation: Operation) -> Any:
         if type(operation) is NewClick:
@@ -159,6 +160,7 @@ class GroupTransaction:
             self._space.full()
             raise
         self._committed = dict(self.lookup.last)
+        self.lookup.settle()
 
     def rollback(self) -> None:
         self.clicks.forget()

@@ -21,6 +21,19 @@ log = telemetry.logger("writer")
 
 # Rows per group: enough to make the fsync small change, few enough that the first in line does not wait for the last.
 MOST_ROWS = 2_000
+# Faults of the disk or the file are everybody's; any other one may be one operation's own.
+_DISK_FAULTS = (
+    StorageError,
+    apsw.FullError,
+    apsw.IOError,
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.ReadOnlyError,
+    apsw.CantOpenError,
+    apsw.NoMemError,
+)
 
 
 class Transaction(Protocol):
@@ -87,6 +100,7 @@ class GroupWriter:
             self._work.clear()
             while self._waiting:
                 self._commit(self._gather())
+                self._rest()  # also under a load that never lets the queue run empty
             self._rest()
             if self._closing and not self._waiting:
                 return
@@ -110,7 +124,7 @@ class GroupWriter:
     def _commit(self, group: list[_Submission]) -> None:
         try:
             self._attempt(group)
-        except (StorageError, apsw.Error) as error:
+        except _DISK_FAULTS as error:
             log.failed("storage refused a group", error, count=len(group))
             for submission in group:
                 submission.results = StorageError("the event could not be stored")

@@ -1,0 +1,151 @@
+"""The journal in this process, driven as the edge drives it: bodies in, results out, a clock that the test owns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from collector.config import Config, MatchingConfig, MetaConfig, PixelConfig, StorageConfig, StoreConfig
+from collector.core.consent import Decision
+from collector.core.events import ClickBody, ConversionBody
+from collector.core.intake import Caller, check_click, check_event
+from collector.errors import ApiError
+from collector.storage import clicks, conversions
+from collector.storage.journal import Journal
+from collector.storage.reader import EventState, Reader
+
+NOW = 1_790_000_000_000  # 2026-09-21T14:13:20Z
+STORE = "store_abc123"
+PIXEL = "123456789012345"
+SERVER = Caller(secret=True)
+GRANTED = Decision("granted", False)
+MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+
+
+def config_for(folder: Path, **matching: Any) -> Config:
+    pixel = PixelConfig(id=PIXEL, access_token="token")
+    return Config(
+        storage=StorageConfig(data_dir=str(folder), reserve_mb=1, cache_mb=4),
+        meta=MetaConfig(graph_url="http://127.0.0.1:9"),
+        matching=MatchingConfig(**matching),
+        store=[StoreConfig(id=STORE, domains=["mystore.com"], currency="USD", country="US", pixel=[pixel])],
+    )
+
+
+def click(fbclid: str, at: int = NOW, **more: Any) -> dict[str, Any]:
+    """A click's body; `at` in ms."""
+    return {"fbclid": fbclid, "storeId": STORE, "landingPage": "https://mystore.com/p?utm=a", "at": at, **more}
+
+
+def order(order_id: str, at: int = NOW, **more: Any) -> dict[str, Any]:
+    """A Purchase's body; `at` in ms."""
+    amount = {"eventValue": 9.5, "currency": "USD"}
+    return {"storeId": STORE, "eventType": "Purchase", "orderId": order_id, "at": at, **amount, **more}
+
+
+class Kit:
+    """One edge's journal over a folder. `now` is its clock."""
+
+    def __init__(self, folder: Path, now: int = NOW, config: Config | None = None) -> None:
+        self.config = config or config_for(folder)
+        self.now = now
+        self.loop = asyncio.new_event_loop()
+        self.journal = Journal(self.config, lambda: self.now)
+        self.journal.start(self.loop)
+        self.reader = Reader(self.journal.data_dir, self.config.storage)
+
+    def __enter__(self) -> Kit:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.reader.close()
+        self.journal.close()
+        self.loop.close()
+
+    @property
+    def transaction(self) -> Any:
+        """The writer's side, for looking and for planting faults; do not touch it while a submission is under way."""
+        return self.journal._transaction
+
+    def operation(self, body: dict[str, Any], caller: Caller = SERVER, decision: Decision = GRANTED) -> Any:
+        """What the edge makes of a body."""
+        body = dict(body)
+        at = body.pop("at", None)
+        kind = ClickBody if "fbclid" in body and "eventType" not in body else ConversionBody
+        decoded = msgspec.convert(body, kind, strict=False)
+        store = self.journal.stores[decoded.store_id]
+        names = self.journal.names
+        if isinstance(decoded, ClickBody):
+            checked = check_click(decoded, caller, decision, self.now, None)
+            checked.ts = at or checked.ts
+            return clicks.prepare(names, store.number, checked, self.config.privacy.store_ip)
+        event = check_event(decoded, caller, decision, self.now, None, store.config.country)
+        event.event.ts = at or event.event.ts
+        rule = self.config.privacy.store_ip
+        return conversions.prepare(names, self.journal.public, store, event, rule, confirmed=caller.secret)
+
+    def submit(self, operations: Sequence[Any]) -> list[Any]:
+        """The results of one submission, as the edge awaits them."""
+
+        async def wait() -> list[Any]:
+            return await asyncio.wait_for(self.journal.submit(operations), 10)
+
+        return self.loop.run_until_complete(wait())
+
+    def submit_together(self, submissions: Sequence[Sequence[Any]]) -> list[Any]:
+        """Several requests' submissions that wait at the same moment; an exception is its submission's result."""
+
+        async def wait() -> list[Any]:
+            pending = [self.journal.submit(operations) for operations in submissions]
+            return await asyncio.gather(*pending, return_exceptions=True)
+
+        return self.loop.run_until_complete(wait())
+
+    def post(self, *bodies: dict[str, Any]) -> list[Any]:
+        """One request per body, one after the other; ApiErrors are results."""
+        results = []
+        for body in bodies:
+            try:
+                results += self.submit([self.operation(body)])
+            except ApiError as error:
+                results.append(error)
+        return results
+
+    def state(self, row_id: int) -> EventState:
+        """A conversion as the GET shows it."""
+        found = self.reader.conversion(row_id)
+        assert found is not None
+        return found[0]
+
+    def rows(self, sql: str, *bind: Any) -> list[Any]:
+        return self.reader._db.execute(sql, bind).fetchall()
+
+    def fold(self) -> None:
+        """Fold everything now, as the folder does in large steps, and let the writer see it."""
+        from collector.storage import index
+
+        db = index.open_index(self.journal.data_dir, self.config.storage)
+        try:
+            for subject in (index.CLICKS, index.CONVERSIONS):
+                while index.watermark(db, subject) != index.fold(db, subject, 20_000):
+                    pass
+        finally:
+            db.close()
+        self.transaction.folded.set()
+        self.submit([])
+        self.wait_idle()
+
+    def wait_idle(self) -> None:
+        """Until the writer has done its upkeep."""
+        import time
+
+        deadline = time.monotonic() + 5
+        while self.transaction.folded.is_set() and time.monotonic() < deadline:
+            time.sleep(0.001)
