@@ -114,7 +114,7 @@ class Upkeep:
         return self._change(f"DELETE FROM idempotency WHERE key_k IN ({some})", (cuts.idempotency, limit))
 
     def _cut_network(self, cuts: Cuts, limit: int) -> int:
-        border = self._first_since("click", "last_ts", cuts.network)
+        border = self._first_since("click", "received", cuts.network)
         some = "SELECT id FROM click_network WHERE id < ? ORDER BY id LIMIT ?"
         if self._db.execute(some, (border, 1)).get is None:
             return 0
@@ -136,7 +136,7 @@ class Upkeep:
         return len(rows)
 
     def _cut_clicks(self, cuts: Cuts, limit: int) -> int:
-        border = self._first_since("click", "last_ts", cuts.clicks)
+        border = self._first_since("click", "received", cuts.clicks)
         some = "SELECT id FROM click WHERE id < ? AND last_ts < ? ORDER BY id LIMIT ?"
         if self._db.execute(some, (border, cuts.clicks, 1)).get is None:
             return 0
@@ -153,6 +153,7 @@ class Upkeep:
                 mine = "SELECT id FROM outbox WHERE conversion = ?"
                 self._db.executemany(f"DELETE FROM {table} WHERE {key} IN ({mine})", ids)
             self._db.executemany("DELETE FROM outbox WHERE conversion = ?", ids)
+            self._db.executemany("DELETE FROM conversion_identity WHERE conversion = ?", ids)
             self._db.executemany("DELETE FROM conversion WHERE id = ?", ids)
             old = "SELECT id FROM request WHERE at < ? ORDER BY id LIMIT ?"
             self._db.execute(f"DELETE FROM request WHERE id IN ({old})", (cuts.conversions, limit))
@@ -177,11 +178,14 @@ class Upkeep:
         return self._change("DELETE FROM counter WHERE day < ?", (cuts.counter_day,))
 
     def _first_since(self, table: str, column: str, moment: int) -> int:
-        """The first row number whose time is not before `moment`; by halving, for rows come in order of time."""
+        """The first row number whose time is not before `moment`; by halving, for rows come in order of receipt.
+
+        At most the newest row's: it is kept whatever its age, since the next id is one more than it.
+        """
         top = cast("int | None", self._db.execute(f"SELECT max(id) FROM {table}").get)
         if top is None:
             return 0
-        low, high = 0, top + 1
+        low, high = 0, top
         while low < high:
             middle = (low + high) // 2
             sql = f"SELECT id, {column} FROM {table} WHERE id >= ? ORDER BY id LIMIT 1"
