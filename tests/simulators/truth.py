@@ -127,8 +127,8 @@ class Public:
 
     def _populate(self) -> list[Person]:
         r, w = self.random, self.world
-        pools = [[self._next() for _ in range(r.randint(4, 16))] for _ in range(max(2, w.people // 2500))]
-        homes_behind_nat = [self._next() for _ in range(max(2, w.people // 150))]
+        pools = [[self._next() for _ in range(r.randint(2, 5))] for _ in range(max(2, w.people // 6000))]
+        homes_behind_nat = [self._next() for _ in range(max(2, w.people // 2000))]
         offices = [self._next() for _ in range(max(2, w.people // 300))]
         people: list[Person] = []
         while len(people) < w.people:
