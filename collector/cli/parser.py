@@ -63,6 +63,18 @@ def export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="F", help="write to a file instead of stdout")
 
 
+def replayed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--status", nargs="+", metavar="STATUS", default=["rejected"], help="rejected, expired, dry_run … (rejected)"
+    )
+    parser.add_argument("--since", metavar="T", help="settled since: 2d, 12h, 30m or an RFC 3339 time")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would happen")
+
+
+def test_code(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--code", metavar="CODE", help="the test event code; else the pixel's own")
+
+
 def bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny numbers: does it run, not how fast")
     parser.add_argument("--rows", type=int, metavar="N", help="clicks stored in the large cases (1000000)")
@@ -127,6 +139,20 @@ COMMANDS: Final = (
         "explain:explain",
         "collector explain conv_0123456789abcdefghijklmnop --config collector.toml",
         (*FILES, conversion_id, as_json),
+    ),
+    Command(
+        "replay",
+        "put dead letters back in the queue, with the same event ids",
+        "replay:run",
+        "collector replay --status rejected --since 2d --dry-run --config collector.toml",
+        (*FILES, replayed, store, as_json),
+    ),
+    Command(
+        "send-test",
+        "send one Purchase with a test event code and print Meta's answer",
+        "send_test:run",
+        "collector send-test --store store_abc123 --code TEST12345 --config collector.toml",
+        (*FILES, store, test_code, as_json),
     ),
     Command(
         "export",
