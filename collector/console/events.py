@@ -12,6 +12,7 @@ from markupsafe import Markup
 from collector.console import plots, words
 from collector.console.shell import Desk, delivery_word, page
 from collector.core import flags, times
+from collector.core.explain import Change, explain
 from collector.core.ids import PublicIds
 from collector.core.matching.shapes import Match
 from collector.storage.reports import conversions
@@ -115,6 +116,7 @@ async def conversion(desk: Desk, public_id: str) -> Response[bytes]:
         facts=_facts(found, now),
         evidence=[_evidence(e, largest) for e in match.evidence],
         total=_bits(match.log_odds_bits),
+        changes=[_change(c) for c in explain(match, desk.config.matching.threshold).changes],
         odds=_odds(match),
         rivals=[{"id": ids.public("click", r.click), "share": words.percent(r.probability, 1)} for r in match.rivals],
         path=[ids.public("click", click) for click in match.path],
@@ -166,6 +168,12 @@ def _evidence(e: Any, largest: float) -> dict[str, Any]:
         "bits": _bits(e.bits),
         "bar": plots.weight(e.bits, largest, f"{name}: {e.bits:+.1f} bits"),
     }
+
+
+def _change(change: Change) -> str:
+    name = _SIGNALS.get(change.without, change.without.replace("_", " ")).lower()
+    outcome = "still attributed" if change.attributed else "not attributed"
+    return f"Without the {name} it would be {outcome}, with {change.confidence}."
 
 
 def _facts(found: conversions.Conversion, now: int) -> list[tuple[str, Any]]:

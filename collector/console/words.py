@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache
 
-from iso4217 import Currency
 from markupsafe import Markup
+
+from collector.storage.reports.money import decimals_of
 
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -54,19 +54,9 @@ def day(number_of_days: int) -> str:
     return f"{moment:%a} {moment.day} {moment:%b}"
 
 
-@lru_cache(maxsize=256)
-def minor_units(code: str) -> int:
-    """Decimals of a currency; 2 where it is unknown."""
-    try:
-        exponent = Currency(code).exponent
-    except ValueError:
-        return 2
-    return 2 if exponent is None else int(exponent)
-
-
 def money(value: Decimal, code: str) -> str:
     """`EUR 1,234.50`: the code and not a sign, since a page may hold several currencies."""
     try:
-        return f"{code} {value.quantize(Decimal(1).scaleb(-minor_units(code))):,}".strip()
+        return f"{code} {value.quantize(Decimal(1).scaleb(-decimals_of(code))):,}".strip()
     except InvalidOperation:
         return f"{code} {value:,}".strip()

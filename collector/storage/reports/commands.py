@@ -8,6 +8,8 @@ from typing import Any, BinaryIO
 
 from collector.config import Config
 from collector.storage.reports import export as exports
+from collector.storage.reports.attribution import Question, Report
+from collector.storage.reports.attribution import attribution as shared
 from collector.storage.reports.explain import explain as explained
 from collector.storage.reports.names import public_ids
 from collector.storage.reports.reader import Reader, database
@@ -32,7 +34,28 @@ def explain(config: Config, conversion_id: str) -> dict[str, Any] | None:
 
     async def ask() -> dict[str, Any] | None:
         async with Reader(database(config.storage.data_dir)) as reader:
-            return await explained(reader, public_ids(config), conversion_id)
+            return await explained(reader, public_ids(config), conversion_id, config.matching.threshold)
+
+    return asyncio.run(ask())
+
+
+def attribution(config: Config, question: Question) -> Report:
+    """Orders shared out over campaigns, ads, pages or days under a credit model."""
+
+    async def ask() -> Report:
+        async with Reader(database(config.storage.data_dir), deadline_seconds=30) as reader:
+            return await shared(reader, question)
+
+    return asyncio.run(ask())
+
+
+def store_number(config: Config, store: str) -> int | None:
+    """The row number of a store; None when it has no rows yet."""
+
+    async def ask() -> int | None:
+        async with Reader(database(config.storage.data_dir)) as reader:
+            row = await reader.one("SELECT id FROM store WHERE name = ?", store)
+            return row[0] if row else None
 
     return asyncio.run(ask())
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from collector.core import times
 from collector.core.capi.states import NAMES
+from collector.core.explain import explain as explanation
 from collector.core.ids import PublicIds
 from collector.storage.reports import conversions
 from collector.storage.reports.reader import Reader
@@ -19,15 +20,16 @@ WHY_NOT = {
 }
 
 
-async def explain(reader: Reader, ids: PublicIds, public_id: str) -> dict[str, Any] | None:
+async def explain(reader: Reader, ids: PublicIds, public_id: str, threshold: int) -> dict[str, Any] | None:
     """The conversion of a public id as plain data, names as in the API; None when there is none."""
     number = ids.row("conv", public_id)
     found = await conversions.find(reader, number) if number is not None else None
-    return None if found is None else _explained(found, ids)
+    return None if found is None else _explained(found, ids, threshold)
 
 
-def _explained(found: conversions.Conversion, ids: PublicIds) -> dict[str, Any]:
+def _explained(found: conversions.Conversion, ids: PublicIds, threshold: int) -> dict[str, Any]:
     match, event = found.match, found.event
+    why = explanation(match, threshold)
     return {
         "conversionId": ids.public("conv", found.id),
         "storeId": found.store,
@@ -42,7 +44,7 @@ def _explained(found: conversions.Conversion, ids: PublicIds) -> dict[str, Any]:
         "method": match.method,
         "tier": match.tier,
         "reason": match.reason,
-        "reasonText": WHY_NOT.get(match.reason or ""),
+        "summary": why.summary,
         "bestScore": match.best or None,
         "bestClickId": _click(match.best_click, ids),
         "model": match.model,
@@ -50,6 +52,10 @@ def _explained(found: conversions.Conversion, ids: PublicIds) -> dict[str, Any]:
             {"signal": e.signal, "result": e.result, "bits": e.bits, "value": e.value} for e in match.evidence
         ],
         "logOddsBits": match.log_odds_bits,
+        "missingBits": why.missing_bits or None,
+        "changes": [
+            {"without": c.without, "confidenceScore": c.confidence, "attributed": c.attributed} for c in why.changes
+        ],
         "rivals": [{"clickId": _click(r.click, ids), "probability": r.probability} for r in match.rivals],
         "path": [_click(click, ids) for click in match.path],
         "capiStatus": NAMES.get(found.capi, str(found.capi)),
