@@ -1,0 +1,104 @@
+"""The nightly step: what a store's own labels do to its model, and what they do not do."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from collector.core.learning import Pair, forget, learn, wilson_low
+from collector.core.matching import DEFAULT_MODEL, Label, Match, Model
+
+NIGHT = 1_780_000_000_000
+
+
+def taught(label: Label, **fields: object) -> Match:
+    return Match(attributed=True, model="default.1", tier="identity", method="email", label=label, **fields)  # type: ignore[arg-type]
+
+
+def proven(**fields: object) -> Label:
+    return Label("identity", **({"bucket": 0, "ip": 1, "ua": 0, "stated": 0.9, "right": True} | fields))  # type: ignore[arg-type]
+
+
+def test_no_labels_leave_the_defaults() -> None:
+    model = learn(DEFAULT_MODEL, [], now=NIGHT)
+    assert model.m_ip == pytest.approx(DEFAULT_MODEL.m_ip)
+    assert model.delay_share == pytest.approx(DEFAULT_MODEL.delay_share)
+    assert model.pi == pytest.approx(DEFAULT_MODEL.pi)
+    assert model.caps == DEFAULT_MODEL.caps
+    assert model.calibration == (1.0, 0.0)
+
+
+def test_each_night_has_its_own_version_and_can_be_stored() -> None:
+    first = learn(DEFAULT_MODEL, [taught(proven())], now=NIGHT)
+    second = learn(first, [], now=NIGHT + 1)
+    assert [first.version, second.version] == ["fs.2", "fs.3"]
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(first), type=Model) == first
+
+
+def test_twenty_labels_weigh_as_much_as_the_default() -> None:
+    model = learn(DEFAULT_MODEL, [taught(proven(ip=0))] * 20, now=NIGHT)
+    assert model.m_ip[0] == pytest.approx(DEFAULT_MODEL.m_ip[0] / 2)
+    assert model.m_ip[1] == pytest.approx(DEFAULT_MODEL.m_ip[1])
+
+
+def test_labels_of_device_proofs_do_not_teach_the_features() -> None:
+    """The hidden-cookie trap: orders that kept their cookie are the easy ones."""
+    untaught = learn(DEFAULT_MODEL, [], now=NIGHT)
+    easy = Label("device", 0, ip=0, ua=4, contradicted=False)
+    answers = [Match(attributed=True, model="x", tier="device", method="fbclid", label=easy)] * 500
+    model = learn(DEFAULT_MODEL, answers, now=NIGHT)
+    assert model.m_ip == untaught.m_ip
+    assert model.m_ua == untaught.m_ua
+
+
+def test_device_proofs_that_identities_contradict_lower_their_tier() -> None:
+    wrong = Label("device", 0, contradicted=True)
+    answers = [Match(attributed=True, model="x", tier="device", method="fbclid", label=wrong)] * 10
+    assert learn(DEFAULT_MODEL, answers, now=NIGHT).tiers["fbclid"].mean == pytest.approx(99 / 110)
+
+
+def test_labels_are_forgotten_with_a_half_life_of_sixty_days() -> None:
+    assert forget({"labels": 8.0}, 60.0) == {"labels": 4.0}
+    assert forget({"labels": 1e-4}, 60.0) == {}
+
+
+def test_the_share_of_true_clicks_follows_the_unproven_orders() -> None:
+    nothing = [Match(attributed=False, model="x", reason="no_candidate", tier="none")] * 5_000
+    model = learn(DEFAULT_MODEL, nothing, now=NIGHT)
+    for _ in range(5):
+        model = learn(model, nothing, now=NIGHT)
+    assert model.pi[0] < 0.1
+    assert model.pi[1] == pytest.approx(DEFAULT_MODEL.pi[1])
+
+
+def test_strangers_teach_how_common_devices_and_neighbours_are() -> None:
+    pairs = [Pair(4, False, -1, 77, 0)] * 900 + [Pair(0, True, 1, 78, 1)] * 100
+    model = learn(DEFAULT_MODEL, [], pairs, now=NIGHT)
+    assert model.u_ua[4] == pytest.approx(0.9, abs=0.02)
+    assert model.classes[77] == 900
+    assert model.ip_others[0] == pytest.approx(100 / 900, abs=0.02)
+
+
+def test_a_cap_is_lifted_after_two_hundred_labels_that_earn_it() -> None:
+    earned = [taught(proven(bucket=3, best_bucket=3, stated=0.99))] * 400
+    lifted = learn(DEFAULT_MODEL, earned, now=NIGHT).caps
+    assert lifted[2] == lifted[3] > DEFAULT_MODEL.caps[3]
+    assert lifted[0] == DEFAULT_MODEL.caps[0]
+    few = learn(DEFAULT_MODEL, earned[:150], now=NIGHT).caps
+    wrong = learn(
+        DEFAULT_MODEL, [taught(proven(bucket=3, best_bucket=3, stated=0.99, right=False))] * 400, now=NIGHT
+    ).caps
+    assert few == wrong == DEFAULT_MODEL.caps
+
+
+def test_calibration_starts_at_two_hundred_labels_and_bends_towards_the_truth() -> None:
+    half = [taught(proven(right=right)) for right in (True, False)] * 99
+    assert learn(DEFAULT_MODEL, half, now=NIGHT).calibration == (1.0, 0.0)
+    a, b = learn(DEFAULT_MODEL, half * 3, now=NIGHT).calibration
+    assert a * 2.2 + b < 1.0
+    assert learn(DEFAULT_MODEL, half * 20, now=NIGHT).knots
+
+
+def test_wilsons_lower_end_is_careful_with_few() -> None:
+    assert wilson_low(10, 10) < 0.9 < wilson_low(400, 400)
+    assert wilson_low(0, 0) == 0.0
