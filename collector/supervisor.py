@@ -26,7 +26,7 @@ from collector import telemetry
 from collector.config import Config
 from collector.config_loader import Role, for_role
 from collector.errors import CollectorError, ConfigError
-from collector.process import handover, hardening, listening
+from collector.process import handover, hardening, listening, unpacked
 from collector.storage import lock
 
 FATAL: Final = (2, 3)  # exit codes that a restart cannot mend: configuration, and the store (disk)
@@ -94,12 +94,13 @@ class Supervisor:
         self._code = 0
 
     def run(self) -> int:
+        self._unpacked = unpacked.hold()
         self._lock = lock.hold(self._config.storage.data_dir, shared=len(self._roles) == 1)
         self._sockets = self._bind(self._config)
         if self._before is not None:
             self._before()
-        life, self._life = os.pipe()
-        self._life_end = life
+        self._held = [fd for fd in (self._lock, self._unpacked) if fd is not None]
+        self._life_end, self._life = os.pipe()
         self._watch_signals()
         self._arrange()
         while self._children:
@@ -179,7 +180,7 @@ class Supervisor:
         child.process = subprocess.Popen(
             self._command(child.role),
             env=handover.child_environment(os.environ, fds),
-            pass_fds=(*fds.values(), self._lock),
+            pass_fds=(*fds.values(), *self._held),
             stdin=subprocess.DEVNULL,
         )
         os.close(writer)

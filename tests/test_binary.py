@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.program import BINARY, ROOT, Serving, request
+from tests.program import BINARY, ROOT, Serving, alive, request, wait_until
 
 pytestmark = pytest.mark.binary
 
@@ -65,6 +65,23 @@ def test_it_knows_its_revision() -> None:
     revision = json.loads(out)["revision"].removesuffix("+changed")
     assert len(revision) == 40
     assert int(revision, 16)
+
+
+def test_what_a_kill_9_leaves_unpacked_is_cleared_by_the_next_start(tmp_path: Path) -> None:
+    unpack = tmp_path / "unpack"
+    unpack.mkdir()
+    first = Serving([str(BINARY)], tmp_path, TMPDIR=str(unpack))
+    first.ready()
+    children = list(first.children().values())
+    first.process.kill()
+    first.process.wait()
+    assert wait_until(lambda: not any(map(alive, children)), 5.0)
+    (left,) = unpack.iterdir()
+    second = Serving([str(BINARY)], tmp_path, TMPDIR=str(unpack))
+    second.ready()
+    assert left not in list(unpack.iterdir())
+    assert second.stop() == 0
+    assert list(unpack.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -290,6 +290,12 @@ def test_an_expired_test_code_and_a_shared_config_file_are_warned_about(write, t
     assert "holds secrets and can be read by others" in shared
 
 
+def test_a_variable_with_one_underscore_is_warned_about(write):
+    env = {"COLLECTOR_EDGE_LISTEN": "x", "COLLECTOR_META_TOKEN_12345": "y", "COLLECTOR_CONFIG": "z"}
+    (warning,) = load_settings(write(STORE), env).warnings
+    assert warning.startswith("COLLECTOR_EDGE_LISTEN is not read")
+
+
 def test_lines_are_found_through_comments_arrays_and_long_strings():
     text = (
         '# a\n[a]\nx = [\n  "[b]",\n  "y = 1",\n]\nlong = """\n[c]\nz = 1\n"""\ny = 2 # [d\n'

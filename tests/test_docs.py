@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
 import typing
 from pathlib import Path
 
@@ -82,3 +83,11 @@ def test_no_file_names_a_package_index():
     tracked = [*ROOT.glob("*"), *(ROOT / "collector").rglob("*.py"), *(ROOT / ".ci").glob("*")]
     named = [path.name for path in tracked if path.is_file() and index.search(path.read_text(errors="replace"))]
     assert named == []
+
+
+def test_the_lock_has_every_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    names = {re.match(r"[A-Za-z0-9._-]+", line)[0].lower().replace("_", "-") for line in wanted}
+    locked = set(re.findall(r"(?m)^([a-z0-9._-]+)==", (ROOT / ".ci/requirements.lock").read_text()))
+    assert names - locked == set()

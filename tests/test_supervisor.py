@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ import pytest
 from collector.config import Config
 from collector.config_loader import load
 from collector.errors import CollectorError
-from collector.process import handover, listening
+from collector.process import handover, listening, unpacked
 from collector.supervisor import delay_after
 
 ROOT = Path(__file__).parent.parent
@@ -311,3 +312,17 @@ def test_a_handed_over_configuration_is_the_same_but_for_secrets():
         raw = file.read()
     assert b"store_demo" in raw
     assert isinstance(config, Config)
+
+
+def test_only_folders_of_dead_instances_are_cleared(tmp_path):
+    own, dead, living, foreign = (tmp_path / f"_MEI{name}" for name in ("own", "dead", "living", "foreign"))
+    for folder in (own, dead, living, foreign):
+        folder.mkdir()
+        if folder is not foreign:
+            (folder / unpacked.NAME).touch()
+    (tmp_path / "_MEIlink").symlink_to(tmp_path)
+    held = os.open(living / unpacked.NAME, os.O_RDWR)
+    fcntl.flock(held, fcntl.LOCK_SH)
+    unpacked.clear(tmp_path, own)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["_MEIforeign", "_MEIlink", "_MEIliving", "_MEIown"]
+    os.close(held)

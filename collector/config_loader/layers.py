@@ -137,6 +137,17 @@ def _tables(value: Any) -> list[dict[str, Any]]:
     return [item if isinstance(item, dict) else {} for item in value] if isinstance(value, list) else []
 
 
+def mistaken(env: Mapping[str, str]) -> list[str]:
+    """Variables that look like ours and are not read."""
+    known = {f"{PREFIX}CONFIG", TOKEN_VARIABLE}
+    ignored = [n for n in sorted(env) if n.startswith(PREFIX) and "__" not in n and n not in known]
+    return [
+        f"{name} is not read; a setting is named COLLECTOR_SECTION__KEY, with two underscores"
+        for name in ignored
+        if not name.startswith(f"{TOKEN_VARIABLE}_")
+    ]
+
+
 def holds_secret(tree: Tree) -> bool:
     """True when a secret itself, not the name of its file, stands in the config file."""
     secrets = [key for key, origin in tree.origins.items() if origin.rank == FILE and is_secret(key)]

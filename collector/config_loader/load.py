@@ -12,7 +12,7 @@ from collector.config import Config
 from collector.config_loader.checks import check, warnings_of
 from collector.config_loader.decode import Reading, decode
 from collector.config_loader.faults import Fault, Origin, Path, render
-from collector.config_loader.layers import folder_of, gather, holds_secret
+from collector.config_loader.layers import folder_of, gather, holds_secret, mistaken
 from collector.config_loader.secret_files import Role
 from collector.errors import ConfigError
 
@@ -47,7 +47,7 @@ def load_settings(
     faults = _once(tree.faults, check(config, role=role, env=env))
     if faults:
         raise ConfigError([render(fault, tree.origins) for fault in faults])
-    return Settings(config=config, origins=tree.origins, warnings=warnings_of(config, shared))
+    return Settings(config=config, origins=tree.origins, warnings=warnings_of(config, shared) + mistaken(env))
 
 
 def _finish(config: Config, path: str | None, base: str) -> Config:
