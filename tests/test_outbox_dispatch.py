@@ -230,3 +230,16 @@ def test_the_backlogs_figures(edge: Bench) -> None:
     figures = Upkeep(edge.db).backlog(pixel(edge))
     assert (figures["queued"], figures["retrying"], figures["held"]) == (2, 0, 1)
     assert 0 < now_ms() - figures["oldest"] < 60_000
+
+
+def test_what_was_refused_before_it_was_sent_revives_with_richer_data(edge: Bench, box: Outbox) -> None:
+    edge.put(3)
+    edge.db.execute("UPDATE outbox SET state = 11, settled = 1, reason = 'too little' WHERE conversion < 3")
+    edge.db.execute("UPDATE outbox SET attempts = 1 WHERE conversion = 2")
+    now = now_ms() + 1_000
+    for conversion in (1, 2, 3):
+        outbox.revive(edge.db, conversion, {pixel(edge): b'{"richer":1}'}, now=now, deadline=now + 60_000)
+    assert edge.states() == {"queued": 2, "rejected": 1}  # what Meta itself has refused is for `replay`
+    claim = box.claim_fresh(pixel(edge), 9, now, LEASE)
+    assert claim is not None
+    assert {event.id: event.body == b'{"richer":1}' for event in claim.events} == {1: True, 3: False}

@@ -29,6 +29,9 @@ UPDATE outbox_payload SET body = :body
 _RELEASE_SQL: Final = """
 UPDATE outbox SET state = 0, reason = NULL, due = :due
  WHERE conversion = :conversion AND state = 2 AND settled IS NULL"""
+_REVIVE_SQL: Final = """
+UPDATE outbox SET state = 0, settled = NULL, reason = NULL, due = :due, deadline = :deadline
+ WHERE conversion = :conversion AND pixel = :pixel AND state = 11 AND attempts = 0 RETURNING id"""
 _HOLD_SQL: Final = """
 UPDATE outbox SET state = 2, reason = :reason WHERE conversion = :conversion AND state < 2 AND settled IS NULL"""
 _WIPE_SQL: Final = """
@@ -132,6 +135,17 @@ def merge(db: apsw.Connection, conversion: int, payloads: Mapping[int, bytes]) -
         db.execute(_MERGE_SQL, {"body": body, "conversion": conversion, "pixel": pixel})
         changed += db.changes()
     return changed
+
+
+def revive(db: apsw.Connection, conversion: int, payloads: Mapping[int, bytes], *, now: int, deadline: int) -> int:
+    """Queue what was refused before it was ever sent and has become sendable by richer data; how many there were."""
+    revived = 0
+    for pixel, body in payloads.items():
+        bind = {"conversion": conversion, "pixel": pixel, "due": now, "deadline": deadline}
+        for (number,) in db.execute(_REVIVE_SQL, bind).fetchall():
+            db.execute("INSERT OR REPLACE INTO outbox_payload (id, body) VALUES (?, ?)", (number, body))
+            revived += 1
+    return revived
 
 
 def release(db: apsw.Connection, conversion: int, *, now: int) -> int:

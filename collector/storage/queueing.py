@@ -67,7 +67,9 @@ class Queueing:
             return CapiState.SKIPPED
         built = self._build(store, event, enrichment)
         if built.refused is None:
-            outbox.merge(self._db, event_id, {p.number: built.payload for p in pixels})
+            payloads = {p.number: built.payload for p in pixels}
+            outbox.merge(self._db, event_id, payloads)
+            outbox.revive(self._db, event_id, payloads, now=now, deadline=built.deadline)
         if verdict.state is CapiState.HELD:
             outbox.hold(self._db, event_id, reason=verdict.reason or "")
         else:
@@ -79,4 +81,7 @@ class Queueing:
         """Give what is not settled yet what a late click adds; what was sent is never sent again."""
         built = self._build(store, event, enrichment)
         if built.refused is None:
-            outbox.merge(self._db, event_id, {pixel.number: built.payload for pixel in store.pixels})
+            payloads = {pixel.number: built.payload for pixel in store.pixels}
+            outbox.merge(self._db, event_id, payloads)
+            if gate.decide(event, store.terms, len(payloads)).state is CapiState.QUEUED:
+                outbox.revive(self._db, event_id, payloads, now=event.received, deadline=built.deadline)
