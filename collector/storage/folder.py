@@ -18,6 +18,7 @@ from collector.storage.transaction import FOLD_ROWS, GroupTransaction
 log = telemetry.logger("storage")
 
 _LEARN_STEP = 20_000
+_PURGE_ROWS = 2_000  # per key and step: a step is short, so that a stop or a fold never waits for it
 
 
 class Folder(threading.Thread):
@@ -73,6 +74,7 @@ class Folder(threading.Thread):
                         break
                     self._transaction.folded.set()
                     time.sleep(0.002)  # let the writer drop what is folded
+                index.purge(db, subject, _PURGE_ROWS)
             self._checkpoint(main)
         except apsw.Error as error:
             log.failed("the index could not be folded", error)

@@ -17,7 +17,7 @@ import apsw
 
 from collector.config import StorageConfig
 from collector.storage.bloom import LOW_BITS, LOW_MASK
-from collector.storage.database import DATABASE, INDEX, connect, migrate
+from collector.storage.database import DATABASE, INDEX, connect, immediate, migrate
 from collector.storage.subjects import BUCKET, CLICKS, CONVERSIONS, ELIGIBLE, VISITOR_TAG, Key, Subject
 
 _WEEK_MS = 7 * 86_400_000
@@ -84,7 +84,8 @@ def fold(db: apsw.Connection, subject: Subject, most: int) -> int:
             return low
         for key in subject.keys:
             db.execute(_fold_statement(subject, key), (low, high))
-        for statement in _SUMS[subject.table]:
+        db.execute(_BUCKETS.format(table=subject.table, bucket=BUCKET), (low, high))
+        for statement in _CLICK_SUMS if subject is CLICKS else ():
             db.execute(statement, (low, high))
         db.execute("INSERT OR REPLACE INTO main.watermark VALUES (?, ?)", (subject.table, high))
         db.execute("COMMIT")
@@ -93,6 +94,26 @@ def fold(db: apsw.Connection, subject: Subject, most: int) -> int:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+def purge(db: apsw.Connection, subject: Subject, most: int) -> int:
+    """Take out at most `most` entries per key of buckets whose rows retention has deleted; how many went.
+
+    `db` is a connection of open_index. A look-up never returned them: it reads the rows.
+    """
+    oldest = db.execute(f"SELECT min(id) FROM source.{subject.table}").get
+    if oldest is None or oldest < BUCKET:
+        return 0
+    below = (oldest // BUCKET) << LOW_BITS
+    gone = 0
+    with immediate(db):
+        for key in subject.keys:
+            table = f"main.{subject.index_table(key.name)}"
+            old = f"SELECT k, id FROM {table} WHERE k < ? ORDER BY k LIMIT ?"
+            db.execute(f"DELETE FROM {table} WHERE (k, id) IN ({old})", (below, most))
+            gone += db.changes()
+        db.execute("DELETE FROM main.bucket WHERE subject = ? AND bucket < ?", (subject.table, oldest // BUCKET))
+    return gone
 
 
 @lru_cache
@@ -112,22 +133,18 @@ _BUCKETS = (
 )
 # HyperLogLog registers (Flajolet 2007), kept by SQL: the position of the first set bit of the visitor's upper bits.
 _RANK = f"{SKETCH_RANK_BITS} - CAST(floor(log2((v >> {SKETCH_BITS} & {(1 << SKETCH_RANK_BITS) - 1}) | 1)) AS INTEGER)"
-_SUMS: dict[str, tuple[str, ...]] = {
-    "click": (
-        _BUCKETS.format(table="click", bucket=BUCKET),
-        f"INSERT INTO main.click_hour SELECT store, ts / {_HOUR_MS}, count(*) FROM source.click "
-        f"WHERE id > ?1 AND id <= ?2 AND {ELIGIBLE} GROUP BY 1, 2 "
-        "ON CONFLICT DO UPDATE SET n = n + excluded.n",
-        f"INSERT INTO main.ua_week SELECT store, ts / {_WEEK_MS}, ua_k, count(*) FROM source.click "
-        f"WHERE id > ?1 AND id <= ?2 AND ua_k IS NOT NULL AND {ELIGIBLE} GROUP BY 1, 2, 3 "
-        "ON CONFLICT DO UPDATE SET n = n + excluded.n",
-        f"INSERT INTO main.visitor_sketch SELECT store, week, v & {(1 << SKETCH_BITS) - 1}, max({_RANK}) FROM ("
-        f"SELECT store, ts / {_WEEK_MS} AS week, coalesce(visitor_k, fbclid_k) AS v FROM source.click "
-        f"WHERE id > ?1 AND id <= ?2 AND {ELIGIBLE}) WHERE v IS NOT NULL GROUP BY 1, 2, 3 "
-        "ON CONFLICT DO UPDATE SET rank = max(rank, excluded.rank)",
-    ),
-    "conversion": (_BUCKETS.format(table="conversion", bucket=BUCKET),),
-}
+_CLICK_SUMS = (
+    f"INSERT INTO main.click_hour SELECT store, ts / {_HOUR_MS}, count(*) FROM source.click "
+    f"WHERE id > ?1 AND id <= ?2 AND {ELIGIBLE} GROUP BY 1, 2 "
+    "ON CONFLICT DO UPDATE SET n = n + excluded.n",
+    f"INSERT INTO main.ua_week SELECT store, ts / {_WEEK_MS}, ua_k, count(*) FROM source.click "
+    f"WHERE id > ?1 AND id <= ?2 AND ua_k IS NOT NULL AND {ELIGIBLE} GROUP BY 1, 2, 3 "
+    "ON CONFLICT DO UPDATE SET n = n + excluded.n",
+    f"INSERT INTO main.visitor_sketch SELECT store, week, v & {(1 << SKETCH_BITS) - 1}, max({_RANK}) FROM ("
+    f"SELECT store, ts / {_WEEK_MS} AS week, coalesce(visitor_k, fbclid_k) AS v FROM source.click "
+    f"WHERE id > ?1 AND id <= ?2 AND {ELIGIBLE}) WHERE v IS NOT NULL GROUP BY 1, 2, 3 "
+    "ON CONFLICT DO UPDATE SET rank = max(rank, excluded.rank)",
+)
 
 
 class IndexReader:

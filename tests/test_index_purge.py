@@ -1,0 +1,40 @@
+"""Entries of clicks that retention has deleted leave the index, and the others stay findable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from collector.config import StorageConfig
+from collector.storage import index, subjects
+from collector.storage.database import connect, open_database
+from collector.storage.subjects import CLICKS
+
+BUCKET = 8
+
+
+@pytest.fixture
+def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (index, subjects):
+        monkeypatch.setattr(module, "BUCKET", BUCKET)
+    index._fold_statement.cache_clear()
+
+
+def test_a_deleted_bucket_leaves_the_index_and_the_rest_is_found(tmp_path: Path, small_buckets: None) -> None:
+    config = StorageConfig(data_dir=str(tmp_path))
+    main = open_database(config)
+    rows = [(i, 1, i, i, i, 1000 + i, None, None, None, None, None, 0, 0, b"") for i in range(1, 31)]
+    main.executemany(f"INSERT INTO click VALUES ({', '.join('?' * 14)})", rows)
+    folded = index.open_index(tmp_path, config)
+    assert index.fold(folded, CLICKS, 100) == 30
+    main.execute("DELETE FROM click WHERE id < 20")
+
+    gone = sum(iter(lambda: index.purge(folded, CLICKS, 3), 0))
+
+    assert gone == 15  # ids 1..15 are the buckets 0 and 1; id 20 keeps its bucket 2
+    reader = index.IndexReader(tmp_path, config)
+    reader.refresh(CLICKS)
+    assert reader.find(CLICKS, "fbclid", 1000 + 25, 0, 8) == [25]
+    left = connect(tmp_path / "index.db", config, readonly=True).execute("SELECT min(id) FROM click_fbclid").get
+    assert left == 16
