@@ -103,6 +103,7 @@ def connect(path: str | Path, config: StorageConfig, *, derivable: bool = False,
     """
     check_library()
     flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    flags |= apsw.SQLITE_OPEN_URI  # the index attaches the journal as file:…?mode=ro
     try:
         db = apsw.Connection(str(path), flags=flags)
         db.set_busy_timeout(_BUSY_MS)
@@ -149,6 +150,10 @@ def open_database(config: StorageConfig, *, migrations: str = "migrations") -> a
     """The main database, ready at the newest schema."""
     db = connect(prepare_data_dir(config) / DATABASE, config)
     migrate(db, migrations)
+    if db.pragma("application_id") == 0:
+        with immediate(db):  # a random identity, by which index.py knows which journal an index belongs to
+            if db.pragma("application_id") == 0:
+                db.pragma("application_id", secrets.randbelow((1 << 31) - 1) + 1)
     return db
 
 

@@ -12,18 +12,24 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import quote
 
 import apsw
 
+from collector import telemetry
 from collector.config import StorageConfig
+from collector.errors import StorageError
 from collector.storage.bloom import LOW_BITS, LOW_MASK
 from collector.storage.database import DATABASE, INDEX, connect, immediate, migrate
 from collector.storage.subjects import BUCKET, CLICKS, CONVERSIONS, ELIGIBLE, VISITOR_TAG, Key, Subject
+
+log = telemetry.logger("storage")
 
 _WEEK_MS = 7 * 86_400_000
 _HOUR_MS = 3_600_000
 SKETCH_BITS = 10
 SKETCH_RANK_BITS = 52
+MOST_UNFOLDED = 50_000  # rows that a start may leave to the tail in memory; more are folded first (0.1 s for so many)
 _MOST_BUCKETS = 400  # SQLite takes 500 terms in a compound SELECT; 400 buckets are 8·10⁷ rows
 
 
@@ -38,28 +44,50 @@ def _create_tables(db: apsw.Connection) -> None:
 
 
 def open_index(data_dir: Path, config: StorageConfig) -> apsw.Connection:
-    """The index database; rebuilt from nothing when it claims rows that the main database does not have."""
-    path = data_dir / INDEX
-    db = connect(path, config, derivable=True)
-    migrate(db, "index_migrations")
-    db.execute("BEGIN IMMEDIATE")
-    _create_tables(db)
-    db.execute("COMMIT")
-    db.execute("ATTACH ? AS source", (str(data_dir / DATABASE),))
+    """The index database, at most MOST_UNFOLDED rows behind; made anew where it is absent, damaged or another one's."""
+    try:
+        db = _open(data_dir, config)
+    except (StorageError, apsw.Error) as error:
+        if not isinstance(error.__cause__ or error, apsw.NotADBError | apsw.CorruptError):
+            raise
+        log.failed("the index is damaged and is built anew", error)
+        for file in (INDEX, INDEX + "-wal", INDEX + "-shm"):
+            (data_dir / file).unlink(missing_ok=True)
+        db = _open(data_dir, config)
     for subject in (CLICKS, CONVERSIONS):
-        last = db.execute(f"SELECT coalesce(max(id), 0) FROM source.{subject.table}").get
-        if watermark(db, subject) > last:
-            _forget(db)
-            break
+        while _last(db, subject) - watermark(db, subject) > MOST_UNFOLDED:
+            fold(db, subject, MOST_UNFOLDED)
     return db
 
 
-def _forget(db: apsw.Connection) -> None:
-    """Empty the index: after a power cut under durability = "normal" it may know rows that are gone."""
-    db.execute("BEGIN IMMEDIATE")
-    for (name,) in db.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall():
-        db.execute(f'DELETE FROM main."{name}"')
-    db.execute("COMMIT")
+def _open(data_dir: Path, config: StorageConfig) -> apsw.Connection:
+    db = connect(data_dir / INDEX, config, derivable=True)
+    migrate(db, "index_migrations")
+    with immediate(db):
+        _create_tables(db)
+    # Read-only, or each BEGIN IMMEDIATE of a fold would take the journal's write lock as well.
+    db.execute("ATTACH ? AS source", (f"file:{quote(str(data_dir / DATABASE))}?mode=ro",))
+    identity = db.execute("PRAGMA source.application_id").get
+    foreign = db.execute("PRAGMA main.application_id").get != identity
+    if foreign or any(watermark(db, subject) > _last(db, subject) for subject in (CLICKS, CONVERSIONS)):
+        _forget(db, identity)
+    for subject in (CLICKS, CONVERSIONS):
+        for key in subject.keys:  # both ends of each table: a file that was cut short shows here
+            table = subject.index_table(key.name)
+            db.execute(f"SELECT (SELECT min(k) FROM main.{table}), (SELECT max(k) FROM main.{table})").fetchall()
+    return db
+
+
+def _last(db: apsw.Connection, subject: Subject) -> int:
+    return int(db.execute(f"SELECT coalesce(max(id), 0) FROM source.{subject.table}").get)
+
+
+def _forget(db: apsw.Connection, identity: int) -> None:
+    """Empty the index: it is of another database, or knows rows that are gone (durability = "normal", a power cut)."""
+    with immediate(db):
+        for (name,) in db.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall():
+            db.execute(f'DELETE FROM main."{name}"')
+        db.execute(f"PRAGMA main.application_id = {identity}")
 
 
 def watermark(db: apsw.Connection, subject: Subject) -> int:
