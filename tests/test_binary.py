@@ -43,9 +43,9 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_answers_within_2_seconds(tmp_path: Path) -> None:
-    """The best of three: what else runs on this machine is not the binary's doing."""
+    """The best of five: what else runs on this machine is not the binary's doing."""
     took = []
-    for number in range(3):
+    for number in range(5):
         (tmp_path / str(number)).mkdir()
         serving = Serving([str(BINARY)], tmp_path / str(number))
         urls = serving.ready()
