@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -11,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.core import retry
+from collector.core.capi import versions
 from collector.core.capi.gate import Terms, decide
 from collector.core.capi.isolation import Isolation
 from collector.core.capi.states import CapiState
-from collector.core.capi.verdicts import Answer, Kind, Verdict, classify
+from collector.core.capi.verdicts import Answer, Kind, Verdict, classify, clock_ahead_ms
 from collector.core.events import StoredEvent
 
 
@@ -112,6 +114,8 @@ def test_the_index_is_read_from_metas_path() -> None:
         ({"retry-after": "-5"}, None),
         ({"retry-after": "1000000000"}, 3_600_000),
         ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT", "date": "Wed, 21 Oct 2026 07:27:30 GMT"}, 30_000),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT", "date": "Wed, 21 Oct 2026 07:29:00 GMT"}, None),
         ({"x-business-use-case-usage": '{"1":[{"estimated_time_to_regain_access":3}]}'}, 180_000),
         ({"x-app-usage": "not json"}, None),
         ({}, None),
@@ -265,3 +269,29 @@ def test_what_may_go_out_now_later_or_never(terms: Terms, pixels: int, more: dic
     name, reason = gate_of(terms, pixels, **more)
     assert name == state.name.lower()
     assert (reason is None) is (state is CapiState.QUEUED)
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ("v26.0", None),
+        ("v25.0", None),
+        ("v24.0", "ends on 2027-10-08"),
+        ("v23.0", "out of support since 2027-05-29"),
+        ("v12.0", "no longer supported"),
+        ("v99.0", None),
+        ("26", "does not look like"),
+    ],
+)
+def test_a_version_that_nears_its_end_is_told(version: str, words: str | None) -> None:
+    told = versions.warning(version, date(2027, 9, 1))
+    assert (told is None) is (words is None)
+    assert (words or "") in (told or "")
+
+
+def test_the_clocks_difference_is_read_from_the_answer() -> None:
+    headers = {"date": "Wed, 21 Oct 2026 07:28:00 GMT"}
+    theirs = 1_792_567_680_000
+    assert clock_ahead_ms(headers, theirs + 400_000) == 400_000
+    assert clock_ahead_ms({"date": "nonsense"}, theirs) == 0
+    assert clock_ahead_ms({}, theirs) == 0

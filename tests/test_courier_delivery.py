@@ -18,7 +18,7 @@ import pytest
 from collector.config import AlertsConfig, BatchWait, PixelConfig, StoreConfig
 from collector.courier import app
 from tests.courier_kit import Bench, CourierThread, bench, config_for, courier_process, now_ms, wait_until
-from tests.simulators.graph import GraphSimulator
+from tests.simulators.graph import ANSWERS, GraphSimulator
 
 
 @pytest.fixture
@@ -304,3 +304,32 @@ def test_the_last_heartbeat_tells_what_was_sent(graph: GraphSimulator, tmp_path:
         figures = msgspec.json.decode(body)
         assert figures["sent"] == 5
         assert figures["queues"]["111"] == {"queued": 0, "retrying": 0, "held": 0, "oldest": 0}
+
+
+def test_a_token_that_meta_repeats_reaches_neither_log_nor_database(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    secret = "EAABsbCS1iHgBAKdeadbeef"
+    body = {"error": {"message": f"Malformed access token {secret}", "code": 190, "type": "OAuthException"}}
+    with GraphSimulator() as graph, pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ANSWERS, "190", (400, msgspec.json.encode(body)))
+        graph.faults("190")
+        config = config_for(tmp_path, graph.url, token=secret)
+        with bench(config) as edge, CourierThread(config):
+            edge.put(1)
+            assert wait_until(lambda: bool(edge.rows("SELECT 1 FROM pixel_state WHERE state = 'blocked'")))
+            stored = edge.rows("SELECT message FROM request") + edge.rows("SELECT reason FROM pixel_state")
+            assert all("(token)" in text for (text,) in stored)
+        assert secret not in "".join(capfd.readouterr())
+        for file in tmp_path.iterdir():
+            assert secret.encode() not in file.read_bytes()
+
+
+def test_a_machine_whose_clock_is_wrong_is_told(tmp_path: Path) -> None:
+    with GraphSimulator() as graph:
+        graph.faults({"name": "ok", "times": 1, "headers": {"Date": "Wed, 21 Oct 2020 07:28:00 GMT"}})
+        config = config_for(tmp_path, graph.url)
+        with bench(config) as edge, CourierThread(config) as courier:
+            edge.put(1)
+            assert wait_until(lambda: edge.states() == {"sent": 1})
+            assert ("clock", "111") in courier.courier._queues["111"]._alerts._told

@@ -24,7 +24,7 @@ _REPEAT_MS: Final = _HOUR_MS
 class Alert(Struct, frozen=True, kw_only=True):
     """What the webhook receives as JSON. `text` alone suits chat tools."""
 
-    kind: str  # blocked, throttled, failing, rejected, backlog, cleared
+    kind: str  # blocked, throttled, failing, rejected, backlog, clock, cleared
     pixel: str
     text: str
     at: int
@@ -43,6 +43,7 @@ class Alerts:
         """Trouble with a pixel's queue."""
         if now - self._told.get((kind, pixel), -_REPEAT_MS) >= _REPEAT_MS:
             self._told[kind, pixel] = now
+            log.warning("a person should look", kind=kind, pixel=pixel)
             self._put(Alert(kind=kind, pixel=pixel, text=f"Pixel {pixel}: {kind}. {text}", at=now))
 
     def cleared(self, pixel: str, now: int) -> None:

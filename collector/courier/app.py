@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ import msgspec
 
 from collector.config import Config, StorageConfig
 from collector.config_loader import load
+from collector.core.capi import versions
 from collector.courier.alerts import Alerts
 from collector.courier.deliver import PixelQueue, Stats
 from collector.courier.desk import Desk
@@ -128,6 +130,8 @@ class Courier:
     async def run(self, ready: Callable[[], None] | None = None) -> None:
         """Deliver until `stop`."""
         storage = msgspec.structs.replace(self._config.storage, cache_mb=_CACHE_MB)
+        if (doubt := versions.warning(self._config.meta.api_version, datetime.now(UTC).date())) is not None:
+            log.warning("api_version", setting="meta.api_version", fault=doubt)
         db = open_database(storage)
         desk = Desk(Outbox(db, owner=f"courier-{os.getpid()}"))
         graph = GraphClient(self._config.meta)

@@ -15,7 +15,7 @@ from msgspec import Struct, structs
 from collector.config import MetaConfig
 from collector.core.capi.isolation import Isolation
 from collector.core.capi.states import CapiState
-from collector.core.capi.verdicts import Kind, Verdict, classify
+from collector.core.capi.verdicts import Answer, Kind, Verdict, classify, clock_ahead_ms
 from collector.core.retry import BLOCKED_PROBE_MS, PROBE_EVENTS, Backoff
 from collector.courier.alerts import Alerts
 from collector.courier.desk import Desk
@@ -30,6 +30,7 @@ log = logger("courier")
 _ROLES: Final = (("fresh",), ("fresh", "backlog"), ("backlog", "fresh"), ("backlog", "fresh"))
 # A batch with much poison is finished in a later round, so that it cannot hold a worker for minutes.
 _ISOLATION_BUDGET: Final = 300
+_CLOCK_ALARM_MS: Final = 5 * 60_000
 _IDLE_S: Final = 1.0
 _SHORTEST_NAP_S: Final = 0.1
 
@@ -207,6 +208,7 @@ class PixelQueue:
         if verdict.kind is Kind.BLOCKED and target.token_hash != self.target.token_hash:
             verdict = structs.replace(verdict, kind=Kind.TRANSIENT)  # the token was replaced meanwhile
         self._stats.requests += 1
+        self._look_at_clock(answer)
         report = Report(
             outcome=verdict.kind.value,
             http_status=verdict.http_status,
@@ -217,6 +219,14 @@ class PixelQueue:
             took_ms=max(0, self._now() - started),
         )
         return verdict, report
+
+    def _look_at_clock(self, answer: Answer) -> None:
+        """A wrong clock here costs events: Meta refuses what it takes for the future or for older than 7 days."""
+        ahead_ms = clock_ahead_ms(answer.headers, now := self._now())
+        if abs(ahead_ms) > _CLOCK_ALARM_MS:
+            way = "ahead of" if ahead_ms > 0 else "behind"
+            text = f"this machine's clock is {abs(ahead_ms) // 1000} s {way} Meta's; set it by NTP"
+            self._alerts.raised("clock", self.target.pixel, text, now)
 
     async def _judge(self, claim: Claim, came: tuple[Verdict, Report]) -> None:
         verdict, report = came

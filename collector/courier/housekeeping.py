@@ -24,7 +24,7 @@ log = logger("courier")
 # A checkpoint every second keeps the WAL short, so that the edge's commits seldom have to do one themselves.
 _CHECKPOINT_S: Final = 1.0
 _BEAT_S: Final = 5.0
-_EXPIRE_S: Final = 10.0
+_EXPIRE_S: Final = 30.0
 _WIPE_S: Final = 0.25
 _CUT_S: Final = 60.0
 _SLICES_AT_ONCE: Final = 20

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -180,7 +181,7 @@ def _foreign(answer: Answer) -> Verdict:
 
 def wait_of(headers: Mapping[str, str]) -> int | None:
     """What the headers ask us to wait (ms, at most an hour): Retry-After in seconds, or the usage headers' minutes."""
-    waits = [_retry_after(headers.get("retry-after", ""))]
+    waits = [_retry_after(headers)]
     for name in ("x-business-use-case-usage", "x-business-use-case", "x-app-usage", "x-ad-account-usage"):
         if name in headers:
             waits.append(_regain(headers[name]))
@@ -188,9 +189,26 @@ def wait_of(headers: Mapping[str, str]) -> int | None:
     return min(longest, _MAX_WAIT_MS) if longest > 0 else None
 
 
-def _retry_after(text: str) -> int:
-    # A date form (RFC 9110) needs a clock; Graph sends seconds, and the back-off covers the rest.
-    return int(text) * 1000 if text.isascii() and text.isdigit() and len(text) < 12 else 0
+def _retry_after(headers: Mapping[str, str]) -> int:
+    """Seconds, or a date (RFC 9110), which is taken from the answer's own Date: its clock, not ours."""
+    text = headers.get("retry-after", "")
+    if text.isascii() and text.isdigit() and len(text) < 12:
+        return int(text) * 1000
+    until, now = _date_ms(text), _date_ms(headers.get("date", ""))
+    return until - now if until is not None and now is not None else 0
+
+
+def clock_ahead_ms(headers: Mapping[str, str], now: int) -> int:
+    """How far our clock is ahead of the answer's Date (negative: behind); 0 where there is none."""
+    theirs = _date_ms(headers.get("date", ""))
+    return now - theirs if theirs is not None else 0
+
+
+def _date_ms(text: str) -> int | None:
+    try:
+        return int(parsedate_to_datetime(text).timestamp() * 1000)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
 
 
 def _regain(text: str) -> int:
