@@ -36,7 +36,6 @@ CHROME = (
 AGENTS = {SAFARI: 1, IN_APP: 2, CHROME: 3, SAFARI_OLD: 4}
 SHOP = Statistics(
     clicks_in_window=18_000,
-    orders_in_window=2_000,
     visitors=40_000,
     visitors_on_ip=1,
     visitors_on_ua=800,

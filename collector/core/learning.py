@@ -55,15 +55,24 @@ def pair(
 
 
 def learn(
-    model: Model, matches: Iterable[Match], pairs: Iterable[Pair] = (), *, now: int, elapsed_days: float = 1.0
+    model: Model,
+    matches: Iterable[Match],
+    pairs: Iterable[Pair] = (),
+    *,
+    now: int,
+    elapsed_days: float = 1.0,
+    orders_per_click: float = 0.0,
 ) -> Model:
-    """The next model. `matches` are the answers given since the last night, each once; the cost is linear in them."""
+    """The next model. `matches` are the answers given since the last night, each once; the cost is linear in them.
+
+    `orders_per_click`: unproven orders beside eligible clicks of the last window, whatever their answers.
+    """
     counts = forget(model.counts, elapsed_days)
     for answer in matches:
         _count_answer(counts, answer, model)
     for one in pairs:
         _count_pair(counts, one)
-    return build(model, counts, now)
+    return build(structs.replace(model, orders_per_click=orders_per_click or model.orders_per_click), counts, now)
 
 
 def forget(counts: Counts, days: float) -> Counts:

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from collector.core.calibration import Statement, brier, calibration_error, overstatement
 from collector.core.matching import DEFAULT_MODEL, Candidate, Match, Model, Policy, Query, Statistics, match
-from tests.simulators.trial import POLICY, Shelf, Verdict, query_of, try_matcher
+from tests.simulators.trial import POLICY, Shelf, Verdict, counted, query_of, try_matcher
 from tests.simulators.truth import DAY, WINDOW, Public
 
 STRATUM = 200  # orders that a stratum needs before it is judged
@@ -109,16 +109,19 @@ def trial(
     learn: Callable[[Model, list[Match], int], Model] | None = None,
     decoys: bool = True,
 ) -> Scores:
-    """Days 31-60 of a public, and the same orders against the clicks of 8-15 days later, which are all false."""
+    """Days 31-60 of a public, and the same orders against the clicks of 8-15 days later, which are all false.
+
+    Without `learn` it is a new store: defaults, and orders and clicks counted each night.
+    """
+    learn = learn or counted(public)
     shelf = Shelf(public)
     last = [model]
 
     def remember(m: Model, answers: list[Match], day: int) -> Model:
-        assert learn is not None
         last[0] = learn(m, answers, day)
         return last[0]
 
-    verdicts = try_matcher(public, matcher, model, since_day=30, learn=remember if learn else None, shelf=shelf)
+    verdicts = try_matcher(public, matcher, model, since_day=30, learn=remember, shelf=shelf)
     scores = Scores(verdicts)
     if decoys:
         scores.decoys = [

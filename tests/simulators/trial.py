@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from msgspec import structs
+
 from collector.core import flags
 from collector.core.learning import learn, pair
 from collector.core.matching import DEFAULT_MODEL, Candidate, Match, Model, Policy, Query, Statistics, match
@@ -47,7 +49,6 @@ class Shelf:
         self.clicks = public.clicks
         self.ends = START + public.world.days * DAY
         self.allowed = [c for c in sorted(public.clicks, key=lambda c: c.ts) if not c.flags & flags.INELIGIBLE]
-        self._orders = [o.ts for o in public.orders]
         self._times = [c.ts for c in self.allowed]
         self._by: dict[tuple[str, object], list[Candidate]] = {}
         for c in self.allowed:
@@ -85,7 +86,6 @@ class Shelf:
         clicks = bisect_right(self._times, q.ts) - bisect_left(self._times, q.ts - window)
         return Statistics(
             clicks_in_window=clicks,
-            orders_in_window=bisect_left(self._orders, q.ts) - bisect_left(self._orders, q.ts - window),
             visitors=visitors,
             visitors_on_ip=self._distinct("i", q.ip_k, q.ts),
             visitors_on_ua=agents.get(q.ua_k or 0, 0),
@@ -155,9 +155,31 @@ def _verdict(shelf: Shelf, order: Order, answer: Match) -> Verdict:
     return Verdict(order, answer, answer.tier in ("click", "device", "identity"), near)
 
 
+def counted(public: Public) -> Callable[[Model, list[Match], int], Model]:
+    """A new store's nights: no label is learnt from, orders and clicks are counted."""
+    rate = _orders_per_click(public)
+
+    def step(model: Model, answers: list[Match], day: int) -> Model:
+        return structs.replace(model, orders_per_click=rate(day))
+
+    return step
+
+
+def _orders_per_click(public: Public) -> Callable[[int], float]:
+    orders = [o.ts for o in public.orders if not o.denied]
+    clicks = sorted(c.ts for c in public.clicks if not c.flags & flags.INELIGIBLE)
+
+    def rate(day: int) -> float:
+        until = START + day * DAY
+        n, m = (bisect_left(times, until) - bisect_left(times, until - WINDOW) for times in (clicks, orders))
+        return m / max(1, n)
+
+    return rate
+
+
 def nightly(public: Public, pairs_a_night: int = 600) -> Callable[[Model, list[Match], int], Model]:
     """The store's own nightly step: the day's answers, and random pairs of its orders and the window's clicks."""
-    random = Random(1)
+    random, rate = Random(1), _orders_per_click(public)
     shelf = Shelf(public)
     clicks = [c for c in public.clicks if not c.flags & flags.INELIGIBLE]
     orders = [o for o in public.orders if not o.denied]
@@ -172,6 +194,6 @@ def nightly(public: Public, pairs_a_night: int = 600) -> Callable[[Model, list[M
                 o, c = random.choice(now_orders), random.choice(now_clicks)
                 near = shelf.distinct_but("i", c.ip_k, c.ts, c.visitor_k)
                 pairs.append(pair(o.ua_k, o.ua_class, o.jar_since, c.ua_k, c.ua_class, c.ts, near))
-        return learn(model, answers, pairs, now=until)
+        return learn(model, answers, pairs, now=until, orders_per_click=rate(day))
 
     return step

@@ -107,7 +107,7 @@ def _scale(query: Query, found: int, statistics: Statistics, model: Model, polic
     """The frequencies of the conversion's values; the visitor of the click being judged is not one of the others."""
     table, a, visitors = scores(model, policy.window_ms), model.a, statistics.visitors
     n = max(statistics.clicks_in_window, float(found))
-    odds = prior_odds(model, pool_of(query), n, statistics.orders_in_window)
+    odds = prior_odds(model, pool_of(query))
     on_ip = max(statistics.visitors_on_ip - 1, 0.0)
     on_ua = max(statistics.visitors_on_ua - 1, 0.0)
     on_fp = max(statistics.visitors_on_fp - 1, 0.0)
@@ -129,11 +129,11 @@ def _scale(query: Query, found: int, statistics: Statistics, model: Model, polic
     )
 
 
-def prior_odds(model: Model, pool: int, clicks: float, orders: float) -> float:
+def prior_odds(model: Model, pool: int) -> float:
     """Odds that an unproven conversion has a stored click; clicks can yield only so many conversions."""
     pi = model.pi[pool]
-    if orders > 0:
-        pi = min(pi, max(model.yield_most * clicks / orders, 0.005))
+    if model.orders_per_click > 0:
+        pi = min(pi, max(model.yield_most / model.orders_per_click, 0.005))
     return pi / (1 - pi)
 
 

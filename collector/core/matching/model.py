@@ -56,8 +56,10 @@ class Model(Struct, frozen=True, kw_only=True):
     # Share of unproven conversions that have a true stored click: (told without cookies, with cookies). A browser that
     # kept its cookies and brings no click of ours is less often an ad's.
     pi: Row = (0.30, 0.20)
-    # Conversions per click that no store exceeds: bounds pi where orders abound and clicks do not.
+    # Conversions per click that no store exceeds: bounds pi where orders abound and clicks do not. Counted nightly,
+    # not at the order: an answer must not depend on what arrived before it.
     yield_most: float = 0.10
+    orders_per_click: float = 0.0  # 0: not counted yet
     rho: float = 0.5  # share of those clicks that retrieval cannot reach
     a: float = 0.5  # smoothing of visitor counts
     # Unrelated visitors to expect on an address where 0 or 1 others were seen (Good-Turing: (n+1) N[n+1] / N[n]); n + a
@@ -96,6 +98,7 @@ class Model(Struct, frozen=True, kw_only=True):
     knots: tuple[tuple[float, float], ...] = ()  # isotonic map, above 2,000 labels; takes Platt's place
     labels: int = 0
     created: int = 0  # ms
+    through: int = 0  # the last conversion (row id) that it has learnt from
     counts: dict[str, float] = {}  # learnt, forgetting counts (core/learning.py)
 
 

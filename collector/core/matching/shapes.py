@@ -81,7 +81,6 @@ class Statistics(Struct, kw_only=True):
     """
 
     clicks_in_window: float = 0.0
-    orders_in_window: float = 0.0  # conversions of the same kind; 0 unknown
     visitors: float = 0.0
     visitors_on_ip: float = 0.0
     visitors_on_ua: float = 0.0
