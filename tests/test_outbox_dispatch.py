@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from collector.core.capi.states import CapiState
+from collector.core.flags import DENIED, WITHDRAWN
 from collector.core.retention import cuts
 from collector.storage import outbox
 from collector.storage.dispatch import FRESH_MS, Claim, Outbox, PixelHealth, Report
@@ -243,3 +244,17 @@ def test_what_was_refused_before_it_was_sent_revives_with_richer_data(edge: Benc
     claim = box.claim_fresh(pixel(edge), 9, now, LEASE)
     assert claim is not None
     assert {event.id: event.body == b'{"richer":1}' for event in claim.events} == {1: True, 3: False}
+
+
+def test_consent_is_asked_again_at_sending(edge: Bench, box: Outbox) -> None:
+    edge.put(3)
+    blank = {"store": 1, "ts": 1, "received": 1, "event_type": "Purchase", "ua_class": 0, "revision": 0, "capi": 0}
+    for number, bits in ((1, 0), (2, WITHDRAWN), (3, DENIED)):
+        row = {"id": number, **blank, "flags": bits, "body": b"", "match": b""}
+        names = ", ".join(row)
+        edge.db.execute(f"INSERT INTO conversion ({names}) VALUES ({', '.join(':' + n for n in row)})", row)
+    assert conversions(edge, box.claim_fresh(pixel(edge), 9, now_ms() + 1_000, LEASE)) == [1]
+    assert (
+        edge.rows("SELECT state, reason FROM outbox WHERE settled IS NOT NULL")
+        == [(CapiState.SKIPPED, "consent withdrawn")] * 2
+    )

@@ -18,11 +18,13 @@ import msgspec
 from msgspec import Struct
 
 from collector.core.capi.states import CapiState
+from collector.core.flags import DENIED, WITHDRAWN
 from collector.core.retry import may_resend
 
 FRESH_MS: Final = 15 * 60_000
 _QUEUED, _RETRYING = int(CapiState.QUEUED), int(CapiState.RETRYING)
 _FAR: Final = 1 << 62
+_UNWANTED: Final = DENIED | WITHDRAWN
 
 _DUE_SQL: Final = """
 SELECT id FROM outbox
@@ -34,8 +36,9 @@ _BY_DEADLINE_SQL: Final = """
 SELECT id, due FROM outbox INDEXED BY outbox_deadline
  WHERE pixel = ? AND settled IS NULL AND state < 2 ORDER BY deadline"""
 _READ_SQL: Final = """
-SELECT o.id, o.attempts, o.doubt_at, o.deadline, o.test_code, p.body
-  FROM carray(?) c JOIN outbox o ON o.id = c.value LEFT JOIN outbox_payload p ON p.id = o.id"""
+SELECT o.id, o.attempts, o.doubt_at, o.deadline, o.test_code, p.body, v.flags
+  FROM carray(?) c JOIN outbox o ON o.id = c.value LEFT JOIN outbox_payload p ON p.id = o.id
+  LEFT JOIN conversion v ON v.id = o.conversion"""
 _OPEN_SQL: Final = """
 INSERT INTO request (pixel, at, events, outcome, lease_owner, lease_until, ids)
 VALUES (?, ?, ?, 'in_flight', ?, ?, ?) RETURNING id"""
@@ -206,9 +209,12 @@ class Outbox:
         late: list[int] = []
         bare: list[int] = []
         doubtful: list[int] = []
+        unwanted: list[int] = []
         for row in self._db.execute(_READ_SQL, (_carray(ids),)):
-            number, attempts, doubt_at, deadline, code, body = cast("tuple[Any, ...]", row)
-            if deadline < now:
+            number, attempts, doubt_at, deadline, code, body, flags = cast("tuple[Any, ...]", row)
+            if flags is not None and flags & _UNWANTED:  # consent is asked again at sending
+                unwanted.append(number)
+            elif deadline < now:
                 late.append(number)
             elif body is None:
                 bare.append(number)
@@ -217,6 +223,7 @@ class Outbox:
             elif not events or code == events[0].test_code:  # one request carries one test_event_code
                 events.append(Claimed(number, attempts, doubt_at, deadline, code, body))
         with self.transaction():
+            self.settle(unwanted, CapiState.SKIPPED, now, reason="consent withdrawn")
             self.settle(late, CapiState.EXPIRED, now, reason=EXPIRED_REASON)
             self.settle(bare, CapiState.REJECTED, now, reason="its payload is no longer kept")
             self.settle(doubtful, CapiState.REJECTED, now, reason=DOUBT_REASON)
