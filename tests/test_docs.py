@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
 import tomllib
@@ -11,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from collector.cli.parser import COMMANDS
+from collector.cli.parser import COMMANDS, build_parser
 from collector.config import Config
 from collector.config_loader import load
 
@@ -91,3 +92,16 @@ def test_the_lock_has_every_dependency():
     names = {re.match(r"[A-Za-z0-9._-]+", line)[0].lower().replace("_", "-") for line in wanted}
     locked = set(re.findall(r"(?m)^([a-z0-9._-]+)==", (ROOT / ".ci/requirements.lock").read_text()))
     assert names - locked == set()
+
+
+def test_the_systemd_unit_of_the_readme_is_sound(tmp_path):
+    (unit,) = re.findall(r"```ini\n(\[Unit\].*?)```", README, re.S)
+    settings = configparser.ConfigParser(interpolation=None, strict=True)
+    settings.optionxform = str
+    settings.read_string(unit)
+    service = settings["Service"]
+    words = service["ExecStart"].split()
+    assert build_parser().parse_args(words[1:]).config == "/etc/collector/collector.toml"
+    # The supervisor, which says READY=1, is a child of the binary's bootloader.
+    assert (service["Type"], service["NotifyAccess"]) == ("notify", "all")
+    assert int(service["TimeoutStopSec"]) > 10

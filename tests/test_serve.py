@@ -151,6 +151,22 @@ def test_a_killed_child_is_replaced_on_the_same_port(start: Start, live: str) ->
     assert serving.stop() == 0
 
 
+def test_a_reload_takes_new_settings_or_keeps_the_old_ones(start: Start, live: str) -> None:
+    good = Path(live).read_text()
+    serving = start("--config", live)
+    urls = serving.ready()
+    before = serving.children()
+    Path(live).write_text(good + "\n[edge]\nworkers = 0\n")
+    serving.process.send_signal(signal.SIGHUP)
+    assert wait_until(lambda: "new settings refused, the old ones stay" in serving.stderr, 5.0)
+    assert serving.children() == before
+    Path(live).write_text(good.replace("[[store]]", '[[store]]\nname = "Renamed"', 1))
+    serving.process.send_signal(signal.SIGHUP)
+    assert wait_until(lambda: set(serving.children().values()).isdisjoint(before.values()), 10.0), serving.stderr
+    assert request(urls["edge"] + "/healthz")
+    assert serving.stop() == 0
+
+
 def test_a_second_serve_on_the_same_data_refuses_at_once(start: Start, live: str) -> None:
     first = start("--config", live)
     first.ready()
