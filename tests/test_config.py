@@ -204,13 +204,27 @@ def test_a_missing_token_file_says_what_to_do(write):
     )
 
 
-def test_a_token_file_that_others_can_read_is_refused(write, tmp_path):
+def test_a_token_file_that_others_can_read_is_closed_to_them(write, tmp_path):
+    path = write(SMALLEST, meta="EAAtoken")
+    token = tmp_path / "meta.token"
+    token.chmod(0o640)
+    assert load(path, {"CREDENTIALS_DIRECTORY": str(tmp_path)}).store[0].pixel[0].access_token == "EAAtoken"
+    assert token.stat().st_mode & 0o777 == 0o640  # what systemd guards is left as it is
+    assert load(path, {}).store[0].pixel[0].access_token == "EAAtoken"
+    assert token.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_token_file_that_cannot_be_closed_to_others_is_refused(write, tmp_path, monkeypatch):
     path = write(SMALLEST, meta="EAAtoken")
     (tmp_path / "meta.token").chmod(0o640)
+
+    def not_ours(fd, mode):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchmod", not_ours)
     fault = faults_of(path)[0]
     assert "can be read by others (mode 0640); run: chmod 600" in fault
     assert "EAAtoken" not in fault
-    assert load(path, {"CREDENTIALS_DIRECTORY": str(tmp_path)}).store[0].pixel[0].access_token == "EAAtoken"
 
 
 def test_the_environment_wins_over_a_token_file(write):

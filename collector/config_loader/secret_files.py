@@ -66,7 +66,7 @@ def read_secret(name: str, base: str, env: Mapping[str, str], instead: str) -> s
     path = os.path.join(base, name)
     try:
         with open(path, encoding="utf-8") as file:
-            _refuse_if_shared(name, path, os.fstat(file.fileno()), env)
+            _make_private(name, path, file.fileno(), env)
             text = file.read(LARGEST_SECRET + 1).strip()
     except FileNotFoundError:
         raise ValueError(f"no such file '{name}'; create it or set {instead}") from None
@@ -79,12 +79,20 @@ def read_secret(name: str, base: str, env: Mapping[str, str], instead: str) -> s
     return text
 
 
-def _refuse_if_shared(name: str, path: str, status: os.stat_result, env: Mapping[str, str]) -> None:
+def _make_private(name: str, path: str, fd: int, env: Mapping[str, str]) -> None:
+    """Close a secret's file to everybody but its owner; refuse it where that is not ours to do.
+
+    Refusing every such file would stop a merchant's first start over what one call mends.
+    """
+    status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"'{name}' is not a file")
     credentials = env.get("CREDENTIALS_DIRECTORY")  # systemd's own, guarded by its directory
     if credentials and os.path.realpath(path).startswith(os.path.realpath(credentials) + os.sep):
         return
     if status.st_mode & 0o077:
-        mode = stat.S_IMODE(status.st_mode)
-        raise ValueError(f"'{name}' can be read by others (mode {mode:04o}); run: chmod 600 {path}")
+        try:
+            os.fchmod(fd, 0o600)
+        except OSError:
+            mode = stat.S_IMODE(status.st_mode)
+            raise ValueError(f"'{name}' can be read by others (mode {mode:04o}); run: chmod 600 {path}") from None
