@@ -147,7 +147,7 @@ def test_a_killed_child_is_replaced_on_the_same_port(start: Start, live: str) ->
         if door:
             assert request(urls[role] + door)
         others = {name: pid for name, pid in before.items() if name != role}
-        assert {name: serving.children()[name] for name in others} == others
+        assert {name: serving.children()[name] for name in others} == others, serving.stderr
     assert serving.stop() == 0
 
 
