@@ -147,13 +147,17 @@ def run(config: Config, fd: int | None, ready: Callable[[], None]) -> int:
 
 
 async def _serve(config: Config, fd: int | None, ready: Callable[[], None]) -> int:
-    journal = Journal(config, clock)
+    return await serve(config, Journal(config, clock), _listening(config, fd), ready)
+
+
+async def serve(config: Config, journal: Journal, listener: socket.socket, ready: Callable[[], None]) -> int:
+    """Serve over this journal until SIGTERM, then close it; call it on uvloop."""
     tracker = Tracker(config, journal, clock)
     loop = asyncio.get_running_loop()
     journal.start(loop)
     server = _Server(_server_config(config, build(config, journal, tracker)), ready)
     try:
-        await server.serve(sockets=[_listening(config, fd)])
+        await server.serve(sockets=[listener])
     finally:
         tracker.close()
         journal.close()

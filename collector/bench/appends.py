@@ -1,0 +1,32 @@
+"""How fast can SQLite alone append these rows: the floor under every durable click."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+from collector.bench import storing
+from collector.bench.storing import names_of
+from collector.config import Config
+from collector.storage import database
+from collector.storage.clicks import insert_many
+
+
+def per_second(config: Config, group: int, seconds: float) -> float:
+    """Click rows per second, `group` to a commit, with the edge's own pragmas and nothing else around them."""
+    data_dir = Path(config.storage.data_dir)
+    with contextlib.closing(database.open_database(config.storage)) as db:
+        names = names_of(config, data_dir)
+        made = [storing.row_of(names, 1, n, storing.now_ms()) for n in range(1, 4097)]
+        last = int(db.execute("SELECT coalesce(max(id), 0) FROM click").get)
+        count, began = 0, time.monotonic()
+        while time.monotonic() - began < seconds:
+            first = count % 4096
+            rows = [made[(first + i) % 4096] for i in range(group)]
+            db.execute("BEGIN IMMEDIATE")
+            insert_many(db, "click", [(last + count + i, *new.row) for i, new in enumerate(rows, 1)])
+            insert_many(db, "click_network", [(last + count + i, *new.network) for i, new in enumerate(rows, 1)])
+            db.execute("COMMIT")
+            count += group
+        return count / (time.monotonic() - began)

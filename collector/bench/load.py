@@ -1,0 +1,77 @@
+"""Drives an edge with wrk and reads what came of it: rate, latency, and the server's time on a processor."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+from importlib import resources
+from itertools import count
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from collector.bench.children import Child, cpu_seconds
+from collector.bench.people import STORE as STORE  # load.lua writes the same id
+from collector.bench.servers import Address
+from collector.errors import CollectorError
+
+Kind = Literal["click", "batch", "mixed", "order"]
+ITEMS: Final = 1000  # of a batch, in load.lua
+_RUN_STRIDE: Final = 50_000_000  # numbers that one run of wrk may use up
+_runs: Final = count(1)
+
+
+class Figures(Struct, frozen=True):
+    """One run. Microseconds of processor per request (of a batch: per event): the loop's thread, all others."""
+
+    rate: float
+    p50_ms: float
+    p99_ms: float
+    loop_us: float
+    others_us: float
+    failed: int
+
+
+class _Report(Struct):
+    requests: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+    failed: int
+
+
+def has_wrk() -> bool:
+    return shutil.which("wrk") is not None
+
+
+def drive(edge: Child, kind: Kind, connections: int, seconds: float, stored: int = 0) -> Figures:
+    """Load an edge for so long, with numbers that no run before has used."""
+    before = cpu_seconds(edge.pid)
+    report = _wrk(edge.said, kind, connections, seconds, stored)
+    after = cpu_seconds(edge.pid)
+    events = report.requests * (ITEMS if kind in ("batch", "mixed") else 1) or 1
+    spent = [1e6 * (b - a) / events for a, b in zip([*before, *[0.0] * len(after)], after, strict=False)]
+    return Figures(
+        rate=events / report.seconds,
+        p50_ms=report.p50_ms,
+        p99_ms=report.p99_ms,
+        loop_us=spent[0] if spent else 0.0,
+        others_us=sum(spent[1:]),
+        failed=report.failed,
+    )
+
+
+def _wrk(address: Address, kind: Kind, connections: int, seconds: float, stored: int) -> _Report:
+    script = resources.files("collector.bench").joinpath("assets/load.lua")
+    first = next(_runs) * _RUN_STRIDE
+    with resources.as_file(script) as path:
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s", "--latency"]
+        command += ["-s", str(path), f"http://127.0.0.1:{address.port}/"]
+        command += ["--", kind, address.key, str(first), str(stored)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    for line in reversed(done.stdout.splitlines()):
+        with contextlib.suppress(msgspec.DecodeError, msgspec.ValidationError):
+            return msgspec.json.decode(line, type=_Report)
+    raise CollectorError(f"wrk failed: {done.stderr.strip() or done.stdout.strip()}")
