@@ -119,7 +119,9 @@ def test_the_second_request_of_a_connection_has_deadlines_too(served: Served) ->
 
 
 def test_a_client_that_does_not_read_its_answer_is_dropped() -> None:
-    with serve(QUICK) as served, socket.socket() as sock:
+    """Long before it would be for idling: the time counts from when it stopped taking bytes."""
+    limits = GuardLimits(header_seconds=0.3, write_seconds=0.5, idle_seconds=30.0)
+    with serve(limits) as served, socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.connect(("127.0.0.1", served.port))
         sock.sendall(get("/big"))
@@ -147,6 +149,11 @@ def test_a_large_header_is_431(served: Served, size: int) -> None:
     answer = exchange(served.port, get(extra=b"X: " + b"a" * size + b"\r\n"))
     assert (answer.status, answer.closed) == (431, True)
     assert answer.body["error"]["code"] == "headers_too_large"
+
+
+def test_a_header_without_end_is_431_and_not_collected(served: Served) -> None:
+    answer = exchange(served.port, b"GET / HTTP/1.1\r\nHost: t\r\nX: " + b"a" * 100_000)
+    assert (answer.status, answer.closed) == (431, True)
 
 
 @pytest.mark.parametrize("count", [101, 2_000, 50_000])
@@ -220,10 +227,21 @@ def test_a_refusal_has_the_contracts_shape(served: Served) -> None:
 
 
 def test_a_refused_client_that_is_still_sending_reads_why(served: Served) -> None:
-    """Closing with unread bytes would reset the connection and take the answer away."""
+    """Closing with unread bytes would reset the connection: most clients report that and never read the answer."""
     for _ in range(10):
-        request = post(b"x" * 3_000_000, path="/refuse")
-        assert exchange(served.port, request).status == 413
+        with connect(served.port) as sock:
+            sock.sendall(post(b"x" * 3_000_000, path="/refuse"))
+            assert read_to_end(sock).status == 413
+
+
+def test_the_application_hears_at_once_that_a_request_was_refused() -> None:
+    patient = GuardLimits(header_seconds=0.3, body_seconds=0.3, linger_seconds=30.0)
+    with serve(patient) as served, connect(served.port) as sock:
+        sock.sendall(b"POST /slow HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\nx")
+        assert read_to_end(sock).status == 408
+        assert eventually(lambda: served.app.broken == 1, 1.0)
+        with pytest.raises(ConnectionError):  # what is thrown away is bounded too
+            sock.sendall(b"x" * 100_000_000)
 
 
 def test_ten_gigabytes_announced_are_not_listened_to(served: Served) -> None:
@@ -258,6 +276,7 @@ def test_a_fault_in_a_pipelined_body_takes_back_only_its_own_request(served: Ser
     before = len(served.app.seen)
     answer = exchange(served.port, get("/wait/0.1") + get("/second") + CHUNKED + b"zz\r\n")
     assert answer.statuses == [200, 200]
+    assert answer.closed
     assert [path for path, _, _ in served.app.seen[before:]] == ["/wait/0.1", "/second"]
 
 
