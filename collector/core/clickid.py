@@ -83,6 +83,14 @@ def build_fbc(fbclid: str, created: int, index: int = 1) -> str:
     return f"fb.{index}.{created}.{fbclid}"
 
 
+def fbp_created(value: str) -> int | None:
+    """When the browser id was made (ms): proof that its cookie jar existed then."""
+    if not is_fbp(value):
+        return None
+    created = value.split(".")[2]
+    return int(created) if len(created) == 13 else int(created) * 1000 if len(created) == 10 else None
+
+
 def is_fbp(value: str) -> bool:
     """Whether this is a browser id of Meta's pixel, as its cookie has it."""
     return _FBP.fullmatch(value) is not None

@@ -26,6 +26,7 @@ from collector.courier.graph import GraphClient
 from collector.courier.housekeeping import Housekeeping
 from collector.courier.targets import Target, targets_of
 from collector.errors import ConfigError, StorageError
+from collector.storage import learning
 from collector.storage.database import DATABASE, connect, open_database, prepare_data_dir
 from collector.storage.dispatch import Outbox
 from collector.storage.upkeep import Upkeep
@@ -137,7 +138,16 @@ class Courier:
         graph = GraphClient(self._config.meta)
         alerts = Alerts(self._config.alerts)
         spare = connect(Path(storage.data_dir) / DATABASE, storage)
-        house = Housekeeping(Upkeep(spare), desk, self._queues, self._stats, alerts, self._config.privacy, self._now)
+        house = Housekeeping(
+            Upkeep(spare),
+            desk,
+            self._queues,
+            self._stats,
+            alerts,
+            self._config.privacy,
+            self._now,
+            lambda now: learning.night_if_due(spare, self._config, now),
+        )
         try:
             await self._take_over(desk)
             if ready is not None:

@@ -27,6 +27,7 @@ _BEAT_S: Final = 5.0
 _EXPIRE_S: Final = 30.0
 _WIPE_S: Final = 0.25
 _CUT_S: Final = 60.0
+_LEARN_S: Final = 600.0  # how often it is asked whether a day has passed
 _SLICES_AT_ONCE: Final = 20
 
 
@@ -42,6 +43,7 @@ class Housekeeping:
         alerts: Alerts,
         privacy: PrivacyConfig,
         clock: Callable[[], int],
+        night: Callable[[int], Any],
     ) -> None:
         self._upkeep = upkeep
         self._desk = desk
@@ -50,6 +52,7 @@ class Housekeeping:
         self._alerts = alerts
         self._privacy = privacy
         self._now = clock
+        self._night = night
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="upkeep")
 
     async def run(self) -> None:
@@ -60,6 +63,7 @@ class Housekeeping:
             (_EXPIRE_S, self._expire),
             (_WIPE_S, self._wipe),
             (_CUT_S, self._cut),
+            (_LEARN_S, self._learn),
         ]
         async with asyncio.TaskGroup() as group:
             for seconds, job in jobs:
@@ -112,6 +116,12 @@ class Housekeeping:
             if not await self._ask(lambda: self._upkeep.cut(cuts(self._privacy, self._now()))):
                 return
             await asyncio.sleep(0.05)
+
+    async def _learn(self) -> None:
+        """Once a day: new models from what the stores' own orders have shown."""
+        now = self._now()
+        for store, model in (await self._ask(lambda: self._night(now))).items():
+            log.info("learnt", store=store, model=model.version, labels=model.labels)
 
     def close(self) -> None:
         """Wait for the last slice."""

@@ -10,7 +10,7 @@ from collector.core import clickid
 from collector.core.events import Enrichment, StoredClick, StoredEvent
 from collector.core.keyed import KeyedHash
 from collector.core.matching import DEFAULT_MODEL, Match, Model, Query, match, renew
-from collector.storage import clicks, identities
+from collector.storage import clicks, identities, models
 from collector.storage.clicks import Clicks
 from collector.storage.identities import Keys
 from collector.storage.lookup import Lookup
@@ -28,7 +28,13 @@ class Attribution:
         self._names = names
         self._lookup = lookup
         self._clicks = appended
-        self.models: dict[int, Model] = {}
+        self.models: dict[int, Model] = models.in_force(db)
+
+    def take_models(self) -> None:
+        """Put in force what the last night has learnt."""
+        newest = models.in_force(self._db)
+        if {store: m.version for store, m in newest.items()} != {store: m.version for store, m in self.models.items()}:
+            self.models = newest
 
     def of(
         self, store: Store, query: Query, keys: Keys, event: StoredEvent, now: int

@@ -81,6 +81,7 @@ def prepare(
         flags=checked.flags,
         click_id=public.row("click", checked.click_id) if checked.click_id else None,
         fbc_created=fbc.created if fbc else None,
+        jar_since=clickid.fbp_created(event.fbp) if keyed and event.fbp else None,
         consent=event.marketing,
     )
     kept = structs.replace(
@@ -116,6 +117,10 @@ class Conversions:
         self._attribution = Attribution(db, names, lookup, appended)
         self._queueing = Queueing(db, figures)
         self.linked: list[int] = []  # identity values whose link to a visitor is new (late.py)
+
+    def take_models(self) -> None:
+        """Put in force what the last night has learnt."""
+        self._attribution.take_models()
 
     def take(self, new: NewEvent, now: int) -> EventResult:
         """Store the event, matched and queued; an event that is here already is merged with what is new in it."""
@@ -197,6 +202,7 @@ class Conversions:
             flags=row.flags,
             click_id=event.click,
             fbc_created=fbc.created if fbc else None,
+            jar_since=clickid.fbp_created(event.fbp) if event.fbp else None,
             consent=event.marketing,
         )
 

@@ -32,6 +32,7 @@ log = telemetry.logger("storage")
 
 FOLD_ROWS = 10_000  # fold when the tail has so many: smaller steps cost more per row, larger ones a higher p99 (traps)
 _KEYS_CHECK_S = 1.0
+_MODELS_CHECK_S = 60.0
 _DAY_MS = 86_400_000
 _IDEMPOTENCY_MS = _DAY_MS
 _BEAT_S = 5.0
@@ -92,6 +93,7 @@ class GroupTransaction:
         self.late = Late(db, self.lookup, self.conversions, self.clicks, {s.number: s for s in known.values()})
         self.keys: dict[bytes, keys.ApiKey] = {}
         self._keys_at = 0.0
+        self._models_at = time.monotonic()
         self._space = Space(data_dir, config)
         self._committed = dict(self.lookup.last)
         self.folded = threading.Event()
@@ -183,6 +185,9 @@ class GroupTransaction:
         if len(self.lookup.clicks) >= FOLD_ROWS or len(self.lookup.conversions) >= FOLD_ROWS:
             self.wants_fold.set()
         self.refresh_keys()
+        if time.monotonic() - self._models_at >= _MODELS_CHECK_S:
+            self._models_at = time.monotonic()
+            self.conversions.take_models()
         self._space.check()
         if not self._space.refusing and time.monotonic() - self._beat_at >= _BEAT_S:
             self._beat_at = time.monotonic()

@@ -1,0 +1,293 @@
+"""What does a night teach? Labels of settled conversions, pairs of strangers, decoys: a new model for each store.
+
+The cost is bounded: so many conversions, pairs and decoys a night; what is left waits for the next one. Reads go in
+slices, and there is one short write. Runs in the courier, beside delivery, on a connection of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, cast
+
+import apsw
+import msgspec
+from msgspec import Struct
+
+from collector.config import Config
+from collector.core import clickid, flags
+from collector.core.learning import Pair, learn, pair
+from collector.core.matching import DEFAULT_MODEL, Match, Model, Policy, Query, match
+from collector.storage import models
+from collector.storage.database import INDEX, immediate
+from collector.storage.lookup import Lookup
+from collector.storage.subjects import CLICKS, ClickRow, click_tag
+
+DAY_MS: Final = 86_400_000
+# Most of what changes an answer later (late clicks, new links) has arrived after a day.
+SETTLED_MS: Final = DAY_MS
+MOST_CONVERSIONS: Final = 100_000
+_SLICE: Final = 2_000
+_SAMPLE: Final = 400  # clicks and orders that make pairs; each click meets ten orders
+_PARTNERS: Final = 10
+_DECOYS: Final = 200
+_DECOY_SHIFT_MS: Final = 15 * DAY_MS  # with a window of 7 days: clicks made 8 to 15 days after the order
+_NEIGHBOURS_MS: Final = 30 * DAY_MS
+_ENOUGH_ORDERS: Final = 20
+_GOLDEN: Final = 0.6180339887498949  # multiples of it, modulo 1, spread evenly: a sample without randomness
+# Steps of the funnel are not orders: they would teach that hardly anything comes from an ad.
+FUNNEL: Final = frozenset(
+    "PageView ViewContent Search AddToCart AddToWishlist InitiateCheckout AddPaymentInfo CustomizeProduct".split()
+)
+_ROWS: Final = (
+    "SELECT id, store, ts, event_type, flags, match FROM conversion WHERE id > ? AND received < ? ORDER BY id LIMIT ?"
+)
+_ORDER: Final = "SELECT ts, visitor_k, fbp_k, ip_k, ua_k, fp_k, ua_class, flags, body FROM conversion WHERE id = ?"
+_COUNT: Final = "INSERT INTO counter VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
+_decode_match = msgspec.msgpack.Decoder(Match).decode
+
+
+class _Fbp(Struct):
+    """The one field of a stored event that tells how old its cookies are."""
+
+    fbp: str | None = None
+
+
+_decode_fbp = msgspec.msgpack.Decoder(_Fbp).decode
+
+
+class Lesson(Struct):
+    """What one store's settled conversions of a night hold."""
+
+    answers: list[Match]
+    ids: list[int]
+    through: int
+    first_ts: int = 0
+    last_ts: int = 0
+
+
+class Decoys(Struct):
+    """Orders tried against clicks that cannot be their cause, and how many of them linked."""
+
+    orders: int = 0
+    at_80: int = 0
+    at_90: int = 0
+
+
+def due(db: apsw.Connection, now: int) -> bool:
+    """Whether a day has passed since the last night, or since the first conversion of a new installation."""
+    last = cast("int | None", db.execute("SELECT max(created) FROM model").get)
+    if last is None:
+        last = cast("int | None", db.execute("SELECT received FROM conversion ORDER BY id LIMIT 1").get)
+    return last is not None and now - last >= DAY_MS
+
+
+def night_if_due(db: apsw.Connection, config: Config, now: int) -> dict[str, Model]:
+    """`night`, once a day."""
+    return night(db, config, now) if due(db, now) else {}
+
+
+def night(db: apsw.Connection, config: Config, now: int, settled_ms: int = SETTLED_MS) -> dict[str, Model]:
+    """Learn for every store; the new models by store id. A store without new conversions keeps its model."""
+    data_dir = Path(config.storage.data_dir)
+    if not (data_dir / INDEX).exists():
+        return {}
+    lookup = Lookup(db, data_dir, config.storage)
+    try:
+        return {name: model for name, model in _nights(db, lookup, config, now, settled_ms) if model is not None}
+    finally:
+        lookup.close()
+
+
+def _nights(
+    db: apsw.Connection, lookup: Lookup, config: Config, now: int, settled_ms: int
+) -> Iterator[tuple[str, Model | None]]:
+    for number, name in cast("list[tuple[int, str]]", db.execute("SELECT id, name FROM store").fetchall()):
+        policy = policy_of(config, name)
+        yield name, _night_of(db, lookup, number, policy, now, settled_ms)
+
+
+def policy_of(config: Config, name: str) -> Policy:
+    """What the store wants of the matcher."""
+    matching, store = config.matching, config.store_by_id(name)
+    own = store.probabilistic if store is not None else None
+    return Policy(
+        window_ms=matching.window_days * DAY_MS,
+        click_ms=matching.click_days * DAY_MS,
+        threshold=matching.threshold,
+        strong=matching.strong,
+        probabilistic=matching.probabilistic if own is None else own,
+    )
+
+
+def _night_of(
+    db: apsw.Connection, lookup: Lookup, store: int, policy: Policy, now: int, settled_ms: int
+) -> Model | None:
+    before = models.newest(db, store) or DEFAULT_MODEL
+    lesson = _lesson(db, store, before.through, now - settled_ms)
+    if not lesson.ids:
+        return None
+    after = learn(
+        before,
+        lesson.answers,
+        _pairs(db, lookup, store, lesson.ids, policy, now),
+        now=now,
+        elapsed_days=(now - before.created) / DAY_MS if before.created else 0.0,
+        orders_per_click=_orders_per_click(lookup, store, lesson, before, policy),
+    )
+    after = msgspec.structs.replace(after, through=lesson.through)
+    decoys = _decoys(db, lookup, store, policy, after, now)
+    with immediate(db):
+        models.save(db, store, after)
+        figures = (("decoy.orders", decoys.orders), ("decoy.80", decoys.at_80), ("decoy.90", decoys.at_90))
+        db.executemany(_COUNT, [(now // DAY_MS, store, name, n) for name, n in figures if n])
+    return after
+
+
+def _lesson(db: apsw.Connection, store: int, after: int, received_before: int) -> Lesson:
+    """The store's settled conversions since the last night, tests, bots and steps of the funnel left out."""
+    lesson, read = Lesson([], [], after), 0
+    while read < MOST_CONVERSIONS:
+        rows = db.execute(_ROWS, (lesson.through, received_before, _SLICE)).fetchall()
+        if not rows:
+            break
+        read += len(rows)
+        lesson.through = cast(int, rows[-1][0])
+        for row_id, of, ts, event_type, marks, body in cast("list[tuple[Any, ...]]", rows):
+            if of != store or event_type in FUNNEL or marks & (flags.TEST | flags.BOT | flags.UNCONFIRMED):
+                continue
+            lesson.answers.append(_decode_match(body))
+            lesson.ids.append(row_id)
+            lesson.first_ts = min(ts, lesson.first_ts or ts)
+            lesson.last_ts = max(ts, lesson.last_ts)
+    return lesson
+
+
+def _orders_per_click(lookup: Lookup, store: int, lesson: Lesson, before: Model, policy: Policy) -> float:
+    """Orders of a window beside its eligible clicks, steadied by earlier nights; 0 while too few can say."""
+    span = lesson.last_ts - lesson.first_ts
+    if len(lesson.ids) < _ENOUGH_ORDERS or span < DAY_MS // 4:
+        return 0.0
+    clicks = lookup.frequencies.clicks_between(store, lesson.last_ts - policy.window_ms, lesson.last_ts)
+    rate = len(lesson.ids) * policy.window_ms / span / max(clicks, 1)
+    return (rate + 2 * before.orders_per_click) / 3 if before.orders_per_click else rate
+
+
+def _spread(of: int, first: int, last: int) -> list[int]:
+    """`of` numbers in [first, last], evenly spread and the same each time."""
+    return sorted({first + int((k * _GOLDEN) % 1.0 * (last - first + 1)) for k in range(of)})
+
+
+def _pairs(
+    db: apsw.Connection, lookup: Lookup, store: int, orders: Sequence[int], policy: Policy, now: int
+) -> list[Pair]:
+    """Random clicks of the window beside random orders of the night: how often strangers agree."""
+    last = lookup.last[CLICKS]
+    first = max(1, min(lookup.index.first_id(CLICKS, now - policy.window_ms), last))
+    wanted = set(_spread(_SAMPLE, first, last)) if last else set()
+    clicks = [c for c in lookup.click_rows(wanted) if c.store == store and not c.flags & flags.INELIGIBLE]
+    strangers = [orders[at] for at in _spread(min(_SAMPLE, len(orders)), 0, len(orders) - 1)]
+    queries = [query for row_id in strangers if (query := order_query(db, row_id)) is not None]
+    pairs: list[Pair] = []
+    for at, c in enumerate(sorted(clicks, key=lambda c: c.id)):
+        for k in range(min(_PARTNERS, len(queries))):
+            q = queries[(at * _PARTNERS + k) % len(queries)]
+            near = _neighbours(lookup, c) if k == 0 else -1
+            one = pair(q.ua_k, q.ua_class, q.jar_since, c.ua_k, c.ua_class, c.ts, near)
+            pairs.append(one if k == 0 else msgspec.structs.replace(one, click_class=0))  # a click's class counts once
+    return pairs
+
+
+def _neighbours(lookup: Lookup, click: ClickRow) -> int:
+    """Other visitors on the click's address in 30 days."""
+    if click.ip_k is None:
+        return -1
+    found = lookup.index.find_tagged(CLICKS, "ip", click.ip_k, click.received - _NEIGHBOURS_MS, 32)
+    return len({tag for _, tag in found} - {click_tag(click)})
+
+
+def order_query(db: apsw.Connection, row_id: int) -> Query | None:
+    """A stored order as inference sees it: without its proofs."""
+    row = cast("tuple[Any, ...] | None", db.execute(_ORDER, (row_id,)).fetchone())
+    if row is None:
+        return None
+    ts, visitor_k, fbp_k, ip_k, ua_k, fp_k, ua_class, marks, body = row
+    fbp = _decode_fbp(body).fbp
+    return Query(
+        ts=ts,
+        visitor_k=visitor_k,
+        fbp_k=fbp_k,
+        ip_k=ip_k,
+        ua_k=ua_k,
+        fp_k=fp_k,
+        ua_class=ua_class,
+        flags=marks,
+        jar_since=clickid.fbp_created(fbp) if fbp else None,
+    )
+
+
+def _decoys(db: apsw.Connection, lookup: Lookup, store: int, policy: Policy, model: Model, now: int) -> Decoys:
+    """Unproven orders of the day 16 days ago against clicks made 8 to 15 days after them: every link is false.
+
+    An upper bound of the true rate: the same person may well have clicked again.
+    """
+    found = Decoys()
+    if not policy.probabilistic:
+        return found
+    for row_id in _unproven(db, store, now - _DECOY_SHIFT_MS - DAY_MS, now - _DECOY_SHIFT_MS):
+        query = order_query(db, row_id)
+        if query is None or (query.ip_k is None and query.fp_k is None):
+            continue
+        answer = _decoy(lookup, store, query, policy, model)
+        found.orders += 1
+        found.at_80 += answer.attributed and answer.confidence >= 80
+        found.at_90 += answer.attributed and answer.confidence >= 90
+    return found
+
+
+def _decoy(lookup: Lookup, store: int, query: Query, policy: Policy, model: Model) -> Match:
+    """The order moved into the future; it keeps its cookies' age and brings no proof."""
+    jar = query.jar_since + _DECOY_SHIFT_MS if query.jar_since is not None else None
+    moved = msgspec.structs.replace(query, ts=query.ts + _DECOY_SHIFT_MS, jar_since=jar)
+    candidates = lookup.candidates(store, moved, policy.window_ms, policy.click_ms, True)
+    own = (query.visitor_k, query.fbp_k)  # a click of the same browser is no false link, nor a proof here
+    others = [c for c in candidates if not (_same(c.visitor_k, own[0]) or _same(c.fbp_k, own[1]))]
+    return match(moved, others, lookup.statistics(store, moved, policy.window_ms), model, policy)
+
+
+def _same(one: int | None, other: int | None) -> bool:
+    return one is not None and one == other
+
+
+def _unproven(db: apsw.Connection, store: int, since: int, until: int) -> list[int]:
+    """At most so many orders received in [since, until) whose answer no proof gave."""
+    first, last = (_first_received(db, moment) for moment in (since, until))
+    found: list[int] = []
+    sql = "SELECT store, event_type, flags, match FROM conversion WHERE id = ?"
+    for row_id in _spread(4 * _DECOYS, first, last - 1) if last > first else []:
+        row = cast("tuple[Any, ...] | None", db.execute(sql, (row_id,)).fetchone())
+        if row is None or row[0] != store or row[1] in FUNNEL or row[2] & (flags.TEST | flags.BOT):
+            continue
+        answer = _decode_match(row[3])
+        if answer.tier in ("inferred", "none") and answer.reason != "consent":
+            found.append(row_id)
+        if len(found) == _DECOYS:
+            break
+    return found
+
+
+def _first_received(db: apsw.Connection, moment: int) -> int:
+    """The first conversion received at `moment` or later, by halving: rows come in the order of receipt."""
+    low, high = 0, cast("int | None", db.execute("SELECT max(id) FROM conversion").get) or 0
+    high += 1
+    ask: Callable[[int], Any] = lambda at: db.execute(  # noqa: E731
+        "SELECT id, received FROM conversion WHERE id >= ? ORDER BY id LIMIT 1", (at,)
+    ).fetchone()
+    while low < high:
+        middle = (low + high) // 2
+        row = ask(middle)
+        if row is None or row[1] >= moment:
+            high = middle
+        else:
+            low = row[0] + 1
+    return low
