@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import pytest
 
 from collector.core.capi.states import CapiState
 from collector.core.flags import DENIED, WITHDRAWN
 from collector.core.retention import cuts
 from collector.storage import outbox
-from collector.storage.dispatch import FRESH_MS, Claim, Outbox, PixelHealth, Report
+from collector.storage.dispatch import FRESH_MS, Claim, Outbox, PixelHealth, Report, is_temporary
 from collector.storage.upkeep import Upkeep
 from tests.courier_kit import Bench, bench, config_for, now_ms
 
@@ -258,3 +259,29 @@ def test_consent_is_asked_again_at_sending(edge: Bench, box: Outbox) -> None:
         edge.rows("SELECT state, reason FROM outbox WHERE settled IS NOT NULL")
         == [(CapiState.SKIPPED, "consent withdrawn")] * 2
     )
+
+
+def test_a_full_disk_is_waited_for_and_loses_nothing(edge: Bench) -> None:
+    edge.put(5)
+    with bench(edge.config) as other:
+        box = Outbox(other.db, "test")
+        claim = box.claim_fresh(1, 9, now_ms() + 1_000, LEASE)
+        assert claim is not None
+        other.db.execute("CREATE TABLE filler (x BLOB)")
+        other.db.pragma("max_page_count", 1)  # SQLite then takes no page more than it has
+        with pytest.raises(apsw.FullError) as full:
+            other.db.executemany("INSERT INTO filler VALUES (zeroblob(3000))", [()] * 1_000)
+        assert is_temporary(full.value)
+        with pytest.raises(apsw.FullError):
+            settle_and_fill(box, other.db, claim)
+        assert edge.states() == {"queued": 5}
+        other.db.pragma("max_page_count", 1 << 30)
+        box.close_sent(claim, SENT, now_ms())
+        assert edge.states() == {"sent": 5}
+
+
+def settle_and_fill(box: Outbox, db: apsw.Connection, claim: Claim) -> None:
+    """A settle whose transaction ends on a full disk."""
+    with box.transaction():
+        box.close_sent(claim, SENT, now_ms())
+        db.execute("INSERT INTO filler VALUES (zeroblob(100000))")

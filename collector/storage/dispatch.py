@@ -20,6 +20,7 @@ from msgspec import Struct
 from collector.core.capi.states import CapiState
 from collector.core.flags import DENIED, WITHDRAWN
 from collector.core.retry import may_resend
+from collector.storage.database import immediate
 
 FRESH_MS: Final = 15 * 60_000
 _QUEUED, _RETRYING = int(CapiState.QUEUED), int(CapiState.RETRYING)
@@ -132,13 +133,8 @@ class Outbox:
         if self._db.in_transaction:
             yield
             return
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with immediate(self._db):
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
     def changed(self) -> bool:
         """Whether another process has committed since the last call; costs two microseconds."""

@@ -13,6 +13,7 @@ import apsw
 from msgspec import Struct
 
 from collector.core.capi.states import CapiState, name_of
+from collector.storage.database import immediate
 
 REPLAYABLE: Final = (CapiState.REJECTED, CapiState.EXPIRED, CapiState.DRY_RUN)
 _NEVER: Final = {
@@ -85,10 +86,5 @@ def _why_not(state: int, deadline: int, kept: bool, reason: str | None, now: int
 def _queue(db: apsw.Connection, rows: list[tuple[int, int, int]]) -> None:
     if not rows:
         return
-    db.execute("BEGIN IMMEDIATE")
-    try:
+    with immediate(db):
         db.executemany(_QUEUE_SQL, rows)
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-    db.execute("COMMIT")

@@ -7,7 +7,6 @@ how many rows it took; 0 means that nothing is left to do. Deleting costs as muc
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final, cast
 
 import apsw
@@ -15,6 +14,7 @@ import msgspec
 
 from collector.core.events import StoredEvent
 from collector.core.retention import Cuts
+from collector.storage.database import immediate
 
 SLICE: Final = 500
 
@@ -41,21 +41,11 @@ class Upkeep:
         self._network_after = 0
         self._identity_after: tuple[int, int, int, int] = (-(1 << 62), 0, 0, 0)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
-
     # -- signs of life
 
     def beat(self, process: str, now: int, figures: dict[str, Any]) -> None:
         """Say that the process lives, with its figures."""
-        with self._transaction():
+        with immediate(self._db):
             self._db.execute(_BEAT_SQL, (process, now, msgspec.json.encode(figures)))
 
     def backlog(self, pixel: int) -> dict[str, int]:
@@ -71,7 +61,10 @@ class Upkeep:
 
     def checkpoint(self) -> int:
         """Move the WAL's pages into the file as far as nobody is disturbed; the pages that were in the WAL."""
-        frames, _ = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        try:
+            frames, _ = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.BusyError:  # somebody else is at it
+            return 0
         return max(0, frames)
 
     # -- forgetting
@@ -86,7 +79,7 @@ class Upkeep:
         self._payload_after = rows[-1][0]
         gone = [(number,) for number, over in rows if over or over is None]
         if gone:
-            with self._transaction():
+            with immediate(self._db):
                 self._db.executemany("DELETE FROM outbox_payload WHERE id = ?", gone)
         return len(gone)
 
@@ -103,7 +96,7 @@ class Upkeep:
         )
 
     def _change(self, sql: str, bind: tuple[Any, ...]) -> int:
-        with self._transaction():
+        with immediate(self._db):
             self._db.execute(sql, bind)
             return self._db.changes()
 
@@ -131,7 +124,7 @@ class Upkeep:
         found = [(_without_network(cast(bytes, body)), number) for number, body in rows]
         changed = [pair for pair in found if pair[0] is not None]
         if changed:
-            with self._transaction():
+            with immediate(self._db):
                 self._db.executemany("UPDATE conversion SET body = ? WHERE id = ?", changed)
         return len(rows)
 
@@ -148,7 +141,7 @@ class Upkeep:
         ids = self._db.execute(_OLD_CONVERSIONS_SQL, (border, cuts.conversions, limit)).fetchall()
         if not ids:
             return 0
-        with self._transaction():
+        with immediate(self._db):
             for table, key in (("outbox_payload", "id"), ("attempt", "outbox")):
                 mine = "SELECT id FROM outbox WHERE conversion = ?"
                 self._db.executemany(f"DELETE FROM {table} WHERE {key} IN ({mine})", ids)
@@ -168,7 +161,7 @@ class Upkeep:
         gone = [row[:4] for row in rows if cast(int, row[4]) < cuts.identities]
         if gone:
             sql = "DELETE FROM identity_link WHERE store = ? AND kind = ? AND key = ? AND visitor_k = ?"
-            with self._transaction():
+            with immediate(self._db):
                 self._db.executemany(sql, gone)
         return len(gone)
 
