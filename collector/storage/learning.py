@@ -39,6 +39,7 @@ _GOLDEN: Final = 0.6180339887498949  # multiples of it, modulo 1, spread evenly:
 FUNNEL: Final = frozenset(
     "PageView ViewContent Search AddToCart AddToWishlist InitiateCheckout AddPaymentInfo CustomizeProduct".split()
 )
+_NO_LESSON: Final = flags.TEST | flags.BOT | flags.UNCONFIRMED
 _ROWS: Final = (
     "SELECT id, store, ts, event_type, flags, match FROM conversion WHERE id > ? AND received < ? ORDER BY id LIMIT ?"
 )
@@ -57,13 +58,27 @@ _decode_fbp = msgspec.msgpack.Decoder(_Fbp).decode
 
 
 class Lesson(Struct):
-    """What one store's settled conversions of a night hold."""
+    """What one store's settled conversions of a night hold; `answers` and `ids` go together."""
 
-    answers: list[Match]
-    ids: list[int]
     through: int
+    answers: list[Match] = []
+    ids: list[int] = []
     first_ts: int = 0
     last_ts: int = 0
+    purchases: bool = False
+
+    def add(self, row_id: int, ts: int, event_type: str, body: bytes) -> None:
+        """Where there are purchases, a Lead is a step to them; a shop without any learns from what it has."""
+        if event_type == "Purchase" and not self.purchases:
+            self.purchases, self.first_ts, self.last_ts = True, 0, 0
+            self.answers.clear()
+            self.ids.clear()
+        if self.purchases and event_type != "Purchase":
+            return
+        self.answers.append(_decode_match(body))
+        self.ids.append(row_id)
+        self.first_ts = min(ts, self.first_ts or ts)
+        self.last_ts = max(ts, self.last_ts)
 
 
 class Decoys(Struct):
@@ -146,7 +161,7 @@ def _night_of(
 
 def _lesson(db: apsw.Connection, store: int, after: int, received_before: int) -> Lesson:
     """The store's settled conversions since the last night, tests, bots and steps of the funnel left out."""
-    lesson, read = Lesson([], [], after), 0
+    lesson, read = Lesson(after), 0
     while read < MOST_CONVERSIONS:
         rows = db.execute(_ROWS, (lesson.through, received_before, _SLICE)).fetchall()
         if not rows:
@@ -154,12 +169,8 @@ def _lesson(db: apsw.Connection, store: int, after: int, received_before: int) -
         read += len(rows)
         lesson.through = cast(int, rows[-1][0])
         for row_id, of, ts, event_type, marks, body in cast("list[tuple[Any, ...]]", rows):
-            if of != store or event_type in FUNNEL or marks & (flags.TEST | flags.BOT | flags.UNCONFIRMED):
-                continue
-            lesson.answers.append(_decode_match(body))
-            lesson.ids.append(row_id)
-            lesson.first_ts = min(ts, lesson.first_ts or ts)
-            lesson.last_ts = max(ts, lesson.last_ts)
+            if of == store and event_type not in FUNNEL and not marks & _NO_LESSON:
+                lesson.add(row_id, ts, event_type, body)
     return lesson
 
 

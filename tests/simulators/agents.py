@@ -13,11 +13,16 @@ _WEBKIT = "AppleWebKit/605.1.15 (KHTML, like Gecko)"
 _CHROME = "AppleWebKit/537.36 (KHTML, like Gecko)"
 
 
+TEXTS: dict[int, str] = {}  # by key, for tests that post them
+
+
 @cache
 def user_agent(kind: str, shell: str, model: str, version: int, app: int, era: int) -> tuple[int, int]:
     """(key, packed class) of the user agent; `era` counts the four-week updates of browser and app."""
     text = _app(kind, model, version, app, era) if shell == "app" else _browser(kind, version, app, era)
-    return crc32(text.encode()) + 1, classify(text)
+    key = crc32(text.encode()) + 1
+    TEXTS[key] = text
+    return key, classify(text)
 
 
 def _browser(kind: str, version: int, app: int, era: int) -> str:

@@ -102,6 +102,7 @@ class Order:
     jar_since: int | None = None
     identity: frozenset[int] = frozenset()  # visitors linked to the order's e-mail
     denied: bool = False
+    email: int = 0
     truth: int | None = None  # id of the click that last touch picks
 
 
@@ -115,6 +116,7 @@ class Public:
         self.orders: list[Order] = []
         self._serial = 1 << 20
         self.owners: list[int] = []
+        self.sign_ins: list[tuple[int, int, int]] = []  # (ms, visitor, mailbox)
         self._emails: dict[int, set[int]] = {}
         self.people = self._populate()
         self._events()
@@ -245,6 +247,7 @@ class Public:
         jar = self._jar(self._pick_device(p, ad=False), "browser", ts)
         if jar.consent and self.random.random() < 0.3:  # signs in, or leaves an e-mail for the newsletter
             self._emails[p.email].add(jar.visitor)
+            self.sign_ins.append((ts, jar.visitor, p.email))
 
     def _first_click(self, p: Person, ts: int) -> None:
         r, w = self.random, self.world
@@ -302,7 +305,7 @@ class Public:
                 jar.since,
             )
         if self.random.random() < 0.98:  # a checkout asks for an e-mail
-            order.identity = frozenset(linked)
+            order.identity, order.email = frozenset(linked), p.email + 1
             if order.visitor_k is not None:
                 linked.add(order.visitor_k)
         self.orders.append(order)
