@@ -244,6 +244,7 @@ class Supervisor:
                 log.error("new settings refused, the old ones stay", fault=fault)
             return
         old, self._config = self._config, new
+        telemetry.configure(new.log, "supervisor")
         self._arrange()
         for child in self._children:
             if not child.wanted or for_role(old, child.role) != for_role(new, child.role):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -20,7 +21,7 @@ import pytest
 from collector.config import Config
 from collector.config_loader import load
 from collector.errors import CollectorError
-from collector.process import handover, listening, unpacked
+from collector.process import handover, hardening, listening, unpacked
 from collector.supervisor import delay_after
 
 ROOT = Path(__file__).parent.parent
@@ -312,6 +313,28 @@ def test_a_handed_over_configuration_is_the_same_but_for_secrets():
         raw = file.read()
     assert b"store_demo" in raw
     assert isinstance(config, Config)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes two processes of another user")
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_process_of_the_same_user_cannot_read_the_couriers_memory(hidden):
+    """The control shows that it could, were the memory not hidden."""
+    nobody, ready = 65534, os.pipe()
+    if (holder := os.fork()) == 0:
+        os.setuid(nobody)
+        ctypes.CDLL(None).prctl(hardening.PR_SET_DUMPABLE, 1, 0, 0, 0)  # as after an exec; setuid took it away
+        if hidden:
+            hardening.hide_memory()
+        os.write(ready[1], b"1")
+        signal.pause()
+    os.read(ready[0], 1)
+    if (reader := os.fork()) == 0:
+        os.setuid(nobody)
+        os._exit(0 if os.access(f"/proc/{holder}/environ", os.R_OK) else 1)
+    _, status = os.waitpid(reader, 0)
+    os.kill(holder, signal.SIGKILL)
+    os.waitpid(holder, 0)
+    assert os.waitstatus_to_exitcode(status) == (1 if hidden else 0)
 
 
 def test_only_folders_of_dead_instances_are_cleared(tmp_path):

@@ -18,6 +18,6 @@ def settings_of(args: argparse.Namespace) -> Settings:
     return load_settings(args.config, os.environ, flags_of(args))
 
 
-def config_of(args: argparse.Namespace, role: Role = "edge") -> Config:
-    """For a command that needs no Meta token: it is neither read nor demanded."""
+def config_of(args: argparse.Namespace, role: Role = "none") -> Config:
+    """For a command that needs no secret: none is read or demanded."""
     return load(args.config, os.environ, flags_of(args), role=role)

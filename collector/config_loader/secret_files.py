@@ -13,8 +13,8 @@ from msgspec import Struct
 from collector.config import Config
 from collector.config_loader.faults import Path, names
 
-# "all": the supervisor while it validates, and `config check` and `config show`.
-Role = Literal["all", "edge", "courier", "console"]
+# "all": the supervisor while it validates, `config check` and `config show`. "none": a command that needs no secret.
+Role = Literal["all", "none", "edge", "courier", "console"]
 
 # Edge is what the world reaches, so it never holds a Meta token; only the courier talks to Meta and to the alert hook.
 HOLDERS: Final[dict[tuple[str, ...], Role]] = {
