@@ -1,7 +1,7 @@
 """What does a night teach? Labels of settled conversions, pairs of strangers, decoys: a new model for each store.
 
-The cost is bounded: so many conversions, pairs and decoys a night; what is left waits for the next one. Reads go in
-slices, and there is one short write. Runs in the courier, beside delivery, on a connection of its own.
+The cost is bounded: so many conversions, pairs and decoys a night. Reads go in slices, and there is one short write.
+Runs in the courier, beside delivery, on a connection of its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from collector.storage.subjects import CLICKS, ClickRow, click_tag
 DAY_MS: Final = 86_400_000
 # Most of what changes an answer later (late clicks, new links) has arrived after a day.
 SETTLED_MS: Final = DAY_MS
-MOST_CONVERSIONS: Final = 100_000
+MOST_ROWS: Final = 300_000
 _SLICE: Final = 2_000
 _SAMPLE: Final = 400  # clicks and orders that make pairs; each click meets ten orders
 _PARTNERS: Final = 10
@@ -41,7 +41,8 @@ FUNNEL: Final = frozenset(
 )
 _NO_LESSON: Final = flags.TEST | flags.BOT | flags.UNCONFIRMED
 _ROWS: Final = (
-    "SELECT id, store, ts, event_type, flags, match FROM conversion WHERE id > ? AND received < ? ORDER BY id LIMIT ?"
+    "SELECT id, ts, event_type, match FROM conversion "
+    f"WHERE id > ? AND id <= ? AND store = ? AND flags & {_NO_LESSON} = 0 ORDER BY id"
 )
 _ORDER: Final = "SELECT ts, visitor_k, fbp_k, ip_k, ua_k, fp_k, ua_class, flags, body FROM conversion WHERE id = ?"
 _COUNT: Final = "INSERT INTO counter VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
@@ -160,16 +161,17 @@ def _night_of(
 
 
 def _lesson(db: apsw.Connection, store: int, after: int, received_before: int) -> Lesson:
-    """The store's settled conversions since the last night, tests, bots and steps of the funnel left out."""
-    lesson, read = Lesson(after), 0
-    while read < MOST_CONVERSIONS:
-        rows = db.execute(_ROWS, (lesson.through, received_before, _SLICE)).fetchall()
-        if not rows:
-            break
-        read += len(rows)
-        lesson.through = cast(int, rows[-1][0])
-        for row_id, of, ts, event_type, marks, body in cast("list[tuple[Any, ...]]", rows):
-            if of == store and event_type not in FUNNEL and not marks & _NO_LESSON:
+    """The store's settled conversions since the last night, tests, bots and steps of the funnel left out.
+
+    Of a flood only the newest rows are read: a night never takes longer, and never lags behind.
+    """
+    last = _first_received(db, received_before) - 1
+    first = max(after, last - MOST_ROWS)
+    lesson = Lesson(max(after, last))
+    for start in range(first, last, _SLICE):
+        rows = db.execute(_ROWS, (start, min(start + _SLICE, last), store)).fetchall()
+        for row_id, ts, event_type, body in cast("list[tuple[int, int, str, bytes]]", rows):
+            if event_type not in FUNNEL:
                 lesson.add(row_id, ts, event_type, body)
     return lesson
 
