@@ -430,6 +430,12 @@ def test_no_more_connections_than_there_are_descriptors(
     assert calls == ([raised] if raised else [])
 
 
+def test_from_three_quarters_on_it_is_crowded() -> None:
+    """Idle connections are then kept no longer than fresh ones."""
+    gate = Gate(GuardLimits(connections=8), UNTRUSTED)
+    assert [(gate.admit(Guest(waiting=True), None), gate.crowded)[1] for _ in range(8)] == [False] * 6 + [True] * 2
+
+
 def test_leaving_twice_counts_once() -> None:
     gate, guest = Gate(GuardLimits(), UNTRUSTED), Guest(waiting=True)
     gate.admit(guest, "192.0.2.1")

@@ -107,6 +107,7 @@ SMUGGLED = {
     "no host": b"GET /first HTTP/1.1\r\n\r\n",
     "two hosts": framed(b"Host: u", CL),
     "two equal hosts": framed(b"Host: t", CL),
+    "two hosts in http/1.0": b"GET /first HTTP/1.0\r\nHost: t\r\nHost: u\r\n\r\n",
     "host with space": b"GET /first HTTP/1.1\r\nHost: a b\r\n\r\n",
     "host with path": b"GET /first HTTP/1.1\r\nHost: a/b\r\n\r\n",
     "host with user": b"GET /first HTTP/1.1\r\nHost: a@b\r\n\r\n",
