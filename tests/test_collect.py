@@ -244,3 +244,42 @@ def test_the_script_is_served_at_its_addresses(store: Store) -> None:
     assert (older.status, "immutable" in headers(older)["cache-control"]) == (200, False)
     assert store.edge.get("/c.0123.js", None).status == 404
     assert store.edge.post("/nothing-here", {}, None).status == 404
+
+
+def test_the_api_says_why_in_the_same_header(store: Store) -> None:
+    body = {"storeId": "store_abc123", "fbclid": "IwApi0001", "landingPage": LANDING + "IwApi0001"}
+    refused = store.edge.post("/v1/track/click", body | {"fbclid": "a b"})
+    assert reason(refused) == refused.body["error"]["code"] == "invalid_fbclid"
+    unused = store.edge.post("/v1/track/click", body | {"consent": {"marketing": "denied"}})
+    assert reason(unused) == unused.body["data"]["reason"] == "consent"
+    assert reason(store.edge.post("/v1/track/click", body | {"fbclid": "IwApi0002"})) is None
+
+
+def test_whoever_said_who_they_are_is_found_by_it(store: Store) -> None:
+    visitor = cookies(store.land("IwSaidWho"))
+    view = {"t": "PageView", "i": "viewIwSaidWho", "at": 1_000_000, "u": LANDING + "IwSaidWho", "d": {}}
+    held = PAGE | {"Cookie": f"_cv={visitor['_cv']}; _fbc={visitor['_fbc']}; _fbp={visitor['_fbp']}"}
+    # as the script does: the page view again, richer, under the same id
+    assert store.beacon({"e": [view | {"h": {"email": "Ana.Said@example.com"}}]}, held).status == 204
+    assert len(store.events("viewIwSaidWho")) == 1
+    order = {
+        "storeId": "store_abc123",
+        "eventType": "Purchase",
+        "orderId": "said-1",
+        "eventValue": 5,
+        "currency": "USD",
+    }
+    bought = store.edge.post("/v1/track/conversion", order | {"customerData": {"email": "ana.said@example.com"}})
+    assert bought.body["data"]["attributedTo"]["fbclid"] == "IwSaidWho"
+    assert bought.body["data"]["attributedTo"]["confidenceScore"] >= 90
+
+
+def test_a_servers_order_confirms_the_pages(store: Store) -> None:
+    data = {"value": 9.5, "currency": "USD", "order_id": "confirm-1"}
+    event = {"t": "Purchase", "at": 1_000_000, "u": "https://www.shop.example/thanks", "d": data}
+    assert store.beacon({"e": [event]}).status == 204
+    order = {"storeId": "store_abc123", "eventType": "Purchase", "orderId": "confirm-1"}
+    answer = store.edge.post("/v1/track/conversion", order | {"eventValue": 9.5, "currency": "USD"})
+    assert answer.body["data"]["duplicate"]
+    (stored,) = store.events(answer.body["data"]["eventId"])
+    assert not stored.unconfirmed

@@ -69,15 +69,10 @@ class Collect:
 
     async def beacon(self, request: Request) -> Answer:
         """POST of a beacon: 204 once everything in it is on disk."""
-        try:
-            if len(request.body) > beacons.MAX_BYTES:
-                raise ApiError("payload_too_large", f"a beacon has at most {beacons.MAX_BYTES} bytes")
-            visit = Visit(request, self._door.page_address(request), self._clock())
-            return Answer(204, b"", await self._take(visit, beacons.decode(request.body)))
-        except ApiError as error:
-            answer = responses.error_answer(error)
-            answer.headers = [*answer.headers, _NEVER, *_reason(error.code)]
-            return answer
+        if len(request.body) > beacons.MAX_BYTES:
+            raise ApiError("payload_too_large", f"a beacon has at most {beacons.MAX_BYTES} bytes")
+        visit = Visit(request, self._door.page_address(request), self._clock())
+        return Answer(204, b"", await self._take(visit, beacons.decode(request.body)))
 
     async def pixel(self, request: Request) -> Answer:
         """GET of the pixel: an image whatever happens, since a broken one would show on the page."""
@@ -86,7 +81,8 @@ class Collect:
             query = request.scope["query_string"].decode("latin-1")
             headers = await self._take(visit, beacons.of_pixel(query, visit.header(b"referer"), visit.now))
         except ApiError as error:
-            headers = [_NEVER, *_reason(error.code)]
+            self._journal.count(0, f"refused.{error.code}")
+            headers = [_NEVER, responses.reason(error.code)]
         return Answer(200, PIXEL, [*headers, (b"content-type", b"image/gif")])
 
     async def _take(self, visit: Visit, said: Beacon) -> Headers:
@@ -95,9 +91,13 @@ class Collect:
         decision = self._decide(visit, said, store.config)
         policy = self._policy(visit)
         if said.x or decision.marketing == "denied":
-            return headers + _set(cookies.clear_cookies(visit.header(b"cookie"), policy)) + _reason("consent_denied")
+            return (
+                headers
+                + _set(cookies.clear_cookies(visit.header(b"cookie"), policy))
+                + [responses.reason("consent_denied")]
+            )
         if decision.held:
-            return headers + _reason("consent_pending")
+            return [*headers, responses.reason("consent_pending")]
         return headers + await self._record(visit, said, store, policy)
 
     def _admit(self, visit: Visit, said: Beacon) -> Store:
@@ -150,7 +150,7 @@ class Collect:
             jar, written = await self._seen(jar, found, store, policy.site, visit.now)
         error = await self._store(said, jar, caller, store, visit.now)
         why = bot or (error.code if error else None) or fault
-        return _set(cookies.set_cookies(written, policy)) + (_reason(why) if why else [])
+        return _set(cookies.set_cookies(written, policy)) + ([responses.reason(why)] if why else [])
 
     async def _store(self, said: Beacon, jar: Jar, caller: Caller, store: Store, now: int) -> ApiError | None:
         """Return once all is on disk, in one group: clicks, then events. A bad one fails alone and is returned."""
@@ -213,7 +213,3 @@ def _over_tls(visit: Visit) -> bool:
 
 def _set(values: Sequence[str]) -> Headers:
     return [(b"set-cookie", value.encode("ascii")) for value in values]
-
-
-def _reason(word: str) -> Headers:
-    return [(b"collector-reason", word.encode("ascii"))]

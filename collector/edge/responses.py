@@ -113,9 +113,14 @@ def failure(error: ApiError) -> Failure:
     return Failure(False, ErrorBody(error.code, error.message, "req_" + token_hex(8), field))
 
 
+def reason(word: str) -> tuple[bytes, bytes]:
+    """`Collector-Reason`: in one word why a hit was refused or is kept unused; pages' scripts cannot see more."""
+    return b"collector-reason", word.encode("ascii", "replace")
+
+
 def error_answer(error: ApiError) -> Answer:
     """The one error shape, with the headers that its status asks for."""
-    extra = list(error.headers)
+    extra = [*error.headers, reason(error.code)]
     if error.status == 401:
         extra.append((b"www-authenticate", b'Bearer realm="collector"'))
     if error.code == "storage_unavailable":

@@ -17,7 +17,7 @@ from collector.core.capi.states import CapiState
 from collector.core.events import ClickBody, ConversionBody
 from collector.core.intake import Caller
 from collector.edge import auth, responses
-from collector.edge.responses import Answer, Headers
+from collector.edge.responses import Answer, ClickData, Headers
 from collector.errors import ApiError
 from collector.storage import clicks, conversions
 from collector.storage.clicks import ClickResult, NewClick
@@ -76,7 +76,11 @@ class Tracker:
             raise result
         if asked.wait and isinstance(result, EventResult):
             result = await self._wait(result, asked.wait)
-        return Answer(200, responses.success(prepared.data(result)), _ignored_header(prepared.ignored))
+        data = prepared.data(result)
+        headers = _ignored_header(prepared.ignored)
+        if isinstance(data, ClickData) and isinstance(data.reason, str):
+            headers.append(responses.reason(data.reason))
+        return Answer(200, responses.success(data), headers)
 
     async def many(self, items: Sequence[Prepared | ApiError], asked: Asked) -> Answer:
         """Store every good item in one group; a bad one fails alone, in its place."""

@@ -1,0 +1,123 @@
+"""What the tag costs a page beside Plausible's and Umami's, measured here: python -m tests.browser.cost
+
+Sizes are of the minified script under gzip -9; times are its own share of the main thread from landing until one
+second after, by Chromium's sampling profiler (100 µs), the median of RUNS landings with an empty cache. Each posts to
+an address on this machine that takes everything.
+"""
+
+from __future__ import annotations
+
+import gzip
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import NamedTuple
+
+from collector.config import EdgeConfig, PrivacyConfig
+from collector.edge.snippet import Snippet
+from tests.browser.conftest import Browser, chromium
+from tests.browser.test_minified import OPTIONS, TERSER
+
+RUNS = 15
+PACKAGES = [TERSER, "esbuild@0.28.2", "@plausible-analytics/tracker@0.4.6"]
+UMAMI = "umami@2.10.0"  # the whole product; only its tracker's source is unpacked
+
+
+class Tag(NamedTuple):
+    """One way to count a page: the script, and the element that loads it."""
+
+    name: str
+    script: bytes
+    element: str
+
+
+def tags(folder: Path) -> list[Tag]:
+    """Ours, and the others from their npm packages, minified alike."""
+    subprocess.run(
+        ["npm", "install", "--silent", "--no-save", "--prefix", str(folder), *PACKAGES], check=True, timeout=120
+    )
+    modules = folder / "node_modules"
+    packed = subprocess.run(["npm", "pack", "--silent", UMAMI], check=True, capture_output=True, cwd=folder, text=True)
+    subprocess.run(["tar", "xzf", packed.stdout.strip(), "package/src/tracker/index.js"], check=True, cwd=folder)
+    umami = run(modules / ".bin/terser", folder / "package/src/tracker/index.js", "--module", *OPTIONS)
+    entry = folder / "plausible.js"
+    entry.write_text(
+        "import {init} from '@plausible-analytics/tracker'; init({domain: 'x.test', endpoint: '/api/event'});"
+    )
+    bundled = run(modules / ".bin/esbuild", entry, "--bundle", "--minify", "--format=iife")
+    ours = Snippet(EdgeConfig(), PrivacyConfig(), []).body
+    return [
+        Tag("collector", ours, '<script async src="/s.js" data-store="store_demo"></script>'),
+        Tag("Plausible (npm 0.4.6)", bundled, '<script async src="/s.js"></script>'),
+        Tag("Umami (npm 2.10.0)", umami, '<script async src="/s.js" data-website-id="1"></script>'),
+    ]
+
+
+def run(*command: object) -> bytes:
+    return subprocess.run([str(word) for word in command], check=True, capture_output=True).stdout
+
+
+def serve(tag: Tag) -> ThreadingHTTPServer:
+    """A page with one tag, and an address that takes every post."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            page = f"<!doctype html><title>x</title><link rel=icon href=data:,>{tag.element}<p>words</p>"
+            script = self.path.startswith("/s.js")
+            self.answer(tag.script if script else page.encode(), "text/javascript" if script else "text/html")
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            self.answer(b"{}", "application/json")
+
+        def answer(self, body: bytes, kind: str) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def land(browser: Browser, port: int) -> float:
+    """Milliseconds of the main thread that /s.js took on one landing."""
+    browser.execute_cdp_cmd("Network.clearBrowserCache", {})
+    browser.execute_cdp_cmd("Profiler.start", {})
+    browser.get(f"http://www.shop.test:{port}/?fbclid=IwAR0abcdefgh&utm_source=fb")
+    time.sleep(1)
+    profile = browser.execute_cdp_cmd("Profiler.stop", {})["profile"]
+    urls = {node["id"]: node["callFrame"]["url"] for node in profile["nodes"]}
+    samples = zip(profile["samples"], profile["timeDeltas"], strict=True)
+    return float(sum(micros for node, micros in samples if "/s.js" in urls[node])) / 1000
+
+
+def main() -> None:
+    """Print one line for each tag."""
+    with tempfile.TemporaryDirectory() as name:
+        for tag in tags(Path(name)):
+            server = serve(tag)
+            with chromium(Path(name) / tag.name) as browser:
+                browser.execute_cdp_cmd("Profiler.enable", {})
+                browser.execute_cdp_cmd("Profiler.setSamplingInterval", {"interval": 100})
+                times = [land(browser, server.server_address[1]) for _ in range(RUNS)]
+            server.shutdown()
+            size = len(gzip.compress(tag.script, 9))
+            print(f"{tag.name:24} {size:6} bytes  {statistics.median(times):5.2f} ms (max {max(times):.2f})")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
