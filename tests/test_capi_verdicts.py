@@ -18,6 +18,7 @@ from collector.core.capi.isolation import Isolation
 from collector.core.capi.states import CapiState
 from collector.core.capi.verdicts import Answer, Kind, Verdict, classify, clock_ahead_ms
 from collector.core.events import StoredEvent
+from collector.courier.luck import Luck
 
 
 def graph_error(status: int, code: int, subcode: int | None = None, **more: Any) -> Answer:
@@ -295,3 +296,10 @@ def test_the_clocks_difference_is_read_from_the_answer() -> None:
     assert clock_ahead_ms(headers, theirs + 400_000) == 400_000
     assert clock_ahead_ms({"date": "nonsense"}, theirs) == 0
     assert clock_ahead_ms({}, theirs) == 0
+
+
+def test_a_clock_set_back_ends_a_wait() -> None:
+    luck = Luck(retry.Backoff())
+    luck.fault(Verdict(kind=Kind.TRANSIENT, message="m"), 10**12, 0.5)
+    assert luck.closed_for(10**12) > 0
+    assert luck.closed_for(10**12 - 86_400_000) == 0

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 
+from collector.core.capi.payload import not_ahead
 from collector.core.capi.states import CapiState
 from collector.core.flags import DENIED, WITHDRAWN
 from collector.core.retention import cuts
@@ -285,3 +287,18 @@ def settle_and_fill(box: Outbox, db: apsw.Connection, claim: Claim) -> None:
     with box.transaction():
         box.close_sent(claim, SENT, now_ms())
         db.execute("INSERT INTO filler VALUES (zeroblob(100000))")
+
+
+def test_a_clock_set_back_does_not_strand_what_waits(edge: Bench, box: Outbox) -> None:
+    year = 365 * 86_400_000
+    edge.put(2, created=now_ms() + year)
+    edge.put(1, first=3)
+    now = now_ms() + 1_000
+    assert conversions(edge, box.claim_fresh(pixel(edge), 1, now, LEASE)) == [3]
+    assert box.pull_forward(pixel(edge), now, 7_200_000) == 2
+    assert box.pull_forward(pixel(edge), now, 7_200_000) == 0
+    claim = box.claim_fresh(pixel(edge), 9, now, LEASE)
+    assert claim is not None
+    body = msgspec.json.decode(not_ahead(claim.events[0].body, claim.events[0].deadline, now))
+    assert body["event_time"] == now // 1000
+    assert msgspec.json.decode(claim.events[0].body)["event_time"] > now // 1000

@@ -14,6 +14,7 @@ from msgspec import Struct, structs
 
 from collector.config import MetaConfig
 from collector.core.capi.isolation import Isolation
+from collector.core.capi.payload import not_ahead
 from collector.core.capi.states import CapiState
 from collector.core.capi.verdicts import Answer, Kind, Verdict, classify, clock_ahead_ms
 from collector.core.retry import BLOCKED_PROBE_MS, PROBE_EVENTS, Backoff
@@ -152,7 +153,8 @@ class PixelQueue:
         if self._meta.mode == "live" and not self.target.token:
             return BLOCKED_PROBE_MS
         if self._blocked is not None:
-            return max(0, (self._blocked.until or 0) - now)
+            wait = (self._blocked.until or 0) - now
+            return wait if 0 < wait <= BLOCKED_PROBE_MS else 0  # a longer one is a clock set back
         return self._luck.closed_for(now)
 
     def _is_probe(self) -> bool:
@@ -202,7 +204,7 @@ class PixelQueue:
         started = self._now()
         target = self.target
         code = claim.events[0].test_code or target.code_at(started)
-        bodies = [event.body for event in claim.events]
+        bodies = [not_ahead(event.body, event.deadline, started) for event in claim.events]
         answer = await self._graph.send(target.pixel, target.token, bodies, code)
         verdict = classify(answer, len(bodies))
         if verdict.kind is Kind.BLOCKED and target.token_hash != self.target.token_hash:

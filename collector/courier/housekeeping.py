@@ -15,6 +15,7 @@ from collector.core.retention import cuts
 from collector.courier.alerts import Alerts
 from collector.courier.deliver import PixelQueue, Stats
 from collector.courier.desk import Desk
+from collector.courier.luck import LONGEST_MS
 from collector.storage.dispatch import is_temporary
 from collector.storage.upkeep import SLICE, Upkeep
 from collector.telemetry import logger
@@ -100,8 +101,11 @@ class Housekeeping:
 
     async def _expire(self) -> None:
         now = self._now()
-        for queue in self._queues.values():
-            while await self._desk.ask(partial(self._desk.outbox.expire, queue.number, now)):
+        outbox = self._desk.outbox
+        for queue in list(self._queues.values()):
+            while await self._desk.ask(partial(outbox.expire, queue.number, now)):
+                pass
+            while await self._desk.ask(partial(outbox.pull_forward, queue.number, now, LONGEST_MS)):
                 pass
 
     async def _wipe(self) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 
+from msgspec.structs import replace
+
 from collector.core.capi.verdicts import Kind, Verdict
 from collector.core.retry import Backoff, Breaker, Pace, after_fault, after_success, recovered, slowed
 
+# No wait of ours is longer: Retry-After counts up to an hour, and a tenth of jitter. A longer one is a clock set back.
+LONGEST_MS = 2 * 3_600_000
 _RATE_WINDOW_MS = 10_000
 # Events a second that one connection reaches at Meta's usual 600 ms; a quiet shop's own rate says nothing about limits.
 _ASSUMED_RATE = 1_600.0
@@ -24,7 +28,11 @@ class Luck:
 
     def closed_for(self, now: int) -> int:
         """Milliseconds until the next request may go out."""
-        return max(0, self.breaker.until - now, self._paced_until - now)
+        wait = max(0, self.breaker.until - now, self._paced_until - now)
+        if wait > LONGEST_MS:  # the clock was set back
+            self.breaker, self._paced_until = replace(self.breaker, until=now), now
+            return 0
+        return wait
 
     def fault(self, verdict: Verdict, now: int, dice: float) -> str | None:
         """Take note of a failed request; the pixel's new state when a person should hear of it."""

@@ -286,6 +286,20 @@ class Outbox:
         self.settle(ids, CapiState.EXPIRED, now, reason=EXPIRED_REASON)
         return len(ids)
 
+    def pull_forward(self, pixel: int, now: int, horizon_ms: int) -> int:
+        """Make due what waits longer than any wait of ours, because the clock was set back; how many there were."""
+        ids: list[int] = []
+        for state in (_QUEUED, _RETRYING):
+            for lane in (0, 1):
+                rows = self._db.execute(_DUE_SQL, (pixel, state, lane, now + horizon_ms, _FAR, 1000))
+                ids += [number for (number,) in cast("Iterator[tuple[int]]", rows)]
+        if ids:
+            with self.transaction():
+                self._db.execute(
+                    "UPDATE outbox SET due = ? WHERE id IN (SELECT value FROM carray(?))", (now, _carray(ids))
+                )
+        return len(ids)
+
     # -- after a crash
 
     def take_over(self, now: int) -> int:
