@@ -50,6 +50,7 @@ class Luck:
         self.breaker = after_success(self.breaker)
         self.pace = recovered(self.pace, now)
         self._sent.append((now, events))
+        self._forget_before(now - _RATE_WINDOW_MS)
         if self.pace.per_second is not None:
             self._paced_until = now + int(events / self.pace.per_second * 1000)
         return was_open or (was_paced and self.pace.per_second is None)
@@ -59,6 +60,9 @@ class Luck:
         self.breaker, self.pace, self._paced_until = Breaker(), Pace(), 0
 
     def _rate(self, now: int) -> float:
-        while self._sent and self._sent[0][0] < now - _RATE_WINDOW_MS:
-            self._sent.popleft()
+        self._forget_before(now - _RATE_WINDOW_MS)
         return max(_ASSUMED_RATE, sum(n for _, n in self._sent) / (_RATE_WINDOW_MS / 1000))
+
+    def _forget_before(self, moment: int) -> None:
+        while self._sent and self._sent[0][0] < moment:
+            self._sent.popleft()
