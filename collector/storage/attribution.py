@@ -54,7 +54,7 @@ class Attribution:
         candidates = lookup.candidates(store.number, query, policy.window_ms, policy.click_ms, inferred)
         statistics = lookup.statistics(store.number, query, policy.window_ms)
         if store.config.count == "one":
-            query.taken = self._taken({c.id for c in candidates})
+            query.taken = self._taken({c.id for c in candidates}, event)
         found = match(query, candidates, statistics, model, policy)
         if event.renewal_of is not None:
             found = self._renewed(store, event) or found
@@ -62,10 +62,11 @@ class Attribution:
             found = self._recover(store, query, event, found, now)
         return found, *self.enrichment(found)
 
-    def _taken(self, ids: set[int]) -> frozenset[int]:
+    def _taken(self, ids: set[int], event: StoredEvent) -> frozenset[int]:
+        """Clicks that an earlier conversion of the same kind has: earlier in event time, whatever arrived first."""
         marks = ", ".join("?" * len(ids))
-        given = self._db.execute(f"SELECT click FROM conversion WHERE click IN ({marks})", tuple(ids))
-        return frozenset(row[0] for row in given)
+        sql = f"SELECT click FROM conversion WHERE click IN ({marks}) AND event_type = ? AND ts < ?"
+        return frozenset(row[0] for row in self._db.execute(sql, (*ids, event.event_type, event.ts)))
 
     def _known_elsewhere(self, store: Store, event: StoredEvent) -> bool:
         """Whether another store on the same domain has this click id: then it is that store's click."""
@@ -91,7 +92,7 @@ class Attribution:
         fbc = clickid.parse_fbc(event.fbc or "")
         if fbc is None:
             return found
-        new = clicks.recovered(self._names, store.number, fbc.fbclid, event.fbc or "", fbc.created, event.visitor_id, now)
+        new = clicks.recovered(self._names, store.number, fbc.fbclid, event.fbc or "", fbc.created, now)
         result = self._clicks.append(new)
         self._clicks.flush()
         return structs.replace(found, click=result.id, path=[result.id])

@@ -29,6 +29,12 @@ _CLOCKS: Final = (
 )
 
 
+# Where a click may be given once, an order that arrives late takes it from the orders after it.
+_DISPLACED: Final = """
+SELECT later.id FROM conversion own JOIN conversion later ON later.click = own.click
+ WHERE own.id = ? AND later.event_type = own.event_type AND later.ts > own.ts"""
+
+
 class Late:
     """Owned by the writer thread; keeps each store's event clock."""
 
@@ -62,6 +68,8 @@ class Late:
             ids = {i for key in self._conversions.linked for i in identities.conversions_with(self._db, key, _PER_KEY)}
             self._conversions.linked = []
             self._reopen(ids - {self._lookup.last[CONVERSIONS]}, store, now)
+        if new.store.config.count == "one":
+            self._reopen({row[0] for row in self._db.execute(_DISPLACED, (self._lookup.last[CONVERSIONS],))}, store, now)
 
     def again(self, conversion: int, now: int) -> None:
         """Look at one conversion again, while it is open: its values may have become more common or rarer."""
@@ -93,7 +101,7 @@ class Late:
         if known is None or not ids:
             return
         self._clicks.flush()
-        for row in sorted(self._lookup.conversion_rows(ids), key=lambda row: row.id):
+        for row in sorted(self._lookup.conversion_rows(ids), key=lambda row: (row.ts, row.id)):
             if row.store == store and self._is_open(row):
                 self._conversions.reconsider(row, known, now)
 

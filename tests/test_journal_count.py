@@ -1,0 +1,38 @@
+"""Row 52: a click is given to every conversion of its visitor, or to the first alone, as the store says."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from tests.journal_kit import HOUR, NOW, STORE, Kit, click, config_for, order
+
+
+def attributed(folder: Path, count: str, sequence: tuple[str, ...]) -> dict[str, bool]:
+    config = config_for(folder)
+    config = replace(config, store=[replace(config.store[0], count=count)])
+    bodies = {
+        "click": click("IwARone", NOW - 5 * HOUR, visitorId="v1"),
+        "first": order("first", NOW - 4 * HOUR, visitorId="v1"),
+        "second": order("second", NOW - 3 * HOUR, visitorId="v1"),
+        "view": {"storeId": STORE, "eventType": "ViewContent", "at": NOW - 4 * HOUR - 1, "visitorId": "v1"},
+    }
+    with Kit(folder, config=config) as kit:
+        results = {name: kit.post(bodies[name])[0] for name in sequence}
+        return {name: kit.state(results[name].state.row.id).match.attributed for name in ("first", "second")}
+
+
+def test_52_every_conversion_by_default(tmp_path: Path) -> None:
+    assert attributed(tmp_path, "every", ("click", "first", "second")) == {"first": True, "second": True}
+
+
+@pytest.mark.parametrize("sequence", list(itertools.permutations(("click", "first", "second"))))
+def test_52_the_first_alone_whatever_arrives_first(tmp_path: Path, sequence: tuple[str, ...]) -> None:
+    assert attributed(tmp_path, "one", sequence) == {"first": True, "second": False}
+
+
+def test_52_a_page_view_takes_no_orders_click(tmp_path: Path) -> None:
+    assert attributed(tmp_path, "one", ("click", "view", "first", "second"))["first"]
