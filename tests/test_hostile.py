@@ -111,6 +111,7 @@ SMUGGLED = {
     "host with space": b"GET /first HTTP/1.1\r\nHost: a b\r\n\r\n",
     "host with path": b"GET /first HTTP/1.1\r\nHost: a/b\r\n\r\n",
     "host with user": b"GET /first HTTP/1.1\r\nHost: a@b\r\n\r\n",
+    "host with a cookie's attribute": b"GET /first HTTP/1.1\r\nHost: a;Secure\r\n\r\n",
     "host list": b"GET /first HTTP/1.1\r\nHost: a, b\r\n\r\n",
     # chunks
     "chunk size plus": chunked(b"+1\r\na\r\n0\r\n\r\n"),

@@ -72,6 +72,7 @@ BAD_ORDERS = {
     "order id of 5000 digits": (order(f'"orderId":{"9" * 5000}'), "invalid_field"),
     "external id of 5000 digits": (order(f'"customerData":{{"externalId":{"9" * 5000}}}'), "invalid_field"),
     "product id of 400 digits": (order(f'"products":[{{"productId":{NINES}}}]'), "invalid_field"),
+    "many e-mails": (order('"customerData":{"email":[' + ",".join(['"a@b.example"'] * 21) + "]}"), "invalid_field"),
     "custom integer": (order(f'"customData":{{"a":{NINES}}}'), "invalid_field"),
     "custom 2^63": (order('"customData":{"a":9223372036854775808}'), "invalid_field"),
     "quantity 2^63": (order('"products":[{"quantity":9223372036854775808}]'), "invalid_field"),

@@ -10,8 +10,9 @@ import re
 from functools import lru_cache
 from typing import Final
 
-# uri-host with an optional port (RFC 3986 3.2.2); `@`, `/`, spaces and lists are what Host is attacked with.
-HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+;=\-]*|\[[0-9A-Za-z:.%]+\])(?::\d{0,5})?")
+# A name or an address with an optional port. RFC 3986 3.2.2 would allow more (`;`, `=`, `,`, `@` before it …), which no
+# host has and which Host is attacked with: cookies and redirects are made from it.
+HOST: Final = re.compile(rb"(?:[A-Za-z0-9._\-]*|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?")
 
 
 def is_sound(version: str, headers: list[tuple[bytes, bytes]]) -> bool:
