@@ -296,6 +296,7 @@ def test_a_crash_is_a_500_that_says_nothing(tmp_path: Path) -> None:
         assert "division" not in json.dumps(error)
         log = edge.log.read_text()
         assert "KeyError" in log, "the log has its type and place"
+        assert error["requestId"] in log
         assert "jane" not in log
         assert edge.get("/healthz", None).status == 200
 

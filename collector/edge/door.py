@@ -86,12 +86,7 @@ class Door:
                     ApiError("storage_unavailable", "the event could not be stored and was not accepted; send it again")
                 )
             except Exception as error:
-                log.failed(
-                    "a request crashed", error, route=getattr(handler, "__name__", "")
-                )  # a path may hold anything
-                answer = responses.error_answer(
-                    ApiError("internal_error", "an internal error; the event may not be stored")
-                )
+                answer = _crashed(error, getattr(handler, "__name__", ""))
             if b"origin" in headers:
                 answer.headers = [*answer.headers, *self._cross_origin(headers)]
             await reply(send, answer)
@@ -268,6 +263,14 @@ class Door:
             (b"access-control-allow-credentials", b"true"),  # a beacon to another host of the shop brings its cookies
             (b"access-control-expose-headers", _EXPOSED),
         ]
+
+
+def _crashed(error: Exception, verb: str) -> Answer:
+    """A crash, told to the log by its verb (a path may hold anything) and by the id that the caller gets."""
+    request_id = responses.new_request_id()
+    log.failed("a request crashed", error, route=verb, request_id=request_id)
+    internal = ApiError("internal_error", "an internal error; the event may not be stored")
+    return responses.error_answer(internal, request_id)
 
 
 def _check_media_type(request: Request, allowed: frozenset[bytes]) -> bytes:

@@ -65,8 +65,8 @@ class _Refused(Exception):
 class _Exit:
     """All of a transport that uvicorn's request cycle uses; joins head and body, and asks the guard before it closes.
 
-    The cycle writes the head of an answer and its body apart, which are two system calls (a quarter of a small request's
-    time, measured). The head is held until the body follows, and no longer than this turn of the loop.
+    The cycle writes the head of an answer and its body apart, which are two system calls (a quarter of a small
+    request's time, measured). The head is held until the body follows, and no longer than this turn of the loop.
     """
 
     __slots__ = ("_close", "_head", "_soon", "_write", "is_closing")

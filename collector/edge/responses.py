@@ -107,10 +107,15 @@ def success(data: Any) -> bytes:
     return _encode(Success(True, data))
 
 
-def failure(error: ApiError) -> Failure:
+def new_request_id() -> str:
+    """What names one refusal or crash, in its answer and in the log."""
+    return "req_" + token_hex(8)
+
+
+def failure(error: ApiError, request_id: str | None = None) -> Failure:
     """`{"success": false, "error": …}`, before encoding (a batch holds many)."""
     field = UNSET if error.field is None else error.field
-    return Failure(False, ErrorBody(error.code, error.message, "req_" + token_hex(8), field))
+    return Failure(False, ErrorBody(error.code, error.message, request_id or new_request_id(), field))
 
 
 def reason(word: str) -> tuple[bytes, bytes]:
@@ -118,14 +123,14 @@ def reason(word: str) -> tuple[bytes, bytes]:
     return b"collector-reason", word.encode("ascii", "replace")
 
 
-def error_answer(error: ApiError) -> Answer:
-    """The one error shape, with the headers that its status asks for."""
+def error_answer(error: ApiError, request_id: str | None = None) -> Answer:
+    """The one error shape, with the headers that its status asks for; `request_id` where the log names it too."""
     extra = [*error.headers, reason(error.code)]
     if error.status == 401:
         extra.append((b"www-authenticate", b'Bearer realm="collector"'))
     if error.code == "storage_unavailable":
         extra.append((b"retry-after", b"5"))
-    return Answer(error.status, _encode(failure(error)), extra)
+    return Answer(error.status, _encode(failure(error, request_id)), extra)
 
 
 def click_data(
