@@ -125,6 +125,8 @@ class Clicks:
             ids.update(self._lookup.find(CLICKS, "visitor", click.row[5], since))
         same = []
         for row in self._lookup.click_rows(ids):
+            if row.flags & flags.RECOVERED != click.row[11] & flags.RECOVERED:
+                continue  # known from an fbc only: the click itself is another, and takes its place in matching
             if row.store == store and row.fbclid_k == fbclid_k and abs(row.ts - ts) <= self._click_ms:
                 stored = _decode(row.body)
                 if stored.fbclid == click.fbclid and stored.visitor_id == click.visitor:
@@ -192,17 +194,17 @@ def read(row: ClickRow) -> StoredClick:
 
 
 def recovered(
-    names: KeyedHash, store: int, fbclid: str, fbc: str, created: int, visitor: str | None, now: int
+    names: KeyedHash, store: int, fbclid: str, fbc: str, created: int, now: int
 ) -> NewClick:
     """A click that we know only from a later fbc (matching.md 5, row 29): its time is the fbc's creation time."""
-    body = StoredClick(fbclid=fbclid, landing_page="", visitor_id=visitor, fbc=fbc)
+    body = StoredClick(fbclid=fbclid, landing_page="", fbc=fbc)
     row = (
         store,
         created,
         created,
         now,
         names.name(store, "fbclid", fbclid),
-        names.optional(store, "visitor", visitor),
+        None,  # whoever brings the fbc first would decide whose click it was
         None,
         None,
         None,
@@ -211,4 +213,4 @@ def recovered(
         flags.RECOVERED,
         _encode(body),
     )
-    return NewClick(row, (None, None), visitor, fbclid)
+    return NewClick(row, (None, None), None, fbclid)

@@ -162,10 +162,6 @@ class Conversions:
         keys = list(dict.fromkeys([*identities.keys_in(self._db, event_id), *new.identities]))
         query = _complete(self.query_of(row, merged), new.query)
         found, enrichment, click = self._attribution.of(store, query, keys, merged, now)
-        before = _decode_match(row.match)
-        if not _better(before, found):
-            found = before
-            enrichment, click = self._attribution.enrichment(found)
         state = self._queueing.requeue(event_id, store, merged, enrichment, now)
         bits = new.query.flags if new.confirmed else row.flags & ~flags.UNCONFIRMED | new.query.flags
         changed = _row(event_id, structs.replace(new, query=query), merged, found, state, row.revision + 1, bits=bits)
@@ -212,17 +208,19 @@ class Conversions:
         before = _decode_match(row.match)
         keys = identities.keys_in(self._db, row.id)
         found, enrichment, _ = self._attribution.of(store, self.query_of(row, event), keys, event, now)
-        if _same_answer(before, found):
+        if before == structs.replace(found, label=before.label):
             return None
+        same = _same_answer(before, found)  # only its journey, its rivals or their weights are others
         changed = row._replace(
             click=found.click if found.attributed else None,
             confidence=found.confidence if found.attributed else None,
             method=found.method,
-            revision=row.revision + 1,
+            revision=row.revision if same else row.revision + 1,
             match=_encode(found),
         )
         self.update(changed)
-        self._queueing.enrich(row.id, store, event, enrichment)
+        if not same:
+            self._queueing.enrich(row.id, store, event, enrichment)
         return changed
 
     def update(self, row: ConversionRow) -> None:
@@ -312,8 +310,3 @@ _FILLED = (
     "value currency products custom_data fbclid fbc fbp visitor_id ip user_agent event_source_url referrer "
     "test_event_code renewal_of"
 ).split()
-
-
-def _better(before: Match, after: Match) -> bool:
-    """Whether the completed event's answer replaces the first one."""
-    return after.attributed and (not before.attributed or after.confidence > before.confidence)

@@ -54,6 +54,10 @@ def sort_out(query: Query, candidates: Sequence[Candidate], policy: Policy) -> F
 
 
 def _once(candidates: Sequence[Candidate]) -> Iterable[Candidate]:
-    """A click found by two keys is one click."""
+    """A click found by two keys is one click; so is one known from an fbc only, and the click itself that came later."""
     by_id = {c.id: c for c in candidates}
-    return candidates if len(by_id) == len(candidates) else by_id.values()
+    once = candidates if len(by_id) == len(candidates) else by_id.values()
+    if any(c.flags & flags.RECOVERED for c in once):
+        seen = {c.fbclid_k for c in once if not c.flags & flags.RECOVERED}
+        return [c for c in once if not (c.flags & flags.RECOVERED and c.fbclid_k in seen)]
+    return once

@@ -1,0 +1,217 @@
+"""The final answer does not depend on the order in which clicks and conversions arrive, confidenceScore included.
+
+Each permutation plays in a store of its own, so that one journal serves them all: a store knows nothing of another.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from collector.config import StoreConfig
+from collector.core import flags
+from collector.core.events import StoredClick
+from collector.core.matching import Match
+from collector.storage.transaction import Again
+from tests.journal_kit import HOUR, MINUTE, NOW, Kit, click, config_for, order
+
+IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5"
+PIXEL_PHONE = (
+    "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Mobile Safari"
+)
+HOME, OFFICE = "93.184.216.34", "185.60.216.35"
+JANE = {"email": "jane@example.com"}
+PHONE = {"phone": "+14155550100"}
+FBP = "fb.1.1789000000000.1234567890"
+
+
+def at(hours: float) -> int:
+    return NOW - int(hours * HOUR)
+
+
+SETS: dict[str, list[dict[str, Any]]] = {
+    "one visitor's clicks and orders": [
+        click("IwARa00000000", at(50), visitorId="visitor-1", fbp=FBP),
+        click("IwARb00000000", at(20), visitorId="visitor-1", fbp=FBP),
+        click("IwARc00000000", at(5), visitorId="visitor-2"),
+        order("between", at(30), visitorId="visitor-1"),
+        order("after", at(1), fbp=FBP),
+        order("named", at(2), fbclid="IwARa00000000"),
+    ],
+    "inference on address and agent": [
+        click("IwARa00000000", at(30), ipAddress=HOME, userAgent=IPHONE),
+        click("IwARb00000000", at(10), ipAddress=HOME, userAgent=IPHONE),
+        click("IwARc00000000", at(9), ipAddress=OFFICE, userAgent=PIXEL_PHONE, visitorId="visitor-3"),
+        click("IwARd00000000", at(8), ipAddress=OFFICE, userAgent=IPHONE, visitorId="visitor-4"),
+        order("home", at(7), ipAddress=HOME, userAgent=IPHONE),
+        order("office", at(6), ipAddress=OFFICE, userAgent=PIXEL_PHONE),
+        order("stranger", at(5), ipAddress=HOME, userAgent=PIXEL_PHONE),
+    ],
+    "a person known by e-mail": [
+        click("IwARa00000000", at(40), visitorId="visitor-1"),
+        click("IwARb00000000", at(30), visitorId="visitor-2"),
+        order("lead", at(39), eventType="Lead", visitorId="visitor-1", customerData=JANE),
+        order("second", at(29), eventType="Lead", visitorId="visitor-2", customerData=JANE | PHONE),
+        order("cookieless", at(10), customerData=JANE),
+        order("by phone", at(9), customerData=PHONE),
+    ],
+    "a click reported twice, and orders completed later": [
+        click("IwARa00000000", at(20), visitorId="visitor-1"),
+        click("IwARa00000000", at(30), visitorId="visitor-1"),
+        click("IwARb00000000", at(25), visitorId="visitor-1"),
+        order("1", at(24)),
+        order("1", at(24), visitorId="visitor-1"),
+        order("2", at(2), visitorId="visitor-1", customerData=JANE),
+    ],
+    "a click known from fbc alone, until it comes": [
+        order("1", at(10), fbc=f"fb.1.{at(12)}.IwARx00000000"),
+        order("2", at(8), fbc=f"fb.1.{at(12)}.IwARx00000000", visitorId="visitor-1"),
+        click("IwARx00000000", at(12), visitorId="visitor-1"),
+        click("IwARy00000000", at(9), visitorId="visitor-1"),
+        order("3", at(1), visitorId="visitor-1"),
+    ],
+    "a shared address that grows common": [
+        *[
+            click(f"IwARs{n:08}", at(20 - n), visitorId=f"visitor-{n}", ipAddress=OFFICE, userAgent=IPHONE)
+            for n in range(6)
+        ],
+        order("1", at(13), ipAddress=OFFICE, userAgent=IPHONE),
+        order("2", at(1), ipAddress=OFFICE, userAgent=IPHONE),
+    ],
+    "a passed-on link": [
+        click("IwARp00000000", at(20), visitorId="visitor-1"),
+        click("IwARp00000000", at(15), visitorId="visitor-2"),
+        click("IwARp00000000", at(10), visitorId="visitor-3"),
+        order("1", at(5), fbclid="IwARp00000000"),
+        order("2", at(4), fbclid="IwARp00000000", visitorId="visitor-2"),
+    ],
+    "clocks that differ": [
+        click("IwARk00000000", at(0), visitorId="visitor-1"),
+        order("1", at(0) - 2 * MINUTE, visitorId="visitor-1"),
+        click("IwARl00000000", at(0) + 4 * MINUTE, visitorId="visitor-2"),
+        order("2", at(0), visitorId="visitor-2"),
+    ],
+}  # fmt: skip
+Answer = tuple[Any, ...]
+
+
+def permutations(bodies: list[dict[str, Any]], most: int, seed: int = 7) -> list[tuple[int, ...]]:
+    """All orders of arrival when there are few, else `most` drawn at random; the first is the given one."""
+    count = len(bodies)
+    if count <= 5:
+        return list(itertools.permutations(range(count)))[:most]
+    dice = random.Random(seed)
+    return [tuple(range(count)), *(tuple(dice.sample(range(count), count)) for _ in range(most - 1))]
+
+
+def play(
+    folder: Path, bodies: list[dict[str, Any]], orders: list[tuple[int, ...]], fold_at: int | None
+) -> list[Answer]:
+    """The final answer of each order of arrival. All stores go step by step together, so a group holds many stores."""
+    config = config_for(folder)
+    names = [f"store_{i}" for i in range(len(orders))]
+    pixel = config.store[0].pixel
+    stores = [StoreConfig(id=name, currency="USD", country="US", pixel=pixel) for name in names]
+    with Kit(folder, config=msgspec.structs.replace(config, store=stores)) as kit:
+        for step in range(len(bodies)):
+            if step == fold_at:
+                kit.fold()
+            batch = [
+                kit.operation(bodies[order[step]] | {"storeId": name})
+                for name, order in zip(names, orders, strict=True)
+            ]
+            kit.submit(batch)
+        kit.submit([Again(row_id) for (row_id,) in kit.rows("SELECT id FROM conversion")])  # as every GET does
+        return [final(kit, kit.journal.stores[name].number) for name in names]
+
+
+def final(kit: Kit, store: int) -> Answer:
+    """Every order's answer, in words that do not depend on row ids."""
+    clicks = {
+        row_id: click_name(body, ts, last)
+        for row_id, body, ts, last in kit.rows("SELECT id, body, ts, last_ts FROM click WHERE store = ?", store)
+    }
+    answers = []
+    for body, found in kit.rows("SELECT body, match FROM conversion WHERE store = ?", store):
+        event, match = msgspec.msgpack.decode(body), msgspec.msgpack.decode(found, type=Match)
+        path = [clicks[i] for i in match.path]
+        answer = (
+            match.attributed,
+            clicks.get(match.click),
+            match.confidence,
+            match.method,
+            match.reason,
+            match.best,
+            path,
+        )
+        answers.append((event["event_type"], event["order_id"], answer))
+    real = kit.rows("SELECT id FROM click WHERE store = ? AND flags & ? = 0", store, flags.RECOVERED)
+    return (tuple(sorted(clicks[row_id] for (row_id,) in real)), tuple(sorted(answers, key=str)))
+
+
+def click_name(body: bytes, ts: int, last: int) -> tuple[Any, ...]:
+    stored = msgspec.msgpack.decode(body, type=StoredClick)
+    return (stored.fbclid, stored.visitor_id or "", NOW - ts, NOW - last)
+
+
+def assert_one_answer(folder: Path, bodies: list[dict[str, Any]], most: int, fold_at: int | None = None) -> None:
+    orders = permutations(bodies, most)
+    answers = play(folder, bodies, orders, fold_at)
+    counts = Counter(map(str, answers))
+    if len(counts) > 1:
+        usual = counts.most_common(1)[0][0]
+        odd = next(i for i, answer in enumerate(answers) if str(answer) != usual)
+        good = next(i for i, answer in enumerate(answers) if str(answer) == usual)
+        lines = [f"{len(counts)} answers in {len(orders)} orders of arrival: {sorted(counts.values(), reverse=True)}"]
+        lines += [f"{orders[good]} (as {counts[usual]} others)", *_show(answers[good])]
+        lines += [f"{orders[odd]}", *_show(answers[odd])]
+        pytest.fail("\n".join(lines))
+
+
+def _show(answer: Answer) -> list[str]:
+    return [f"    {one}" for part in answer for one in part]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_order_of_arrival_gives_one_answer(tmp_path: Path, name: str) -> None:
+    assert_one_answer(tmp_path, SETS[name], 120)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_fold_on_the_way_changes_nothing(tmp_path: Path, name: str) -> None:
+    assert_one_answer(tmp_path, SETS[name], 24, fold_at=len(SETS[name]) // 2)
+
+
+@pytest.mark.parametrize(("days", "revision"), [(3.9, 1), (4.1, 0)])
+def test_after_96_hours_of_event_time_an_answer_stands(tmp_path: Path, days: float, revision: int) -> None:
+    """Whatever the wall clock says: the store has seen something that much later than the order."""
+    with Kit(tmp_path) as kit:
+        (ordered,) = kit.post(order("1", at(24 * days), visitorId="visitor-1"))
+        kit.post(order("2", at(0), visitorId="visitor-2"))
+        kit.post(click("IwARlate00000", at(24 * days + 1), visitorId="visitor-1"))
+        kit.submit([Again(ordered.state.row.id)])
+        state = kit.state(ordered.state.row.id)
+        assert (state.row.revision, state.match.attributed) == (revision, bool(revision))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETS)
+def test_a_thousand_orders_of_arrival(tmp_path: Path, name: str) -> None:
+    assert_one_answer(tmp_path, SETS[name], int(os.environ.get("PERMUTATIONS", "1000")))
+
+
+def test_the_check_sees_a_matcher_that_never_looks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: without re-opening, the first answer stands, and the orders of arrival differ."""
+    from collector.storage.late import Late
+
+    monkeypatch.setattr(Late, "_reopen", lambda *_: None)
+    monkeypatch.setattr(Late, "again", lambda *_: None)
+    with pytest.raises(pytest.fail.Exception, match="answers in"):
+        assert_one_answer(tmp_path, SETS["one visitor's clicks and orders"], 60)
