@@ -138,6 +138,21 @@ def test_what_a_cleaner_took_comes_back_with_the_visitor_id(store: Store) -> Non
     assert cookies(again) == first
 
 
+def test_two_posts_at_once_are_one_visitors(store: Store) -> None:
+    seed = ["seed0123456789abcdefgh", 999_500]
+    first, second = (cookies(store.land(click, v=seed)) for click in ("IwAtOnce1", "IwAtOnce2"))
+    assert first["_cv"] == second["_cv"]
+    assert cookies(store.land("IwAtOnce3", v=["another-seed-0123456789", 999_500]))["_cv"] != first["_cv"]
+
+
+def test_a_visitor_without_any_cookie_is_known_by_the_page_s_seed(store: Store) -> None:
+    seed = ["seed-of-a-cleaned-browser", 999_000]
+    first = cookies(store.land("IwSeeded1", v=seed))
+    view = {"t": "PageView", "i": "seeded-later", "at": 5_000_000, "u": "https://www.shop.example/"}
+    again = cookies(store.beacon({"n": 5_000_000, "v": seed, "e": [view]}))
+    assert again == first
+
+
 def test_a_click_kept_back_has_its_own_time(store: Store) -> None:
     before = int(time.time() * 1000)
     answer = store.land("IwLater01", n=1_060_000)

@@ -42,9 +42,16 @@ class Touch(NamedTuple):
     url: Annotated[str, Meta(max_length=4096)]
 
 
+class Seed(NamedTuple):
+    """What a visitor id is made from where no cookie has come yet: the page's randomness, and when it was drawn."""
+
+    random: Annotated[str, Meta(min_length=16, max_length=64)]
+    at: Millis
+
+
 class Beacon(Struct, kw_only=True):
     """`s` store, `k` publishable key, `n` the page's clock, `c` consent said, `f` and `l` first and last touch,
-    `w` a script drives the browser, `x` consent was withdrawn, `e` what happened."""
+    `v` seed of the visitor id, `w` a script drives the browser, `x` consent was withdrawn, `e` what happened."""
 
     s: Annotated[str, Meta(min_length=1, max_length=256)]
     k: Annotated[str, Meta(max_length=512)] | None = None
@@ -52,6 +59,7 @@ class Beacon(Struct, kw_only=True):
     c: Literal["granted", "denied", "pending"] | None = None
     f: Touch | None = None
     l: Touch | None = None  # noqa: E741  # the wire's name
+    v: Seed | None = None
     w: int = 0
     x: int = 0
     e: Annotated[list[Happening], Meta(max_length=50)] = []
@@ -122,6 +130,11 @@ def landing(beacon: Beacon, now: int) -> tuple[Landing | None, str | None]:
 def _time(beacon: Beacon, at: int, now: int) -> int:
     """When something happened, by our clock: as long ago as the page says."""
     return max(0, now - max(0, beacon.n - at)) if beacon.n and at else now
+
+
+def seed_age(beacon: Beacon) -> int:
+    """Milliseconds since the page drew its seed; 0 without one."""
+    return max(0, beacon.n - beacon.v.at) if beacon.v and beacon.n else 0
 
 
 def clicks(beacon: Beacon, jar: Jar, now: int) -> list[ClickBody]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from hashlib import blake2b
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -35,6 +36,8 @@ PIXEL: Final = (
     b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00"
     b",\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x01D\x00;"
 )
+# Pages post a few times in their first second; the cookies of the first answer are not with the others yet.
+_SEED_IS_NEW_MS: Final = 2_000
 _NEVER: Final = (b"cache-control", b"no-store, private")
 
 
@@ -66,6 +69,7 @@ class Collect:
         self._tracker = tracker
         self._door = door
         self._clock = clock
+        self._seed_key = journal.names.subkey("visitor ids")
 
     async def beacon(self, request: Request) -> Answer:
         """POST of a beacon: 204 once everything in it is on disk."""
@@ -147,7 +151,7 @@ class Collect:
         found, fault = beacons.landing(said, visit.now)
         jar, written = cookies.read(visit.header(b"cookie"), policy.visitor_cookie), Jar()
         if bot is None:
-            jar, written = await self._seen(jar, found, store, policy.site, visit.now)
+            jar, written = await self._seen(jar, found, said, store, policy.site, visit.now)
         error = await self._store(said, jar, caller, store, visit.now)
         why = bot or (error.code if error else None) or fault
         return _set(cookies.set_cookies(written, policy)) + ([responses.reason(why)] if why else [])
@@ -170,20 +174,31 @@ class Collect:
     def _event(self, one: Happening, said: Beacon, jar: Jar, caller: Caller, store: Store, now: int) -> Prepared:
         return self._tracker.event(beacons.event(said, one, jar, now), caller, store)
 
-    async def _seen(self, jar: Jar, found: beacons.Landing | None, store: Store, site: Site, now: int) -> cookies.Visit:
+    async def _seen(
+        self, jar: Jar, found: beacons.Landing | None, said: Beacon, store: Store, site: Site, now: int
+    ) -> cookies.Visit:
         """The visitor's cookies after this hit; what a cleaner took is looked up by the visitor id."""
+        fresh = self._fresh(said, store)
         known = cookies.EMPTY
-        if jar.visitor and not (jar.fbc and jar.fbp):
-            known = await self._remembered(jar.visitor, store, site, now)
+        # A cleaner takes both of Meta's cookies, so that an organic visitor, who has no _fbc, costs no look-up.
+        if jar.fbp is None and (jar.visitor or beacons.seed_age(said) > _SEED_IS_NEW_MS):
+            known = await self._remembered(jar.visitor or cookies.new_visitor(fresh.visitor), store, site, now)
         return cookies.visit(
             jar,
             fbclid=found.fbclid if found else None,
             clicked=found.at if found else now,
             now=now,
             subdomain_index=site.subdomain_index,
-            fresh=Fresh(secrets.token_bytes(16), secrets.randbelow(1 << 31)),
+            fresh=fresh,
             known=known,
         )
+
+    def _fresh(self, said: Beacon, store: Store) -> Fresh:
+        """Randomness for a new visitor: the page's own seed under our key, so that posts at once agree; else ours."""
+        if said.v is None:
+            return Fresh(secrets.token_bytes(16), secrets.randbelow(1 << 31))
+        digest = blake2b(f"{store.number}\0{said.v.random}".encode(), digest_size=20, key=self._seed_key).digest()
+        return Fresh(digest[:16], int.from_bytes(digest[16:], "big") >> 1)
 
     async def _remembered(self, visitor: str, store: Store, site: Site, now: int) -> Jar:
         name = self._journal.names.name(store.number, "visitor", visitor)

@@ -148,14 +148,17 @@ def test_what_could_not_be_sent_is_sent_from_the_next_page(
     page("/", near)
     mark = secrets.token_hex(12)
     browser.get(near.page("/"))
-    settle(browser, "window.collector && localStorage.getItem('_ct')")
+    settle(
+        browser,
+        "Object.keys(window.localStorage).some(key => key.startsWith('_ct_'))",
+    )
     browser.execute_cdp_cmd("Network.enable", {})
     blocked = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
     browser.execute_cdp_cmd("Network.emulateNetworkConditions", blocked)
     browser.execute_script(f"collector('track', 'AddToCart', {{}}, {{eventID: '{mark}'}})")
     time.sleep(0.5)
     browser.execute_script("dispatchEvent(new Event('pagehide'))")
-    assert mark in str(browser.js("localStorage.getItem('_cq')"))
+    assert mark in str(browser.js("localStorage.getItem('_cq_store_shop')"))
     browser.execute_cdp_cmd("Network.emulateNetworkConditions", blocked | {"offline": False})
     browser.get(near.page("/"))
     wait_for_event(collector, mark)

@@ -25,8 +25,8 @@
   const optedOut = nav.globalPrivacyControl || nav.doNotTrack == 1 || win.doNotTrack == 1;
   const endpoint = (path) => new URL(path, script.src).href;
 
-  const MEMORY = '_ct'; // first and last touch; that it is there says that consent was given on this device
-  const QUEUE = '_cq'; // events that could not be sent
+  const MEMORY = '_ct_' + store; // first and last touch; that it is there says that consent was given on this device
+  const QUEUE = '_cq_' + store; // events that could not be sent
   const MAX_QUEUED = 50;
   const MAX_AGE = 6048e5; // 7 days: the server takes no older event from a page
   const MAX_TRIES = 8;
@@ -42,6 +42,7 @@
   let url; // of the page view counted last
   let view; // that page view
   let reported; // the page view sent last
+  let born; // seed of the visitor id, where the browser stores nothing
   let timer;
   let failures = 0;
 
@@ -80,6 +81,8 @@
       memory.l = [view.at, view.u];
       memory.f = memory.f || memory.l;
     }
+    // What the server makes the visitor id from where no cookie has come yet: two posts at once are one visitor's.
+    memory.v = memory.v || (born = born || [random() + random(), Date.now()]);
     keep(MEMORY, memory);
     return memory;
   };
@@ -101,18 +104,21 @@
   };
   const yes = (allowed) => (allowed ? 'granted' : 'denied');
 
-  const adapt = () => {
+  const adapters = [
     // WP Consent API: a cookie records a refusal; before it, "no" only means "not asked yet".
-    const wordpress = win.wp_has_consent;
-    if (wordpress)
-      say('wp', wordpress('marketing') ? 'granted' : /consent_marketing=deny/.test(doc.cookie) ? 'denied' : 'pending');
-    on(doc, 'wp_listen_for_consent_change', (event) => {
-      if (event.detail.marketing) say('wp', yes(event.detail.marketing == 'allow'));
-    });
-
+    () => {
+      const allows = win.wp_has_consent;
+      const refused = /consent_marketing=deny/.test(doc.cookie);
+      if (allows) say('wp', allows('marketing') ? 'granted' : refused ? 'denied' : 'pending');
+      on(doc, 'wp_listen_for_consent_change', (event) => {
+        if (event.detail.marketing) say('wp', yes(event.detail.marketing == 'allow'));
+      });
+    },
     // Shopify's customer privacy, which loads when it is asked for.
-    const shopify = win.Shopify;
-    if (shopify && shopify.loadFeatures) {
+    () => {
+      on(doc, 'visitorConsentCollected', (event) => say('shopify', yes(event.detail.marketingAllowed)));
+      const shopify = win.Shopify;
+      if (!shopify || !shopify.loadFeatures) return;
       say('shopify', 'pending');
       shopify.loadFeatures(
         [{ name: 'consent-tracking-api', version: '0.1' }],
@@ -123,11 +129,10 @@
           say('shopify', privacy.marketingAllowed() ? 'granted' : refused ? 'denied' : 'pending');
         })
       );
-    }
-    on(doc, 'visitorConsentCollected', (event) => say('shopify', yes(event.detail.marketingAllowed)));
-
+    },
     // IAB TCF v2: purposes 1 storage, 3 and 4 advertising by profile, 7 its measurement.
-    if (win.__tcfapi) {
+    () => {
+      if (!win.__tcfapi) return;
       say('tcf', 'pending');
       win.__tcfapi(
         'addEventListener',
@@ -139,24 +144,25 @@
           say('tcf', decided ? yes([1, 3, 4, 7].every((purpose) => data.purpose.consents[purpose])) : 'pending');
         })
       );
-    }
-
+    },
     // Google Consent Mode: a default of "denied" is asked later, an update is the visitor's answer.
-    const hear = safe((entry) => {
-      if (!entry || entry[0] != 'consent' || !entry[2].ad_storage) return;
-      const refused = [entry[2].ad_storage, entry[2].ad_user_data].includes('denied');
-      if (entry[1] == 'update') say('google', yes(!refused));
-      else if (refused && !said.google) say('google', 'pending');
-    });
-    const layer = win.dataLayer;
-    if (!layer) return;
-    const push = layer.push;
-    layer.forEach(hear);
-    layer.push = function (...entries) {
-      entries.forEach(hear);
-      return push.apply(this, entries);
-    };
-  };
+    () => {
+      const hear = safe((entry) => {
+        if (!entry || entry[0] != 'consent' || !entry[2].ad_storage) return;
+        const refused = [entry[2].ad_storage, entry[2].ad_user_data].includes('denied');
+        if (entry[1] == 'update') say('google', yes(!refused));
+        else if (refused && !said.google) say('google', 'pending');
+      });
+      const layer = win.dataLayer;
+      if (!layer) return;
+      const push = layer.push;
+      layer.forEach(hear);
+      layer.push = function (...entries) {
+        entries.forEach(hear);
+        return push.apply(this, entries);
+      };
+    },
+  ];
 
   // What was granted is taken back: the server removes its cookies, and keeps no note of it.
   const forget = () => {
@@ -183,11 +189,21 @@
     if (view && view != reported && !waiting.includes(view)) waiting.unshift(view);
     if (!waiting.length) return;
     const events = waiting.splice(0, 20);
+    while (events.length > 1 && JSON.stringify(events).length > 5e4) waiting.unshift(events.pop()); // 64 KB a post
     if (events.includes(view)) reported = view;
     const memory = touch();
     events.forEach(safe(mirror));
-    const body = { s: store, k: tag.key, n: Date.now(), c: spoken('granted') || tag.consent, l: memory.l, f: memory.f, e: events };
-    if (nav.webdriver) body.w = 1;
+    const body = {
+      s: store,
+      k: tag.key,
+      n: Date.now(),
+      c: spoken('granted') || tag.consent,
+      v: memory.v,
+      l: memory.l,
+      f: memory.f,
+      w: +!!nav.webdriver,
+      e: events,
+    };
     deliver(body, events, closing);
     if (waiting.length) closing ? flush(1) : soon();
   };
@@ -297,12 +313,12 @@
   const start = () => {
     win[name] = run;
     run.live = 1;
-    adapt();
+    adapters.forEach((adapter) => safe(adapter)());
     waiting = (recall(QUEUE) || []).filter(fresh);
     keep(QUEUE);
     const follow = tag.auto != 'off';
     if (follow) {
-      page();
+      safe(page)();
       const push = history.pushState;
       history.pushState = function (...given) {
         const result = push.apply(this, given);
