@@ -5,13 +5,15 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from collector.core.events import StoredEvent
-from tests.browser.conftest import Browser, Place
+from tests.browser.conftest import STORES, Browser, Place
 from tests.browser.ground import FBCLID, Collector
+from tests.browser.shop import Shop
 
 pytestmark = pytest.mark.browser
 
@@ -163,3 +165,67 @@ def test_what_could_not_be_sent_is_sent_from_the_next_page(
     browser.get(near.page("/"))
     wait_for_event(collector, mark)
     assert sum(event.event_id == mark for event in collector.events()) == 1
+
+
+def test_posts_before_the_first_answer_are_the_same_visitors(browser: Browser, near: Place, page: Put) -> None:
+    page("/", near, body="<script>setTimeout(() => collector('track', 'ViewContent', {}), 150)</script>")
+    browser.execute_cdp_cmd("Network.enable", {})
+    slow = {"offline": False, "latency": 400, "downloadThroughput": -1, "uploadThroughput": -1}
+    browser.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+    click = fresh_click()
+    browser.get(near.page(f"/?fbclid={click}"))
+    settle(browser, "document.cookie.includes('_fbc')")
+    time.sleep(1)
+    bought = buy(browser)
+    assert bought["attributedTo"]["fbclid"] == click
+    assert bought["attributedTo"]["confidenceScore"] >= 98
+
+
+def test_a_post_that_failed_is_made_again_from_the_same_page(
+    browser: Browser, near: Place, page: Put, collector: Collector
+) -> None:
+    page("/", near)
+    mark = secrets.token_hex(12)
+    browser.get(near.page("/"))
+    settle(browser, "Object.keys(localStorage).some(key => key.startsWith('_ct_'))")
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/m/c", "*/m/c.gif*"]})
+    browser.execute_script(
+        f"navigator.sendBeacon = () => false; collector('track', 'AddToCart', {{}}, {{eventID: '{mark}'}})"
+    )
+    time.sleep(0.7)
+    browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+    wait_for_event(collector, mark, 8)
+    assert sum(event.event_id == mark for event in collector.events()) == 1
+
+
+def test_coming_back_to_a_kept_page_counts(browser: Browser, near: Place, page: Put, collector: Collector) -> None:
+    page("/", near)
+    page("/other", near, tag="")
+    mark = secrets.token_hex(8)
+    browser.get(near.page(f"/?m={mark}"))
+    settle(browser, "window.collector && collector.live")
+    browser.execute_script("window.mine = 1; location.href = '/other'")
+    settle(browser, "location.pathname == '/other'")
+    browser.back()
+    settle(browser, "location.pathname == '/'")
+    time.sleep(0.6)
+    assert len(page_views(collector, mark)) == 2
+
+
+def test_under_other_names_and_paths(browser: Browser, shop: Shop, page: Put, tmp_path: Path) -> None:
+    """No proxy between: a page and the collector on two hosts of one shop, plain http, every name changed."""
+    names = 'snippet_path = "/assets/menu.js"\nbeacon_path = "/assets/cart/update"\npixel_path = "/dot.gif"\n'
+    names += 'visitor_cookie = "sid"\n[console]'
+    other = Collector(tmp_path, STORES)
+    other.config.write_text(other.config.read_text().replace("[console]", names, 1))
+    door = f"http://assets.shop.test:{other.port}"
+    tag = f'<script async src="{door}/assets/menu.js" data-store="store_shop" data-name="menu"></script>'
+    page("/", Place("bare", shop.port, True), tag=tag)
+    click = fresh_click()
+    with other.serve():
+        browser.get(f"http://www.shop.test:{shop.port}/?fbclid={click}")
+        settle(browser, "document.cookie.includes('_fbc')")
+        assert set(browser.cookies()) == {"sid", "_fbc", "_fbp"}
+        assert browser.js("typeof menu + typeof collector") == "functionundefined"
+        assert any(stored.fbclid == click for stored in other.clicks())
