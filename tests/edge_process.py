@@ -9,15 +9,19 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
+from msgspec import structs
 
-from collector.config import Config, EdgeConfig, MetaConfig, StorageConfig, StoreConfig
+from collector.config import Config, EdgeConfig, MetaConfig, PixelConfig, StorageConfig, StoreConfig
 from tests.raw_http import Answer, exchange
 
 ROOT = Path(__file__).parent.parent
-STORE = StoreConfig(id="store_abc123", name="Shop", domains=["shop.example"], currency="USD", country="US")
+PIXEL = PixelConfig(id="123456789012345", access_token="EAAnobody")
+STORE = StoreConfig(
+    id="store_abc123", name="Shop", domains=["shop.example"], currency="USD", country="US", pixel=[PIXEL]
+)
 OTHER = StoreConfig(id="store_other", domains=["other.example"])
 CLOSED = StoreConfig(id="store_closed", active=False)
 
@@ -80,16 +84,16 @@ def configuration(data_dir: Path, **edge: Any) -> Config:
     return Config(
         edge=EdgeConfig(listen="127.0.0.1:0", **limits),
         storage=StorageConfig(data_dir=str(data_dir), reserve_mb=1),
-        meta=MetaConfig(mode="dry_run"),
         store=[STORE, OTHER, CLOSED],
     )
 
 
 @contextlib.contextmanager
-def running(folder: Path, patch: str = "", **edge: Any) -> Iterator[Edge]:
+def running(folder: Path, patch: str = "", mode: Literal["live", "dry_run"] = "dry_run", **edge: Any) -> Iterator[Edge]:
     """Start the edge, wait until it is ready, end it after. `patch`: a line of Python run before it (a fault)."""
     settings = folder / "config.json"
-    settings.write_bytes(msgspec.json.encode(configuration(folder / "data", **edge)))
+    config = structs.replace(configuration(folder / "data", **edge), meta=MetaConfig(mode=mode))
+    settings.write_bytes(msgspec.json.encode(config))
     program = textwrap.dedent(PROGRAM).format(patch=patch or "pass")
     log = folder / "log"
     with open(log, "wb") as err:

@@ -7,10 +7,12 @@ import json
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import apsw
@@ -123,6 +125,22 @@ def test_idle_and_slow_connections_do_not_keep_clicks_out(tmp_path: Path, count:
         assert sorted(waits)[45] < 0.25
         if count > 10_000:
             assert eventually(lambda: len(os.listdir(f"/proc/{edge.pid}/fd")) < 50, 15.0), "they are gone after 12 s"
+
+
+def test_sigterm_answers_what_is_whole_and_waits_for_nobody_else(tmp_path: Path) -> None:
+    """Idle, half-sent and slow connections do not hold the end up; who waits for Meta hears what is known now."""
+    with running(tmp_path, mode="live") as edge, contextlib.ExitStack() as stack:
+        starts = [b"", b"POST /v1/tr", b"POST /v1/track/click HTTP/1.1\r\nHost: t\r\nContent-Length: 99\r\n\r\n{"]
+        for start in starts:
+            stack.enter_context(connect(edge.port)).sendall(start)
+        person = {"customerData": {"email": "a@b.example"}, "userAgent": BROWSER["User-Agent"]}
+        waiting = stack.enter_context(ThreadPoolExecutor(1))
+        asked = waiting.submit(edge.post, "/v1/track/conversion", ORDER | person, headers={"Prefer": "wait=10"})
+        time.sleep(0.5)
+        os.kill(edge.pid, signal.SIGTERM)
+        answer = asked.result(timeout=5)
+        assert (answer.status, answer.body["data"]["capiStatus"]) == (200, "queued")
+        assert eventually(lambda: Path(f"/proc/{edge.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z", 6.0)
 
 
 def test_an_answer_never_goes_to_another_request(edge: Edge) -> None:

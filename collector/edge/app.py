@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -34,6 +35,7 @@ log = telemetry.logger("edge")
 
 _GRACE_SECONDS = 8  # SIGTERM: answer what is in hand within this, so that the supervisor sees exit 0 within 10 s
 _BACKLOG = 4096
+_GC_THRESHOLDS = (10_000, 20, 100)  # allocations, then passes of the younger generation; usual: 700, 10, 10
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -142,16 +144,21 @@ def _response(answer: Answer) -> Response[bytes]:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, saying when it answers."""
+    """uvicorn, saying when it answers and when it ends."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], tracker: Tracker) -> None:
         super().__init__(config)
         self._ready = ready
+        self._tracker = tracker
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started:
             self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._tracker.ending = True
+        await super().shutdown(sockets=sockets)
 
 
 def run(config: Config, fd: int | None, ready: Callable[[], None]) -> int:
@@ -168,13 +175,25 @@ async def serve(config: Config, journal: Journal, listener: socket.socket, ready
     tracker = Tracker(config, journal, clock)
     loop = asyncio.get_running_loop()
     journal.start(loop)
-    server = _Server(_server_config(config, build(config, journal, tracker)), ready)
+    server = _Server(_server_config(config, build(config, journal, tracker)), ready, tracker)
+    _spare_the_collector()
     try:
         await server.serve(sockets=[listener])
     finally:
         tracker.close()
         journal.close()
     return 0
+
+
+def _spare_the_collector() -> None:
+    """Let Python look for cyclic garbage a tenth as often, and never at what lives as long as the process.
+
+    Requests leave hardly any cycles, while the tail keeps many long-lived rows: at the usual thresholds the search took
+    a tenth of the process's time under load (perf).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def _listening(config: Config, fd: int | None) -> socket.socket:

@@ -23,6 +23,7 @@ class GuardLimits(msgspec.Struct, frozen=True, kw_only=True):
     idle_seconds: float = 60.0  # between two requests; longer than nginx and Caddy keep theirs unused
     write_seconds: float = 10.0  # without any byte taken by a client that is owed some
     linger_seconds: float = 2.0
+    farewell_seconds: float = 1.0  # for a body that is still coming when the server ends
     header_bytes: int = 32_768
     headers: int = 100
     target_bytes: int = 8_192
@@ -62,7 +63,7 @@ HEADERS_TOO_LARGE: Final = Refusal(
     b"431 Request Header Fields Too Large", "headers_too_large", "the headers are too many or too large"
 )
 OVERLOADED: Final = Refusal(
-    b"503 Service Unavailable", "overloaded", "too many connections; try again", b"retry-after: 1\r\n"
+    b"503 Service Unavailable", "overloaded", "too busy, or about to restart; try again", b"retry-after: 1\r\n"
 )
 TOO_MANY_FROM_ADDRESS: Final = Refusal(
     b"429 Too Many Requests",

@@ -34,6 +34,7 @@ from collector.edge.framing import is_sound
 from collector.edge.gate import (
     BAD_REQUEST,
     HEADERS_TOO_LARGE,
+    OVERLOADED,
     TARGET_TOO_LONG,
     TIMED_OUT,
     Gate,
@@ -281,6 +282,15 @@ class GuardedProtocol(HttpToolsProtocol):
             self.since = self.loop.time()
         elif self.phase == BODY and self.cycle.response_complete:
             self._leave(b"")
+
+    def shutdown(self) -> None:
+        """The server ends: whole requests are answered; a body still coming has a moment more, then 503."""
+        super().shutdown()
+        self.loop.call_later(self.limits.farewell_seconds, self._end_unfinished)
+
+    def _end_unfinished(self) -> None:
+        if HEADERS <= self.phase <= BODY:
+            self._fail(OVERLOADED)
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -62,6 +62,7 @@ class Tracker:
         self._clock = clock
         self._reader = Reader(journal.data_dir, config.storage)
         self._reads = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self.ending = False  # nobody waits for Meta any more
 
     def close(self) -> None:
         self._reads.shutdown()
@@ -118,9 +119,11 @@ class Tracker:
         return Answer(answered.status, answered.answer, headers)
 
     async def _wait(self, result: EventResult, seconds: float) -> EventResult:
-        """Look again until Meta has accepted or refused the event, or the time is over."""
+        """Look again until Meta has accepted or refused the event, the time is over, or the process is to end."""
         deadline = asyncio.get_running_loop().time() + min(seconds, MOST_WAIT_SECONDS)
         while result.state.state in _UNDECIDED and asyncio.get_running_loop().time() < deadline:
+            if self.ending:
+                break
             await asyncio.sleep(_POLL_SECONDS)
             found = await self._read(partial(self._reader.conversion, result.state.row.id))
             if found is not None:
