@@ -122,7 +122,8 @@ def test_a_dead_token_stops_one_queue_keeps_its_events_and_spares_the_other(tmp_
             assert edge.rows("SELECT DISTINCT state FROM pixel_state") == [("open",)]
 
 
-def test_a_new_token_in_the_file_resumes_a_blocked_queue(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_signal", [True, False])
+def test_a_new_token_in_the_file_resumes_a_blocked_queue(by_signal: bool, tmp_path: Path) -> None:
     with GraphSimulator(token="good-token") as graph:
         (tmp_path / "meta.token").write_text("dead-token\n")
         (tmp_path / "meta.token").chmod(0o600)
@@ -149,7 +150,8 @@ access_token_file = "meta.token"
                 assert wait_until(lambda: bool(edge.rows("SELECT 1 FROM pixel_state WHERE state = 'blocked'")))
                 assert edge.states() == {"retrying": 5}
                 (tmp_path / "meta.token").write_text("good-token\n")
-                child.send_signal(signal.SIGHUP)
+                if by_signal:
+                    child.send_signal(signal.SIGHUP)
                 assert wait_until(lambda: edge.states() == {"sent": 5}, 10)
             finally:
                 child.terminate()

@@ -38,8 +38,7 @@ LOCK: Final = "courier.lock"
 LOCK_PATIENCE_S = 12.0  # a predecessor that drains may hold it for ten seconds
 # The data_version pragma costs two microseconds; a Purchase waits 0.75 s for company, so this is soon enough.
 _POLL_S: Final = 0.1
-_RELOAD_S: Final = 30.0
-_RELOAD_BLOCKED_S: Final = 2.0
+_RELOAD_S: Final = 2.0
 _DRAIN_S: Final = 8.0
 _CACHE_MB: Final = 8  # the queue's head and nothing more: memory stays flat at any backlog
 
@@ -227,12 +226,12 @@ class Courier:
             queue.wake()
 
     async def _watch_config(self) -> None:
-        """Tokens are read again on SIGHUP, and by themselves: soon while a queue is blocked, now and then otherwise."""
+        """Tokens are read again on SIGHUP, and by themselves while a queue is blocked: its token is known to be bad."""
         while True:
-            blocked = any(queue.blocked for queue in self._queues.values())
-            await _first(self._reload_now, _RELOAD_BLOCKED_S if blocked else _RELOAD_S)
-            self._reload_now.clear()
-            await self._take_targets()
+            await _first(self._reload_now, _RELOAD_S)
+            if self._reload_now.is_set() or any(queue.blocked for queue in self._queues.values()):
+                self._reload_now.clear()
+                await self._take_targets()
 
     async def _take_targets(self) -> None:
         if self._config.path is None:
@@ -243,7 +242,8 @@ class Courier:
             for fault in error.faults:
                 log.error("the configuration was not taken over", fault=fault)
             return
-        self._targets = targets_of(config)
+        # A token that only the supervisor's environment has is absent here: what cannot be read again stays.
+        self._targets |= {name: target for name, target in targets_of(config).items() if target.token}
         for name, queue in list(self._queues.items()):
             await queue.retarget(self._targets.get(name, Target(name)))
 
