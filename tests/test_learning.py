@@ -5,9 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from collector.core.learning import Pair, forget, learn, wilson_low
+from collector.core.learning import Pair, forget, learn, reliability_bins, wilson_low
 from collector.core.matching import DEFAULT_MODEL, Label, Match, Model
 
+NOTHING = Match(attributed=False, model="x", reason="no_candidate", tier="none")
+QUIET = [NOTHING] * 200  # decoys that state nothing
 NIGHT = 1_780_000_000_000
 
 
@@ -63,7 +65,7 @@ def test_labels_are_forgotten_with_a_half_life_of_sixty_days() -> None:
 
 
 def test_the_share_of_true_clicks_follows_the_unproven_orders() -> None:
-    nothing = [Match(attributed=False, model="x", reason="no_candidate", tier="none")] * 5_000
+    nothing = [NOTHING] * 5_000
     model = learn(DEFAULT_MODEL, nothing, now=NIGHT)
     for _ in range(5):
         model = learn(model, nothing, now=NIGHT)
@@ -81,22 +83,43 @@ def test_strangers_teach_how_common_devices_and_neighbours_are() -> None:
 
 def test_a_cap_is_lifted_after_two_hundred_labels_that_earn_it() -> None:
     earned = [taught(proven(bucket=3, best_bucket=3, stated=0.99))] * 400
-    lifted = learn(DEFAULT_MODEL, earned, now=NIGHT).caps
+    lifted = learn(DEFAULT_MODEL, earned, decoys=QUIET, now=NIGHT).caps
     assert lifted[2] == lifted[3] > DEFAULT_MODEL.caps[3]
     assert lifted[0] == DEFAULT_MODEL.caps[0]
-    few = learn(DEFAULT_MODEL, earned[:150], now=NIGHT).caps
-    wrong = learn(
-        DEFAULT_MODEL, [taught(proven(bucket=3, best_bucket=3, stated=0.99, right=False))] * 400, now=NIGHT
-    ).caps
-    assert few == wrong == DEFAULT_MODEL.caps
+    few = learn(DEFAULT_MODEL, earned[:150], decoys=QUIET, now=NIGHT).caps
+    wrong = [taught(proven(bucket=3, best_bucket=3, stated=0.99, right=False))] * 400
+    assert few == learn(DEFAULT_MODEL, wrong, decoys=QUIET, now=NIGHT).caps == DEFAULT_MODEL.caps
+
+
+def test_labels_without_decoys_lift_nothing() -> None:
+    """Labels hold no order without a click: alone they would flatter the model."""
+    earned = [taught(proven(bucket=3, best_bucket=3, stated=0.99))] * 400
+    model = learn(DEFAULT_MODEL, earned, now=NIGHT)
+    assert model.caps == DEFAULT_MODEL.caps
+    assert model.calibration == (1.0, 0.0)
+
+
+def test_decoys_that_link_hold_a_cap_down_and_bend_the_map() -> None:
+    loud = Match(attributed=True, model="x", tier="inferred", confidence=90, log_odds_bits=7.0, stratum=3)
+    earned = [taught(proven(bucket=3, best_bucket=3, stated=0.99))] * 400
+    model = learn(DEFAULT_MODEL, earned, decoys=[loud] * 40 + QUIET, now=NIGHT)
+    assert model.caps == DEFAULT_MODEL.caps
+    a, b = model.calibration
+    assert a * 4.6 + b < 3
 
 
 def test_calibration_starts_at_two_hundred_labels_and_bends_towards_the_truth() -> None:
     half = [taught(proven(right=right)) for right in (True, False)] * 99
-    assert learn(DEFAULT_MODEL, half, now=NIGHT).calibration == (1.0, 0.0)
-    a, b = learn(DEFAULT_MODEL, half * 3, now=NIGHT).calibration
+    assert learn(DEFAULT_MODEL, half, decoys=QUIET, now=NIGHT).calibration == (1.0, 0.0)
+    a, b = learn(DEFAULT_MODEL, half * 3, decoys=QUIET, now=NIGHT).calibration
     assert a * 2.2 + b < 1.0
-    assert learn(DEFAULT_MODEL, half * 20, now=NIGHT).knots
+    assert learn(DEFAULT_MODEL, half * 20, decoys=QUIET, now=NIGHT).knots
+
+
+def test_the_stores_own_reliability_counts_orders_without_a_click() -> None:
+    model = learn(DEFAULT_MODEL, [taught(proven())] * 50, decoys=QUIET, now=NIGHT)
+    assert reliability_bins(model) == [(pytest.approx(0.9, abs=0.02), 50.0, 50.0)]
+    assert reliability_bins(learn(DEFAULT_MODEL, [taught(proven())] * 50, now=NIGHT)) == []
 
 
 def test_wilsons_lower_end_is_careful_with_few() -> None:

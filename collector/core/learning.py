@@ -7,7 +7,7 @@ of 60 days. A new store keeps the defaults until it has earned its own figures; 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import log, sqrt
+from math import exp2, log2, sqrt
 
 from msgspec import Struct, structs
 
@@ -23,6 +23,8 @@ PLATT_LABELS = 200
 ISOTONIC_LABELS = 2000
 CAP_LABELS = 200
 CAP_MOST = 98
+DECOYS = 200.0  # decoys below which labels are not believed
+HIGH = 0.3  # stated so likely, an order counts as seen to have a click (for the share of those that do)
 CAP_GROUPS = ((0, 1), (2, 3), (4, 5), (6, 7))  # under 1 h, 1-24 h, 1-7 d, longer
 BIN = 0.25  # width of a calibration bin, in nats of log odds
 
@@ -58,6 +60,7 @@ def learn(
     model: Model,
     matches: Iterable[Match],
     pairs: Iterable[Pair] = (),
+    decoys: Iterable[Match] = (),
     *,
     now: int,
     elapsed_days: float = 1.0,
@@ -65,6 +68,7 @@ def learn(
 ) -> Model:
     """The next model. `matches` are the answers given since the last night, each once; the cost is linear in them.
 
+    `decoys`: answers for unproven orders against clicks made after them, all false.
     `orders_per_click`: unproven orders beside eligible clicks of the last window, whatever their answers.
     """
     counts = forget(model.counts, elapsed_days)
@@ -72,6 +76,8 @@ def learn(
         _count_answer(counts, answer, model)
     for one in pairs:
         _count_pair(counts, one)
+    for decoy in decoys:
+        _count_decoy(counts, decoy)
     return build(structs.replace(model, orders_per_click=orders_per_click or model.orders_per_click), counts, now)
 
 
@@ -95,6 +101,9 @@ def _count_answer(counts: Counts, answer: Match, model: Model) -> None:
     if answer.tier in ("inferred", "none") and answer.reason != "consent":
         pi = model.pi[answer.pool]
         rest = model.rho * pi / (1 - pi)
+        _add(counts, "obs:all")
+        if stated_by(answer) >= HIGH:
+            _add(counts, "obs:high")
         _add(counts, f"pi:{answer.pool}:n")
         _add(counts, f"pi:{answer.pool}:sum", answer.p_any + (1 - answer.p_any) * rest / (1 + rest))
 
@@ -115,16 +124,51 @@ def _count_features(counts: Counts, label: Label) -> None:
 
 
 def _count_stated(counts: Counts, label: Label) -> None:
+    _add(counts, "cal:all")
     if label.stated <= 0:
         return
-    at = round(logit(label.stated) / BIN)
+    at, group = _bin(label.stated), _group(label.best_bucket)
     _add(counts, f"cal:{at}:n")
     _add(counts, f"cal:{at}:right", float(label.right))
-    group = next(i for i, g in enumerate(CAP_GROUPS) if label.best_bucket in g)
     _add(counts, f"cap:{group}:labels")
-    if label.stated * 100 >= DEFAULT_MODEL.caps[CAP_GROUPS[group][0]]:
+    if label.stated >= HIGH:
+        _add(counts, "cal:high")
+    if label.stated * 100 >= _cap_of(group):
         _add(counts, f"cap:{group}:n")
         _add(counts, f"cap:{group}:right", float(label.right))
+
+
+def _count_decoy(counts: Counts, decoy: Match) -> None:
+    """What is stated where no stored click is the cause: the share of false statements among all that are made."""
+    _add(counts, "dec:all")
+    stated = stated_by(decoy)
+    if stated <= 0:
+        return
+    group = _group(decoy.stratum)
+    _add(counts, f"dec:{_bin(stated)}:n")
+    if stated >= HIGH:
+        _add(counts, "dec:high")
+    if stated * 100 >= _cap_of(group):
+        _add(counts, f"cap:{group}:dec")
+
+
+def stated_by(answer: Match) -> float:
+    """The best journey's probability before calibration and caps; 0 where nothing was found."""
+    if answer.tier != "inferred":
+        return 0.0
+    return 1 / (1 + exp2(-max(answer.log_odds_bits, -900.0)))
+
+
+def _bin(stated: float) -> int:
+    return round(logit(stated) / BIN)
+
+
+def _group(bucket: int) -> int:
+    return next(i for i, group in enumerate(CAP_GROUPS) if bucket in group)
+
+
+def _cap_of(group: int) -> int:
+    return DEFAULT_MODEL.caps[CAP_GROUPS[group][0]]
 
 
 def _count_pair(counts: Counts, one: Pair) -> None:
@@ -163,9 +207,8 @@ def build(model: Model, counts: Counts, now: int) -> Model:
         u_ua=_levels(counts, "u:ua", base.u_ua),
         u_jar_old=tuple(_share(counts, f"u:jar:{s}:1", f"u:jar:{s}:0", base.u_jar_old[s]) for s in (0, 1)),
         tiers={name: _tier(counts, name, prior) for name, prior in base.tiers.items()},
-        caps=_caps(counts),
     )
-    return _calibrated(learnt, counts)
+    return _judged(learnt, counts)
 
 
 def _next_version(version: str) -> str:
@@ -200,7 +243,28 @@ def _others(counts: Counts) -> Row:
 def _pi(counts: Counts, pool: int) -> float:
     """EM's step for the share of unproven orders with a stored click; the prior steadies a small store."""
     n, total = counts.get(f"pi:{pool}:n", 0.0), counts.get(f"pi:{pool}:sum", 0.0)
-    return min(max((total + PI_STRENGTH * DEFAULT_MODEL.pi[pool]) / (n + PI_STRENGTH), 0.005), 0.9)
+    em = (total + PI_STRENGTH * DEFAULT_MODEL.pi[pool]) / (n + PI_STRENGTH)
+    return min(max(em * _correction(counts), 0.005), 0.9)
+
+
+def _correction(counts: Counts) -> float:
+    """EM believes the model; what labels and decoys show of it corrects that, the more labels the more.
+
+    Of the orders with a click the share `cal` is stated high, of those without `dec`: so the share that is seen high
+    tells how many have one. (High = stated .3 or more.)
+    """
+    labels, decoys, seen = (counts.get(f"{name}:all", 0.0) for name in ("cal", "dec", "obs"))
+    if labels < 50 or decoys < DECOYS or seen < DECOYS:
+        return 1.0
+    cal, dec, obs = (
+        counts.get(f"{name}:high", 0.0) / n for name, n in (("cal", labels), ("dec", decoys), ("obs", seen))
+    )
+    em = sum(counts.get(f"pi:{pool}:sum", 0.0) for pool in (0, 1)) / seen
+    if cal <= 2 * dec or em <= 0:
+        return 1.0
+    observed = min(max((obs - dec) / (cal - dec), 0.0), 1.0) / em
+    trust = labels / (labels + 100)
+    return exp2(trust * log2(min(max(observed, 0.2), 2.0)))
 
 
 def _tier(counts: Counts, name: str, prior: Beta) -> Beta:
@@ -217,36 +281,61 @@ def wilson_low(right: float, n: float, z: float = 1.645) -> float:
     return (p + z * z / (2 * n) - z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))) / (1 + z * z / n)
 
 
-def _caps(counts: Counts) -> tuple[int, ...]:
+def decoy_weight(counts: Counts, pi: float) -> float:
+    """How many label-sized statements a decoy stands for: labels all have a true click, orders have one with `pi` only.
+
+    Labels alone would flatter the model, for they hold no order without a click.
+    """
+    decoys = counts.get("dec:all", 0.0)
+    return (1 - pi) / pi * counts.get("cal:all", 0.0) / decoys if decoys >= DECOYS else 0.0
+
+
+def share_with_a_click(model: Model, counts: Counts) -> float:
+    """pi over both pools, by their orders."""
+    n = [counts.get(f"pi:{pool}:n", 0.0) + 1 for pool in (0, 1)]
+    return sum(pi * orders for pi, orders in zip(model.pi, n, strict=True)) / sum(n)
+
+
+def _caps(counts: Counts, weight: float) -> tuple[int, ...]:
     """A stratum's cap is lifted when 200 labels fell into it and what was stated above the cap came true as often."""
     caps = list(DEFAULT_MODEL.caps)
     for group, buckets in enumerate(CAP_GROUPS):
-        if counts.get(f"cap:{group}:labels", 0.0) < CAP_LABELS:
+        if counts.get(f"cap:{group}:labels", 0.0) < CAP_LABELS or weight <= 0:
             continue
-        earned = int(100 * wilson_low(counts.get(f"cap:{group}:right", 0.0), counts.get(f"cap:{group}:n", 0.0)))
+        n = counts.get(f"cap:{group}:n", 0.0) + weight * counts.get(f"cap:{group}:dec", 0.0)
+        earned = int(100 * wilson_low(counts.get(f"cap:{group}:right", 0.0), n))
         for b in buckets:
             caps[b] = min(max(caps[b], earned), CAP_MOST)
     return tuple(caps)
 
 
-def _calibrated(model: Model, counts: Counts) -> Model:
-    """The map g: identity until 200 labels, then Platt, above 2,000 isotonic."""
-    bins = stated_bins(counts)
-    n = sum(total for _, total, _ in bins)
-    if n < PLATT_LABELS:
-        return structs.replace(model, calibration=(1.0, 0.0), knots=())
-    knots = fit_isotonic(bins) if n >= ISOTONIC_LABELS else ()
-    return structs.replace(model, calibration=fit_platt(bins), knots=knots)
+def _judged(model: Model, counts: Counts) -> Model:
+    """Caps, and the map g: identity until 200 labels, then Platt, above 2,000 isotonic."""
+    weight = decoy_weight(counts, share_with_a_click(model, counts))
+    labels = counts.get("cal:all", 0.0)
+    judged = structs.replace(model, caps=_caps(counts, weight), calibration=(1.0, 0.0), knots=())
+    if labels < PLATT_LABELS or weight <= 0:
+        return judged
+    bins = stated_bins(counts, weight)
+    knots = fit_isotonic(bins) if labels >= ISOTONIC_LABELS else ()
+    return structs.replace(judged, calibration=fit_platt(bins), knots=knots)
 
 
-def stated_bins(counts: Counts) -> list[tuple[float, float, float]]:
-    """(stated probability, labels, of which right), in order."""
-    ats = sorted(int(name.split(":")[1]) for name in counts if name.startswith("cal:") and name.endswith(":n"))
-    return [(sigmoid(at * BIN), counts[f"cal:{at}:n"], counts.get(f"cal:{at}:right", 0.0)) for at in ats]
+def stated_bins(counts: Counts, weight: float) -> list[tuple[float, float, float]]:
+    """(stated probability, statements, of which right), in order: labels, and decoys with their weight."""
+    names = (name.split(":") for name in counts if name.endswith(":n") and name.startswith(("cal:", "dec:")))
+    ats = sorted({int(parts[1]) for parts in names})
+    return [
+        (
+            sigmoid(at * BIN),
+            counts.get(f"cal:{at}:n", 0.0) + weight * counts.get(f"dec:{at}:n", 0.0),
+            counts.get(f"cal:{at}:right", 0.0),
+        )
+        for at in ats
+    ]
 
 
-def log_loss(bins: Iterable[tuple[float, float, float]]) -> float:
-    """Mean log loss of binned statements."""
-    rows = list(bins)
-    total = sum(n for _, n, _ in rows)
-    return -sum(right * log(p) + (n - right) * log(1 - p) for p, n, right in rows) / total if total else 0.0
+def reliability_bins(model: Model) -> list[tuple[float, float, float]]:
+    """The store's own reliability: stated before calibration, statements, of which right. Empty while too few tell."""
+    weight = decoy_weight(model.counts, share_with_a_click(model, model.counts))
+    return stated_bins(model.counts, weight) if weight > 0 else []

@@ -82,14 +82,6 @@ class Lesson(Struct):
         self.last_ts = max(ts, self.last_ts)
 
 
-class Decoys(Struct):
-    """Orders tried against clicks that cannot be their cause, and how many of them linked."""
-
-    orders: int = 0
-    at_80: int = 0
-    at_90: int = 0
-
-
 def due(db: apsw.Connection, now: int) -> bool:
     """Whether a day has passed since the last night, or since the first conversion of a new installation."""
     last = cast("int | None", db.execute("SELECT max(created) FROM model").get)
@@ -143,21 +135,31 @@ def _night_of(
     lesson = _lesson(db, store, before.through, now - settled_ms)
     if not lesson.ids:
         return None
+    decoys = _decoys(db, lookup, store, policy, before, now)
     after = learn(
         before,
         lesson.answers,
         _pairs(db, lookup, store, lesson.ids, policy, now),
+        decoys,
         now=now,
         elapsed_days=(now - before.created) / DAY_MS if before.created else 0.0,
         orders_per_click=_orders_per_click(lookup, store, lesson, before, policy),
     )
     after = msgspec.structs.replace(after, through=lesson.through)
-    decoys = _decoys(db, lookup, store, policy, after, now)
     with immediate(db):
         models.save(db, store, after)
-        figures = (("decoy.orders", decoys.orders), ("decoy.80", decoys.at_80), ("decoy.90", decoys.at_90))
-        db.executemany(_COUNT, [(now // DAY_MS, store, name, n) for name, n in figures if n])
+        db.executemany(_COUNT, [(now // DAY_MS, store, name, n) for name, n in _figures(decoys) if n])
     return after
+
+
+def _figures(decoys: Sequence[Match]) -> list[tuple[str, int]]:
+    """Decoys and false links, as the console reads them."""
+    links = [decoy.confidence for decoy in decoys if decoy.attributed]
+    return [
+        ("decoy.orders", len(decoys)),
+        ("decoy.80", sum(confidence >= 80 for confidence in links)),
+        ("decoy.90", sum(confidence >= 90 for confidence in links)),
+    ]
 
 
 def _lesson(db: apsw.Connection, store: int, after: int, received_before: int) -> Lesson:
@@ -239,22 +241,18 @@ def order_query(db: apsw.Connection, row_id: int) -> Query | None:
     )
 
 
-def _decoys(db: apsw.Connection, lookup: Lookup, store: int, policy: Policy, model: Model, now: int) -> Decoys:
+def _decoys(db: apsw.Connection, lookup: Lookup, store: int, policy: Policy, model: Model, now: int) -> list[Match]:
     """Unproven orders of the day 16 days ago against clicks made 8 to 15 days after them: every link is false.
 
     An upper bound of the true rate: the same person may well have clicked again.
     """
-    found = Decoys()
+    found: list[Match] = []
     if not policy.probabilistic:
         return found
     for row_id in _unproven(db, store, now - _DECOY_SHIFT_MS - DAY_MS, now - _DECOY_SHIFT_MS):
         query = order_query(db, row_id)
-        if query is None or (query.ip_k is None and query.fp_k is None):
-            continue
-        answer = _decoy(lookup, store, query, policy, model)
-        found.orders += 1
-        found.at_80 += answer.attributed and answer.confidence >= 80
-        found.at_90 += answer.attributed and answer.confidence >= 90
+        if query is not None and not (query.ip_k is None and query.fp_k is None):
+            found.append(_decoy(lookup, store, query, policy, model))
     return found
 
 

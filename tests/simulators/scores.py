@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from msgspec import structs
-
 from collector.core.calibration import Statement, brier, calibration_error, overstatement
 from collector.core.matching import DEFAULT_MODEL, Candidate, Match, Model, Policy, Query, Statistics, match
-from tests.simulators.trial import POLICY, Shelf, Verdict, counted, query_of, try_matcher
+from tests.simulators.trial import Shelf, Verdict, counted, decoy, try_matcher
 from tests.simulators.truth import DAY, WINDOW, Public
 
 STRATUM = 200  # orders that a stratum needs before it is judged
@@ -125,19 +123,9 @@ def trial(
     scores = Scores(verdicts)
     if decoys:
         scores.decoys = [
-            _decoy(shelf, v, matcher, last[0]) for v in scores.unproven if v.order.ts < shelf.ends - 15 * DAY
+            decoy(shelf, v.order, matcher, last[0]) for v in scores.unproven if v.order.ts < shelf.ends - 15 * DAY
         ]
     return scores
-
-
-def _decoy(shelf: Shelf, v: Verdict, matcher: Callable[..., Match], model: Model) -> Match:
-    query = query_of(v.order)
-    jar = query.jar_since + 15 * DAY if query.jar_since is not None else None
-    query = structs.replace(
-        query, ts=query.ts + 15 * DAY, jar_since=jar, identity_visitors={}, visitor_k=None, fbp_k=None
-    )
-    query = structs.replace(query, fbc_k=None)
-    return matcher(query, shelf.candidates(query), shelf.statistics(query), model, POLICY)
 
 
 def merged(many: Iterable[Scores]) -> Scores:

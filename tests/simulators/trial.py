@@ -177,7 +177,19 @@ def _orders_per_click(public: Public) -> Callable[[int], float]:
     return rate
 
 
-def nightly(public: Public, pairs_a_night: int = 600) -> Callable[[Model, list[Match], int], Model]:
+def decoy(shelf: Shelf, order: Order, matcher: Matcher, model: Model) -> Match:
+    """The order moved 15 days into the future, without its proofs: every link to a click is false."""
+    query = query_of(order)
+    jar = query.jar_since + 15 * DAY if query.jar_since is not None else None
+    moved = structs.replace(query, ts=query.ts + 15 * DAY, jar_since=jar, identity_visitors={}, fbc_k=None)
+    own = (query.visitor_k, query.fbp_k)
+    clicks = [c for c in shelf.candidates(moved) if c.visitor_k != own[0] and c.fbp_k != own[1]]
+    return matcher(moved, clicks, shelf.statistics(moved), model, POLICY)
+
+
+def nightly(
+    public: Public, pairs_a_night: int = 600, decoys_a_night: int = 100
+) -> Callable[[Model, list[Match], int], Model]:
     """The store's own nightly step: the day's answers, and random pairs of its orders and the window's clicks."""
     random, rate = Random(1), _orders_per_click(public)
     shelf = Shelf(public)
@@ -194,6 +206,8 @@ def nightly(public: Public, pairs_a_night: int = 600) -> Callable[[Model, list[M
                 o, c = random.choice(now_orders), random.choice(now_clicks)
                 near = shelf.distinct_but("i", c.ip_k, c.ts, c.visitor_k)
                 pairs.append(pair(o.ua_k, o.ua_class, o.jar_since, c.ua_k, c.ua_class, c.ts, near))
-        return learn(model, answers, pairs, now=until, orders_per_click=rate(day))
+        old = [o for o in orders if until - 16 * DAY <= o.ts < until - 15 * DAY and day >= 16 + 8]
+        decoys = [decoy(shelf, o, match, model) for o in random.sample(old, min(len(old), decoys_a_night))]
+        return learn(model, answers, pairs, decoys, now=until, orders_per_click=rate(day))
 
     return step

@@ -42,6 +42,8 @@ class World:
     clicks_per_person: float = 0.2
     server_only: float = 0.30  # orders told by the shop's server, without any cookie
     fingerprints: float = 0.5  # visits that carry a fingerprint
+    visits: float = 2.0  # per person, without a click
+    sign_in: float = 0.3  # visits that leave an e-mail
 
 
 @dataclass(slots=True)
@@ -226,7 +228,7 @@ class Public:
             for _ in range(_poisson(r, w.clicks_per_person)):
                 clicks += 1
                 self._push(START + int(r.random() * span), p, self._first_click)
-            for _ in range(_poisson(r, 2.0)):
+            for _ in range(_poisson(r, w.visits)):
                 self._push(START + int(r.random() * span), p, self._visit)
         for _ in range(int(clicks * ORDERS_PER_CLICK * w.organic)):
             self._push(START + int(r.random() * span), r.choice(self.people), self._organic_order)
@@ -245,7 +247,7 @@ class Public:
 
     def _visit(self, p: Person, ts: int) -> None:
         jar = self._jar(self._pick_device(p, ad=False), "browser", ts)
-        if jar.consent and self.random.random() < 0.3:  # signs in, or leaves an e-mail for the newsletter
+        if jar.consent and self.random.random() < self.world.sign_in:  # signs in, or leaves an e-mail for the newsletter
             self._emails[p.email].add(jar.visitor)
             self.sign_ins.append((ts, jar.visitor, p.email))
 
