@@ -1,10 +1,10 @@
 """The error tree, and the codes that callers of the HTTP API see.
 
-    CollectorError                    anything we raise on purpose
-    ├── ConfigError                   exit code 2; carries every fault found
-    ├── StorageError                  exit code 3 / HTTP 503 storage_unavailable
-    │   └── SchemaTooNew              the data directory was written by a newer release
-    └── ApiError                      one refused request or batch item, in the contract's shape
+CollectorError                    anything we raise on purpose
+├── ConfigError                   exit code 2; carries every fault found
+├── StorageError                  exit code 3 / HTTP 503 storage_unavailable
+│   └── SchemaTooNew              the data directory was written by a newer release
+└── ApiError                      one refused request or batch item, in the contract's shape
 """
 
 from __future__ import annotations

@@ -57,8 +57,6 @@ def test_every_spelling_gives_one_address(text: str, expected: str) -> None:
         "1.2.3.4:x",
         "1.2.3.4:99999",
         "[::1",
-    ]
-    + [
         "[::1]x",
         "[::1]:",
         "[1.2.3.4",
@@ -68,8 +66,13 @@ def test_every_spelling_gives_one_address(text: str, expected: str) -> None:
         "1\x00.2.3.4",
         "١.2.3.4",
         "1.2.3.4, 5.6.7.8",
-    ]
-    + ["9" * 400, "[" * 70, "0x7f.1.1.1", "2130706433", "localhost", "1.2.3.4%eth0"],
+        "9" * 400,
+        "[" * 70,
+        "0x7f.1.1.1",
+        "2130706433",
+        "localhost",
+        "1.2.3.4%eth0",
+    ],
 )
 def test_what_is_no_address_is_none(text: str) -> None:
     assert normalise(text) is None
@@ -96,11 +99,7 @@ def test_no_text_raises(text: str) -> None:
 
 def test_matching_compares_ipv4_whole_and_ipv6_by_its_64() -> None:
     assert match_prefix("203.0.113.9") == "203.0.113.9"
-    assert (
-        match_prefix("2001:db8:1:2:aaaa::1")
-        == match_prefix("2001:db8:1:2:bbbb::9")
-        == "2001:db8:1:2::/64"
-    )
+    assert match_prefix("2001:db8:1:2:aaaa::1") == match_prefix("2001:db8:1:2:bbbb::9") == "2001:db8:1:2::/64"
     assert match_prefix("2001:db8:1:2::1") != match_prefix("2001:db8:1:3::1")
 
 
@@ -117,8 +116,6 @@ def test_truncation_drops_the_last_part() -> None:
         ("10.1.2.3", False),
         ("127.0.0.1", False),
         ("::1", False),
-    ]
-    + [
         ("169.254.1.1", False),
         ("fe80::1", False),
         ("224.0.0.1", False),
@@ -131,7 +128,7 @@ def test_public_is_what_a_visitor_can_have(address: str, public: bool) -> None:
 
 
 def test_a_bad_network_is_named() -> None:
-    with pytest.raises(ValueError, match="'10.0.0.1/8' is no network"):
+    with pytest.raises(ValueError, match=r"'10\.0\.0\.1/8' is no network"):
         parse_networks(["10.0.0.0/8", "10.0.0.1/8"])
 
 
@@ -140,10 +137,7 @@ def test_a_mapped_network_means_its_ipv4_addresses() -> None:
 
 
 def test_without_trusted_proxies_no_header_is_believed() -> None:
-    assert (
-        client_address("198.51.100.7", ["1.1.1.1"], Networks(), "2.2.2.2")
-        == "198.51.100.7"
-    )
+    assert client_address("198.51.100.7", ["1.1.1.1"], Networks(), "2.2.2.2") == "198.51.100.7"
 
 
 @pytest.mark.parametrize(
@@ -176,19 +170,13 @@ def test_without_trusted_proxies_no_header_is_believed() -> None:
         (["x" * 100_000 + ", 203.0.113.9"], "203.0.113.9"),
     ],
 )
-def test_the_first_untrusted_hop_from_the_right_is_the_caller(
-    lines: list[str], expected: str
-) -> None:
+def test_the_first_untrusted_hop_from_the_right_is_the_caller(lines: list[str], expected: str) -> None:
     assert client_address("10.0.0.1", lines, PROXIES) == expected
 
 
-def test_a_trusted_peer_may_name_the_caller_by_x_real_ip_when_it_forwards_nothing() -> (
-    None
-):
+def test_a_trusted_peer_may_name_the_caller_by_x_real_ip_when_it_forwards_nothing() -> None:
     assert client_address("10.0.0.1", [], PROXIES, "203.0.113.9") == "203.0.113.9"
-    assert (
-        client_address("10.0.0.1", ["203.0.113.9"], PROXIES, "6.6.6.6") == "203.0.113.9"
-    )
+    assert client_address("10.0.0.1", ["203.0.113.9"], PROXIES, "6.6.6.6") == "203.0.113.9"
     assert client_address("10.0.0.1", [], PROXIES, "garbage") == "10.0.0.1"
 
 
@@ -221,9 +209,7 @@ def reference(peer: str, lines: list[str]) -> str:
     ]
     if not any(ipaddress.ip_address(peer) in network for network in trusted):
         return peer
-    for number, hop in enumerate(
-        reversed([hop for line in lines for hop in line.split(",")])
-    ):
+    for number, hop in enumerate(reversed([hop for line in lines for hop in line.split(",")])):
         address = normalise(hop)
         if number >= 10 or address is None:
             return peer
@@ -237,23 +223,16 @@ def reference(peer: str, lines: list[str]) -> str:
     st.sampled_from(["10.0.0.1", "198.51.100.7", "2001:db8:ffff::9"]),
     st.lists(st.lists(HOP, max_size=14), max_size=3),
 )
-def test_the_walk_agrees_with_the_slow_reference(
-    peer: str, hops: list[list[str]]
-) -> None:
+def test_the_walk_agrees_with_the_slow_reference(peer: str, hops: list[list[str]]) -> None:
     lines = [", ".join(line) for line in hops]
     assert client_address(peer, lines, PROXIES) == reference(peer, lines)
 
 
 @settings(deadline=None)
 @given(st.lists(HOP, max_size=12), st.lists(HOP, max_size=12))
-def test_nothing_that_a_stranger_writes_changes_the_caller(
-    forged: list[str], other: list[str]
-) -> None:
+def test_nothing_that_a_stranger_writes_changes_the_caller(forged: list[str], other: list[str]) -> None:
     """The proxy appends the true caller: whatever stood there before must not matter."""
-    answers = {
-        client_address("10.0.0.1", [", ".join([*hops, "203.0.113.9"])], PROXIES)
-        for hops in (forged, other)
-    }
+    answers = {client_address("10.0.0.1", [", ".join([*hops, "203.0.113.9"])], PROXIES) for hops in (forged, other)}
     assert answers == {"203.0.113.9"}
 
 

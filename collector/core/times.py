@@ -20,7 +20,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 def parse(text: str) -> int | None:
-    """Milliseconds since 1970 of an RFC 3339 timestamp, None when `text` is none. A leap second counts as the one before."""
+    """Milliseconds since 1970 of an RFC 3339 timestamp, None when `text` is none; a leap second is the one before."""
     match = _RFC3339.fullmatch(text)
     if match is None:
         return None

@@ -85,9 +85,7 @@ class Attribution:
                 return renew(_decode_match(row.match))
         return None
 
-    def _recover(
-        self, store: Store, query: Query, event: StoredEvent, found: Match, now: int
-    ) -> Match:
+    def _recover(self, store: Store, query: Query, event: StoredEvent, found: Match, now: int) -> Match:
         """Keep the click that a later fbc proves, so that it can be named and found again."""
         fbc = clickid.parse_fbc(event.fbc or "")
         if fbc is None:

@@ -117,7 +117,7 @@ class Clicks:
         return ClickResult(click_id, row.ts, False)
 
     def _earlier(self, click: NewClick) -> ClickRow | None:
-        """The stored click with the same store, fbclid and visitor whose window holds this one; the earliest of them."""
+        """The stored click with the same store, fbclid and visitor whose window holds this one; the earliest."""
         store, ts, fbclid_k = click.row[0], click.row[1], click.row[4]
         since = ts - self._click_ms
         ids = set(self._lookup.find(CLICKS, "fbclid", fbclid_k, since))
@@ -193,9 +193,7 @@ def read(row: ClickRow) -> StoredClick:
     return _decode(row.body)
 
 
-def recovered(
-    names: KeyedHash, store: int, fbclid: str, fbc: str, created: int, now: int
-) -> NewClick:
+def recovered(names: KeyedHash, store: int, fbclid: str, fbc: str, created: int, now: int) -> NewClick:
     """A click that we know only from a later fbc (matching.md 5, row 29): its time is the fbc's creation time."""
     body = StoredClick(fbclid=fbclid, landing_page="", fbc=fbc)
     row = (

@@ -67,7 +67,9 @@ def prepare(
     agent = event.user_agent if keyed else None
     fbc = clickid.parse_fbc(event.fbc) if event.fbc else None
     visitor = event.visitor_id if keyed and event.visitor_id and canonical.visitor_id(event.visitor_id) else None
-    fingerprint = checked.fingerprint if keyed and checked.fingerprint and canonical.fingerprint(checked.fingerprint) else None
+    fingerprint = (
+        checked.fingerprint if keyed and checked.fingerprint and canonical.fingerprint(checked.fingerprint) else None
+    )
     query = Query(
         ts=event.ts,
         fbclid_k=names.name(number, "fbclid", event.fbclid) if keyed and event.fbclid else None,
@@ -84,9 +86,7 @@ def prepare(
         jar_since=clickid.fbp_created(event.fbp) if keyed and event.fbp else None,
         consent=event.marketing,
     )
-    kept = structs.replace(
-        event, ip=clicks.network_address(address, store_ip), user_agent=agent, click=query.click_id
-    )
+    kept = structs.replace(event, ip=clicks.network_address(address, store_ip), user_agent=agent, click=query.click_id)
     return NewEvent(
         store=store,
         event=kept if keyed else _without_person(kept),
@@ -229,7 +229,14 @@ class Conversions:
 
 
 def _row(
-    event_id: int, new: NewEvent, event: StoredEvent, found: Match, state: CapiState, revision: int, *, bits: int | None = None
+    event_id: int,
+    new: NewEvent,
+    event: StoredEvent,
+    found: Match,
+    state: CapiState,
+    revision: int,
+    *,
+    bits: int | None = None,
 ) -> ConversionRow:
     query = new.query
     return ConversionRow(
@@ -281,9 +288,13 @@ def _refuse_conflict(old: StoredEvent, new: StoredEvent) -> None:
     if (new.order_status or "").lower() in _EXPLAINS:
         return
     if new.value is not None and old.value is not None and new.value != old.value:
-        raise ApiError("order_conflict", "this order is known with another eventValue; say why in orderStatus", "eventValue")
+        raise ApiError(
+            "order_conflict", "this order is known with another eventValue; say why in orderStatus", "eventValue"
+        )
     if new.currency is not None and old.currency is not None and new.currency != old.currency:
-        raise ApiError("order_conflict", "this order is known with another currency; say why in orderStatus", "currency")
+        raise ApiError(
+            "order_conflict", "this order is known with another currency; say why in orderStatus", "currency"
+        )
 
 
 def merge(old: StoredEvent, new: StoredEvent, *, confirmed: bool) -> StoredEvent:

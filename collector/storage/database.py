@@ -19,12 +19,13 @@ from collector.errors import SchemaTooNew, StorageError
 DATABASE = "collector.db"
 INDEX = "index.db"
 
-# The WAL-reset bug corrupts a file when two connections write or checkpoint at once; fixed in 3.51.3 (sqlite.org/wal.html).
+# The WAL-reset bug corrupts a file when two connections write or checkpoint at once; fixed in 3.51.3
+# (sqlite.org/wal.html).
 _OLDEST_SQLITE = (3, 51, 3)
 _BUSY_MS = 5_000
 _JOURNAL_LIMIT = 64 * 1024 * 1024
 _PAGE_SIZE = 8192  # +11 % on appends against 4,096 (measured)
-# statfs types of file systems where WAL's shared memory does not work (sqlite.org/wal.html): NFS, SMB, CIFS, 9p, FUSE is allowed.
+# File systems where WAL's shared memory does not work (sqlite.org/wal.html): NFS, SMB, CIFS, 9p; FUSE is allowed.
 _NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ncpfs"}
 
 
@@ -96,7 +97,9 @@ def _read_pepper(path: Path) -> bytes:
     return pepper
 
 
-def connect(path: str | Path, config: StorageConfig, *, derivable: bool = False, readonly: bool = False) -> apsw.Connection:
+def connect(
+    path: str | Path, config: StorageConfig, *, derivable: bool = False, readonly: bool = False
+) -> apsw.Connection:
     """A connection with the house's settings; `derivable` for a database that can be rebuilt (no fsync per commit).
 
     Raises StorageError with a sentence for people when the file cannot be used.
@@ -158,9 +161,13 @@ def open_database(config: StorageConfig, *, migrations: str = "migrations") -> a
 
 
 def migrate(db: apsw.Connection, folder: str) -> None:
-    """Bring `db` to the newest schema of `storage/<folder>/*.sql`, each file in one transaction; safe beside other processes."""
+    """Bring `db` to the newest schema of `storage/<folder>/*.sql`, one transaction each; safe beside others."""
     files = sorted(
-        (entry for entry in resources.files("collector.storage").joinpath(folder).iterdir() if entry.name.endswith(".sql")),
+        (
+            entry
+            for entry in resources.files("collector.storage").joinpath(folder).iterdir()
+            if entry.name.endswith(".sql")
+        ),
         key=lambda entry: entry.name,
     )
     version = db.pragma("user_version")

@@ -1,7 +1,7 @@
 """How common values are in a store: clicks per hour, user agents per week, distinct visitors per week.
 
 Kept in memory by the writer thread, one increment per click; the fold keeps the same sums in the index database
-(index.py), from which they are read at start. Every figure is a function of the set of clicks alone, whatever their order.
+(index.py), from which they are read at start. Every figure depends on the set of clicks alone, whatever their order.
 """
 
 from __future__ import annotations

@@ -103,7 +103,8 @@ def keys_in(db: apsw.Connection, conversion: int) -> Keys:
 def conversions_with(db: apsw.Connection, key: int, most: int) -> list[int]:
     """The newest conversions that carry a value."""
     rows = db.execute(
-        "SELECT DISTINCT conversion FROM conversion_identity WHERE key = ? ORDER BY conversion DESC LIMIT ?", (key, most)
+        "SELECT DISTINCT conversion FROM conversion_identity WHERE key = ? ORDER BY conversion DESC LIMIT ?",
+        (key, most),
     )
     return [row[0] for row in rows]
 

@@ -18,7 +18,7 @@ from collector.storage.writer import GroupWriter
 
 
 class Journal:
-    """One edge's door to the database. Open it on the event loop; every method but those of the writer is the loop's."""
+    """One edge's door to the database. Open it on the event loop; all methods but the writer's are the loop's."""
 
     def __init__(self, config: Config, clock: Callable[[], int]) -> None:
         """Open or make the database; StorageError says why it cannot be used. `clock` gives milliseconds."""
@@ -47,7 +47,7 @@ class Journal:
         return self._writer.submit(operations)
 
     def count(self, store: int, name: str) -> None:
-        """Add one to a daily figure of a store; figures are written between groups, and a crash may lose a few seconds."""
+        """Add one to a daily figure of a store; figures are written between groups: a crash may lose a few seconds."""
         self._transaction.figures.append((store, name))
 
     @property

@@ -1,6 +1,6 @@
 """What arrives late: a click, or a link between a person and a visitor, may change the answer of an earlier conversion.
 
-The final answer must not depend on the order of arrival. So whatever becomes known re-opens the conversions that share a
+The final answer must not depend on the order of arrival. So what becomes known re-opens the conversions that share a
 key with it, for 96 hours of event time: once a store has seen an event that much later than a conversion, the
 conversion's answer stands. Nothing is sent a second time; what was not sent yet goes out with what the click adds.
 """
@@ -21,7 +21,7 @@ from collector.storage.stores import Store
 from collector.storage.subjects import CONVERSIONS, ClickRow, ConversionRow
 
 OPEN_MS: Final = 96 * 3_600_000
-# Clocks of callers differ: a click may be stamped this much later than the conversion that it caused (matching.md 5, row 2).
+# Clocks of callers differ: a click may be stamped this much later than the conversion that it caused (matching.md 5).
 SKEW_MS: Final = 5 * 60_000
 _PER_KEY: Final = 32
 _CLOCKS: Final = (
@@ -69,7 +69,9 @@ class Late:
             self._conversions.linked = []
             self._reopen(ids - {self._lookup.last[CONVERSIONS]}, store, now)
         if new.store.config.count == "one":
-            self._reopen({row[0] for row in self._db.execute(_DISPLACED, (self._lookup.last[CONVERSIONS],))}, store, now)
+            self._reopen(
+                {row[0] for row in self._db.execute(_DISPLACED, (self._lookup.last[CONVERSIONS],))}, store, now
+            )
 
     def again(self, conversion: int, now: int) -> None:
         """Look at one conversion again, while it is open: its values may have become more common or rarer."""

@@ -1,4 +1,4 @@
-"""Which stored clicks could a conversion have come from, and how common are its values: the tail and the index as one."""
+"""Which stored clicks could a conversion have come from, and how common are its values: tail and index as one."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class Lookup:
         )
 
     def _visitors_on(self, key: str, name: int | None, ts: int) -> float:
-        """Distinct visitors on a value in the last 30 days; extrapolated by row ids where there are too many to read."""
+        """Distinct visitors on a value in the last 30 days; extrapolated by row ids where they are too many to read."""
         if name is None:
             return 0.0
         since = ts - _FREQUENCY_DAYS * _DAY_MS - _AHEAD_MS

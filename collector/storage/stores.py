@@ -57,9 +57,7 @@ def _store(store: StoreConfig, config: Config, numbers: dict[str, int], pixels: 
     return Store(
         number=numbers[store.id],
         config=store,
-        terms=Terms(
-            mode=meta.mode, send_purchase_on=store.send_purchase_on, browser_purchases=store.browser_purchases
-        ),
+        terms=Terms(mode=meta.mode, send_purchase_on=store.send_purchase_on, browser_purchases=store.browser_purchases),
         profile=Profile(
             ldu=config.privacy.ldu if store.ldu is None else store.ldu,
             url=f"https://{store.domains[0]}/" if store.domains else None,
@@ -72,9 +70,7 @@ def _store(store: StoreConfig, config: Config, numbers: dict[str, int], pixels: 
             probabilistic=probabilistic,
         ),
         pixels=tuple(Pixel(pixels[p.id], frozenset(p.events)) for p in store.pixel),
-        siblings=tuple(
-            numbers[o.id] for o in config.store if o.id != store.id and set(o.domains) & set(store.domains)
-        ),
+        siblings=tuple(numbers[o.id] for o in config.store if o.id != store.id and set(o.domains) & set(store.domains)),
         purchase_wait=meta.batch_wait_seconds.purchase,
         other_wait=meta.batch_wait_seconds.other,
         dry_run=meta.mode == "dry_run",

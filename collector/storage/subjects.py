@@ -57,13 +57,16 @@ class ConversionRow(NamedTuple):
 # (measured: append-only with deferred indexes 61,000-72,000 rows/s at 10^6-10^7 rows, four live indexes 6,700-2,700).
 BUCKET: Final = 200_000
 
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """One way to look rows up: an index table `(k, id[, tag])`."""
 
     name: str
     sql: str  # the 64-bit name, as an expression over the row's columns
-    tagged: bool = False  # carries 16 bits of the visitor, so that distinct visitors can be counted from the index alone
+    tagged: bool = (
+        False  # carries 16 bits of the visitor, so that distinct visitors can be counted from the index alone
+    )
     eligible_only: bool = False  # bots and refused clicks are left out
 
 

@@ -54,7 +54,7 @@ def sort_out(query: Query, candidates: Sequence[Candidate], policy: Policy) -> F
 
 
 def _once(candidates: Sequence[Candidate]) -> Iterable[Candidate]:
-    """A click found by two keys is one click; so is one known from an fbc only, and the click itself that came later."""
+    """A click found by two keys is one click; so is one known from an fbc only, and the click that came later."""
     by_id = {c.id: c for c in candidates}
     once = candidates if len(by_id) == len(candidates) else by_id.values()
     if any(c.flags & flags.RECOVERED for c in once):
