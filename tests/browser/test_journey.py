@@ -168,7 +168,9 @@ def test_what_could_not_be_sent_is_sent_from_the_next_page(
 
 
 def test_posts_before_the_first_answer_are_the_same_visitors(browser: Browser, near: Place, page: Put) -> None:
-    page("/", near, body="<script>setTimeout(() => collector('track', 'ViewContent', {}), 150)</script>")
+    soon = "setTimeout(() => collector('track', 'ViewContent', {}), 100)"  # the first post is under way for 400 ms
+    wait = f"const t = setInterval(() => {{ if (collector.live) {{ clearInterval(t); {soon} }} }}, 5)"
+    page("/", near, body=f"<script>{wait}</script>")
     browser.execute_cdp_cmd("Network.enable", {})
     slow = {"offline": False, "latency": 400, "downloadThroughput": -1, "uploadThroughput": -1}
     browser.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
