@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
 from typing import Any, ClassVar, Final, cast
 
 import httptools
@@ -30,6 +29,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from collector.core.addresses import Networks
+from collector.edge.exit import Exit
 from collector.edge.framing import is_sound
 from collector.edge.gate import (
     BAD_REQUEST,
@@ -61,44 +61,6 @@ LINGER_BYTES: Final = 8 * 1024 * 1024
 
 class _Refused(Exception):
     """Leaves the parser from within a callback; the refusal is in `GuardedProtocol.fault`."""
-
-
-class _Exit:
-    """All of a transport that uvicorn's request cycle uses; joins head and body, and asks the guard before it closes.
-
-    The cycle writes the head of an answer and its body apart, which are two system calls (a quarter of a small
-    request's time, measured). The head is held until the body follows, and no longer than this turn of the loop.
-    """
-
-    __slots__ = ("_close", "_head", "_soon", "_write", "is_closing")
-
-    def __init__(
-        self, transport: asyncio.Transport, close: Callable[[], None], soon: Callable[[Callable[[], None]], object]
-    ) -> None:
-        self._write = transport.write
-        self.is_closing = transport.is_closing
-        self._close = close
-        self._soon = soon
-        self._head = b""
-
-    def write(self, data: bytes) -> None:
-        if self._head:
-            head, self._head = self._head, b""
-            self._write(head + data)
-        elif data.startswith(b"HTTP/1.1 "):
-            self._head = data
-            self._soon(self.flush)
-        else:
-            self._write(data)
-
-    def flush(self) -> None:
-        """Send a head that no body has followed."""
-        if self._head:
-            self.write(b"")
-
-    def close(self) -> None:
-        self.flush()
-        self._close()
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -143,7 +105,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.raw = transport
-        self.exit = _Exit(transport, self._close, self.loop.call_soon)
+        self.exit = Exit(transport, self._close, self.loop.call_soon)
         self.transport = cast(asyncio.Transport, self.exit)
         self.since = self.loop.time()
         self._arm(self.limits.header_seconds)

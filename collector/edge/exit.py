@@ -1,0 +1,44 @@
+"""How does an answer leave: head and body in one write, and never before the guard agrees to the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class Exit:
+    """All of a transport that uvicorn's request cycle uses; joins head and body, and asks the guard before it closes.
+
+    The cycle writes the head of an answer and its body apart, which are two system calls (a quarter of a small
+    request's time, measured). The head is held until the body follows, and no longer than this turn of the loop.
+    """
+
+    __slots__ = ("_close", "_head", "_soon", "_write", "is_closing")
+
+    def __init__(
+        self, transport: asyncio.Transport, close: Callable[[], None], soon: Callable[[Callable[[], None]], object]
+    ) -> None:
+        self._write = transport.write
+        self.is_closing = transport.is_closing
+        self._close = close
+        self._soon = soon
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._write(head + data)
+        elif data.startswith(b"HTTP/1.1 "):
+            self._head = data
+            self._soon(self.flush)
+        else:
+            self._write(data)
+
+    def flush(self) -> None:
+        """Send a head that no body has followed."""
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        self.flush()
+        self._close()
