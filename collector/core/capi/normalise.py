@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -75,14 +75,15 @@ def already_hashed(text: str) -> str | None:
 def _letters(text: str) -> str:
     """Lower case; letters, marks and digits of every script."""
     if text.isascii():
-        return text.lower().translate(_ASCII_DROP)
+        lowered = text.lower()
+        return lowered if lowered.isalnum() else lowered.translate(_ASCII_DROP)
     lowered = unicodedata.normalize("NFC", text).lower()
     return "".join(c for c in lowered if unicodedata.category(c)[0] in _KEEP)
 
 
 def email(text: str) -> str:
     """Trimmed, lower case; raises _Bad for what is no address."""
-    lowered = unicodedata.normalize("NFC", text).lower()
+    lowered = text.lower() if text.isascii() else unicodedata.normalize("NFC", text).lower()
     if not _EMAIL.fullmatch(lowered):
         raise _Bad("not an e-mail address")
     return lowered
@@ -90,7 +91,7 @@ def email(text: str) -> str:
 
 def name(text: str) -> str:
     """A person's or a city's name in Meta's form."""
-    if _OTHER_HASH.fullmatch(text):
+    if len(text) in (32, 40) and _OTHER_HASH.fullmatch(text):
         raise _Bad("hashed, but not with SHA-256")
     if not (letters := _letters(text)):
         raise _Bad("no letters")
@@ -143,53 +144,43 @@ def hash_customer(customer: CustomerData, *, country: str | None, this_year: int
     data: dict[str, list[str]] = {}
     dropped: list[tuple[str, str]] = []
 
-    def put(key: str, field: str, values: Iterable[str], form: Callable[[str], str]) -> None:
-        hashes: list[str] = []
-        for value in values:
-            try:
-                hashed = _hash(value, form)
-            except _Bad as bad:
-                dropped.append((field, str(bad)))
-                continue
-            if hashed and hashed not in hashes:
-                hashes.append(hashed)
-        if hashes:
-            data[key] = hashes
+    def put(key: str, field: str, value: str, form: Callable[[str], str]) -> None:
+        try:
+            hashed = _hash(value, form)
+        except _Bad as bad:
+            dropped.append((field, str(bad)))
+            return
+        if hashed is None:
+            return
+        if key not in data:
+            data[key] = [hashed]
+        elif hashed not in data[key]:
+            data[key].append(hashed)
 
     code = country_code(customer.country) if customer.country else None
     home = code or (country.lower() if country else None)
-    if customer.email is not None:
-        put("em", "email", _values(customer.email), email)
-    if customer.phone is not None:
-        put("ph", "phone", _values(customer.phone), lambda text: _phone(text, home))
+    for text in _values(customer.email):
+        put("em", "email", text, email)
+    for text in _values(customer.phone):
+        put("ph", "phone", text, lambda phone: _phone(phone, home))
     if customer.first_name:
-        put("fn", "firstName", (customer.first_name,), name)
+        put("fn", "firstName", customer.first_name, name)
     if customer.last_name:
-        put("ln", "lastName", (customer.last_name,), name)
+        put("ln", "lastName", customer.last_name, name)
     if customer.date_of_birth:
-        put(
-            "db",
-            "dateOfBirth",
-            (customer.date_of_birth,),
-            lambda text: birth_date(text, home, this_year),
-        )
+        put("db", "dateOfBirth", customer.date_of_birth, lambda date: birth_date(date, home, this_year))
     if customer.gender:
-        put("ge", "gender", (customer.gender,), gender)
+        put("ge", "gender", customer.gender, gender)
     if customer.city:
-        put("ct", "city", (customer.city,), name)
+        put("ct", "city", customer.city, name)
     if customer.state:
-        put("st", "state", (customer.state,), lambda text: _state(text, home))
+        put("st", "state", customer.state, lambda state: _state(state, home))
     if customer.zip_code:
-        put("zp", "zipCode", (customer.zip_code,), lambda text: _zip(text, home))
+        put("zp", "zipCode", customer.zip_code, lambda code: _zip(code, home))
     if customer.country:
-        put("country", "country", (customer.country,), lambda _: _country(code))
-    if customer.external_id is not None:
-        put(
-            "external_id",
-            "externalId",
-            _external_ids(customer.external_id),
-            lambda text: text,
-        )
+        put("country", "country", customer.country, lambda _: _country(code))
+    for text in _external_ids(customer.external_id):
+        put("external_id", "externalId", text, str)
     return HashedCustomer(data, dropped)
 
 
@@ -198,14 +189,20 @@ def _hash(value: str, form: Callable[[str], str]) -> str | None:
     text = value.strip()
     if not text:
         return None
-    return already_hashed(text) or sha256(form(text).encode()).hexdigest()
+    if len(text) >= 64 and (hashed := already_hashed(text)) is not None:
+        return hashed
+    return sha256(form(text).encode()).hexdigest()
 
 
-def _values(given: str | list[str]) -> list[str]:
-    return [given] if isinstance(given, str) else given
+def _values(given: str | list[str] | None) -> Sequence[str]:
+    if given is None:
+        return ()
+    return (given,) if isinstance(given, str) else given
 
 
-def _external_ids(given: str | int | list[str]) -> list[str]:
+def _external_ids(given: str | int | list[str] | None) -> Sequence[str]:
+    if given is None:
+        return ()
     texts = given if isinstance(given, list) else [str(given)]
     return [form for text in texts for form in (text, text.lower())]
 

@@ -18,6 +18,8 @@ def e164_digits(text: str, country: str | None) -> str | None:
     `country` (lower-case alpha-2) is used for a national number. Without a plus, 00 or a country, there is no number:
     2079460958 is a Londoner's or an Egyptian's.
     """
+    if _PLAIN.fullmatch(text):
+        return text[1:]
     stripped = _TRUNK_ZERO.sub("", text).translate(_SEPARATORS)
     if stripped.startswith("00"):
         stripped = "+" + stripped[2:]
