@@ -18,19 +18,46 @@ GENERATION = 10_000
 R = TypeVar("R", ClickRow, ConversionRow)
 
 
+Names = Callable[[R], tuple[int | None, ...]]
+
+
 class _Generation(Generic[R]):
-    __slots__ = ("by_name", "rows")
+    """Rows are named when somebody first looks: most are folded before, and a row costs 2.5 µs to name."""
+
+    __slots__ = ("_by_name", "_unnamed", "rows")
 
     def __init__(self, keys: int) -> None:
         self.rows: dict[int, R] = {}
-        self.by_name: list[dict[int, list[int]]] = [{} for _ in range(keys)]
+        self._by_name: list[dict[int, list[int]]] = [{} for _ in range(keys)]
+        self._unnamed: list[R] = []
+
+    def add(self, row: R) -> None:
+        self.rows[row.id] = row
+        self._unnamed.append(row)
+
+    def by_name(self, names: Names[R]) -> list[dict[int, list[int]]]:
+        """For each key, the ids under each name."""
+        if self._unnamed:
+            unnamed, self._unnamed = self._unnamed, []
+            for row in unnamed:
+                self._name(row.id, names(row))
+        return self._by_name
+
+    def _name(self, row_id: int, names: tuple[int | None, ...]) -> None:
+        for by_name, name in zip(self._by_name, names, strict=True):
+            if name is not None:
+                ids = by_name.get(name)
+                if ids is None:
+                    by_name[name] = [row_id]
+                else:
+                    ids.append(row_id)
 
 
 class Tail(Generic[R]):
     """Rows by id and by each of a subject's keys; owned by the writer thread."""
 
-    def __init__(self, subject: Subject, names: Callable[[R], tuple[int | None, ...]]) -> None:
-        self._names: Callable[[R], tuple[int | None, ...]] = names
+    def __init__(self, subject: Subject, names: Names[R]) -> None:
+        self._names: Names[R] = names
         self._order = {key.name: i for i, key in enumerate(subject.keys)}
         self._width = len(subject.keys)
         self._generations: list[_Generation[R]] = [_Generation(self._width)]
@@ -45,24 +72,17 @@ class Tail(Generic[R]):
         if len(current.rows) >= GENERATION:
             current = _Generation(self._width)
             self._generations.append(current)
-        row_id = row.id
-        current.rows[row_id] = row
-        for by_name, name in zip(current.by_name, self._names(row), strict=True):
-            if name is not None:
-                ids = by_name.get(name)
-                if ids is None:
-                    by_name[name] = [row_id]
-                else:
-                    ids.append(row_id)
+        current.add(row)
 
     def replace(self, row: R) -> None:
         """Put a changed row (same id) in the place of the old one, if it is still here; new names find it too."""
         for generation in reversed(self._generations):
             old = generation.rows.get(row.id)
             if old is not None:
+                by_names = generation.by_name(self._names)  # under its old names too
                 self._replaced.setdefault(row.id, old)
                 generation.rows[row.id] = row
-                for by_name, name in zip(generation.by_name, self._names(row), strict=True):
+                for by_name, name in zip(by_names, self._names(row), strict=True):
                     if name is not None and row.id not in (ids := by_name.setdefault(name, [])):
                         insort(ids, row.id)
                 return
@@ -80,14 +100,14 @@ class Tail(Generic[R]):
 
     def names_of(self, key: str) -> list[int]:
         """Every name under which a row can be found by `key`."""
-        return [name for g in self._generations for name in g.by_name[self._order[key]]]
+        return [name for g in self._generations for name in g.by_name(self._names)[self._order[key]]]
 
     def find(self, key: str, name: int, limit: int) -> list[int]:
         """At most `limit` ids under `name`, newest first."""
         found: list[int] = []
         position = self._order[key]
         for generation in reversed(self._generations):
-            ids = generation.by_name[position].get(name)
+            ids = generation.by_name(self._names)[position].get(name)
             if ids:
                 found.extend(ids[: -limit - 1 : -1])
                 if len(found) >= limit:
@@ -110,10 +130,11 @@ class Tail(Generic[R]):
         """
         forgotten: list[R] = []
         for generation in self._generations:
+            by_names = generation.by_name(self._names)
             for row_id in [i for i in reversed(generation.rows) if i > last_id]:
                 row = generation.rows.pop(row_id)
                 forgotten.append(self._replaced.pop(row_id, row))
-                for by_name, name in zip(generation.by_name, self._names(row), strict=True):
+                for by_name, name in zip(by_names, self._names(row), strict=True):
                     if name is not None and row_id in (ids := by_name.get(name, [])):
                         ids.remove(row_id)
         self._generations = [g for g in self._generations[:-1] if g.rows] + self._generations[-1:]
