@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import pytest
 import collector
 from collector.cli import exit_code, main
 from collector.cli.parser import COMMANDS, GROUPS
+from collector.console.auth import verify_password
 from collector.errors import ApiError, ConfigError, SchemaTooNew, StorageError
 
 CONFIG = '[storage]\ndata_dir = "{data}"\n[meta]\nmode = "live"\n[[store]]\nid = "store_abc123"\n' + (
@@ -100,6 +102,18 @@ def test_config_show_says_where_each_value_came_from_and_hides_tokens(run, confi
     rows = {row["key"]: row for row in json.loads(run("config", "show", "--json", "--config", config)[1])}
     assert rows["meta.mode"] == {"key": "meta.mode", "value": "live", "origin": f"{config}:4"}
     assert rows["matching.threshold"]["origin"] == "default"
+
+
+def test_a_password_becomes_a_hash_that_the_configuration_takes(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("correct horse battery\n"))
+    code, out, _ = run("config", "hash-password")
+    assert code == 0
+    assert verify_password("correct horse battery", out.strip())
+    path = tmp_path / "collector.toml"
+    path.write_text(f'[console]\nlisten = "0.0.0.0:8081"\npassword_hash = "{out.strip()}"\n[[store]]\nid = "s"\n')
+    assert run("config", "check", "--config", str(path))[0] == 0
+    monkeypatch.setattr("sys.stdin", io.StringIO("short\n"))
+    assert run("config", "hash-password")[0] == 2
 
 
 def test_a_key_is_shown_once_listed_without_itself_and_revoked(run, config):

@@ -40,6 +40,7 @@ country = "US"
 id = "123456789012345"
 access_token_file = "meta.token"
 """
+HASH = "scrypt$17$8$1$UEFTU1dPUkQ=$UEFTU1dPUkQ="
 STORE = '[[store]]\nid = "s1"\n'
 
 
@@ -157,6 +158,7 @@ def test_all_faults_are_told_at_once(write):
     [
         ("console", 'listen = "0.0.0.0:8081"', "without a password_hash"),
         ("console", 'listen = "127.0.0.1:8080"', "already taken"),
+        ("console", 'password_hash = "hunter2"', "collector config hash-password"),
         ("meta", 'api_version = "26"', "v26.0"),
         ("meta", "batch_max = 1001", "<= 1000"),
         ("edge", 'snippet_path = "/v1/track/click"', "belongs to the API"),
@@ -245,8 +247,11 @@ def test_every_secret_may_be_given_as_a_file(write):
         + STORE
         + '[store.webhook_secrets]\nshopify_file = "c.token"\n'
     )
-    config = load(write(text, a="scrypt$x", b="secret", c="whsec"), {})
-    assert (config.console.password_hash, config.meta.app_secret) == ("scrypt$x", "secret")
+    config = load(write(text, a=HASH, b="secret", c="whsec"), {})
+    assert (config.console.password_hash, config.meta.app_secret) == (
+        "scrypt$17$8$1$UEFTU1dPUkQ=$UEFTU1dPUkQ=",
+        "secret",
+    )
     assert config.store[0].webhook_secrets == {"shopify": "whsec"}
 
 
@@ -261,14 +266,16 @@ def test_edge_neither_reads_nor_holds_a_meta_token(write, tmp_path):
 
 def test_each_process_is_handed_only_its_own_secrets(write):
     text = (
-        '[console]\npassword_hash = "PW"\n[meta]\napp_secret = "APP"\n' + STORE + 'webhook_secrets = {stripe = "WH"}\n'
+        '[console]\npassword_hash = "scrypt$17$8$1$UEFTU1dPUkQ=$UEFTU1dPUkQ="\n[meta]\napp_secret = "APP"\n'
+        + STORE
+        + 'webhook_secrets = {stripe = "WH"}\n'
     )
     config = load(write(text + '[[store.pixel]]\nid = "12345"\naccess_token = "TOK"\n'), {})
     held = {
-        role: {s for s in ("PW", "APP", "WH", "TOK") if s in repr(for_role(config, role))}
+        role: {s for s in ("scrypt", "APP", "WH", "TOK") if s in repr(for_role(config, role))}
         for role in ("edge", "courier", "console")
     }
-    assert held == {"edge": {"WH"}, "courier": {"APP", "TOK"}, "console": {"PW"}}
+    assert held == {"edge": {"WH"}, "courier": {"APP", "TOK"}, "console": {"scrypt"}}
     assert for_role(config, "all") == config
 
 

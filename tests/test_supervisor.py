@@ -144,7 +144,7 @@ def settings(tmp: Path, extra: str = "") -> str:
     return textwrap.dedent(f"""
         [console]
         listen = "127.0.0.1:0"
-        password_hash = "PASSWORD"
+        password_hash = "scrypt$17$8$1$UEFTU1dPUkQ=$UEFTU1dPUkQ="
         [storage]
         data_dir = "{tmp / "data"}"
         [edge]
@@ -181,7 +181,7 @@ def test_each_child_gets_only_its_own_secrets_and_none_by_the_environment(start)
     seen = {child["role"]: child for child in running.children}
     assert {role: child["env"] for role, child in seen.items()} == {"edge": {}, "courier": {}, "console": {}}
     assert [role for role in seen if "FROM_ENV" in seen[role]["config"]] == ["courier"]
-    assert [role for role in seen if "PASSWORD" in seen[role]["config"]] == ["console"]
+    assert [role for role in seen if "scrypt" in seen[role]["config"]] == ["console"]
     assert {role: child["fd"] for role, child in seen.items()} == {"edge": True, "courier": False, "console": True}
 
 

@@ -112,6 +112,12 @@ COMMANDS: Final = (
         (*FILES, origin, as_json),
     ),
     Command(
+        "config hash-password",
+        "make [console] password_hash from a password, asked for or read from stdin",
+        "password:hash_it",
+        "collector config hash-password",
+    ),
+    Command(
         "keys create",
         "make an API key; it is shown once",
         "keys:create",

@@ -22,12 +22,20 @@ VERSION: Final = re.compile(r"v[1-9][0-9]*\.[0-9]+")
 COOKIE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 URL_PATH: Final = re.compile(r"/[A-Za-z0-9._~/-]{1,200}")
 HOST: Final = re.compile(r"(?=.{1,253}$)(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*")
+PASSWORD: Final = re.compile(r"scrypt\$\d{1,2}\$\d{1,2}\$\d{1,2}\$[A-Za-z0-9+/]+=*\$[A-Za-z0-9+/]+=*", re.ASCII)
 RESERVED: Final = ("/v1/", "/healthz", "/readyz", "/openapi.json")  # the API's own paths on the edge
 
 
 def check(config: Config, *, role: Role, env: Mapping[str, str]) -> list[Fault]:
     """Every rule that a value breaks. `role` decides whether missing Meta tokens matter to this process."""
-    faults = [*_listening(config), *_edge(config), *_meta(config), *_matching(config), *_privacy(config, env)]
+    faults = [
+        *_listening(config),
+        *_console(config),
+        *_edge(config),
+        *_meta(config),
+        *_matching(config),
+        *_privacy(config, env),
+    ]
     faults += _alerts(config)
     for index, store in enumerate(config.store):
         faults += _store(store, ("store", index))
@@ -90,6 +98,12 @@ def _listening(config: Config) -> Iterator[Fault]:
                 (section, "listen"),
                 "the console is open without a password_hash, so it may listen on a loopback address only",
             )
+
+
+def _console(config: Config) -> Iterator[Fault]:
+    stored = config.console.password_hash
+    if stored and not PASSWORD.fullmatch(stored):
+        yield Fault(("console", "password_hash"), "no such hash; make one with `collector config hash-password`")
 
 
 def _edge(config: Config) -> Iterator[Fault]:
