@@ -229,7 +229,7 @@ async def _desk_open(app: Litestar) -> AsyncIterator[None]:
 
 
 async def _keep_counting(desk: Desk) -> None:
-    """A quarter of a second of counting, then a pause: history is counted without taking the machine from the edge."""
+    """Counts for a quarter of a second, then pauses, so that history does not take the machine from the edge."""
     while True:
         try:
             done = await desk.count(budget_seconds=_COUNT_AT_ONCE_SECONDS)

@@ -106,13 +106,15 @@ class Desk:
 
     async def fresh_totals(self) -> Totals:
         """The totals, brought up to date as far as a page may wait."""
-        await self.count(budget_seconds=_PATIENCE_SECONDS)
+        begun = self.totals.clicks.slices or self.totals.conversions.slices
+        if self.totals.complete or not begun:  # else the background is at it, and a page shows what there is
+            await self.count(budget_seconds=_PATIENCE_SECONDS, again=False)
         return self.totals
 
-    async def count(self, *, budget_seconds: float) -> bool:
+    async def count(self, *, budget_seconds: float, again: bool = True) -> bool:
         """Count on for a while; one at a time, so that two pages do not read the same slices."""
         async with self._counting:
-            return await self.totals.refresh(self.reader, self.clock(), budget_seconds=budget_seconds)
+            return await self.totals.refresh(self.reader, self.clock(), budget_seconds=budget_seconds, again=again)
 
     async def last_success(self) -> dict[str, int]:
         """When each pixel last took events (ms), by its name."""

@@ -10,6 +10,7 @@ from litestar import Response
 from collector.console import plots, words
 from collector.console.campaigns import SPANS
 from collector.console.shell import Desk, page
+from collector.storage.reports import folds
 from collector.storage.reports.folds import DAY_MS
 
 
@@ -60,7 +61,10 @@ async def signals(desk: Desk, store: str, days: int) -> Response[bytes]:
     wanted = {number for number, name in stores.items() if not store or name == store}
     counts: Counter[tuple[str, str]] = Counter()
     for key, n in totals.signals((desk.clock() // DAY_MS - days + 1) * DAY_MS).items():
-        counts[key.event_type, key.signal] += n if key.store in wanted else 0
+        if key.store in wanted:
+            counts[key.event_type, "events"] += n
+            for place, name in enumerate(folds.SIGNALS):
+                counts[key.event_type, name] += n if key.signals >> place & 1 else 0
     types = sorted({t for t, _ in +counts}, key=lambda t: (t != "Purchase", -counts[t, "events"]))[:_TYPES_SHOWN]
     return page(
         "signals.html",

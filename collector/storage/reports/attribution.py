@@ -108,7 +108,7 @@ async def attribution(reader: Reader, question: Question) -> Report:
     """Share out every order of the span. Reads in pages; memory follows the number of labels."""
     sums: dict[tuple[str, str], _Sum] = defaultdict(_Sum)
     orders = 0
-    ends = await reader.one("SELECT min(id), max(id) FROM conversion")
+    ends = await reader.one("SELECT (SELECT min(id) FROM conversion), (SELECT max(id) FROM conversion)")
     if ends is not None and ends[0] is not None:
         oldest, newest = ends
         first = await first_received(reader, "conversion", oldest, newest, question.since - _AHEAD_MS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, NamedTuple
@@ -20,6 +20,13 @@ from collector.storage.reports.reader import Row
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 LOG_ODDS_STEP: Final = 0.25  # labels are binned by their stated log odds, as core/learning.py does
+# The keys of Meta's user_data that are counted; their places are the bits of a SignalKey.
+SIGNALS: Final = (
+    *("em", "ph", "fn", "ln", "db", "ge", "ct", "st", "zp", "country", "external_id"),
+    *("fbc", "fbp", "client_ip_address", "client_user_agent"),
+)
+_BIT: Final = {name: 1 << place for place, name in enumerate(SIGNALS)}
+_FBC, _FBP, _IP, _UA = (_BIT[name] for name in SIGNALS[-4:])
 OTHER: Final = "(other)"
 MISSING: Final = "(none)"
 # Labels are the callers' words: a flood of them ends as "(other)". A slice has 4,096 rows.
@@ -30,7 +37,9 @@ CLICK_SQL: Final = "SELECT id, ts, store, flags, body FROM click WHERE id >= ? A
 CONVERSION_SQL: Final = """
 SELECT c.id, c.ts, c.store, c.event_type, c.flags, c.click, c.ip_k IS NOT NULL, c.ua_k IS NOT NULL, c.body,
        c.match, k.body
-  FROM conversion c LEFT JOIN click k ON k.id = c.click WHERE c.id >= ? AND c.id < ?"""
+  FROM conversion c LEFT JOIN click k ON k.id = c.click AND c.event_type NOT IN ('PageView', 'ViewContent', 'Search')
+ WHERE c.id >= ? AND c.id < ?"""
+BROWSING: Final = frozenset({"PageView", "ViewContent", "Search"})  # not counted as what a campaign has brought
 
 
 class ClickKey(NamedTuple):
@@ -68,7 +77,7 @@ class SignalKey(NamedTuple):
     day: int
     store: int
     event_type: str
-    signal: str  # a key of Meta's user_data, or "events" for all of them
+    signals: int  # bits of SIGNALS
 
 
 class OutcomeKey(NamedTuple):
@@ -142,7 +151,7 @@ class _Event(msgspec.Struct):
     value: Decimal | None = None
     currency: str | None = None
     order_status: str | None = None
-    user_data: dict[str, list[str]] = {}
+    user_data: dict[str, msgspec.Raw] = {}  # its keys alone are wanted
     fbc: str | None = None
     fbp: str | None = None
 
@@ -210,11 +219,10 @@ def fold_conversions(rows: Iterable[Row]) -> ConversionSlice:
         kind = _known_type(out, event_type)
         out.hours[ConversionKey(ts // HOUR_MS, store, kind, event.currency or "")].add(sums)
         out.outcomes[OutcomeKey(day, store, judged.tier, judged.method or judged.reason or "none")] += 1
-        for name in _signals(event, judged, has_ip, has_ua):
-            out.signals[SignalKey(day, store, kind, name)] += 1
+        out.signals[SignalKey(day, store, kind, _signals(event, judged, has_ip, has_ua))] += 1
         if judged.label is not None:
             _count_truth(out.labels, store, judged.method or "", judged.label)
-        if click is not None:
+        if click is not None and event_type not in BROWSING:
             _count_order(out, _label(day, store, click_body), event.currency or "", sums)
     return out
 
@@ -233,18 +241,14 @@ def _sums(event: _Event, attributed: bool) -> Sums:
     return Sums(1, int(attributed), value, value if attributed else Decimal(0))
 
 
-def _signals(event: _Event, judged: _Judged, has_ip: int, has_ua: int) -> Iterator[str]:
-    """What Meta is given; a click that a proof names adds its own click id, address and user agent."""
-    yield "events"
-    yield from event.user_data
+def _signals(event: _Event, judged: _Judged, has_ip: int, has_ua: int) -> int:
+    """What Meta is given, as bits; a click that a proof names adds its own click id."""
+    bits = (_IP if has_ip else 0) | (_UA if has_ua else 0) | (_FBP if event.fbp else 0)
     if event.fbc or judged.deterministic:
-        yield "fbc"
-    if event.fbp:
-        yield "fbp"
-    if has_ip:
-        yield "client_ip_address"
-    if has_ua:
-        yield "client_user_agent"
+        bits |= _FBC
+    for name in event.user_data:
+        bits |= _BIT.get(name, 0)
+    return bits
 
 
 def _count_truth(into: dict[LabelKey, Truth], store: int, method: str, label: Label) -> None:

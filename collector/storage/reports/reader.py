@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import quote
 
 import aiosqlite
@@ -64,7 +64,7 @@ class Reader:
             self._until = time.monotonic() + self.deadline_seconds
             connection = await self._connected()
             try:
-                return [tuple(row) for row in await connection.execute_fetchall(sql, params)]
+                return cast("list[Row]", await connection.execute_fetchall(sql, params))
             except sqlite3.OperationalError as error:
                 raise self._explained(error) from error
 

@@ -12,7 +12,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from collector.storage.reports.folds import (
     CLICK_SQL,
@@ -62,19 +62,21 @@ class _Table(Generic[S]):
         self.newest_id = 0
         self._horizon, self._looked = 0, -_LOOK_AGAIN_SECONDS
 
-    async def due(self, reader: Reader, now: int) -> list[int]:
-        """The slices to read next: unread and grown ones, then stale ones; newest first."""
-        row = await reader.one(f"SELECT max(id), min(id) FROM {self.table}")
+    async def due(self, reader: Reader, now: int) -> tuple[list[int], list[int]]:
+        """The slices that hold rows not counted yet, newest first; then those to read again, longest ago first."""
+        # Two sub-selects: SQLite walks the whole table for max and min in one.
+        row = await reader.one(f"SELECT (SELECT max(id) FROM {self.table}), (SELECT min(id) FROM {self.table})")
         if row is None or row[0] is None:
             self.slices.clear()
-            return []
+            return [], []
         self.newest_id = row[0]
         first = await self._first(reader, row[1], row[0], now - HORIZON_DAYS * DAY_MS)
         newest, oldest = row[0] // SLICE, first // SLICE
         for gone in [n for n in self.slices if not oldest <= n <= newest]:
             del self.slices[gone]
-        stale = [n for n in range(newest, oldest - 1, -1) if self._is_stale(n, now)]
-        return sorted(stale, key=lambda n: n in self.slices and not self._has_grown(n))
+        new = [n for n in range(newest, oldest - 1, -1) if n not in self.slices or self._has_grown(n)]
+        stale = [n for n in self.slices if self._is_stale(n, now) and not self._has_grown(n)]
+        return new, sorted(stale, key=lambda n: self.slices[n].at)
 
     async def _first(self, reader: Reader, oldest: int, newest: int, since: int) -> int:
         """The first row within the horizon, looked for again each ten minutes."""
@@ -87,9 +89,7 @@ class _Table(Generic[S]):
         return self.slices[number].up_to < min(self.newest_id, (number + 1) * SLICE - 1)
 
     def _is_stale(self, number: int, now: int) -> bool:
-        read = self.slices.get(number)
-        if read is None or self._has_grown(number):
-            return True
+        read = self.slices[number]
         sealed = read.slice.newest < now - _OPEN_FOR_MS
         return time.monotonic() - read.at > (_STALE_SEALED_SECONDS if sealed else _STALE_OPEN_SECONDS)
 
@@ -101,6 +101,10 @@ class _Table(Generic[S]):
     def since(self, ms: int) -> Iterator[S]:
         """The slices that hold anything of `ms` or later."""
         return (read.slice for read in self.slices.values() if read.slice.newest >= ms)
+
+
+_AnyTable = _Table[ClickSlice] | _Table[ConversionSlice]
+_Due = tuple[_AnyTable, int]
 
 
 async def first_received(reader: Reader, table: str, low: int, high: int, since: int) -> int:
@@ -127,17 +131,27 @@ class Totals:
         self.conversions = _Table("conversion", CONVERSION_SQL, fold_conversions)
         self.complete = False
 
-    async def refresh(self, reader: Reader, now: int, *, budget_seconds: float) -> bool:
-        """Bring the totals up to date, newest first, for `budget_seconds` at most; True when nothing is left."""
+    async def refresh(self, reader: Reader, now: int, *, budget_seconds: float, again: bool = True) -> bool:
+        """Count for `budget_seconds` at most: new rows first, then (`again`) rows that may have changed.
+
+        True when every row has been counted at least once.
+        """
         until = time.monotonic() + budget_seconds
-        pending = [(self.conversions, n) for n in await self.conversions.due(reader, now)]
-        clicks = [(self.clicks, n) for n in await self.clicks.due(reader, now)]
-        for done, (table, number) in enumerate(_interleaved(pending, clicks)):
+        new, stale = await self._due(reader, now)
+        for done, (table, number) in enumerate([*new, *(stale if again else [])]):
             if done >= 2 and time.monotonic() > until:  # some progress always, however slow the disk
-                return False
+                self.complete = self.complete or done >= len(new)
+                return done >= len(new)
             await table.read(reader, number)
         self.complete = True
         return True
+
+    async def _due(self, reader: Reader, now: int) -> tuple[list[_Due], list[_Due]]:
+        """What both tables have to read, in turns, so that neither waits for the other's history."""
+        new, stale = await self.conversions.due(reader, now)
+        clicks_new, clicks_stale = await self.clicks.due(reader, now)
+        tables = self.conversions, self.clicks
+        return list(_in_turns(tables, (new, clicks_new))), list(_in_turns(tables, (stale, clicks_stale)))
 
     def click_hours(self, since: int) -> Counter[ClickKey]:
         """Clicks by hour and store."""
@@ -163,7 +177,7 @@ class Totals:
         return out
 
     def signals(self, since: int) -> Counter[SignalKey]:
-        """Events that carried each key, by day, store and event type."""
+        """Events by the set of keys that they carried, by day, store and event type."""
         out: Counter[SignalKey] = Counter()
         for part in self.conversions.since(since):
             out.update({key: n for key, n in part.signals.items() if key.day >= since // DAY_MS})
@@ -198,8 +212,8 @@ class Totals:
         return clicks, orders
 
 
-def _interleaved(first: list[Any], second: list[Any]) -> Iterator[Any]:
-    """One of each in turn, so that neither table waits for the other's history."""
-    for i in range(max(len(first), len(second))):
-        yield from first[i : i + 1]
-        yield from second[i : i + 1]
+def _in_turns(tables: tuple[_AnyTable, _AnyTable], numbers: tuple[list[int], list[int]]) -> Iterator[_Due]:
+    for i in range(max(map(len, numbers))):
+        for table, own in zip(tables, numbers, strict=True):
+            if i < len(own):
+                yield table, own[i]
