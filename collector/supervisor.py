@@ -148,7 +148,7 @@ class Supervisor:
     def _signalled(self, numbers: bytes) -> None:
         for number in numbers:
             if number in (signal.SIGTERM, signal.SIGINT):
-                self._drain()
+                self._drain(impatient=number == signal.SIGINT)
             elif number == signal.SIGHUP and self._deadline is None:
                 self._take_new_settings()
 
@@ -221,7 +221,7 @@ class Supervisor:
         elif not self._announced and code in FATAL:
             self._children.remove(child)
             self._code = code
-            self._drain()
+            self._drain(impatient=False)
         else:
             lived = time.monotonic() - child.started
             child.failures = 1 if child.ready and lived >= STABLE_SECONDS else child.failures + 1
@@ -254,8 +254,11 @@ class Supervisor:
 
     # -- the end -------------------------------------------------------------------------------------------------
 
-    def _drain(self) -> None:
-        """Close the doors, let every child answer and settle what it has; the second signal ends them at once."""
+    def _drain(self, *, impatient: bool) -> None:
+        """Close the doors, let every child answer and settle what it has; a second Ctrl-C ends them at once.
+
+        A second SIGTERM does not: service managers and `timeout` send it to the process and again to its group.
+        """
         if self._deadline is None:
             _tell_systemd("STOPPING=1")
             lock.leaving(self._lock)
@@ -265,7 +268,7 @@ class Supervisor:
                 self._signal(child, signal.SIGTERM)
                 if child.process is None:
                     self._children.remove(child)
-        else:
+        elif impatient:
             self._deadline = time.monotonic()
 
     def _end_late(self) -> None:
