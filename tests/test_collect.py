@@ -188,6 +188,35 @@ def test_a_denial_removes_the_cookies_and_is_not_stored(store: Store) -> None:
     assert store.clicks("IwDenied1") == []
 
 
+def test_whoever_takes_consent_back_is_forgotten_and_the_order_stays(store: Store) -> None:
+    given = cookies(store.land("IwForget1"))
+    order = {
+        "storeId": "store_abc123",
+        "eventType": "Purchase",
+        "orderId": "forget-1",
+        "eventValue": 5,
+        "currency": "USD",
+    }
+    known = {"visitorId": given["_cv"], "customerData": {"email": "forget@example.com"}, "userAgent": PERSON}
+    bought = store.edge.post("/v1/track/conversion", order | known).body["data"]
+    assert bought["attributedTo"]["fbclid"] == "IwForget1"
+    assert store.beacon({"x": 1}, PAGE | {"Cookie": f"_cv={given['_cv']}"}).status == 204
+    state = store.edge.get(f"/v1/conversions/{bought['conversionId']}").body["data"]
+    assert (state["attributed"], state["reason"]) == (False, "consent")
+    (event,) = store.events(bought["eventId"])
+    assert str(event.value) == "5"
+    assert (event.visitor_id, event.user_data, event.user_agent, event.ip) == (None, {}, None, None)
+    (click,) = store.clicks("IwForget1")
+    assert (click.visitor_id, click.fbp, click.fbc) == (None, None, None)
+    again = store.edge.post("/v1/track/conversion", order | known | {"orderId": "forget-2"}).body["data"]
+    assert not again["attributed"]
+
+
+def test_taking_back_the_consent_of_nobody_is_harmless(store: Store) -> None:
+    assert store.beacon({"x": 1}).status == 204
+    assert store.beacon({"x": 1, "v": ["nobody-has-this-seed-yet", 1]}).status == 204
+
+
 def test_pending_and_the_browsers_opt_out_store_nothing(store: Store) -> None:
     assert reason(store.land("IwPending", c="pending")) == "consent_pending"
     assert reason(store.land("IwPending", PAGE | {"Sec-GPC": "1"})) == "consent_denied"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from collector.core.consent import Decision, decide, opted_out, withdrawn
+from collector.core.consent import Decision, decide, opted_out
 from collector.core.events import Consent
 
 
@@ -56,9 +56,3 @@ def test_both_signals_count_and_only_when_they_are_one() -> None:
     assert opted_out([(b"sec-gpc", b"1")])
     assert opted_out([(b"dnt", b"1")])
     assert not opted_out([(b"dnt", b"0"), (b"sec-gpc", b""), (b"accept", b"1")])
-
-
-def test_a_withdrawal_is_a_grant_taken_back() -> None:
-    granted, denied = Decision("granted", False), Decision("denied", False)
-    assert withdrawn(granted, denied)
-    assert not withdrawn(Decision("pending", False), denied)

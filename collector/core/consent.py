@@ -72,8 +72,3 @@ def decide(
 def opted_out(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Say whether the browser sent Sec-GPC: 1 or DNT: 1; header names in lower case."""
     return any(value == b"1" for name, value in headers if name in _SIGNALS)
-
-
-def withdrawn(earlier: Decision, later: Decision) -> bool:
-    """Say whether a visitor took back what they had granted, so that keys and cookies must go."""
-    return earlier.marketing == "granted" and later.marketing == "denied"

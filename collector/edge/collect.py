@@ -30,6 +30,7 @@ from collector.errors import ApiError
 from collector.storage.journal import Journal
 from collector.storage.remembered import Remember
 from collector.storage.stores import Store
+from collector.storage.withdrawals import Withdraw
 
 # One transparent pixel, the smallest GIF that every browser takes.
 PIXEL: Final = (
@@ -94,6 +95,8 @@ class Collect:
         headers: Headers = [_NEVER]
         decision = self._decide(visit, said, store.config)
         policy = self._policy(visit)
+        if said.x or said.c == "denied":
+            await self._withdraw(visit, said, store, policy)
         if said.x or decision.marketing == "denied":
             return (
                 headers
@@ -173,6 +176,15 @@ class Collect:
 
     def _event(self, one: Happening, said: Beacon, jar: Jar, caller: Caller, store: Store, now: int) -> Prepared:
         return self._tracker.event(beacons.event(said, one, jar, now), caller, store)
+
+    async def _withdraw(self, visit: Visit, said: Beacon, store: Store, policy: Policy) -> None:
+        """Return once the visitor, if we know one by cookie or seed, is forgotten."""
+        held = cookies.read(visit.header(b"cookie"), policy.visitor_cookie).visitor
+        seeded = cookies.new_visitor(self._fresh(said, store).visitor) if said.v else None
+        known = {visitor for visitor in (held, seeded) if visitor}
+        if known:
+            named = [(visitor, self._journal.names.name(store.number, "visitor", visitor)) for visitor in known]
+            await self._journal.submit([Withdraw(store.number, visitor, name) for visitor, name in named])
 
     async def _seen(
         self, jar: Jar, found: beacons.Landing | None, said: Beacon, store: Store, site: Site, now: int

@@ -89,7 +89,7 @@ def prepare(
     kept = structs.replace(event, ip=clicks.network_address(address, store_ip), user_agent=agent, click=query.click_id)
     return NewEvent(
         store=store,
-        event=kept if keyed else _without_person(kept),
+        event=kept if keyed else without_person(kept),
         query=query,
         dedup_k=names.name(number, f"once {event.event_type}", checked.idempotent) if checked.idempotent else None,
         identities=identities.keys_of(names, number, checked.customer, store.config.country) if keyed else [],
@@ -98,7 +98,7 @@ def prepare(
     )
 
 
-def _without_person(event: StoredEvent) -> StoredEvent:
+def without_person(event: StoredEvent) -> StoredEvent:
     """What is kept of an event whose visitor refused: the order, not the person."""
     return structs.replace(
         event, user_data={}, fbclid=None, fbc=None, fbp=None, visitor_id=None, ip=None, user_agent=None

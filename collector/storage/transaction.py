@@ -26,6 +26,7 @@ from collector.storage.queueing import Figures
 from collector.storage.remembered import Remember, recall
 from collector.storage.space import Space
 from collector.storage.stores import Store
+from collector.storage.withdrawals import Withdraw, Withdrawals
 from collector.storage.writer import outcome
 
 log = telemetry.logger("storage")
@@ -67,7 +68,7 @@ class Again(Struct, frozen=True):
     conversion: int
 
 
-Operation = NewClick | NewEvent | Once | Again | Remember
+Operation = NewClick | NewEvent | Once | Again | Remember | Withdraw
 
 
 class GroupTransaction:
@@ -90,7 +91,9 @@ class GroupTransaction:
         self.clicks.learn(self.lookup.clicks.names_of("fbclid"))
         self.figures: Figures = deque(maxlen=100_000)  # daily figures to add one to; the loop's thread appends too
         self.conversions = Conversions(db, names, self.lookup, self.clicks, self.figures)
-        self.late = Late(db, self.lookup, self.conversions, self.clicks, {s.number: s for s in known.values()})
+        numbered = {store.number: store for store in known.values()}
+        self.withdrawals = Withdrawals(db, self.lookup, self.clicks, self.conversions, numbered)
+        self.late = Late(db, self.lookup, self.conversions, self.clicks, numbered)
         self.keys: dict[bytes, keys.ApiKey] = {}
         self._keys_at = 0.0
         self._models_at = time.monotonic()
@@ -135,6 +138,8 @@ class GroupTransaction:
                 return None
             case Remember():
                 return recall(self.lookup, operation)
+            case Withdraw():
+                return self.withdrawals.take(operation, self._now)
         raise TypeError(f"not an operation: {type(operation).__name__}")
 
     def _once(self, operation: Once) -> Answered:

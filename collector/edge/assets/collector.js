@@ -164,13 +164,15 @@
     },
   ];
 
-  // What was granted is taken back: the server removes its cookies, and keeps no note of it.
+  // What was granted is taken back: the server removes its cookies and forgets the visitor.
   const forget = () => {
     waiting = late = [];
-    if (!recall(MEMORY)) return;
+    const memory = recall(MEMORY) || (born && { v: born });
+    if (!memory) return;
+    born = 0;
     keep(MEMORY);
     keep(QUEUE);
-    deliver({ s: store, k: tag.key, x: 1 }, []);
+    deliver({ s: store, k: tag.key, v: memory.v, x: 1 }, []);
   };
 
   // --- sending ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,101 @@
+"""Consent that is taken back: what was kept of the visitor goes, what the shop needs of its orders stays.
+
+The visitor's clicks lose their device keys and address and are never a candidate again; conversions lose the person and
+the attribution; what has not been delivered is not (the courier asks a conversion's flags before it sends). Nothing
+else tells that somebody withdrew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import apsw
+import msgspec
+from msgspec import Struct, structs
+
+from collector.core.events import StoredEvent
+from collector.core.flags import WITHDRAWN
+from collector.storage import clicks, conversions
+from collector.storage.clicks import Clicks
+from collector.storage.conversions import Conversions
+from collector.storage.lookup import Lookup
+from collector.storage.stores import Store
+from collector.storage.subjects import CLICKS, CONVERSIONS, ClickRow, ConversionRow
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
+MOST: Final = 2_000  # rows of one visitor; who has more is a script
+_UPDATE_CLICK: Final = (
+    "UPDATE click SET visitor_k = NULL, fbp_k = NULL, ip_k = NULL, ua_k = NULL, fp_k = NULL, flags = ?, body = ? "
+    "WHERE id = ?"
+)
+
+
+class Withdraw(Struct, frozen=True):
+    """An operation: `visitor_k` names `visitor`, who takes back what was granted."""
+
+    store: int
+    visitor: str
+    visitor_k: int
+
+
+class Withdrawals:
+    """Owned by the writer thread."""
+
+    def __init__(
+        self, db: apsw.Connection, lookup: Lookup, clicks: Clicks, conversions: Conversions, stores: Mapping[int, Store]
+    ) -> None:
+        self._db = db
+        self._lookup = lookup
+        self._clicks = clicks
+        self._conversions = conversions
+        self._stores = stores
+
+    def take(self, asked: Withdraw, now: int) -> None:
+        """Forget the visitor in everything stored so far."""
+        self._clicks.flush()
+        self._db.execute("DELETE FROM identity_link WHERE store = ? AND visitor_k = ?", (asked.store, asked.visitor_k))
+        for click in self._lookup.click_rows(self._ids(asked, "click")):
+            if click.store == asked.store and clicks.read(click).visitor_id == asked.visitor:
+                self._forget_click(click)
+        for row in self._lookup.conversion_rows(self._ids(asked, "conversion")):
+            if row.store == asked.store and _decode_event(row.body).visitor_id == asked.visitor:
+                self._forget_person(row, now)
+
+    def _ids(self, asked: Withdraw, table: str) -> set[int]:
+        subject = CLICKS if table == "click" else CONVERSIONS
+        return set(self._lookup.find(subject, "visitor", asked.visitor_k, 0, MOST))
+
+    def _forget_click(self, row: ClickRow) -> None:
+        bare = structs.replace(clicks.read(row), visitor_id=None, fbp=None, fbc=None, referrer=None, marketing="denied")
+        changed = row._replace(
+            visitor_k=None,
+            fbp_k=None,
+            ip_k=None,
+            ua_k=None,
+            fp_k=None,
+            flags=row.flags | WITHDRAWN,
+            body=_encode(bare),
+        )
+        self._db.execute(_UPDATE_CLICK, (changed.flags, changed.body, row.id))
+        self._db.execute("DELETE FROM click_network WHERE id = ?", (row.id,))
+        self._lookup.clicks.replace(changed)
+
+    def _forget_person(self, row: ConversionRow, now: int) -> None:
+        event = structs.replace(conversions.without_person(_decode_event(row.body)), marketing="denied")
+        changed = row._replace(
+            fbclid_k=None,
+            visitor_k=None,
+            fbp_k=None,
+            ip_k=None,
+            ua_k=None,
+            fp_k=None,
+            flags=row.flags | WITHDRAWN,
+            body=_encode(event),
+        )
+        self._db.execute("DELETE FROM conversion_identity WHERE conversion = ?", (row.id,))
+        self._conversions.update(changed)
+        store = self._stores.get(row.store)
+        if store is not None:
+            self._conversions.reconsider(changed, store, now)
