@@ -16,6 +16,7 @@ from collector.bench.children import Child, cpu_seconds
 from collector.bench.people import STORE as STORE  # load.lua writes the same id
 from collector.bench.servers import Address
 from collector.errors import CollectorError
+from collector.process.unpacked import foreign_environment
 
 Kind = Literal["click", "batch", "mixed", "order"]
 ITEMS: Final = 1000  # of a batch, in load.lua
@@ -70,7 +71,7 @@ def _wrk(address: Address, kind: Kind, connections: int, seconds: float, stored:
         command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s", "--latency"]
         command += ["-s", str(path), f"http://127.0.0.1:{address.port}/"]
         command += ["--", kind, address.key, str(first), str(stored)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=foreign_environment(), capture_output=True, text=True, check=False)
     for line in reversed(done.stdout.splitlines()):
         with contextlib.suppress(msgspec.DecodeError, msgspec.ValidationError):
             return msgspec.json.decode(line, type=_Report)

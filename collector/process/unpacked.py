@@ -54,3 +54,12 @@ def _is_free(lock: Path) -> bool:
     finally:
         os.close(fd)
     return True
+
+
+def foreign_environment() -> dict[str, str]:
+    """The environment for a program that is not ours: the bootloader points the linker at our own libraries."""
+    env = dict(os.environ)
+    before = env.pop("LD_LIBRARY_PATH_ORIG", None)
+    if getattr(sys, "frozen", False):
+        env.pop("LD_LIBRARY_PATH", None)
+    return env if before is None else {**env, "LD_LIBRARY_PATH": before}
