@@ -180,8 +180,12 @@ class CourierThread:
         """Run `what` on the courier's loop."""
         self._loop.call_soon_threadsafe(what)
 
+    def ask(self, question: Any) -> Any:
+        """The result of a coroutine on the courier's loop."""
+        return asyncio.run_coroutine_threadsafe(question, self._loop).result(5)
+
     def new_token(self, pixel: str, token: str) -> None:
         """What a reload does once the configuration names another token."""
         target = msgspec.structs.replace(self.courier._targets[pixel], token=token)
         queue = self.courier._queues[pixel]
-        asyncio.run_coroutine_threadsafe(queue.retarget(target), self._loop).result(5)
+        self.ask(queue.retarget(target))
