@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -71,18 +73,26 @@ def _filesystem_of(path: Path) -> str:
 def load_pepper(data_dir: Path, pepper_file: str) -> bytes:
     """The installation's key, made at first use; it lives outside the database, readable by its owner only."""
     path = Path(pepper_file) if pepper_file else data_dir / "pepper.key"
+    if not path.exists():
+        try:
+            _make_pepper(path)
+        except OSError as error:
+            raise StorageError(f"[privacy] pepper_file: cannot write {str(path)!r}: {error.strerror}") from error
+    return _read_pepper(path)
+
+
+def _make_pepper(path: Path) -> None:
+    """Whole or not at all: a crash or a full disk leaves no half key behind, and of two processes one wins."""
+    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return _read_pepper(path)
-    except OSError as error:
-        raise StorageError(f"[privacy] pepper_file: cannot write {str(path)!r}: {error.strerror}") from error
-    with os.fdopen(fd, "wb") as file:
-        pepper = secrets.token_bytes(PEPPER_BYTES)
-        file.write(pepper)
-        file.flush()
-        os.fsync(file.fileno())
-    return pepper
+        with os.fdopen(fd, "wb") as file:
+            file.write(secrets.token_bytes(PEPPER_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(name, path)
+    finally:
+        os.unlink(name)
 
 
 def _read_pepper(path: Path) -> bytes:

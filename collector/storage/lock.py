@@ -28,8 +28,9 @@ def hold(data_dir: str, *, shared: bool = False) -> int:
             by = f" by the collector with process id {holder}" if holder else ""
             raise StorageError(f"{data_dir} is in use{by}; stop it first, or choose another --data-dir")
         time.sleep(STEP_SECONDS)
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, str(os.getpid()).encode(), 0)
+    with contextlib.suppress(OSError):  # a full disk: the number is for the sentence above, the lock is the kernel's
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, str(os.getpid()).encode(), 0)
     return fd
 
 
