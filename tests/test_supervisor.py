@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from collector.config import Config
@@ -306,13 +307,15 @@ def test_ipv6_addresses_are_written_in_brackets():
         assert listening.url_of(opened) == f"http://[::1]:{opened.getsockname()[1]}"
 
 
-def test_a_handed_over_configuration_is_the_same_but_for_secrets():
+def test_a_handed_over_configuration_is_the_same_and_cannot_be_changed():
     config = load(None, {})
-    with open(handover.config_file(config, "edge"), "rb") as file:
+    fd = handover.config_file(config, "edge")
+    with pytest.raises(PermissionError):
+        os.write(fd, b"x")
+    with open(fd, "rb") as file:
         file.seek(0)
         raw = file.read()
-    assert b"store_demo" in raw
-    assert isinstance(config, Config)
+    assert msgspec.json.decode(raw, type=Config) == config
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes two processes of another user")

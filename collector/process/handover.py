@@ -11,8 +11,10 @@ By inherited descriptors, each named in the environment; nothing secret is in th
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -44,13 +46,15 @@ def is_child(env: Mapping[str, str]) -> bool:
 def config_file(config: Config, role: Role) -> int:
     """A descriptor of the configuration as this role may see it."""
     raw = msgspec.json.encode(for_role(config, role))
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create(f"collector-{role}")
+    if sys.platform == "linux":
+        fd = os.memfd_create(f"collector-{role}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     else:
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
     with open(os.dup(fd), "wb") as out:
         out.write(raw)
+    if sys.platform == "linux":  # what was checked is what every child reads
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
     return fd
 
 
