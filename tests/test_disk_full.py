@@ -51,14 +51,13 @@ def place(tmp_path: Path, disk: Path, graph: GraphSimulator) -> Installation:
 def fill(disk: Path, leave: int = 0) -> Path:
     """Another program's file takes what is free, but for `leave` bytes."""
     path = disk / "filler"
-    with open(path, "wb") as file:
+    with open(path, "wb", buffering=0) as file:
         while True:
             free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - leave
             if free <= 0:
                 return path
             try:
                 file.write(b"\0" * min(free, MIB))
-                file.flush()
             except OSError:
                 return path
 
