@@ -90,7 +90,7 @@ def test_the_sweeps_corner_holds_for_a_new_store() -> None:
 def test_sweep(name: str, trained: bool) -> None:
     """Three larger publics per corner; prints the baselines beside ours."""
     knobs = SWEEP[name]
-    publics = [Public(World(seed=seed, people=100_000, **knobs)) for seed in (501, 502, 503)]  # type: ignore[arg-type]
+    publics = [Public(World(seed=seed, people=50_000, **knobs)) for seed in (501, 502, 503)]  # type: ignore[arg-type]
     scores = merged(trial(public, learn=nightly(public) if trained else None) for public in publics)
     print(scores.line(f"{name} {'trained' if trained else 'new'}"))
     if not trained:
@@ -103,7 +103,7 @@ def test_sweep(name: str, trained: bool) -> None:
 @pytest.mark.parametrize("trained", [False, True], ids=["new", "trained"])
 def test_calibration_of_five_thousand_links(trained: bool) -> None:
     """One large store over the days that it takes: the error is judged to the letter, with every stratum."""
-    publics = [Public(World(seed=seed, people=400_000)) for seed in ((601, 602, 603, 604))]
+    publics = [Public(World(seed=seed, people=250_000, clicks_per_person=0.3)) for seed in (601, 602, 603, 604)]
     scores = merged(trial(public, learn=nightly(public) if trained else None) for public in publics)
     print(scores.line("large"), {name: (n, round(excess, 3)) for name, (n, excess) in scores.strata().items()})
     assert len(scores.links(50)) > MANY_LINKS / 2

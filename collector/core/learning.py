@@ -116,7 +116,7 @@ def _count_features(counts: Counts, label: Label) -> None:
         _add(counts, f"ip:{b}:{label.ip}")
         _add(counts, "reach:1" if label.ip == 1 or label.fp == 1 else "reach:0")
     if label.ua >= 0:
-        _add(counts, f"ua:{b}:{label.ua}")
+        _add(counts, f"{'app' if label.app else 'ua'}:{b}:{label.ua}")
     if label.fp >= 0:
         _add(counts, f"fp:{b}:{label.fp}")
     if label.jar >= 0:
@@ -203,6 +203,7 @@ def build(model: Model, counts: Counts, now: int) -> Model:
         m_ip=tuple(_share(counts, f"ip:{b}:1", f"ip:{b}:0", base.m_ip[b]) for b in range(BUCKETS)),
         m_fp=tuple(m * u[0] for m, u in zip(m_fp_given_ua, m_ua, strict=True)),
         m_ua=m_ua,
+        m_ua_app=tuple(_levels(counts, f"app:{b}", base.m_ua_app[b]) for b in range(BUCKETS)),
         m_jar_old=tuple(_share(counts, f"jar:{s}:1", f"jar:{s}:0", base.m_jar_old[s]) for s in (0, 1)),
         u_ua=_levels(counts, "u:ua", base.u_ua),
         u_jar_old=tuple(_share(counts, f"u:jar:{s}:1", f"u:jar:{s}:0", base.u_jar_old[s]) for s in (0, 1)),

@@ -78,6 +78,11 @@ def device(packed: int) -> int:
     return packed & ((1 << _SHELL_SHIFT) - 1)
 
 
+def in_app(packed: int) -> bool:
+    """An app's own browser."""
+    return packed >> _SHELL_SHIFT == IN_APP
+
+
 def same_shell(a: int, b: int) -> bool:
     """Both in a browser, or both in an app: the two may share one cookie jar."""
     return a >> _SHELL_SHIFT == b >> _SHELL_SHIFT

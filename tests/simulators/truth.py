@@ -247,7 +247,7 @@ class Public:
 
     def _visit(self, p: Person, ts: int) -> None:
         jar = self._jar(self._pick_device(p, ad=False), "browser", ts)
-        if jar.consent and self.random.random() < self.world.sign_in:  # signs in, or leaves an e-mail for the newsletter
+        if jar.consent and self.random.random() < self.world.sign_in:  # or leaves an e-mail
             self._emails[p.email].add(jar.visitor)
             self.sign_ins.append((ts, jar.visitor, p.email))
 

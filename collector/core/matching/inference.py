@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from collector.core.matching.model import BUCKET_ENDS, UA_FLOOR, Model, Row, Scores, agents, bucket, scores
 from collector.core.matching.shapes import FP_VERSION_MASK, Candidate, Policy, Query, Statistics
-from collector.core.useragents import level, same_shell
+from collector.core.useragents import in_app, level, same_shell
 
 MISSING = -1
 
@@ -71,7 +71,7 @@ class Scale(Struct, gc=False):
 
     query: Query
     table: Scores
-    agents: tuple[tuple[float, ...], ...]
+    agents: tuple[tuple[Row, ...], tuple[Row, ...]]  # [click in an app][bucket][level]
     odds: float  # pi/(1-pi)
     prior: float  # ln(pi/(1-pi)) - ln N
     ip_u: float
@@ -157,7 +157,7 @@ def weigh(c: Candidate, scale: Scale) -> Weights:
         ip = table.ip_equal[b] - scale.ip_u if ip_equal else table.ip_differs[b]
     at = _ua_level(c, scale)
     if at >= 0:
-        ua = scale.agents[b][at] - (scale.ua_u if at == 0 else 0.0)
+        ua = scale.agents[in_app(c.ua_class)][b][at] - (scale.ua_u if at == 0 else 0.0)
     if at <= 0 and q.fp_k is not None and c.fp_k is not None and not (c.flags ^ q.flags) & FP_VERSION_MASK:
         fp_equal = int(c.fp_k == q.fp_k)
         fp = _fp(fp_equal, at, b, scale)
@@ -210,10 +210,10 @@ def _totals(near: list[Candidate], scale: Scale) -> list[float]:
 
     This is the only loop whose length others choose, so it holds to look-ups; the rest goes through `weigh`.
     """
-    q, table, prior, ua_u, by_level = scale.query, scale.table, scale.prior, scale.ua_u, scale.agents
+    q, table, prior, ua_u, by_shell = scale.query, scale.table, scale.prior, scale.ua_u, scale.agents
     ts, ip, ua, fp, ua_class, since = q.ts, q.ip_k, q.ua_k, q.fp_k, q.ua_class, q.jar_since
     equal = [time + weight - scale.ip_u for time, weight in zip(table.time, table.ip_equal, strict=True)]
-    classes: dict[int, tuple[int, Row]] = {}
+    classes: dict[int, tuple[int, Row, tuple[Row, ...]]] = {}
     out = []
     for c in near:
         if c.ip_k != ip or ip is None or ua is None or c.ua_k is None or (fp is not None and c.fp_k is not None):
@@ -223,8 +223,9 @@ def _totals(near: list[Candidate], scale: Scale) -> list[float]:
         known = classes.get(c.ua_class)
         if known is None:
             shell = same_shell(c.ua_class, ua_class)
-            known = classes[c.ua_class] = (level(c.ua_class, ua_class), table.jar[shell])
-        at, jar = known
+            rows = by_shell[in_app(c.ua_class)]
+            known = classes[c.ua_class] = (level(c.ua_class, ua_class), table.jar[shell], rows)
+        at, jar, by_level = known
         total = prior + equal[b]
         if c.ua_k == ua:
             at = 0

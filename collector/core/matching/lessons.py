@@ -11,7 +11,7 @@ from collector.core.matching.inference import Inference, Weights, infer, weigh
 from collector.core.matching.model import Model, bucket
 from collector.core.matching.proofs import IDENTITY, Proven
 from collector.core.matching.shapes import FP_VERSION_MASK, Candidate, Label, Policy, Query, Statistics
-from collector.core.useragents import level, same_shell
+from collector.core.useragents import in_app, level, same_shell
 
 NO_LESSON = flags.TEST | flags.BOT | flags.UNCONFIRMED
 
@@ -30,11 +30,12 @@ def lesson_of_proof(
     features = _features(query, click)
     inference = infer(query, fresh, statistics, model, policy)
     if inference is None:
-        return Label("identity", *features)
+        return Label("identity", *features, app=in_app(click.ua_class))
     top = inference.journeys[0]
     right = any(c.id == click.id for c in top.clicks)
     best = weigh(top.newest, inference.scale)
-    return Label("identity", *features, inference.probability(top), right, best.bucket, best.ua_level)
+    stated = inference.probability(top)
+    return Label("identity", *features, stated, right, best.bucket, best.ua_level, app=in_app(click.ua_class))
 
 
 def _features(query: Query, c: Candidate) -> tuple[int, int, int, int, int, bool]:

@@ -36,6 +36,17 @@ class Beta(Struct, frozen=True):
         return self.right / (self.right + self.wrong)
 
 
+M_UA: tuple[Row, ...] = (
+    (0.80, 0.10, 0.05, 0.02, 0.03),
+    (0.78, 0.10, 0.06, 0.02, 0.04),
+    (0.45, 0.20, 0.15, 0.05, 0.15),
+    (0.42, 0.20, 0.15, 0.05, 0.18),
+    (0.30, 0.22, 0.18, 0.06, 0.24),
+    (0.25, 0.22, 0.18, 0.08, 0.27),
+    (0.20, 0.20, 0.18, 0.12, 0.30),
+    (0.15, 0.18, 0.17, 0.18, 0.32),
+)
+
 DEFAULT_TIERS: dict[str, Beta] = {
     "click_id": Beta(99, 1),
     "fbclid": Beta(99, 1),
@@ -71,16 +82,10 @@ class Model(Struct, frozen=True, kw_only=True):
     delay_share: Row = (0.22, 0.18, 0.12, 0.10, 0.16, 0.22, 0.14, 0.06)
     m_ip: Row = (0.92, 0.80, 0.55, 0.40, 0.33, 0.28, 0.20, 0.12)
     m_fp: Row = (0.75, 0.72, 0.55, 0.45, 0.35, 0.30, 0.22, 0.15)
-    m_ua: tuple[Row, ...] = (
-        (0.80, 0.10, 0.05, 0.02, 0.03),
-        (0.78, 0.10, 0.06, 0.02, 0.04),
-        (0.45, 0.20, 0.15, 0.05, 0.15),
-        (0.42, 0.20, 0.15, 0.05, 0.18),
-        (0.30, 0.22, 0.18, 0.06, 0.24),
-        (0.25, 0.22, 0.18, 0.08, 0.27),
-        (0.20, 0.20, 0.18, 0.12, 0.30),
-        (0.15, 0.18, 0.17, 0.18, 0.32),
-    )
+    m_ua: tuple[Row, ...] = M_UA  # clicks in browsers
+    # The same of clicks in an app's own browser. Apart, because labels come from browsers: people seldom sign in
+    # inside an app, and what is learnt of browsers must not be held against hand-overs.
+    m_ua_app: tuple[Row, ...] = M_UA
     # A cookie jar that existed before the click, with other cookies than the click's: (shells differ, same shell).
     # The same browser would have shown its own cookie at the click, so this all but excludes it; an in-app browser
     # has its own jar.
@@ -115,12 +120,13 @@ class Scores(Struct, frozen=True, gc=False):
     time: Row
     ip_equal: Row
     ip_differs: Row
-    ua: tuple[Row, ...]
     fp_equal: Row  # given the same user agent
     fp_differs: Row
     fp_alone: Row  # where no user agent is known
     jar: tuple[Row, Row]  # [same shell][jar older than the click]
-    by_class: dict[int, tuple[Row, ...]]  # `ua` for an order of that device class, made when first asked for
+    by_class: dict[
+        int, tuple[tuple[Row, ...], tuple[Row, ...]]
+    ]  # user agents by the order's class, made when asked for
 
 
 def scores(model: Model, window_ms: int) -> Scores:
@@ -143,7 +149,6 @@ def _scores(model: Model, window_ms: int) -> Scores:
         time=_time(model.delay_share, window_ms),
         ip_equal=tuple(log(m) for m in model.m_ip),
         ip_differs=tuple(log(1 - m) for m in model.m_ip),
-        ua=tuple(_ua(row, model.u_ua) for row in model.m_ua),
         fp_equal=tuple(log(m) for m in given_ua),
         fp_differs=tuple(log(1 - m) for m in given_ua),
         fp_alone=tuple(log(m) for m in model.m_fp),
@@ -152,12 +157,16 @@ def _scores(model: Model, window_ms: int) -> Scores:
     )
 
 
-def agents(model: Model, table: Scores, ua_class: int) -> tuple[Row, ...]:
-    """The user-agent weights for an order of this device class: how often do strangers come that near to it?"""
+def agents(model: Model, table: Scores, ua_class: int) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """The user-agent weights for an order of this device class, of clicks in browsers and in apps.
+
+    How often do strangers come that near to it?
+    """
     made = table.by_class.get(ua_class)
     if made is None:
         u = device_u(model, ua_class) if model.classes else model.u_ua
-        made = table.by_class[ua_class] = tuple(_ua(row, u) for row in model.m_ua)
+        browser, app = (tuple(_ua(row, u) for row in rows) for rows in (model.m_ua, model.m_ua_app))
+        made = table.by_class[ua_class] = (browser, app)
     return made
 
 

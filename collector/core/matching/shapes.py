@@ -131,6 +131,7 @@ class Label(Struct, frozen=True, array_like=True):
     best_bucket: int = 0
     best_ua: int = -1
     contradicted: bool | None = None  # device proof: an identity names a newer click
+    app: bool = False  # the proven click was made in an app's own browser
 
 
 class Match(Struct, frozen=True, omit_defaults=True, kw_only=True):
