@@ -260,6 +260,24 @@ def test_sigterm_settles_the_request_in_flight_and_exits_0(tmp_path: Path) -> No
             assert edge.rows("SELECT outcome FROM request") == [("sent",)]
 
 
+@pytest.mark.slow
+def test_sigterm_does_not_wait_for_a_meta_that_does_not_answer(tmp_path: Path) -> None:
+    with GraphSimulator() as graph:
+        graph.faults({"name": "slow", "seconds": 60})
+        config = config_for(tmp_path, graph.url, timeout_seconds=30.0)
+        with bench(config) as edge:
+            edge.put(10)
+            child = courier_process(config)
+            assert wait_until(lambda: bool(graph.accepted))
+            child.terminate()
+            assert child.wait(10) == 0
+            assert edge.rows("SELECT outcome FROM request") == [("in_flight",)]
+            graph.faults()
+            with CourierThread(config):  # the next one asks again, and counts the doubt
+                assert wait_until(lambda: edge.states() == {"sent": 10})
+            assert edge.counter("ambiguous") == 10
+
+
 def test_a_second_courier_on_the_same_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_for(tmp_path, "http://127.0.0.1:1")
     monkeypatch.setattr(app, "LOCK_PATIENCE_S", 0.1)

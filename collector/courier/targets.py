@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 
 from msgspec import Struct
@@ -49,6 +49,7 @@ def targets_of(config: Config) -> dict[str, Target]:
 
 def _milliseconds(text: str) -> int:
     try:
-        return int(datetime.fromisoformat(text).timestamp() * 1000)
+        at = datetime.fromisoformat(text)
     except ValueError:
         return 0
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
