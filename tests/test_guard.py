@@ -6,11 +6,13 @@ Timers are scaled down (they are the guard's data); each attack has its control,
 from __future__ import annotations
 
 import contextlib
+import random
 import resource
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -262,6 +264,28 @@ def test_pipelined_requests_are_answered_in_order(served: Served) -> None:
     answer = exchange(served.port, get("/wait/0.1") + get("/two") + get("/three", b"Connection: close\r\n"))
     assert answer.statuses == [200, 200, 200]
     assert answer.data.index(b"/wait") < answer.data.index(b"/two") < answer.data.index(b"/three")
+
+
+def test_any_split_of_a_stream_gives_the_same_answers(served: Served) -> None:
+    """Requests of every kind in one stream, cut anywhere: the guard's states follow the parser's, not the reads."""
+    chunked = b"Host: t\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nT: u\r\n\r\n"
+    kinds = [get("/a"), post(b"12345", path="/b"), b"POST /c HTTP/1.1\r\n" + chunked, post(b"", path="/d")]
+    for seed in range(40):
+        dice, before = random.Random(seed), len(served.app.seen)
+        stream = [dice.choice(kinds) for _ in range(dice.randrange(1, 9))]
+        data = b"".join(stream) + get("/last", b"Connection: close\r\n")
+        cuts = sorted({0, len(data), *(dice.randrange(len(data)) for _ in range(dice.choice([0, 1, 3, 12])))})
+        with connect(served.port) as sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for start, end in pairwise(cuts):
+                sock.sendall(data[start:end])
+                time.sleep(dice.choice([0, 0.001]))
+            answer = read_to_end(sock)
+        assert answer.statuses == [200] * (len(stream) + 1), (seed, cuts)
+        bodies = [(path, body) for path, body, _ in served.app.seen[before:]]
+        expected = {"/a": b"", "/b": b"12345", "/c": b"abcde", "/d": b"", "/last": b""}
+        assert bodies == [(path, expected[path]) for path, _ in bodies]
+        assert [path for path, _ in bodies] == [one.split()[1].decode() for one in stream] + ["/last"]
 
 
 def test_what_was_asked_before_a_fault_is_answered_and_nothing_after_it(served: Served) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -97,18 +99,30 @@ def test_a_million_addresses_stay_within_the_bound_and_the_busy_one_is_kept() ->
     assert sys.getsizeof(buckets._full_at) < 12 * 1024 * 1024
 
 
+@pytest.mark.slow
+def test_a_million_addresses_cost_little_memory() -> None:
+    """In a process of its own: the map, its keys and the parsers' caches stay within 25 MiB."""
+    program = """
+from collector.core.addresses import match_prefix, normalise
+from collector.edge.limits import TokenBuckets
+def resident(): return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
+buckets, before = TokenBuckets("address", 100), resident()
+for i in range(1_000_000):
+    buckets.take(match_prefix(normalise(f"2001:db8:{i >> 16:x}:{i & 0xFFFF:x}::1")), i * 1e-4)
+print(resident() - before)
+"""
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
+    assert float(done.stdout) < 25
+
+
 def test_one_household_of_ipv6_has_one_bucket() -> None:
     buckets = TokenBuckets("address", 10)
-    asks = [
-        buckets.take(match_prefix(f"2001:db8:1:2::{number:x}"), 0.0).allowed
-        for number in range(100)
-    ]
+    asks = [buckets.take(match_prefix(f"2001:db8:1:2::{number:x}"), 0.0).allowed for number in range(100)]
     assert sum(asks) == 20
 
 
-STEPS = st.lists(
-    st.tuples(st.floats(0, 3), st.integers(1, 5)), min_size=1, max_size=200
-)
+STEPS = st.lists(st.tuples(st.floats(0, 3), st.integers(1, 5)), min_size=1, max_size=200)
 
 
 def reference(rate: int, steps: list[tuple[float, int]]) -> list[bool]:
@@ -124,27 +138,20 @@ def reference(rate: int, steps: list[tuple[float, int]]) -> list[bool]:
 
 @settings(deadline=None)
 @given(st.integers(3, 1000), STEPS)
-def test_the_bucket_agrees_with_the_textbook(
-    rate: int, steps: list[tuple[float, int]]
-) -> None:
+def test_the_bucket_agrees_with_the_textbook(rate: int, steps: list[tuple[float, int]]) -> None:
     buckets, now, answers = TokenBuckets("key", rate), 1e6, []
     for wait, cost in steps:
         now += wait
         answers.append(buckets.take("a", now, cost).allowed)
     expected = reference(rate, steps)
-    assert (
-        abs(sum(answers) - sum(expected)) <= 1
-    )  # rounding may shift one grant by a moment
+    assert abs(sum(answers) - sum(expected)) <= 1  # rounding may shift one grant by a moment
 
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(1, 100), st.integers(1, 10))
 def test_never_more_than_burst_plus_rate_in_any_span(rate: int, seconds: int) -> None:
     buckets = TokenBuckets("key", rate)
-    granted = sum(
-        allowed(buckets, "a", 50.0 + tenth / 10, rate)
-        for tenth in range(seconds * 10 + 1)
-    )
+    granted = sum(allowed(buckets, "a", 50.0 + tenth / 10, rate) for tenth in range(seconds * 10 + 1))
     assert abs(granted - (2 * rate + rate * seconds)) <= 1
 
 
