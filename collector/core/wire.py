@@ -94,9 +94,22 @@ def _one(piece: bytes | Raw) -> tuple[Item, Sequence[str]] | ApiError:
     """One item by itself; its known fields are those of its type."""
     raw = bytes(piece)
     try:
-        return _decode(_item, raw, _CLICK_ITEM_FIELDS if _CLICK_TAG.search(raw) else _CONVERSION_ITEM_FIELDS)
+        return _decode(_item, raw, _CLICK_ITEM_FIELDS if _is_click(raw) else _CONVERSION_ITEM_FIELDS)
     except ApiError as error:
         return error
+
+
+def _is_click(raw: bytes) -> bool:
+    """Whether an item says so itself; customData may say what it likes."""
+    return _CLICK_TAG.search(raw) is not None and _member(raw, "type") == b'"click"'
+
+
+def _member(raw: bytes, name: str) -> bytes:
+    """The raw value of a member of the outermost object; empty when there is none."""
+    try:
+        return bytes(_raw_object.decode(raw).get(name, b""))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return b""
 
 
 def _split_array(raw: bytes) -> Sequence[bytes | Raw]:
@@ -223,7 +236,7 @@ def repr_strings(tree: Any) -> str:
 
 
 def _check_quoted_value(raw: bytes) -> None:
-    if _QUOTED_VALUE.search(raw) is not None:
+    if _QUOTED_VALUE.search(raw) is not None and _member(raw, "eventValue").startswith(b'"'):
         raise ApiError("invalid_field", "eventValue: expected a number, got a string", "eventValue")
 
 
