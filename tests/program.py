@@ -15,6 +15,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from collector.process import hardening
+
 ROOT = Path(__file__).parent.parent
 BINARY = Path(os.environ.get("COLLECTOR_BINARY", ROOT / "dist" / "collector"))
 SOURCE = [sys.executable, "-m", "collector"]
@@ -36,6 +38,7 @@ class Serving:
                 stdout=out,
                 stderr=err,
                 cwd=tmp,
+                preexec_fn=hardening.die_with_parent,  # a test run that is killed leaves nothing behind
             )
 
     @property

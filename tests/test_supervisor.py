@@ -91,6 +91,7 @@ class Running:
                 [sys.executable, tmp / "parent.py", self.config, tmp / "child.py", self.out],
                 env={**os.environ, "PYTHONPATH": str(ROOT), **env},
                 stderr=stderr,
+                preexec_fn=hardening.die_with_parent,
             )
 
     def write(self, config: str) -> None:
