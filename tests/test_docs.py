@@ -5,6 +5,8 @@ from __future__ import annotations
 import configparser
 import os
 import re
+import subprocess
+import sys
 import tomllib
 import typing
 from pathlib import Path
@@ -105,3 +107,13 @@ def test_the_systemd_unit_of_the_readme_is_sound(tmp_path):
     # The supervisor, which says READY=1, is a child of the binary's bootloader.
     assert (service["Type"], service["NotifyAccess"]) == ("notify", "all")
     assert int(service["TimeoutStopSec"]) > 10
+
+
+def test_the_binary_leaves_out_nothing_that_a_process_imports():
+    """Each process alone: what one of them imports must not hide what another one needs."""
+    (words,) = re.findall(r'excludes="""(.*?)"""', (ROOT / "build.spec").read_text(), re.S)
+    left_out = set(words.split()) - {"rich", "pygments"}  # Litestar's command line takes them when they are there
+    for role in ("edge", "courier", "console"):
+        code = f"import sys, collector.{role}.app; print(*sys.modules)"
+        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+        assert left_out & set(out.split()) == set(), role
