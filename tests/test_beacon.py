@@ -130,5 +130,7 @@ def test_the_pixel_carries_a_whole_beacon_or_stands_for_a_page_view() -> None:
     assert whole.e[0].u == LANDING
     plain = beacon.of_pixel("s=store_1&c=granted", LANDING, NOW)
     assert (plain.s, plain.c, plain.e[0].t, plain.e[0].u) == ("store_1", "granted", "PageView", LANDING)
+    named = beacon.of_pixel("storeId=store_1&key=pk_1&landingPage=https%3A%2F%2Fx.test%2F&fbclid=Iw-0", "", NOW)
+    assert (named.s, named.k, named.e[0].u) == ("store_1", "pk_1", "https://x.test/?fbclid=Iw-0")
     with pytest.raises(ApiError):
         beacon.of_pixel("", LANDING, NOW)

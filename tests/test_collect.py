@@ -327,3 +327,29 @@ def test_a_servers_order_confirms_the_pages(store: Store) -> None:
     assert answer.body["data"]["duplicate"]
     (stored,) = store.events(answer.body["data"]["eventId"])
     assert not stored.unconfirmed
+
+
+def test_a_page_may_post_the_contracts_own_bodies(store: Store) -> None:
+    keys = store.edge.keys
+    click = {
+        "storeId": "store_abc123",
+        "fbclid": "IwOwnBody",
+        "landingPage": LANDING + "IwOwnBody",
+        "key": keys["page"],
+    }
+    answer = store.edge.ask("POST", "/c", json.dumps(click).encode(), None, PAGE | {"Content-Type": "text/plain"})
+    assert (answer.status, reason(answer)) == (204, None)
+    given = cookies(answer)
+    assert given["_fbc"].endswith(".IwOwnBody")
+    (stored,) = store.clicks("IwOwnBody")
+    assert (stored.visitor_id, stored.fbc) == (given["_cv"], given["_fbc"])
+    event = {"type": "event", "storeId": "store_abc123", "eventType": "AddToCart", "eventId": "own-body"}
+    held = PAGE | {"Cookie": f"_cv={given['_cv']}; _fbc={given['_fbc']}"}
+    assert store.edge.ask("POST", "/c", json.dumps(event).encode(), None, held).status == 204
+    (added,) = store.events("own-body")
+    assert (added.visitor_id, added.fbc) == (given["_cv"], given["_fbc"])
+    refused = store.edge.ask("POST", "/c", json.dumps(click | {"fbclid": ""}).encode(), None, PAGE)
+    assert (refused.status, reason(refused)) == (400, "missing_required_field")
+    assert (
+        store.edge.ask("POST", "/c", json.dumps(click).encode(), None, {"Origin": "https://evil.example"}).status == 403
+    )

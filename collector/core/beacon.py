@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Final, Literal, NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -73,6 +73,7 @@ class Landing(NamedTuple):
 
 
 _decoder: Final = msgspec.json.Decoder(Beacon)
+_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def decode(raw: bytes) -> Beacon:
@@ -86,19 +87,64 @@ def decode(raw: bytes) -> Beacon:
         raise ApiError("invalid_json", "the beacon is not valid JSON") from None
 
 
+def contract_body(raw: bytes) -> ClickBody | ConversionBody | None:
+    """The click or event in the contract's own words, which a page may post as well; None when it is a beacon."""
+    if b'"storeId"' not in raw:
+        return None
+    try:
+        members = _members.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ApiError("invalid_json", "the body is not a JSON object") from None
+    kind = members.pop("type", None)
+    rest = msgspec.json.encode(members)
+    event = "eventType" in members if kind is None else bytes(kind) != b'"click"'
+    return wire.decode_conversion(rest)[0] if event else wire.decode_click(rest)[0]
+
+
+def of_contract(body: ClickBody | ConversionBody) -> Beacon:
+    """The beacon that a body of the contract stands for: who speaks, for which store, with which consent."""
+    said = body.consent.marketing if body.consent else None
+    return Beacon(s=body.store_id, k=body.key, c=said)
+
+
+def landed(body: ClickBody | ConversionBody, now: int) -> Landing | None:
+    """The usable click id that a body of the contract tells of."""
+    if not body.fbclid or clickid.fault(body.fbclid, now):
+        return None
+    claimed = times.parse(body.timestamp) if body.timestamp else None
+    return Landing(body.fbclid, now if claimed is None else times.settle(claimed, now, times.PAGE_PAST_MS)[0])
+
+
+def with_jar(body: ClickBody | ConversionBody, jar: Jar) -> ClickBody | ConversionBody:
+    """The body with what only the cookies know."""
+    body.visitor_id = body.visitor_id or jar.visitor
+    body.fbp = body.fbp or jar.fbp
+    held = clickid.parse_fbc(jar.fbc) if jar.fbc else None
+    if held and (isinstance(body, ConversionBody) or held.fbclid == body.fbclid):
+        body.fbc = body.fbc or jar.fbc
+    return body
+
+
 def of_pixel(query: str, referer: str, now: int) -> Beacon:
-    """The beacon in a pixel's query: `d` holds a whole one; without JavaScript `s`, `k`, `c` and the Referer do."""
+    """The beacon in a pixel's query: `d` holds a whole one; without JavaScript `s`, `k`, `c`, `u` or the Referer do.
+
+    The contract's names (`storeId`, `key`, `landingPage`, `fbclid`) stand for them as well.
+    """
     try:
         asked = {name: values[0] for name, values in parse_qs(query, max_num_fields=20).items()}
     except ValueError:
         raise ApiError("invalid_field", "the query has too many parameters") from None
     if "d" in asked:
         return decode(asked["d"].encode())
-    if not asked.get("s"):
+    store = asked.get("s") or asked.get("storeId")
+    if not store:
         raise ApiError("missing_required_field", "s, the store, is required", "s")
-    seen = Happening(t="PageView", at=now, u=asked.get("u") or referer)
-    said = asked.get("c")
-    return Beacon(s=asked["s"], k=asked.get("k"), n=now, c="granted" if said == "granted" else None, e=[seen])
+    page = asked.get("u") or asked.get("landingPage") or referer
+    if asked.get("fbclid") and "fbclid=" not in page:
+        page += ("&" if "?" in page else "?") + urlencode({"fbclid": asked["fbclid"]})
+    seen = Happening(t="PageView", at=now, u=page)
+    said: Literal["granted"] | None = "granted" if asked.get("c") == "granted" else None
+    return Beacon(s=store, k=asked.get("k") or asked.get("key"), n=now, c=said, e=[seen])
 
 
 def fbclid_of(url: str) -> str | None:

@@ -21,6 +21,7 @@ from collector.core import bots, consent, cookies, times
 from collector.core.beacon import Beacon, Happening
 from collector.core.consent import Decision
 from collector.core.cookies import Fresh, Jar, Policy, Site
+from collector.core.events import ClickBody, ConversionBody
 from collector.core.intake import Caller
 from collector.edge import auth, responses
 from collector.edge.door import Door, Request
@@ -40,6 +41,9 @@ PIXEL: Final = (
 # Pages post a few times in their first second; the cookies of the first answer are not with the others yet.
 _SEED_IS_NEW_MS: Final = 2_000
 _NEVER: Final = (b"cache-control", b"no-store, private")
+
+
+Posted = ClickBody | ConversionBody
 
 
 class Visit(NamedTuple):
@@ -77,7 +81,9 @@ class Collect:
         if len(request.body) > beacons.MAX_BYTES:
             raise ApiError("payload_too_large", f"a beacon has at most {beacons.MAX_BYTES} bytes")
         visit = Visit(request, self._door.page_address(request), self._clock())
-        return Answer(204, b"", await self._take(visit, beacons.decode(request.body)))
+        posted = beacons.contract_body(request.body)
+        said = beacons.decode(request.body) if posted is None else beacons.of_contract(posted)
+        return Answer(204, b"", await self._take(visit, said, posted))
 
     async def pixel(self, request: Request) -> Answer:
         """GET of the pixel: an image whatever happens, since a broken one would show on the page."""
@@ -90,7 +96,7 @@ class Collect:
             headers = [_NEVER, responses.reason(error.code)]
         return Answer(200, PIXEL, [*headers, (b"content-type", b"image/gif")])
 
-    async def _take(self, visit: Visit, said: Beacon) -> Headers:
+    async def _take(self, visit: Visit, said: Beacon, posted: Posted | None = None) -> Headers:
         store = self._admit(visit, said)
         headers: Headers = [_NEVER]
         decision = self._decide(visit, said, store.config)
@@ -105,7 +111,7 @@ class Collect:
             )
         if decision.held:
             return [*headers, responses.reason("consent_pending")]
-        return headers + await self._record(visit, said, store, policy)
+        return headers + await self._record(visit, said, posted, store, policy)
 
     def _admit(self, visit: Visit, said: Beacon) -> Store:
         """The store for which this page may speak: by its key, one of the store's domains, or both; else ApiError."""
@@ -141,7 +147,7 @@ class Collect:
         where = cookies.site(visit.header(b"host"), edge.cookie_domain)
         return Policy(edge.visitor_cookie, edge.cookie_days, where, _over_tls(visit))
 
-    async def _record(self, visit: Visit, said: Beacon, store: Store, policy: Policy) -> Headers:
+    async def _record(self, visit: Visit, said: Beacon, posted: Posted | None, store: Store, policy: Policy) -> Headers:
         agent = visit.header(b"user-agent")
         bot = bots.reason(agent, visit.headers, automated=bool(said.w))
         caller = Caller(
@@ -151,31 +157,43 @@ class Collect:
             bot=bot,
             opted_out=consent.opted_out(visit.headers),
         )
-        found, fault = beacons.landing(said, visit.now)
+        found, fault = (beacons.landed(posted, visit.now), None) if posted else beacons.landing(said, visit.now)
         jar, written = cookies.read(visit.header(b"cookie"), policy.visitor_cookie), Jar()
         if bot is None:
             jar, written = await self._seen(jar, found, said, store, policy.site, visit.now)
-        error = await self._store(said, jar, caller, store, visit.now)
+        prepare = self._preparing(said, posted, jar, caller, store, visit.now)
+        error = await self._store(prepare)
         why = bot or (error.code if error else None) or fault
         return _set(cookies.set_cookies(written, policy)) + ([responses.reason(why)] if why else [])
 
-    async def _store(self, said: Beacon, jar: Jar, caller: Caller, store: Store, now: int) -> ApiError | None:
-        """Return once all is on disk, in one group: clicks, then events. A bad one fails alone and is returned."""
-        track, ready, faults = self._tracker, list[Prepared](), list[ApiError]()
-        work = [partial(track.click, click, caller, store) for click in beacons.clicks(said, jar, now)]
-        for prepare in [*work, *(partial(self._event, one, said, jar, caller, store, now) for one in said.e)]:
+    def _preparing(
+        self, said: Beacon, posted: Posted | None, jar: Jar, caller: Caller, store: Store, now: int
+    ) -> list[Callable[[], Prepared]]:
+        """What makes each click, and then each event, ready for the journal."""
+        if posted is not None:
+            body = beacons.with_jar(posted, jar)
+            if isinstance(body, ClickBody):
+                return [partial(self._tracker.click, body, caller, store)]
+            return [partial(self._tracker.event, body, caller, store)]
+        clicks = [partial(self._tracker.click, click, caller, store) for click in beacons.clicks(said, jar, now)]
+        return [*clicks, *(partial(self._event, one, said, jar, caller, store, now) for one in said.e)]
+
+    def _event(self, one: Happening, said: Beacon, jar: Jar, caller: Caller, store: Store, now: int) -> Prepared:
+        return self._tracker.event(beacons.event(said, one, jar, now), caller, store)
+
+    async def _store(self, preparing: Sequence[Callable[[], Prepared]]) -> ApiError | None:
+        """Return once all is on disk, in one group. A bad one fails alone, and is returned; all bad ones are raised."""
+        ready, faults = list[Prepared](), list[ApiError]()
+        for prepare in preparing:
             try:
                 ready.append(prepare())
             except ApiError as error:
                 faults.append(error)
         results = await self._journal.submit([one.operation for one in ready]) if ready else []
         faults += [result for result in results if isinstance(result, ApiError)]
-        if faults and len(faults) >= len(said.e) and not any(not isinstance(one, ApiError) for one in results):
+        if faults and len(faults) == len(preparing):
             raise faults[0]
         return faults[0] if faults else None
-
-    def _event(self, one: Happening, said: Beacon, jar: Jar, caller: Caller, store: Store, now: int) -> Prepared:
-        return self._tracker.event(beacons.event(said, one, jar, now), caller, store)
 
     async def _withdraw(self, visit: Visit, said: Beacon, store: Store, policy: Policy) -> None:
         """Return once the visitor, if we know one by cookie or seed, is forgotten."""
