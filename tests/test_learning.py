@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from collector.core.learning import Pair, forget, learn, reliability_bins, wilson_low
+from collector.core.learning import Pair, decoy_shares, forget, learn, wilson_low
 from collector.core.matching import DEFAULT_MODEL, Label, Match, Model
 
 NOTHING = Match(attributed=False, model="x", reason="no_candidate", tier="none")
@@ -116,10 +116,11 @@ def test_calibration_starts_at_two_hundred_labels_and_bends_towards_the_truth() 
     assert learn(DEFAULT_MODEL, half * 20, decoys=QUIET, now=NIGHT).knots
 
 
-def test_the_stores_own_reliability_counts_orders_without_a_click() -> None:
-    model = learn(DEFAULT_MODEL, [taught(proven())] * 50, decoys=QUIET, now=NIGHT)
-    assert reliability_bins(model) == [(pytest.approx(0.9, abs=0.02), 50.0, 50.0)]
-    assert reliability_bins(learn(DEFAULT_MODEL, [taught(proven())] * 50, now=NIGHT)) == []
+def test_the_share_of_false_statements_is_known_from_two_hundred_decoys() -> None:
+    loud = Match(attributed=True, model="x", tier="inferred", confidence=88, log_odds_bits=3.0)
+    model = learn(DEFAULT_MODEL, [], decoys=[loud] * 5 + QUIET[:195], now=NIGHT)
+    assert decoy_shares(model) == [(pytest.approx(8 / 9, abs=0.02), 5 / 200)]
+    assert decoy_shares(learn(DEFAULT_MODEL, [], decoys=[loud] * 5, now=NIGHT)) == []
 
 
 def test_wilsons_lower_end_is_careful_with_few() -> None:

@@ -336,7 +336,10 @@ def stated_bins(counts: Counts, weight: float) -> list[tuple[float, float, float
     ]
 
 
-def reliability_bins(model: Model) -> list[tuple[float, float, float]]:
-    """The store's own reliability: stated before calibration, statements, of which right. Empty while too few tell."""
-    weight = decoy_weight(model.counts, share_with_a_click(model, model.counts))
-    return stated_bins(model.counts, weight) if weight > 0 else []
+def decoy_shares(model: Model) -> list[tuple[float, float]]:
+    """(stated probability, share of the orders without a click that are stated so); empty while too few decoys tell."""
+    decoys = model.counts.get("dec:all", 0.0)
+    if decoys < DECOYS:
+        return []
+    ats = sorted(int(name.split(":")[1]) for name in model.counts if name.startswith("dec:") and name.endswith(":n"))
+    return [(sigmoid(at * BIN), model.counts[f"dec:{at}:n"] / decoys) for at in ats]

@@ -8,12 +8,14 @@ a device proof is wrong. Fewer labels than `ENOUGH` say nothing, and the answer 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 from msgspec import Struct
 
 from collector.core.calibration import calibrate, sigmoid
+from collector.core.learning import decoy_shares, share_with_a_click
 from collector.core.matching.model import DEFAULT_MODEL, Model
 from collector.storage.reports.folds import LOG_ODDS_STEP, LabelKey, Truth
 
@@ -55,8 +57,8 @@ class Trust(Struct, frozen=True):
 def assess(labels: dict[LabelKey, Truth], models: dict[int, Model], stores: set[int], threshold: int) -> Trust:
     """The tables from the labels of `stores`; `models` by store, the defaults where there is none."""
     own = [(key, truth) for key, truth in labels.items() if key.store in stores]
-    points = _points(own, models)
-    total = sum(n for _, n, _ in points)
+    points = sorted(_points(own, models) + _without_a_click(own, models))
+    total = sum(truth.n for key, truth in own if key.kind == "identity" and _stated(key, models) >= _STATED_FROM)
     bins = equal_mass(points)
     enough = total >= ENOUGH
     organic = [(key, truth) for key, truth in own if key.kind == "organic"]
@@ -81,7 +83,23 @@ Point = tuple[float, int, int]  # stated, labels, of which right
 
 def _points(labels: Iterable[tuple[LabelKey, Truth]], models: dict[int, Model]) -> list[Point]:
     found = [(_stated(key, models), truth.n, truth.right) for key, truth in labels if key.kind == "identity"]
-    return sorted(point for point in found if point[0] >= _STATED_FROM)
+    return [point for point in found if point[0] >= _STATED_FROM]
+
+
+def _without_a_click(labels: Iterable[tuple[LabelKey, Truth]], models: dict[int, Model]) -> list[Point]:
+    """What is stated of orders that no click caused, in proportion: labels all have one, and alone would flatter."""
+    seen: Counter[int] = Counter()
+    for key, truth in labels:
+        if key.kind == "identity":
+            seen[key.store] += truth.n
+    points = []
+    for store, n in seen.items():
+        model = models.get(store, DEFAULT_MODEL)
+        pi = share_with_a_click(model, model.counts)
+        for stated, share in decoy_shares(model):
+            p = calibrate(stated, model.calibration, model.knots)
+            points.append((p, round(n * (1 - pi) / pi * share), 0))
+    return [point for point in points if point[0] >= _STATED_FROM and point[1] > 0]
 
 
 def equal_mass(points: Sequence[Point]) -> list[Bin]:
