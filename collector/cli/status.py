@@ -33,6 +33,8 @@ def _show(found: Status) -> None:
     _section("queue", waiting or [["empty", "", "", ""]], ["pixel", "state", "events", "oldest"])
     pixels = [[p.pixel, p.state, p.since or "-", p.last_success or "never", p.reason or "-"] for p in found.pixels]
     _section("delivery", pixels, ["pixel", "state", "since", "last success", "reason"])
+    if found.ambiguous7:
+        print(f"\n{found.ambiguous7} events in doubt in 7 days: sent, no answer, sent again with the same ids")
     _section("processes", [[p.process, f"{_duration(p.age_seconds)} ago"] for p in found.processes], ["name", "seen"])
 
 

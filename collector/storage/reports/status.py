@@ -93,6 +93,7 @@ class Status(Camel):
     revenue7: list[Revenue]
     queue: list[Queue]
     pixels: list[Pixel]
+    ambiguous7: int  # sent in 7 days without an answer, and therefore again: Meta removes the second
     processes: list[Process]
     confidence: Confidence
     complete: bool
@@ -117,6 +118,7 @@ async def status(reader: Reader, now: int, threshold: int) -> Status:
         revenue7=_revenue(totals, week),
         queue=[_queue(w, now) for w in await delivery.waiting(reader)],
         pixels=[_pixel(p, requests.last_success.get(p.name)) for p in await delivery.pixels(reader)],
+        ambiguous7=await _ambiguous(reader, now // DAY_MS - 6),
         processes=[
             Process(process=b.process, age_seconds=_age(b.at, now), figures=b.figures)
             for b in await delivery.heartbeats(reader)
@@ -134,6 +136,13 @@ def _queue(w: delivery.Waiting, now: int) -> Queue:
 
 def _pixel(p: delivery.Pixel, last_success: int | None) -> Pixel:
     return Pixel(pixel=p.name, state=p.state, since=_text(p.since), reason=p.reason, last_success=_text(last_success))
+
+
+async def _ambiguous(reader: Reader, day: int) -> int:
+    """The courier's count of events of which nobody knows whether Meta took them, since `day`."""
+    sql = "SELECT coalesce(sum(n), 0) FROM counter WHERE store = 0 AND name = 'ambiguous' AND day >= ?"
+    row = await reader.one(sql, day)
+    return (row and row[0]) or 0
 
 
 async def _newest(reader: Reader, table: str) -> int:
