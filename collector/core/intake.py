@@ -1,8 +1,8 @@
 """What a decoded body becomes: every field checked, in the words of the contract's error table.
 
-Two outcomes for a bad value. What the caller must mend (a missing field, a currency, a URL, a time) is refused. What only
-makes an event poorer (a malformed cookie, an unusable click id beside an order) is left out and named, because an order
-must not be lost for it.
+Two outcomes for a bad value. What the caller must mend (a missing field, a currency, a URL, a time) is refused. What
+only makes an event poorer (a malformed cookie, an unusable click id beside an order) is left out and named, because an
+order must not be lost for it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from msgspec import Struct
 
 from collector.core import addresses, clickid, flags, times
 from collector.core.capi.event_id import derive
+from collector.core.capi.gate import ENDED, PAID
 from collector.core.capi.normalise import hash_customer
 from collector.core.capi.payload import ACTION_SOURCES
 from collector.core.consent import Decision
-from collector.core.events import ClickBody, ConversionBody, CustomerData, Marketing, StoredClick, StoredEvent
+from collector.core.events import ClickBody, ConversionBody, CustomerData, Marketing, Product, StoredClick, StoredEvent
 from collector.core.matching.shapes import fingerprint_version_bits
 from collector.errors import ApiError
 
-ORDER_STATUSES: Final = frozenset({"pending", "paid", "refunded", "partially_refunded", "cancelled", "updated"})
+ORDER_STATUSES: Final = PAID | ENDED | {"pending", "updated", "partially_refunded"}
 _CURRENCIES: Final = frozenset(c.code for c in iso4217.Currency if c.code not in {"XXX", "XTS"})
 _MOST_DIGITS: Final = 18
 _UNKNOWN_ADDRESSES: Final = frozenset({"", "unknown", "null", "undefined", "-"})
@@ -133,7 +134,7 @@ def check_event(
         value=value,
         currency=currency,
         user_data=hashed.user_data if hashed else {},
-        products=body.products or [],
+        products=_priced(body.products or [], ignored),
         custom_data=body.custom_data or {},
         fbclid=_fbclid(body.fbclid, now, ignored),
         fbc=_fbc(body.fbc, ignored),
@@ -149,15 +150,15 @@ def check_event(
         order_status=body.order_status,
         test_event_code=body.test_event_code if caller.secret else None,
         renewal_of=body.renewal_of,
+        first_touch=body.first_touch,
+        last_touch=body.last_touch,
         test=body.test,
         unconfirmed=unconfirmed,
         bot=bot or caller.bot,
     )
     return CheckedEvent(
         event=event,
-        flags=bits
-        | (flags.UNCONFIRMED if unconfirmed else 0)
-        | fingerprint_version_bits(body.fingerprint_version),
+        flags=bits | (flags.UNCONFIRMED if unconfirmed else 0) | fingerprint_version_bits(body.fingerprint_version),
         fingerprint=body.fingerprint or None,
         click_id=body.click_id or None,
         customer=body.customer_data,
@@ -189,11 +190,21 @@ def _amount(body: ConversionBody, order_id: str | None) -> tuple[Decimal | None,
 
 def check_amount(value: Decimal, field: str) -> None:
     """Refuse an amount that is negative, not finite, or longer than any money is."""
-    if not value.is_finite() or value.is_signed() and value != 0:
+    if not value.is_finite() or (value.is_signed() and value != 0):
         raise ApiError("invalid_field", f"{field}: expected a number of 0 or more", field)
     digits = value.as_tuple()
     if not isinstance(digits.exponent, int) or value.adjusted() >= _MOST_DIGITS or digits.exponent < -_MOST_DIGITS:
         raise ApiError("invalid_field", f"{field}: expected at most {_MOST_DIGITS} digits", field)
+
+
+def _priced(products: list[Product], ignored: list[str]) -> list[Product]:
+    """The products, each price that no money has ("NaN", 1e999) left out and named: it would spoil the whole event."""
+    for number, product in enumerate(products):
+        price = product.price
+        if price is not None and not (price.is_finite() and abs(price.adjusted()) < _MOST_DIGITS):
+            product.price = None
+            ignored.append(f"products[{number}].price")
+    return products
 
 
 def _currency(text: str | None) -> str | None:
