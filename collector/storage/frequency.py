@@ -7,6 +7,7 @@ Kept in memory by the writer thread, one increment per click; the fold keeps the
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import repeat
 from math import log
 
 import apsw
@@ -16,6 +17,7 @@ from collector.storage.index import SKETCH_BITS, SKETCH_RANK_BITS
 from collector.storage.subjects import ClickRow
 
 _HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
 _WEEK_MS = 7 * 86_400_000
 _WEEKS = 5  # the conversion's week and the four before it: at least the last 28 days
 _REGISTERS = 1 << SKETCH_BITS
@@ -28,6 +30,7 @@ class Frequencies:
 
     def __init__(self) -> None:
         self._hours: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        self._days: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))  # their sums
         self._agents: dict[tuple[int, int], dict[int, int]] = defaultdict(lambda: defaultdict(int))
         self._sketches: dict[tuple[int, int], bytearray] = {}
         self._visitors: dict[tuple[int, int], float] = {}  # estimates, until a register changes
@@ -36,6 +39,7 @@ class Frequencies:
         """Read the folded sums; the tail's rows are added one by one after it."""
         for store, hour, n in db.execute("SELECT store, hour, n FROM click_hour"):
             self._hours[store][hour] += n
+            self._days[store][hour // 24] += n
         newest = db.execute("SELECT coalesce(max(week), 0) FROM ua_week").get
         for store, week, ua, n in db.execute(
             "SELECT store, week, ua_k, n FROM ua_week WHERE week > ?", (newest - 2 * _WEEKS,)
@@ -57,6 +61,7 @@ class Frequencies:
         store, ts = row.store, row.ts
         week = ts // _WEEK_MS
         self._hours[store][ts // _HOUR_MS] += 1
+        self._days[store][ts // _DAY_MS] += 1
         if row.ua_k is not None:
             self._agents[store, week][row.ua_k] += 1
         visitor = row.visitor_k if row.visitor_k is not None else row.fbclid_k
@@ -72,6 +77,7 @@ class Frequencies:
         """Take back a click whose transaction was rolled back. The sketch keeps its visitor: it is an estimate."""
         if not row.flags & INELIGIBLE:
             self._hours[row.store][row.ts // _HOUR_MS] -= 1
+            self._days[row.store][row.ts // _DAY_MS] -= 1
             if row.ua_k is not None:
                 self._agents[row.store, row.ts // _WEEK_MS][row.ua_k] -= 1
 
@@ -80,10 +86,12 @@ class Frequencies:
         hours = self._hours.get(store)
         if not hours:
             return 0
-        first, last = since // _HOUR_MS, until // _HOUR_MS
-        if len(hours) < last - first:
-            return sum(n for hour, n in hours.items() if first <= hour <= last)
-        return sum(hours.get(hour, 0) for hour in range(first, last + 1))
+        first, end = since // _HOUR_MS, until // _HOUR_MS + 1
+        day, last_day = -(-first // 24), end // 24  # whole days within: 7 look-ups where hours would be 168
+        if day > last_day:
+            return _sum(hours, first, end)
+        days = self._days[store]
+        return _sum(hours, first, day * 24) + _sum(days, day, last_day) + _sum(hours, last_day * 24, end)
 
     def agent_clicks(self, store: int, ua: int, ts: int) -> tuple[int, int]:
         """(clicks with this user agent, clicks of any) in the last weeks before `ts`."""
@@ -112,6 +120,10 @@ class Frequencies:
         if estimate <= 2.5 * _REGISTERS and zeros:  # linear counting for small sets
             return _REGISTERS * log(_REGISTERS / zeros)
         return estimate
+
+
+def _sum(counts: dict[int, int], first: int, end: int) -> int:
+    return sum(map(counts.get, range(first, end), repeat(0)))
 
 
 _POWERS = [2.0**-rank for rank in range(SKETCH_RANK_BITS + 2)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from functools import lru_cache
 from typing import Final
 
 import apsw
@@ -18,12 +20,13 @@ _KINDS: Final[dict[Identity, int]] = {"external_id": 1, "email": 2, "phone": 3, 
 
 _NAMES: Final = {number: kind for kind, number in _KINDS.items()}
 
-_FIND: Final = (
-    "SELECT visitor_k FROM identity_link WHERE store = ? AND kind = ? AND key = ? ORDER BY last_ts DESC LIMIT ?"
+# One statement for all of a customer's values: each statement costs 5 µs and a hand-over of the interpreter's lock.
+_FIND: Final = "SELECT {n}, visitor_k FROM identity_link WHERE store = ? AND kind = ? AND key = ?"  # few: _trim
+_COUNT_VISITORS: Final = "SELECT {n}, count(*) FROM identity_link WHERE store = ? AND kind = ? AND key = ?"
+_CARRYING: Final = (
+    "SELECT * FROM (SELECT DISTINCT conversion FROM conversion_identity WHERE key = ? ORDER BY conversion DESC LIMIT ?)"
 )
-_KNOWN: Final = "SELECT 1 FROM identity_link WHERE store = ? AND kind = ? AND key = ? AND visitor_k = ?"
-_COUNT_VISITORS: Final = "SELECT count(*) FROM identity_link WHERE store = ? AND kind = ? AND key = ?"
-_COUNT_VALUES: Final = "SELECT count(*) FROM identity_link WHERE store = ? AND visitor_k = ? AND kind = ? AND key <> ?"
+_HELD: Final = "SELECT kind, key FROM identity_link WHERE store = ? AND visitor_k = ?"
 _LINK: Final = (
     "INSERT INTO identity_link VALUES (?, ?, ?, ?, ?) "
     "ON CONFLICT DO UPDATE SET last_ts = max(last_ts, excluded.last_ts)"
@@ -32,6 +35,14 @@ _TRIM: Final = (
     "DELETE FROM identity_link WHERE store = ?1 AND kind = ?2 AND key = ?3 AND visitor_k NOT IN "
     "(SELECT visitor_k FROM identity_link WHERE store = ?1 AND kind = ?2 AND key = ?3 ORDER BY last_ts DESC LIMIT ?4)"
 )
+_CARRY: Final = "INSERT OR IGNORE INTO conversion_identity VALUES (?, ?, ?)"
+
+
+@lru_cache(maxsize=64)
+def _each(one: str, count: int) -> str:
+    """`one` statement for each of `count` values, `{n}` being the value's place."""
+    return " UNION ALL ".join(one.replace("{n}", str(n)) for n in range(count))
+
 
 Keys = list[tuple[Identity, int]]
 
@@ -58,14 +69,16 @@ def _many(value: str | int | list[str] | None) -> list[str | int]:
 
 def visitors_of(db: apsw.Connection, store: int, keys: Keys) -> dict[int, Identity]:
     """Visitors one hop away, with the strongest kind of link to each; a value with too many visitors proves nothing."""
+    bound = [item for kind, key in keys for item in (store, _KINDS[kind], key)]
+    seen: list[list[int]] = [[] for _ in keys]
+    found_rows: list[tuple[int, int]] = db.execute(_each(_FIND, len(keys)), bound).fetchall()  # type: ignore[assignment]
+    for place, visitor in found_rows:
+        seen[place].append(visitor)
     found: dict[int, Identity] = {}
-    for kind, key in keys:
-        rows: list[tuple[int]] = db.execute(  # type: ignore[assignment]
-            _FIND, (store, _KINDS[kind], key, MOST_VISITORS + 1)
-        ).fetchall()
-        if len(rows) <= MOST_VISITORS:
-            for row in rows:
-                found.setdefault(row[0], kind)
+    for (kind, _), visitors in zip(keys, seen, strict=True):
+        if len(visitors) <= MOST_VISITORS:
+            for visitor in visitors:
+                found.setdefault(visitor, kind)
     return found
 
 
@@ -74,24 +87,36 @@ def link(db: apsw.Connection, store: int, keys: Keys, visitor: int | None, ts: i
 
     A visitor with many values is a shared device and no person: it gets no more of them.
     """
-    new: list[int] = []
-    if visitor is None:
-        return new
+    if visitor is None or not keys:
+        return []
+    held: set[tuple[int, int]] = set(db.execute(_HELD, (store, visitor)))
+    links, new = [], []
     for kind, key in keys:
         number = _KINDS[kind]
-        if db.execute(_COUNT_VALUES, (store, visitor, number, key)).get < MOST_VALUES:
-            if db.execute(_KNOWN, (store, number, key, visitor)).get is None:
-                new.append(key)
-            db.execute(_LINK, (store, number, key, visitor, ts))
-            if db.execute(_COUNT_VISITORS, (store, number, key)).get > MOST_VISITORS + 1:
-                db.execute(_TRIM, (store, number, key, MOST_VISITORS + 1))
-    return new
+        if sum(k == number and v != key for k, v in held) < MOST_VALUES:
+            links.append((store, number, key, visitor, ts))
+            if (number, key) not in held:
+                held.add((number, key))
+                new.append((number, key))
+    db.executemany(_LINK, links)
+    _trim(db, store, new)
+    return [key for _, key in new]
+
+
+def _trim(db: apsw.Connection, store: int, values: list[tuple[int, int]]) -> None:
+    """Keep only so many visitors of a value as show that it has too many."""
+    if not values:
+        return
+    bound = [item for number, key in values for item in (store, number, key)]
+    counts: list[tuple[int, int]] = db.execute(_each(_COUNT_VISITORS, len(values)), bound).fetchall()  # type: ignore[assignment]
+    for place, visitors in counts:
+        if visitors > MOST_VISITORS + 1:
+            db.execute(_TRIM, (store, *values[place], MOST_VISITORS + 1))
 
 
 def carry(db: apsw.Connection, conversion: int, keys: Keys) -> None:
     """Remember which values a conversion carries."""
-    for kind, key in keys:
-        db.execute("INSERT OR IGNORE INTO conversion_identity VALUES (?, ?, ?)", (conversion, _KINDS[kind], key))
+    db.executemany(_CARRY, [(conversion, _KINDS[kind], key) for kind, key in keys])
 
 
 def keys_in(db: apsw.Connection, conversion: int) -> Keys:
@@ -100,13 +125,11 @@ def keys_in(db: apsw.Connection, conversion: int) -> Keys:
     return [(_NAMES[kind], key) for kind, key in rows]
 
 
-def conversions_with(db: apsw.Connection, key: int, most: int) -> list[int]:
-    """The newest conversions that carry a value."""
-    rows = db.execute(
-        "SELECT DISTINCT conversion FROM conversion_identity WHERE key = ? ORDER BY conversion DESC LIMIT ?",
-        (key, most),
-    )
-    return [row[0] for row in rows]
+def conversions_with(db: apsw.Connection, keys: Collection[int], most: int) -> set[int]:
+    """The newest conversions that carry one of the values, at most `most` for each."""
+    if not keys:
+        return set()
+    return {row[0] for row in db.execute(_each(_CARRYING, len(keys)), [item for key in keys for item in (key, most)])}
 
 
 def values_of(db: apsw.Connection, store: int, visitor: int) -> list[int]:

@@ -65,7 +65,7 @@ class Late:
         self._conversion_clock[store] = max(ts, self._conversion_clock.get(store, 0))
         self._clock[store] = max(ts, self._clock.get(store, 0))
         if self._conversions.linked:
-            ids = {i for key in self._conversions.linked for i in identities.conversions_with(self._db, key, _PER_KEY)}
+            ids = identities.conversions_with(self._db, self._conversions.linked, _PER_KEY)
             self._conversions.linked = []
             self._reopen(ids - {self._lookup.last[CONVERSIONS]}, store, now)
         if new.store.config.count == "one":
@@ -94,8 +94,8 @@ class Late:
             if name is not None:
                 ids.update(self._lookup.find(CONVERSIONS, key, name, since, _PER_KEY))
         if click.visitor_k is not None:
-            for key_k in identities.values_of(self._db, click.store, click.visitor_k):
-                ids.update(identities.conversions_with(self._db, key_k, _PER_KEY))
+            values = identities.values_of(self._db, click.store, click.visitor_k)
+            ids |= identities.conversions_with(self._db, values, _PER_KEY)
         return ids
 
     def _reopen(self, ids: set[int], store: int, now: int) -> None:

@@ -20,8 +20,8 @@ OTHER_LANE: Final = 1
 _WAIT_SHARE: Final = 0.75
 
 _INSERT_SQL: Final = """
-INSERT INTO outbox (id, conversion, pixel, state, lane, created, due, deadline, settled, test_code, reason)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+INSERT INTO outbox (conversion, pixel, state, lane, created, due, deadline, settled, test_code, reason)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _PAYLOAD_SQL: Final = "INSERT INTO outbox_payload (id, body) VALUES (?, ?)"
 _MERGE_SQL: Final = """
 UPDATE outbox_payload SET body = :body
@@ -103,18 +103,15 @@ def pixel_number(db: apsw.Connection, name: str) -> int:
 
 def insert(db: apsw.Connection, rows: Sequence[OutboxRow]) -> None:
     """Queue the rows in order; they are on disk when the caller's transaction is."""
-    if not rows:
-        return
-    last = int(db.execute("SELECT coalesce(max(id), 0) FROM outbox").get)
-    numbered = list(enumerate(rows, last + 1))
-    db.executemany(_INSERT_SQL, [_values(number, item) for number, item in numbered])
-    db.executemany(_PAYLOAD_SQL, [(number, item.payload) for number, item in numbered if item.payload])
+    for item in rows:
+        db.execute(_INSERT_SQL, _values(item))
+        if item.payload:
+            db.execute(_PAYLOAD_SQL, (db.last_insert_rowid(), item.payload))
 
 
-def _values(number: int, item: OutboxRow) -> tuple[int | str | None, ...]:
+def _values(item: OutboxRow) -> tuple[int | str | None, ...]:
     settled = None if item.state <= CapiState.HELD else item.created
     return (
-        number,
         item.conversion,
         item.pixel,
         int(item.state),
