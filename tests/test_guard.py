@@ -140,7 +140,7 @@ def test_a_client_that_does_not_read_its_answer_is_dropped() -> None:
     ],
 )
 def test_control_without_the_guard_these_are_held(unguarded: Served, start: bytes, piece: bytes) -> None:
-    assert not trickle(unguarded.port, start, piece, every=0.1, patience=1.5).closed
+    assert not trickle(unguarded.port, start, piece, every=0.1, patience=1.0).closed
 
 
 # -- size

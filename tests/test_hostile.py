@@ -235,7 +235,6 @@ def many_descriptors() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("limits", "trusted"),
     [
-        ("header_seconds=3, body_seconds=4, linger_seconds=0.5", "['127.0.0.1/32']"),
         ("header_seconds=3, body_seconds=4, linger_seconds=0.5", "[]"),
         pytest.param("", "['127.0.0.1/32']", marks=pytest.mark.slow),
         pytest.param("", "[]", marks=pytest.mark.slow),

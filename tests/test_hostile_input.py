@@ -170,19 +170,19 @@ def bodies(good: dict[str, Any], struct: type) -> st.SearchStrategy[bytes]:
     return changed.map(lambda change: json.dumps(good | change).encode())
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(bodies(ORDER, ConversionBody))
 def test_no_order_raises_anything_else(raw: bytes) -> None:
     assert outcome(wire.decode_conversion, raw)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(bodies(CLICK, ClickBody))
 def test_no_click_raises_anything_else(raw: bytes) -> None:
     assert outcome(wire.decode_click, raw)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.binary(max_size=200) | JSON.map(lambda tree: json.dumps(tree).encode()))
 def test_no_bytes_raise_anything_else(raw: bytes) -> None:
     for decode in (wire.decode_click, wire.decode_conversion, wire.decode_batch):
@@ -248,7 +248,7 @@ def test_a_clock_of_the_far_future_does_no_harm() -> None:
     assert outcome(lambda raw: take(beacon.decode(raw)), json.dumps(BEACON | {"n": 1 << 53}).encode()) == "ok"
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(
     st.fixed_dictionaries(
         {"t": st.sampled_from(["PageView", "Purchase", "x"])},
@@ -267,7 +267,7 @@ def test_no_beacon_raises_anything_else(one: dict[str, Any], clock: int) -> None
     assert beacon_outcome(json.dumps(BEACON | {"n": clock, "e": [one]}).encode())
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.text(max_size=200) | st.dictionaries(st.sampled_from("dskcu"), st.text(max_size=60)).map(urlencode))
 def test_no_pixel_raises_anything_else(query: str) -> None:
     assert outcome(lambda _: take(beacon.of_pixel(query, "https://shop.example/", NOW)), b"")

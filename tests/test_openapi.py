@@ -86,7 +86,7 @@ def generate(edge: Edge, session: requests.Session, operation: tuple[str, str], 
 def test_what_is_generated_from_the_document_is_answered_as_it_says(
     edge: Edge, session: requests.Session, operation: tuple[str, str]
 ) -> None:
-    generate(edge, session, operation, 25)
+    generate(edge, session, operation, 15)
 
 
 @pytest.mark.slow
