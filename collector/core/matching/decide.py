@@ -123,9 +123,20 @@ def _inferred(query: Query, inference: Inference, before: list[Candidate], model
     newest, weights = top.newest, weigh(top.newest, inference.scale)
     score = _score(calibrate(inference.probability(top), model.calibration, model.knots))
     confidence = min(score, _cap(weights, model), 99)
+    attributed = confidence >= policy.threshold
     evidence = _weights(inference, top, weights)
-    answer = Match(
-        attributed=confidence >= policy.threshold,
+    return Match(
+        attributed=attributed,
+        click=newest.id if attributed else None,
+        click_ts=newest.ts if attributed else None,
+        confidence=confidence if attributed else 0,
+        method="probabilistic" if attributed else None,
+        strong=attributed and confidence >= policy.strong,
+        reason=None if attributed else _why_refused(inference, model, policy),
+        best=0 if attributed else confidence,
+        best_click=None if attributed else newest.id,
+        path=_path(top.clicks) if attributed else [],
+        journey=_journey([*before, *top.clicks] if attributed else before),
         evidence=evidence,
         log_odds_bits=sum(item.bits for item in evidence),
         p_any=inference.p_any,
@@ -139,19 +150,6 @@ def _inferred(query: Query, inference: Inference, before: list[Candidate], model
         tier="inferred",
         label=lesson_of_organic(query, inference, weights, policy),
         capped_from=score if confidence < score else None,
-    )
-    if not answer.attributed:
-        reason = _why_refused(inference, model, policy)
-        return structs.replace(answer, reason=reason, best=confidence, best_click=newest.id)
-    return structs.replace(
-        answer,
-        click=newest.id,
-        click_ts=newest.ts,
-        confidence=confidence,
-        method="probabilistic",
-        strong=confidence >= policy.strong,
-        path=_path(top.clicks),
-        journey=_journey([*before, *top.clicks]),
     )
 
 

@@ -206,18 +206,18 @@ def _journeys(near: list[Candidate], scale: Scale) -> list[Journey]:
 
 
 def _totals(near: list[Candidate], scale: Scale) -> list[float]:
-    """ln of each click's odds: the sum of `weigh` for clicks without a fingerprint in common, 3 times as fast.
+    """ln of each click's odds: the sum of `weigh`, 3 times as fast for clicks of the order's own address.
 
     This is the only loop whose length others choose, so it holds to look-ups; the rest goes through `weigh`.
     """
-    q, table, prior, ua_u, by_shell = scale.query, scale.table, scale.prior, scale.ua_u, scale.agents
+    q, table, ua_u, by_shell = scale.query, scale.table, scale.ua_u, scale.agents
     ts, ip, ua, fp, ua_class, since = q.ts, q.ip_k, q.ua_k, q.fp_k, q.ua_class, q.jar_since
-    equal = [time + weight - scale.ip_u for time, weight in zip(table.time, table.ip_equal, strict=True)]
+    equal, prior = table.time_and_ip, scale.prior - scale.ip_u
     classes: dict[int, tuple[int, Row, tuple[Row, ...]]] = {}
     out = []
     for c in near:
-        if c.ip_k != ip or ip is None or ua is None or c.ua_k is None or (fp is not None and c.fp_k is not None):
-            out.append(prior + weigh(c, scale).total)
+        if c.ip_k != ip or ip is None or ua is None or c.ua_k is None:
+            out.append(scale.prior + weigh(c, scale).total)
             continue
         b = bisect_left(BUCKET_ENDS, ts - c.ts)
         known = classes.get(c.ua_class)
@@ -230,6 +230,8 @@ def _totals(near: list[Candidate], scale: Scale) -> list[float]:
         if c.ua_k == ua:
             at = 0
             total += by_level[b][0] - ua_u
+            if fp is not None and c.fp_k is not None and not (c.flags ^ q.flags) & FP_VERSION_MASK:
+                total += _fp(int(c.fp_k == fp), 0, b, scale)
         elif at > 0:
             total += by_level[b][at]
         if since is not None and 0 <= at <= 3 and c.visitor_k is not None:

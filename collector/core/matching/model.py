@@ -120,6 +120,7 @@ class Scores(Struct, frozen=True, gc=False):
     time: Row
     ip_equal: Row
     ip_differs: Row
+    time_and_ip: Row  # time + ip_equal
     fp_equal: Row  # given the same user agent
     fp_differs: Row
     fp_alone: Row  # where no user agent is known
@@ -145,9 +146,11 @@ _made: dict[tuple[int, int], tuple[Model, Scores]] = {}
 
 def _scores(model: Model, window_ms: int) -> Scores:
     given_ua = tuple(min(f / u[0], FP_GIVEN_UA_MAX) for f, u in zip(model.m_fp, model.m_ua, strict=True))
+    time, ip_equal = _time(model.delay_share, window_ms), tuple(log(m) for m in model.m_ip)
     return Scores(
-        time=_time(model.delay_share, window_ms),
-        ip_equal=tuple(log(m) for m in model.m_ip),
+        time=time,
+        ip_equal=ip_equal,
+        time_and_ip=tuple(t + ip for t, ip in zip(time, ip_equal, strict=True)),
         ip_differs=tuple(log(1 - m) for m in model.m_ip),
         fp_equal=tuple(log(m) for m in given_ua),
         fp_differs=tuple(log(1 - m) for m in given_ua),

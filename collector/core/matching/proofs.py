@@ -39,6 +39,8 @@ class Proven(Struct):
 
 def older(query: Query, field: Field, policy: Policy) -> list[Candidate]:
     """Expired clicks of the same person: no cause within this window, but part of the journey in a longer one."""
+    if not field.expired:
+        return []
     kept = (c for c in _named(query, field.expired) if query.ts - c.ts <= policy.click_ms and names_of(query, c))
     return sorted(kept, key=order_key)
 
@@ -91,6 +93,8 @@ def _skewed(
 
     By a cookie alone only where it names no earlier click: a shopper may well click again after the order.
     """
+    if not field.skewed:
+        return []
     own = {"click_id", "fbclid"}
     if not any(name in DEVICE for _, names in named for name in names):
         own |= {"visitor_id", "fbp"}
