@@ -305,3 +305,10 @@ def test_the_whole_table_is_covered() -> None:
     seen = {code for _, _, code, _ in CASES.values()}
     elsewhere = {"order_conflict", "idempotency_conflict", "rate_limit_exceeded", "internal_error"}
     assert set(STATUS_OF) - seen - elsewhere == {"storage_unavailable"}, "which test_hostile_store.py has"
+
+
+def test_an_answer_before_the_body_was_read_says_that_the_connection_ends(edge: Edge) -> None:
+    for headers in ("Content-Length: 2000000", "Content-Length: 9\r\nContent-Encoding: gzip"):
+        answer = exchange(edge.port, f"POST /v1/track/click HTTP/1.1\r\nHost: t\r\n{headers}\r\n\r\n".encode())
+        assert answer.status in (413, 415)
+        assert b"\r\nconnection: close" in answer.data.lower()

@@ -30,6 +30,8 @@ _JSON_TYPES: Final = frozenset({b"application/json", b"text/plain", b""})
 # What a page sends is small (reliability.md 4.3); what a server sends is bounded by [edge] max_body_bytes.
 MOST_PAGE_BYTES: Final = 65_536
 _LINES_TYPE: Final = b"application/x-ndjson"
+# An answer before the body was read ends the connection; a client that is not told uses it again (axios: hang up).
+_CLOSE: Final = (b"connection", b"close")
 _EXPOSED: Final = (
     b"Collector-Ignored-Fields, Collector-Reason, Idempotent-Replayed, Retry-After, RateLimit, RateLimit-Policy"
 )
@@ -107,7 +109,7 @@ class Door:
         if not length.isdigit() or int(length) > self._most:
             raise self._too_large()
         if headers.get(b"content-encoding", b"identity") != b"identity":
-            raise ApiError("unsupported_media_type", "send the body without Content-Encoding")
+            raise ApiError("unsupported_media_type", "send the body without Content-Encoding", headers=[_CLOSE])
         pieces: list[bytes] = []
         size, more = 0, True
         while more:
@@ -121,7 +123,8 @@ class Door:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _too_large(self) -> ApiError:
-        return ApiError("payload_too_large", f"a body has at most {self._most} bytes here ([edge] max_body_bytes)")
+        text = f"a body has at most {self._most} bytes here ([edge] max_body_bytes)"
+        return ApiError("payload_too_large", text, headers=[_CLOSE])
 
     async def click(self, request: Request) -> Answer:
         """POST /v1/track/click."""
