@@ -57,7 +57,7 @@ def _once(candidates: Sequence[Candidate]) -> Iterable[Candidate]:
     """A click found by two keys is one click; so is one known from an fbc only, and the click that came later."""
     by_id = {c.id: c for c in candidates}
     once = candidates if len(by_id) == len(candidates) else by_id.values()
-    if any(c.flags & flags.RECOVERED for c in once):
+    if any([c.flags & flags.RECOVERED for c in once]):  # noqa: C419  half the time of a generator, and in every match
         seen = {c.fbclid_k for c in once if not c.flags & flags.RECOVERED}
         return [c for c in once if not (c.flags & flags.RECOVERED and c.fbclid_k in seen)]
     return once

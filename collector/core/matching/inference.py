@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from math import exp, log
+from operator import attrgetter
 
 from msgspec import Struct
 
@@ -19,6 +20,7 @@ from collector.core.matching.shapes import FP_VERSION_MASK, Candidate, Policy, Q
 from collector.core.useragents import in_app, level, same_shell
 
 MISSING = -1
+_mass = attrgetter("mass")
 
 
 class Weights(Struct, gc=False):
@@ -202,7 +204,10 @@ def _journeys(near: list[Candidate], scale: Scale) -> list[Journey]:
         else:
             journey.clicks.append(c)
             journey.mass += mass
-    return list(groups.values()) if len(groups) == 1 else sorted(groups.values(), key=_best_first)
+    journeys = list(groups.values())
+    journeys.reverse()  # of equals the newer one first; the sort is stable
+    journeys.sort(key=_mass, reverse=True)
+    return journeys
 
 
 def _totals(near: list[Candidate], scale: Scale) -> list[float]:
@@ -238,8 +243,3 @@ def _totals(near: list[Candidate], scale: Scale) -> list[float]:
             total += jar[since < c.ts]
         out.append(total)
     return out
-
-
-def _best_first(journey: Journey) -> tuple[float, int, int, int]:
-    c = journey.clicks[-1]
-    return (-journey.mass, -c.ts, c.fbclid_k or 0, c.visitor_k or 0)
