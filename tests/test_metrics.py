@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
+import requests
 
+from collector.config import MetricsConfig
 from collector.console.metrics import METRICS, Sample, render
 from collector.core.capi.states import CapiState
 from tests.console_process import ConsoleProcess, make_config
 from tests.console_store import PIXEL, add_outbox, make_store
+from tests.test_console_auth import CHEAP
 
 LINE = re.compile(r'^([a-z_]+)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\["\\n])*",?)*)\})? (-?[0-9.]+)$', re.MULTILINE)
 
@@ -58,6 +63,20 @@ def test_figures_agree_with_the_rows(scraped: str) -> None:
     assert _value(scraped, "collector_heartbeat_age_seconds", process="edge") < 60
     kept = [float(f[3]) for f in LINE.finditer(scraped) if f[1] == "collector_conversions_kept"]
     assert sum(kept) == 120
+
+
+def test_metrics_may_have_an_address_of_their_own(tmp_path: Path) -> None:
+    make_store(tmp_path, clicks=3, conversions=1).close()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    plain = make_config(tmp_path, password_hash=CHEAP)
+    config = msgspec.structs.replace(plain, metrics=MetricsConfig(listen=f"127.0.0.1:{port}"))
+    with ConsoleProcess(config) as console:
+        assert console.get("/metrics").status_code == 401
+        own = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10)
+        assert "collector_clicks_total 3\n" in own.text
+        assert requests.get(f"http://127.0.0.1:{port}/", timeout=10).status_code == 404
+    assert console.ending == (0, "no apsw")
 
 
 def test_labels_are_escaped() -> None:

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import signal
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any, Final
 from urllib.parse import parse_qs, quote
 
-import uvicorn
 from litestar import Litestar, Request, Response, get, post
 from litestar.datastructures import Cookie, State
 from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp
 
 from collector.config import Config
-from collector.config_loader.checks import parse_listen
 from collector.console import campaigns as campaigns_page
 from collector.console import delivery as delivery_page
 from collector.console import events as events_page
@@ -28,7 +24,8 @@ from collector.console import signals as signals_page
 from collector.console import trust as trust_page
 from collector.console.auth import Attempts, Password, Sessions, check_access
 from collector.console.gate import COOKIE, FORM_COOKIE, Gate, cookie_of, is_https
-from collector.console.metrics import metrics_text
+from collector.console.metrics import MetricsDoor, metrics_text
+from collector.console.serving import Door, open_socket, serve
 from collector.console.shell import Desk, asset_bytes, now_ms, page
 from collector.core.ids import PublicIds
 from collector.errors import StorageError
@@ -43,12 +40,17 @@ _COUNT_EVERY_SECONDS: Final = 5.0
 _COUNT_AT_ONCE_SECONDS: Final = 0.25
 
 
-def create_app(config: Config, *, clock: Callable[[], int] = now_ms) -> ASGIApp:
-    """The console as an ASGI application; raises ConfigError when it would be open to others without a password."""
+def open_desk(config: Config, *, clock: Callable[[], int] = now_ms) -> Desk:
+    """What pages are made from; raises ConfigError when the console would be open to others without a password."""
     check_access(config.console)
-    desk = Desk(config, Reader(database(config.storage.data_dir)), clock, _ids(config))
-    sessions = Sessions(config.console.session_hours)
-    password = Password(config.console.password_hash) if config.console.password_hash else None
+    return Desk(config, Reader(database(config.storage.data_dir)), clock, _ids(config))
+
+
+def create_app(desk: Desk) -> ASGIApp:
+    """The console as an ASGI application."""
+    console = desk.config.console
+    sessions = Sessions(console.session_hours)
+    password = Password(console.password_hash) if console.password_hash else None
     inner = Litestar(
         route_handlers=_HANDLERS,
         state=State({"desk": desk, "sessions": sessions, "password": password, "attempts": Attempts()}),
@@ -59,7 +61,7 @@ def create_app(config: Config, *, clock: Callable[[], int] = now_ms) -> ASGIApp:
         debug=False,
         request_max_body_size=8192,
     )
-    return Gate(inner, sessions, password, clock)
+    return Gate(inner, sessions, password, desk.clock)
 
 
 @get("/")
@@ -264,50 +266,10 @@ def _trouble(request: Request[Any, Any, Any], error: Exception) -> Response[byte
     )
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, with our own ending: SIGTERM is an orderly exit 0, and `ready` is told when the socket answers."""
-
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._ready()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """uvicorn raises the signal again after its shutdown, which would end the process by it."""
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
 def run(config: Config, fd: int | None, ready: Callable[[], None]) -> int:
     """Serve the console until SIGTERM; on `fd` when given, else on its listen address. Returns the exit code."""
-    app = create_app(config)
-    host, port = parse_listen(config.console.listen)
-    settings = uvicorn.Config(
-        app,
-        fd=fd,
-        host=host,
-        port=port,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        limit_concurrency=200,
-        timeout_keep_alive=5,
-        timeout_graceful_shutdown=3,
-    )
-    server = _Server(settings, ready)
-    server.run()
-    return 0 if server.started else 1
+    desk = open_desk(config)
+    doors = [Door(create_app(desk), open_socket(config.console.listen, fd))]
+    if config.metrics.listen:
+        doors.append(Door(MetricsDoor(desk), open_socket(config.metrics.listen, None)))
+    return serve(doors, ready)

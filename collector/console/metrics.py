@@ -6,9 +6,13 @@ import platform
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+from litestar.enums import ScopeType
+from litestar.types import Receive, Scope, Send
+
 from collector import __version__
 from collector.console.shell import Desk
 from collector.core.capi.states import NAMES
+from collector.errors import StorageError
 from collector.storage.reports import delivery
 from collector.storage.reports.folds import Sums
 from collector.storage.reports.reader import NoStore
@@ -51,6 +55,31 @@ async def metrics_text(desk: Desk) -> str:
     except NoStore:
         samples.append(Sample("collector_up", 0))
     return render(samples)
+
+
+class MetricsDoor:
+    """Metrics on an address of their own ([metrics] listen), which a scraper may reach without the password."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == ScopeType.HTTP and scope["path"] == "/metrics":
+            await self._answer(send, 200, await self._text())
+        elif scope["type"] == ScopeType.HTTP:
+            await self._answer(send, 404, "metrics are at /metrics\n")
+
+    async def _text(self) -> str:
+        try:
+            return await metrics_text(self._desk)
+        except StorageError:
+            return render([Sample("collector_up", 0)])
+
+    @staticmethod
+    async def _answer(send: Send, status: int, text: str) -> None:
+        headers = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": text.encode(), "more_body": False})
 
 
 def render(samples: Iterable[Sample]) -> str:

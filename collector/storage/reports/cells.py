@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
@@ -10,7 +11,7 @@ import msgspec
 
 # A spreadsheet takes these as the start of a formula, quoted or not.
 _RISKY: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\0")
-_QUOTED: Final = (",", '"', "\n", "\r")
+_QUOTED: Final = re.compile(r'[",\r\n]')
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -23,11 +24,15 @@ def cell(value: Any) -> str:
     """One cell: numbers stay numbers, text cannot become a formula, lists and objects are JSON."""
     if value is None:
         return ""
-    if value is True or value is False:
+    if type(value) is not str:
+        return _other(value)
+    text: str = "'" + value if value.startswith(_RISKY) else value
+    return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text
+
+
+def _other(value: Any) -> str:
+    if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int | float | Decimal):
-        return f"{value:f}" if isinstance(value, Decimal) else str(value)
-    text = value if isinstance(value, str) else _encode(value).decode()
-    if text.startswith(_RISKY):
-        text = "'" + text
-    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in _QUOTED) else text
+    if isinstance(value, int | float):
+        return str(value)
+    return f"{value:f}" if isinstance(value, Decimal) else cell(_encode(value).decode())

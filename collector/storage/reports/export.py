@@ -240,8 +240,9 @@ def _lines(items: Iterable[Item]) -> Iterator[bytes]:
 
 
 def _records(items: Iterable[Item], columns: tuple[str, ...]) -> Iterator[str]:
+    ways = [column.partition(".")[::2] for column in columns]
     for item in items:
-        yield record([_reached(item, column) for column in columns])
+        yield record([_inner(item[outer], inner) if inner else item[outer] for outer, inner in ways])
 
 
 def _header(column: str) -> str:
@@ -250,7 +251,5 @@ def _header(column: str) -> str:
     return inner if outer in ("attributedTo", "lastAttempt") else column
 
 
-def _reached(item: Item, column: str) -> Any:
-    outer, _, inner = column.partition(".")
-    value = item[outer]
-    return value if not inner or value is None else value[inner]
+def _inner(value: Item | None, name: str) -> Any:
+    return None if value is None else value[name]

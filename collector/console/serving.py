@@ -1,0 +1,96 @@
+"""How the console's doors are served: uvicorn on a socket that was handed over, an orderly end, exit 0 on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import uvicorn
+import uvloop
+from litestar.types import ASGIApp
+
+from collector.config_loader.checks import parse_listen
+from collector.errors import CollectorError
+
+_BACKLOG = 256
+
+
+class Door(NamedTuple):
+    """An application and the socket that it answers on."""
+
+    app: ASGIApp
+    opened: socket.socket
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with our own ending; `ready` is told when the socket answers."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are taken in `serve`: uvicorn would raise them again after its shutdown, and end the process."""
+        yield
+
+
+def open_socket(listen: str, fd: int | None) -> socket.socket:
+    """The socket behind a descriptor that was handed over, else a new one; CollectorError says why there is none."""
+    if fd is not None:
+        return socket.socket(fileno=fd)
+    host, port = parse_listen(listen)
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
+        )
+    except OSError as error:
+        raise CollectorError(f"cannot listen on {listen}: {error.strerror or error}") from None
+
+
+def serve(doors: Sequence[Door], ready: Callable[[], None]) -> int:
+    """Serve until SIGTERM or SIGINT; the first door's application has the lifespan. Returns the exit code."""
+    return uvloop.run(_serve(doors, ready))
+
+
+async def _serve(doors: Sequence[Door], ready: Callable[[], None]) -> int:
+    servers = [
+        _Server(_settings(door, first=i == 0), ready if i == 0 else lambda: None) for i, door in enumerate(doors)
+    ]
+
+    def stop() -> None:
+        for server in servers:
+            server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    async with asyncio.TaskGroup() as group:
+        for server, door in zip(servers, doors, strict=True):
+            group.create_task(server.serve(sockets=[door.opened]))
+    return 0 if all(server.started for server in servers) else 1
+
+
+def _settings(door: Door, *, first: bool) -> uvicorn.Config:
+    return uvicorn.Config(
+        door.app,
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="on" if first else "off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=200,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=3,
+    )
