@@ -246,6 +246,26 @@ def test_the_application_hears_at_once_that_a_request_was_refused() -> None:
             sock.sendall(b"x" * 100_000_000)
 
 
+def test_an_answer_before_the_body_says_that_the_connection_ends(served: Served) -> None:
+    """A client that is not told would send its next request on it, and lose that."""
+    head = b"POST /refuse HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\n"
+    answer = exchange(served.port, head)
+    assert (answer.status, answer.closed) == (413, True)
+    assert b"\r\nconnection: close\r\n" in answer.data
+    with connect(served.port) as sock:
+        sock.sendall(post(b"x" * 9, path="/refuse"))
+        assert b"connection: close" not in sock.recv(4096), "control: a body that is here ends nothing"
+
+
+def test_a_client_that_asks_first_is_told_to_continue(served: Served) -> None:
+    head = b"POST /ask HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+    with connect(served.port) as sock:
+        sock.sendall(head)
+        assert sock.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        sock.sendall(b"ok")
+        assert read_to_end(sock).status == 200
+
+
 def test_ten_gigabytes_announced_are_not_listened_to(served: Served) -> None:
     start = b"POST /refuse HTTP/1.1\r\nHost: t\r\nContent-Length: 10000000000\r\n\r\n"
     answer = trickle(served.port, start, b"x" * 65_536, every=0.001)

@@ -13,11 +13,17 @@ class Exit:
     request's time, measured). The head is held until the body follows, and no longer than this turn of the loop.
     """
 
-    __slots__ = ("_close", "_head", "_soon", "_write", "is_closing")
+    __slots__ = ("_close", "_early", "_head", "_soon", "_write", "is_closing")
 
     def __init__(
-        self, transport: asyncio.Transport, close: Callable[[], None], soon: Callable[[Callable[[], None]], object]
+        self,
+        transport: asyncio.Transport,
+        close: Callable[[], None],
+        soon: Callable[[Callable[[], None]], object],
+        early: Callable[[], bool],
     ) -> None:
+        """`early`: whether the answer being written comes before its request's body was read."""
+        self._early = early
         self._write = transport.write
         self.is_closing = transport.is_closing
         self._close = close
@@ -29,7 +35,7 @@ class Exit:
             head, self._head = self._head, b""
             self._write(head + data)
         elif data.startswith(b"HTTP/1.1 "):
-            self._head = data
+            self._head = _ending(data) if self._early() else data
             self._soon(self.flush)
         else:
             self._write(data)
@@ -42,3 +48,10 @@ class Exit:
     def close(self) -> None:
         self.flush()
         self._close()
+
+
+def _ending(head: bytes) -> bytes:
+    """The head, saying that the connection ends: a client that is not told would use it again (axios: "hang up")."""
+    if head.startswith(b"HTTP/1.1 100") or b"\r\nconnection: close\r\n" in head:
+        return head
+    return head[:-2] + b"connection: close\r\n\r\n"

@@ -105,7 +105,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.raw = transport
-        self.exit = Exit(transport, self._close, self.loop.call_soon)
+        self.exit = Exit(transport, self._close, self.loop.call_soon, self._is_early)
         self.transport = cast(asyncio.Transport, self.exit)
         self.since = self.loop.time()
         self._arm(self.limits.header_seconds)
@@ -139,9 +139,11 @@ class GuardedProtocol(HttpToolsProtocol):
     def _owes_an_answer(self) -> bool:
         """Whether a whole request is at work; one whose body is still coming does not count."""
         running = self.running
-        return (
-            running is not None and not running.response_complete and not (self.phase == BODY and self.cycle is running)
-        )
+        return running is not None and not running.response_complete and not self._is_early()
+
+    def _is_early(self) -> bool:
+        """Whether the body of the request at work is still coming."""
+        return self.phase == BODY and self.cycle is self.running
 
     def data_received(self, data: bytes) -> None:
         if self.deaf:
