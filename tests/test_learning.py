@@ -91,6 +91,13 @@ def test_a_cap_is_lifted_after_two_hundred_labels_that_earn_it() -> None:
     assert few == learn(DEFAULT_MODEL, wrong, decoys=QUIET, now=NIGHT).caps == DEFAULT_MODEL.caps
 
 
+def test_the_cap_of_another_platform_is_lifted_apart() -> None:
+    earned = [taught(proven(ua=4, best_ua=4, stated=0.99))] * 400
+    assert learn(DEFAULT_MODEL, earned, decoys=QUIET, now=NIGHT).cap_other_platform > 85
+    other = [taught(proven(ua=0, best_ua=0, stated=0.99))] * 400
+    assert learn(DEFAULT_MODEL, other, decoys=QUIET, now=NIGHT).cap_other_platform == 85
+
+
 def test_labels_without_decoys_lift_nothing() -> None:
     """Labels hold no order without a click: alone they would flatter the model."""
     earned = [taught(proven(bucket=3, best_bucket=3, stated=0.99))] * 400

@@ -12,7 +12,7 @@ from math import exp2, log2, sqrt
 from msgspec import Struct, structs
 
 from collector.core.calibration import fit_isotonic, fit_platt, logit, sigmoid
-from collector.core.matching.model import BUCKETS, DEFAULT_MODEL, Beta, Model, Row
+from collector.core.matching.model import BUCKETS, DEFAULT_MODEL, OTHER_PLATFORM, Beta, Model, Row
 from collector.core.matching.shapes import Label, Match
 from collector.core.useragents import device, level, same_shell
 
@@ -127,15 +127,16 @@ def _count_stated(counts: Counts, label: Label) -> None:
     _add(counts, "cal:all")
     if label.stated <= 0:
         return
-    at, group = _bin(label.stated), _group(label.best_bucket)
+    at = _bin(label.stated)
     _add(counts, f"cal:{at}:n")
     _add(counts, f"cal:{at}:right", float(label.right))
-    _add(counts, f"cap:{group}:labels")
     if label.stated >= HIGH:
         _add(counts, "cal:high")
-    if label.stated * 100 >= _cap_of(group):
-        _add(counts, f"cap:{group}:n")
-        _add(counts, f"cap:{group}:right", float(label.right))
+    for stratum, cap in _strata(label.best_bucket, label.best_ua):
+        _add(counts, f"cap:{stratum}:labels")
+        if label.stated * 100 >= cap:
+            _add(counts, f"cap:{stratum}:n")
+            _add(counts, f"cap:{stratum}:right", float(label.right))
 
 
 def _count_decoy(counts: Counts, decoy: Match) -> None:
@@ -144,12 +145,12 @@ def _count_decoy(counts: Counts, decoy: Match) -> None:
     stated = stated_by(decoy)
     if stated <= 0:
         return
-    group = _group(decoy.stratum)
     _add(counts, f"dec:{_bin(stated)}:n")
     if stated >= HIGH:
         _add(counts, "dec:high")
-    if stated * 100 >= _cap_of(group):
-        _add(counts, f"cap:{group}:dec")
+    for stratum, cap in _strata(decoy.stratum, decoy.ua_level):
+        if stated * 100 >= cap:
+            _add(counts, f"cap:{stratum}:dec")
 
 
 def stated_by(answer: Match) -> float:
@@ -163,12 +164,13 @@ def _bin(stated: float) -> int:
     return round(logit(stated) / BIN)
 
 
-def _group(bucket: int) -> int:
-    return next(i for i, group in enumerate(CAP_GROUPS) if bucket in group)
-
-
-def _cap_of(group: int) -> int:
-    return DEFAULT_MODEL.caps[CAP_GROUPS[group][0]]
+def _strata(bucket: int, ua_level: int) -> list[tuple[str, int]]:
+    """The strata with a cap of their own that a statement belongs to, with the default cap."""
+    group = next(i for i, buckets in enumerate(CAP_GROUPS) if bucket in buckets)
+    strata = [(str(group), DEFAULT_MODEL.caps[CAP_GROUPS[group][0]])]
+    if ua_level == OTHER_PLATFORM:
+        strata.append(("platform", DEFAULT_MODEL.cap_other_platform))
+    return strata
 
 
 def _count_pair(counts: Counts, one: Pair) -> None:
@@ -298,23 +300,30 @@ def share_with_a_click(model: Model, counts: Counts) -> float:
 
 
 def _caps(counts: Counts, weight: float) -> tuple[int, ...]:
-    """A stratum's cap is lifted when 200 labels fell into it and what was stated above the cap came true as often."""
-    caps = list(DEFAULT_MODEL.caps)
-    for group, buckets in enumerate(CAP_GROUPS):
-        if counts.get(f"cap:{group}:labels", 0.0) < CAP_LABELS or weight <= 0:
-            continue
-        n = counts.get(f"cap:{group}:n", 0.0) + weight * counts.get(f"cap:{group}:dec", 0.0)
-        earned = int(100 * wilson_low(counts.get(f"cap:{group}:right", 0.0), n))
-        for b in buckets:
-            caps[b] = min(max(caps[b], earned), CAP_MOST)
-    return tuple(caps)
+    """The cap of each delay bucket."""
+    by_group = [_earned(counts, str(group), DEFAULT_MODEL.caps[b[0]], weight) for group, b in enumerate(CAP_GROUPS)]
+    return tuple(cap for cap, buckets in zip(by_group, CAP_GROUPS, strict=True) for _ in buckets)
+
+
+def _earned(counts: Counts, stratum: str, cap: int, weight: float) -> int:
+    """A cap is lifted when 200 labels fell into its stratum and what was stated above it came true as often."""
+    if counts.get(f"cap:{stratum}:labels", 0.0) < CAP_LABELS or weight <= 0:
+        return cap
+    n = counts.get(f"cap:{stratum}:n", 0.0) + weight * counts.get(f"cap:{stratum}:dec", 0.0)
+    return min(max(cap, int(100 * wilson_low(counts.get(f"cap:{stratum}:right", 0.0), n))), CAP_MOST)
 
 
 def _judged(model: Model, counts: Counts) -> Model:
     """Caps, and the map g: identity until 200 labels, then Platt, above 2,000 isotonic."""
     weight = decoy_weight(counts, share_with_a_click(model, counts))
     labels = counts.get("cal:all", 0.0)
-    judged = structs.replace(model, caps=_caps(counts, weight), calibration=(1.0, 0.0), knots=())
+    judged = structs.replace(
+        model,
+        caps=_caps(counts, weight),
+        cap_other_platform=_earned(counts, "platform", DEFAULT_MODEL.cap_other_platform, weight),
+        calibration=(1.0, 0.0),
+        knots=(),
+    )
     if labels < PLATT_LABELS or weight <= 0:
         return judged
     bins = stated_bins(counts, weight)

@@ -11,7 +11,7 @@ from collector.core.calibration import calibrate
 from collector.core.matching.eligible import Field, sort_out
 from collector.core.matching.inference import Inference, Journey, Weights, infer, pool_of, weigh
 from collector.core.matching.lessons import lesson_of_organic, lesson_of_proof
-from collector.core.matching.model import BUCKET_NAMES, Model, bucket
+from collector.core.matching.model import BUCKET_NAMES, OTHER_PLATFORM, Model, bucket
 from collector.core.matching.proofs import ENRICHING, Proven, older, prove
 from collector.core.matching.shapes import DAY_MS, Candidate, Evidence, Match, Policy, Query, Reason, Rival, Statistics
 
@@ -19,7 +19,6 @@ LN2 = log(2.0)
 RIVALS_KEPT = 5
 PATH_KEPT = 50
 ALTERNATIVE = 0.05
-OTHER_PLATFORM = 4
 # Indexed by level, so that the last word answers for -1.
 LEVELS = ("equal", "same_ios_version", "same_android", "same_system", "other_platform", "missing")
 EQUALITY = ("differs", "equal", "missing")

@@ -21,6 +21,7 @@ Row = tuple[float, ...]
 
 # A user agent shared by nobody else is still not unique: its share never counts as less than this.
 UA_FLOOR = 1e-5
+OTHER_PLATFORM = 4  # the user-agent level
 FP_GIVEN_UA_MAX = 0.95
 U_STRENGTH = 50.0
 
