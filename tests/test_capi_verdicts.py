@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector.config import AlertsConfig
 from collector.core import retry
 from collector.core.capi import versions
 from collector.core.capi.gate import Terms, decide
@@ -18,6 +19,7 @@ from collector.core.capi.isolation import Isolation
 from collector.core.capi.states import CapiState
 from collector.core.capi.verdicts import Answer, Kind, Verdict, classify, clock_ahead_ms
 from collector.core.events import StoredEvent
+from collector.courier.alerts import Alerts
 from collector.courier.luck import Luck
 
 
@@ -303,3 +305,23 @@ def test_a_clock_set_back_ends_a_wait() -> None:
     luck.fault(Verdict(kind=Kind.TRANSIENT, message="m"), 10**12, 0.5)
     assert luck.closed_for(10**12) > 0
     assert luck.closed_for(10**12 - 86_400_000) == 0
+
+
+def test_a_state_is_told_once_and_ended_by_the_first_answer() -> None:
+    luck = Luck(retry.Backoff(10, 100))
+    throttled = Verdict(kind=Kind.THROTTLED, message="m")
+    assert [luck.fault(throttled, n, 0.5) for n in range(3)] == ["throttled", None, None]
+    assert luck.success(10, 1) is True
+    assert luck.success(11, 1) is False
+    assert luck.pace.per_second is not None  # slower for a while, but no longer in trouble
+    failing = Verdict(kind=Kind.TRANSIENT, message="m")
+    assert [luck.fault(failing, n, 0.5) for n in range(6)] == [None, None, None, None, "failing", None]
+
+
+def test_an_alert_is_not_repeated_within_the_hour_however_it_flaps() -> None:
+    alerts = Alerts(AlertsConfig(webhook_url="http://127.0.0.1:1/"))
+    for minute in range(0, 61, 10):
+        alerts.raised("throttled", "111", "m", minute * 60_000)
+        alerts.cleared("111", minute * 60_000 + 1)
+    kinds = [alerts._queue.get_nowait().kind for _ in range(alerts._queue.qsize())]
+    assert kinds == ["throttled", "cleared", "throttled", "cleared"]

@@ -36,21 +36,22 @@ class Alerts:
     def __init__(self, config: AlertsConfig) -> None:
         self._config = config
         self._queue: asyncio.Queue[Alert] = asyncio.Queue(100)
-        self._told: dict[tuple[str, str], int] = {}
+        self._told: dict[tuple[str, str], int] = {}  # when, by kind and pixel
+        self._standing: set[tuple[str, str]] = set()  # told, and not cleared yet
         self._refusals: dict[str, deque[int]] = {}
 
     def raised(self, kind: str, pixel: str, text: str, now: int) -> None:
         """Trouble with a pixel's queue."""
         if now - self._told.get((kind, pixel), -_REPEAT_MS) >= _REPEAT_MS:
             self._told[kind, pixel] = now
+            self._standing.add((kind, pixel))
             log.warning("a person should look", kind=kind, pixel=pixel)
             self._put(Alert(kind=kind, pixel=pixel, text=f"Pixel {pixel}: {kind}. {text}", at=now))
 
     def cleared(self, pixel: str, now: int) -> None:
         """The pixel's queue moves again; told only where trouble was."""
-        told = [key for key in self._told if key[1] == pixel and key[0] != "rejected"]
-        for key in told:
-            del self._told[key]
+        told = {key for key in self._standing if key[1] == pixel and key[0] not in ("rejected", "clock")}
+        self._standing -= told
         if told:
             self._put(Alert(kind="cleared", pixel=pixel, text=f"Pixel {pixel}: delivery resumed", at=now))
 

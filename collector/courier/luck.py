@@ -25,6 +25,7 @@ class Luck:
         self.pace = Pace()
         self._paced_until = 0
         self._sent: deque[tuple[int, int]] = deque()
+        self._told: str | None = None
 
     def closed_for(self, now: int) -> int:
         """Milliseconds until the next request may go out."""
@@ -36,28 +37,30 @@ class Luck:
 
     def fault(self, verdict: Verdict, now: int, dice: float) -> str | None:
         """Take note of a failed request; the pixel's new state when a person should hear of it."""
-        was_open, was_paced = self.breaker.open, self.pace.per_second is not None
         asked = self._terms.cap_ms if verdict.slow else verdict.wait_ms
         self.breaker = after_fault(self.breaker, now, dice, self._terms, asked_ms=asked)
         if verdict.kind is Kind.THROTTLED:
             self.pace = slowed(self.pace, self._rate(now), now)
-            return None if was_paced else "throttled"
-        return "failing" if self.breaker.open and not was_open else None
+        state = "failing" if self.breaker.open else "throttled" if verdict.kind is Kind.THROTTLED else None
+        if state is None or state == self._told:
+            return None
+        self._told = state
+        return state
 
     def success(self, now: int, events: int) -> bool:
-        """Take note of an answer; True when a breaker closed or a throttle ended by it."""
-        was_open, was_paced = self.breaker.open, self.pace.per_second is not None
+        """Take note of an answer; True when it ends a state that `fault` gave. The pace outlasts it."""
+        told, self._told = self._told, None
         self.breaker = after_success(self.breaker)
         self.pace = recovered(self.pace, now)
         self._sent.append((now, events))
         self._forget_before(now - _RATE_WINDOW_MS)
         if self.pace.per_second is not None:
             self._paced_until = now + int(events / self.pace.per_second * 1000)
-        return was_open or (was_paced and self.pace.per_second is None)
+        return told is not None
 
     def forget(self) -> None:
         """Start anew."""
-        self.breaker, self.pace, self._paced_until = Breaker(), Pace(), 0
+        self.breaker, self.pace, self._paced_until, self._told = Breaker(), Pace(), 0, None
 
     def _rate(self, now: int) -> float:
         self._forget_before(now - _RATE_WINDOW_MS)
