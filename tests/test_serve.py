@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.program import BINARY, SOURCE, Serving, alive, request, wait_until
+from tests.program import BINARY, ROOT, SOURCE, Serving, alive, paste, request, wait_until
 
 Start = Callable[..., Serving]
 TOKEN = "EAA" + "canary" * 20
@@ -60,6 +60,19 @@ def test_the_first_start_says_ready_and_its_lines_work_when_pasted(start: Start)
     assert conversion["data"]["capiStatus"] in ("queued", "dry_run")
     assert (serving.tmp / "collector-data" / "collector.db").exists()
     assert serving.stop() == 0
+
+
+def test_the_first_click_and_order_of_the_readme(start: Start) -> None:
+    (block,) = re.findall(r"```sh\nKEY=sk_\.\.\.\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    serving = start()
+    url = serving.ready()["edge"]
+    serving.pasted()
+    key = re.findall(r"\bsk_\w+", serving.stdout)[0]
+    lines = [line.replace("\\\n", " ") for line in block.split("\n\n")]
+    click, order = (paste(line.replace("$KEY", key).replace("http://127.0.0.1:8080", url)) for line in lines)
+    assert click["success"], click
+    assert order["data"]["attributed"], order
+    assert order["data"]["attributedTo"]["clickId"] == click["data"]["clickId"]
 
 
 def test_commands_answer_beside_a_running_serve(start: Start) -> None:
