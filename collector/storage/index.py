@@ -9,7 +9,7 @@ committed with the fold, so after any crash the rest is simply still in the tail
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
@@ -18,10 +18,11 @@ import apsw
 
 from collector import telemetry
 from collector.config import StorageConfig
+from collector.core.flags import INELIGIBLE
 from collector.errors import StorageError
 from collector.storage.bloom import LOW_BITS, LOW_MASK
 from collector.storage.database import DATABASE, INDEX, connect, immediate, migrate
-from collector.storage.subjects import BUCKET, CLICKS, CONVERSIONS, ELIGIBLE, VISITOR_TAG, Key, Subject
+from collector.storage.subjects import BUCKET, CLICKS, CONVERSIONS, ELIGIBLE, VISITOR_TAG, ClickRow, Key, Subject
 
 log = telemetry.logger("storage")
 
@@ -124,6 +125,21 @@ def fold(db: apsw.Connection, subject: Subject, most: int) -> int:
         raise
 
 
+def move(db: apsw.Connection, moves: Sequence[tuple[ClickRow, ClickRow]]) -> None:
+    """Count clicks at their new times in the folded sums; one that is not folded yet is counted by its fold."""
+    with immediate(db):
+        through = watermark(db, CLICKS)
+        for before, after in moves:
+            if before.id <= through and not before.flags & INELIGIBLE:
+                for row, n in ((before, -1), (after, 1)):
+                    db.execute(_ADD_HOUR, (row.store, row.ts // _HOUR_MS, n))
+                    if row.ua_k is not None:
+                        db.execute(_ADD_AGENT, (row.store, row.ts // _WEEK_MS, row.ua_k, n))
+                visitor = after.visitor_k if after.visitor_k is not None else after.fbclid_k
+                if visitor is not None:
+                    db.execute(_ADD_VISITOR, (after.store, after.ts // _WEEK_MS, visitor))
+
+
 def purge(db: apsw.Connection, subject: Subject, most: int) -> int:
     """Take out at most `most` entries per key of buckets whose rows retention has deleted; how many went.
 
@@ -173,6 +189,12 @@ _CLICK_SUMS = (
     f"WHERE id > ?1 AND id <= ?2 AND {ELIGIBLE}) WHERE v IS NOT NULL GROUP BY 1, 2, 3 "
     "ON CONFLICT DO UPDATE SET rank = max(rank, excluded.rank)",
 )
+_ADD_HOUR = "INSERT INTO main.click_hour VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
+_ADD_AGENT = "INSERT INTO main.ua_week VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
+_ADD_VISITOR = (
+    f"INSERT INTO main.visitor_sketch SELECT ?1, ?2, v & {(1 << SKETCH_BITS) - 1}, {_RANK} FROM (SELECT ?3 AS v) "
+    "WHERE true ON CONFLICT DO UPDATE SET rank = max(rank, excluded.rank)"
+)
 
 
 class IndexReader:
@@ -206,7 +228,7 @@ class IndexReader:
         return self.first_bucket(subject, received) * BUCKET
 
     def find(self, subject: Subject, key: str, name: int, since: int, limit: int) -> list[int]:
-        """At most `limit` ids per bucket under `name`, of rows received at `since` (ms) or later, newest first."""
+        """At most `limit` ids under `name`, of rows received at `since` (ms) or later, newest first."""
         return [row[0] for row in self._probe(subject, key, "id", name, since, limit)]
 
     def find_tagged(self, subject: Subject, key: str, name: int, since: int, limit: int) -> list[tuple[int, int]]:
@@ -233,5 +255,7 @@ class IndexReader:
 
 @lru_cache(maxsize=512)
 def _probe_statement(table: str, columns: str, buckets: int, limit: int) -> str:
-    one = f"SELECT * FROM (SELECT {columns} FROM {table} WHERE k = ? ORDER BY id DESC LIMIT {limit})"
-    return " UNION ALL ".join([one] * buckets)
+    # SQLite walks an IN list in the index's own order and stops at the limit: 10 µs for six buckets, where one
+    # sub-select per bucket took 37.
+    marks = ", ".join("?" * buckets)
+    return f"SELECT {columns} FROM {table} WHERE k IN ({marks}) ORDER BY k DESC, id DESC LIMIT {limit}"
