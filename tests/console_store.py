@@ -192,7 +192,7 @@ def add_conversion(
         fbp="fb.1.1.2" if rng.random() < 0.7 else None,
         order_status=order_status,
     )
-    match = match or _match(click, rng)
+    match = match or _match(click, rng, ts)
     sql = """INSERT INTO conversion (store, ts, received, event_type, dedup_k, ip_k, ua_k, ua_class, flags, click,
                confidence, method, revision, capi, body, match)
              VALUES (?,?,?,?,?,?,?,0,?,?,?,?,0,?,?,?) RETURNING id"""
@@ -218,7 +218,7 @@ def add_conversion(
     return int(row[0])
 
 
-def _match(click: int | None, rng: random.Random) -> Match:
+def _match(click: int | None, rng: random.Random, ts: int) -> Match:
     if click is None:
         return Match(
             attributed=False,
@@ -242,7 +242,7 @@ def _match(click: int | None, rng: random.Random) -> Match:
             log_odds_bits=5.6,
             p_any=0.98,
             path=[click],
-            click_ts=NOW - 3_000_000,
+            click_ts=ts - 3_000_000,
         )
     return Match(
         attributed=True,
@@ -262,5 +262,5 @@ def _match(click: int | None, rng: random.Random) -> Match:
         rivals=[Rival(3, 0.06)],
         alternatives=2,
         path=[click],
-        click_ts=NOW - 3_000_000,
+        click_ts=ts - 3_000_000,
     )

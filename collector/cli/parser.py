@@ -81,6 +81,18 @@ def bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", choices=BENCH_PARTS, metavar="PART", help=" ".join(BENCH_PARTS))
 
 
+def shared(parser: argparse.ArgumentParser) -> None:
+    models = ("last", "first", "linear", "time-decay", "position")
+    parser.add_argument("--model", choices=models, help="how an order is shared; else [matching] model")
+    labels = ("campaign", "source", "adset", "ad", "landing-page", "day")
+    parser.add_argument("--by", choices=labels, default="campaign", help="what earns the credit (campaign)")
+    parser.add_argument("--since", metavar="T", default="30d", help="30d, 12h, a date or an RFC 3339 time (30d)")
+    parser.add_argument("--until", metavar="T", help="likewise; else now")
+    parser.add_argument("--window", type=int, metavar="DAYS", help="1, 7, 28, 30 or 90; else [matching] window_days")
+    parser.add_argument("--day-of", choices=("order", "click"), default="order", help="whose day `--by day` means")
+    parser.add_argument("--event", metavar="TYPE", default="Purchase", help="the event type (Purchase)")
+
+
 FILES: Final = (config, data_dir)
 
 COMMANDS: Final = (
@@ -168,6 +180,13 @@ COMMANDS: Final = (
         (*FILES, export, store),
     ),
     Command(
+        "report attribution",
+        "share orders out over campaigns, ads, pages or days, to the cent",
+        "report:attribution",
+        "collector report attribution --model linear --by campaign --config collector.toml",
+        (*FILES, shared, store, as_json),
+    ),
+    Command(
         "bench",
         "measure this machine: each figure beside what it is to be judged by",
         "bench:bench",
@@ -178,7 +197,11 @@ COMMANDS: Final = (
 )
 
 RAW: Final = argparse.RawDescriptionHelpFormatter
-GROUPS: Final = {"config": "check and show the configuration", "keys": "API keys"}
+GROUPS: Final = {
+    "config": "check and show the configuration",
+    "keys": "API keys",
+    "report": "what the orders are owed to",
+}
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -60,7 +60,7 @@ def _parsed(stored: str) -> tuple[int, int, int, bytes, bytes]:
         return *numbers, b64decode(salt, validate=True), b64decode(digest, validate=True)
     except (ValueError, Base64Error) as error:
         raise ConfigError(
-            ["[console] password_hash: not a scrypt hash of ours; make one with `collector console --hash-password`"]
+            ["[console] password_hash: not a scrypt hash of ours; make one with `collector config hash-password`"]
         ) from error
 
 
@@ -90,7 +90,7 @@ def check_access(config: ConsoleConfig) -> None:
         raise ConfigError(
             [
                 f"[console] listen: {config.listen!r} can be reached by others and no password_hash is set; "
-                "set one (collector console --hash-password) or listen on 127.0.0.1"
+                "set one (collector config hash-password) or listen on 127.0.0.1"
             ]
         )
 

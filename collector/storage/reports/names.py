@@ -8,6 +8,7 @@ from collector.config import Config
 from collector.core.ids import PublicIds
 from collector.core.keyed import PEPPER_BYTES, KeyedHash
 from collector.errors import StorageError
+from collector.storage.reports.reader import NoStore
 
 
 def public_ids(config: Config) -> PublicIds:
@@ -15,6 +16,8 @@ def public_ids(config: Config) -> PublicIds:
     path = Path(config.privacy.pepper_file or Path(config.storage.data_dir) / "pepper.key")
     try:
         pepper = path.read_bytes()
+    except FileNotFoundError as error:
+        raise NoStore(f"no key at {path}; start the edge (collector serve) first") from error
     except OSError as error:
         raise StorageError(f"[privacy] pepper_file: cannot read {str(path)!r}: {error.strerror}") from error
     if len(pepper) != PEPPER_BYTES:
