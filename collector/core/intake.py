@@ -75,12 +75,13 @@ def check_click(body: ClickBody, caller: Caller, decision: Decision, now: int, b
     if fault := clickid.fault(body.fbclid, now):
         raise ApiError("invalid_fbclid", fault, "fbclid")
     _check_url(body.landing_page, "landingPage")
-    ts, corrected = _time(body.timestamp, caller, now)
+    ts, corrected = _time(body.timestamp, caller, now) if body.timestamp is not None else (now, False)
     ignored: list[str] = []
-    fbc = _fbc(body.fbc, ignored)
+    fbc = _fbc(body.fbc, ignored) if body.fbc else None
     if fbc is not None:
         _check_fbc_age(fbc, now)
-    reason = bot or caller.bot or ("consent" if not decision.allows_matching else None)
+    bot = bot or caller.bot
+    reason = bot or ("consent" if not decision.allows_matching else None)
     return CheckedClick(
         ts=ts,
         received=now,
@@ -88,21 +89,21 @@ def check_click(body: ClickBody, caller: Caller, decision: Decision, now: int, b
         ip=_address(body.ip_address, caller, ignored),
         user_agent=body.user_agent or (None if caller.secret else caller.user_agent),
         fingerprint=body.fingerprint or None,
-        flags=_flags(decision.marketing, bot or caller.bot, body.test, corrected)
-        | fingerprint_version_bits(body.fingerprint_version),
+        flags=_flags(decision.marketing, bot, body.test, corrected)
+        | (fingerprint_version_bits(body.fingerprint_version) if body.fingerprint_version else 0),
         reason=reason,
         stored=StoredClick(
             fbclid=body.fbclid,
             landing_page=body.landing_page,
             referrer=body.referrer,
             visitor_id=body.visitor_id or None,
-            fbp=_fbp(body.fbp, ignored),
+            fbp=_fbp(body.fbp, ignored) if body.fbp else None,
             fbc=fbc,
             fingerprint_version=body.fingerprint_version,
             event_id=body.event_id,
             marketing=decision.marketing,
             ldu=decision.ldu,
-            bot=bot or caller.bot,
+            bot=bot,
         ),
         ignored=ignored,
     )

@@ -14,7 +14,7 @@ from msgspec import Struct
 from collector.config import Config
 from collector.core import addresses, bots, consent, intake, wire
 from collector.core.capi.states import CapiState
-from collector.core.events import ClickBody, ConversionBody
+from collector.core.events import ClickBody, Consent, ConversionBody
 from collector.core.intake import Caller
 from collector.edge import auth, responses
 from collector.edge.responses import Answer, ClickData, Headers
@@ -60,6 +60,8 @@ class Tracker:
         self._config = config
         self._journal = journal
         self._clock = clock
+        # What is in force where neither the event nor the browser says anything: nearly always.
+        self._unsaid = {s.number: self._decision(None, s, False) for s in journal.stores.values()}
         self._reader = Reader(journal.data_dir, config.storage)
         self._reads = ThreadPoolExecutor(1, thread_name_prefix="reader")
         self.ending = False  # nobody waits for Meta any more
@@ -174,12 +176,17 @@ class Tracker:
         return Prepared(operation, data, [*ignored, *checked.ignored, *checked.dropped])
 
     def _decide(self, body: ClickBody | ConversionBody, caller: Caller, store: Store) -> consent.Decision:
+        if body.consent is None and not caller.opted_out:
+            return self._unsaid[store.number]
+        return self._decision(body.consent, store, caller.opted_out)
+
+    def _decision(self, said: Consent | None, store: Store, opted_out: bool) -> consent.Decision:
         privacy = self._config.privacy
         return consent.decide(
-            body.consent,
+            said,
             default=store.config.default_consent or privacy.default_consent,
             ldu=privacy.ldu if store.config.ldu is None else store.config.ldu,
-            opted_out=caller.opted_out,
+            opted_out=opted_out,
             gpc=privacy.gpc,
         )
 

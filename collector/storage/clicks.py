@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import apsw
@@ -50,22 +51,30 @@ def prepare(names: KeyedHash, store: int, click: CheckedClick, store_ip: str) ->
     agent = click.user_agent if keyed else None
     visitor = stored.visitor_id if keyed else None
     fingerprint = click.fingerprint if keyed else None
+    agent_k, agent_class = _agent(names, store, agent) if agent else (None, 0)
+    name = names.name
     row = (
         store,
         click.ts,
         click.ts,
         click.received,
-        names.name(store, "fbclid", stored.fbclid),
-        names.name(store, "visitor", visitor) if visitor and canonical.visitor_id(visitor) else None,
-        names.name(store, "fbp", stored.fbp) if keyed and stored.fbp else None,
-        names.name(store, "ip", addresses.match_prefix(address)) if address else None,
-        names.name(store, "ua", agent) if agent else None,
-        names.name(store, "fp", fingerprint) if fingerprint and canonical.fingerprint(fingerprint) else None,
-        classify(agent or ""),
+        name(store, "fbclid", stored.fbclid),
+        name(store, "visitor", visitor) if visitor and canonical.visitor_id(visitor) else None,
+        name(store, "fbp", stored.fbp) if keyed and stored.fbp else None,
+        name(store, "ip", addresses.match_prefix(address)) if address else None,
+        agent_k,
+        name(store, "fp", fingerprint) if fingerprint and canonical.fingerprint(fingerprint) else None,
+        agent_class,
         click.flags,
         _encode(stored),
     )
     return NewClick(row, (network_address(address, store_ip), agent), visitor, stored.fbclid)
+
+
+@lru_cache(maxsize=4096)
+def _agent(names: KeyedHash, store: int, agent: str) -> tuple[int, int]:
+    """The name and the class of a user agent; a shop sees few different ones."""
+    return names.name(store, "ua", agent), classify(agent)
 
 
 def network_address(address: str | None, rule: str) -> str | None:
