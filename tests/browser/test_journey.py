@@ -231,3 +231,42 @@ def test_under_other_names_and_paths(browser: Browser, shop: Shop, page: Put, tm
         assert set(browser.cookies()) == {"sid", "_fbc", "_fbp"}
         assert browser.js("typeof menu + typeof collector") == "functionundefined"
         assert any(stored.fbclid == click for stored in other.clicks())
+
+
+def test_the_queue_in_the_browser_is_small_and_holds_no_person(browser: Browser, near: Place, page: Put) -> None:
+    page("/", near)
+    browser.get(near.page("/"))
+    settle(browser, "Object.keys(localStorage).some(key => key.startsWith('_ct_'))")
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/m/c", "*/m/c.gif*"]})
+    browser.execute_script(
+        "navigator.sendBeacon = () => false; const fetched = window.fetch; window.tries = 0;"
+        "window.fetch = (...given) => { tries++; return fetched(...given); };"
+        "collector('identify', {email: 'kept@example.com'});"
+        "for (let i = 0; i < 120; i++) collector('track', 'Lead', {i});"
+    )
+    time.sleep(1)
+    browser.execute_script("dispatchEvent(new Event('pagehide'))")
+    kept = str(browser.js("localStorage.getItem('_cq_store_shop')"))
+    assert 1 <= int(str(browser.js("tries"))) <= 3  # 50 events are three posts at most, and then there is a pause
+    assert 40 <= kept.count('"Lead"') <= 50
+    assert '"i":119' in kept
+    assert "kept@" not in kept
+
+
+def test_a_page_rendered_ahead_counts_when_it_is_opened(
+    browser: Browser, near: Place, page: Put, collector: Collector
+) -> None:
+    mark = secrets.token_hex(8)
+    rules = '{"prerender": [{"source": "list", "urls": ["/ahead?m=' + mark + '"]}]}'
+    page("/", near, head=f'<script type="speculationrules">{rules}</script>')
+    page("/ahead", near, head="<script>window.ahead = document.prerendering</script>")
+    browser.get(near.page("/"))
+    time.sleep(2)
+    assert page_views(collector, mark) == []
+    browser.execute_script(f"location.href = '/ahead?m={mark}'")
+    settle(browser, "location.pathname == '/ahead' && window.collector && collector.live")
+    time.sleep(0.6)
+    assert len(page_views(collector, mark)) == 1
+    if not browser.js("window.ahead"):
+        pytest.skip("Chromium did not render the page ahead here")

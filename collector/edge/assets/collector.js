@@ -45,6 +45,7 @@
   let born; // seed of the visitor id, where the browser stores nothing
   let timer;
   let failures = 0;
+  let resume = 0; // nothing is posted before, after a failure
 
   const log = (...words) => {
     if (tag.debug != null) console.info('[' + name + ']', ...words);
@@ -100,7 +101,7 @@
     if (said[who] == word) return;
     said[who] = word;
     log('consent', who, word, '->', consent());
-    soon();
+    atOnce();
   };
   const yes = (allowed) => (allowed ? 'granted' : 'denied');
 
@@ -178,7 +179,12 @@
   // --- sending ------------------------------------------------------------------------------------------------------
 
   const soon = () => {
-    timer = timer || setTimeout(safe(flush));
+    timer = timer || setTimeout(safe(flush), Math.max(0, resume - Date.now()));
+  };
+  const atOnce = () => {
+    clearTimeout(timer);
+    timer = resume = 0;
+    soon();
   };
 
   const flush = (closing) => {
@@ -190,6 +196,7 @@
     // A grant after a refusal (or after the browser's opt-out signal) is for the page that is still open, too.
     if (view && view != reported && !waiting.includes(view)) waiting.unshift(view);
     if (!waiting.length) return;
+    if (!closing && Date.now() < resume) return soon();
     const events = waiting.splice(0, 20);
     while (events.length > 1 && JSON.stringify(events).length > 5e4) waiting.unshift(events.pop()); // 64 KB a post
     if (events.includes(view)) reported = view;
@@ -227,9 +234,10 @@
     const settle = (again) => {
       flying = flying.filter((event) => !events.includes(event));
       if (!again) return (failures = 0);
+      if (Date.now() >= resume) resume = Date.now() + Math.min(3e5, 2e3 * 2 ** failures++);
       events.forEach((event) => event.n++);
       waiting = events.filter(fresh).concat(waiting).slice(-MAX_QUEUED);
-      timer = timer || setTimeout(safe(flush), Math.min(3e5, 2e3 * 2 ** failures++));
+      soon();
     };
     // keepalive outlives the page, but takes 64 KB at most.
     fetch(beacon, { method: 'POST', body: text, keepalive: text.length < 6e4, credentials: 'include' }).then(
@@ -263,7 +271,9 @@
 
   // --- events -------------------------------------------------------------------------------------------------------
 
-  const random = () => [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => (byte % 36).toString(36)).join('') + Date.now().toString(36);
+  const random = () =>
+    [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => (byte % 36).toString(36)).join('') +
+    Date.now().toString(36);
 
   const add = (type, data, options) => {
     const order = data.order_id || data.orderId || data.transaction_id;
@@ -336,7 +346,7 @@
       page();
     });
     on(win, 'load', () => late.splice(0).forEach((event) => win.fbq && mirror({ ...event, m: 0 })));
-    on(win, 'online', soon);
+    on(win, 'online', atOnce);
     on(doc, 'visibilitychange', () => doc.hidden && flush(1));
     on(win, 'pagehide', () => {
       flush(1);
