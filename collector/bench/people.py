@@ -49,7 +49,7 @@ def click(n: int) -> dict[str, Any]:
         "userAgent": agent(n),
         "visitorId": visitor(n),
         "fbp": f"fb.1.1700000000000.{n:010d}",
-        "fingerprint": f"device-{n * 7919 % 50021:05d}",
+        "fingerprint": f"device-{n * 7919 % 5000021:07d}",
     }
 
 
@@ -73,5 +73,5 @@ def order(number: int, n: int, kind: str) -> dict[str, Any]:
         return body | {"ipAddress": f"203.0.114.{n % 250 + 1}", "visitorId": f"o-{number:012d}"}
     if kind == "hottest":
         return body | {"ipAddress": HOTTEST}
-    body |= {"ipAddress": address(n), "fingerprint": f"device-{n * 7919 % 50021:05d}"}
+    body |= {"ipAddress": address(n), "fingerprint": f"device-{n * 7919 % 5000021:07d}"}
     return body | {"visitorId": visitor(n)} if kind == "proved" else body

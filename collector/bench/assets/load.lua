@@ -26,16 +26,16 @@ end
 local function click(i, tag)
   return format('{%s"storeId":"store_bench","fbclid":"IwZXh0bgNhZW0BMABhZGlkAasLq5VmQ%012dAR7SgPz0kLyGxTq",' ..
     '"landingPage":"https://shop.example/p/%d?utm_source=facebook&utm_campaign=c%d","ipAddress":"%s","userAgent":"%s",' ..
-    '"visitorId":"v-%012d","fbp":"fb.1.1700000000000.%010d","fingerprint":"device-%05d"}',
-    tag, i, i % 997, i % 31, address(i), agent(i), visitor(i), i, i * 7919 % 50021)
+    '"visitorId":"v-%012d","fbp":"fb.1.1700000000000.%010d","fingerprint":"device-%07d"}',
+    tag, i, i % 997, i % 31, address(i), agent(i), visitor(i), i, i * 7919 % 5000021)
 end
 
 -- An order by a visitor of the newest fourteenth of the stored clicks: proved, inferred, organic in turn.
 local function order(i, tag)
   local by = stored - math.random(0, floor(stored / 14))
   local who = ""
-  if i % 3 == 0 then who = format(',"visitorId":"v-%012d","fingerprint":"device-%05d"', visitor(by), by * 7919 % 50021)
-  elseif i % 3 == 1 then who = format(',"fingerprint":"device-%05d"', by * 7919 % 50021)
+  if i % 3 == 0 then who = format(',"visitorId":"v-%012d","fingerprint":"device-%07d"', visitor(by), by * 7919 % 5000021)
+  elseif i % 3 == 1 then who = format(',"fingerprint":"device-%07d"', by * 7919 % 5000021)
   else who = format(',"visitorId":"o-%012d"', i) end
   local ip = i % 3 == 2 and format("203.0.114.%d", by % 250 + 1) or address(by)
   return format('{%s"storeId":"store_bench","eventType":"Purchase","orderId":"bench-%d","eventValue":49.90,' ..
