@@ -76,7 +76,7 @@ def damage(data: bytes, times: int, dice: random.Random) -> bytes:
             start = dice.randrange(len(raw))
             raw[at:at] = raw[start : start + dice.randrange(1, 30)]
         else:
-            del raw[at : at + dice.randrange(1, min(20, len(raw)))]
+            del raw[at : at + dice.randrange(1, 20)]
         raw = raw or bytearray(b"x")
     return bytes(raw)
 
