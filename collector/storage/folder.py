@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
@@ -42,14 +43,23 @@ class Folder(threading.Thread):
         db = self._db
         main = database.connect(self._data_dir / database.DATABASE, self._config.storage)
         try:
-            self._learn(db)
+            self._guarded(lambda: self._learn(db))
             while not self._ending.is_set():
                 self._transaction.wants_fold.wait(timeout=1.0)
                 self._transaction.wants_fold.clear()
-                self._step(db, main)
+                self._guarded(lambda: self._step(db, main))
+            self._guarded(lambda: self._move(db))
         finally:
             main.close()
             db.close()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Whatever goes wrong, the thread lives on: without it the tail and the WAL would grow for ever."""
+        try:
+            work()
+        except Exception as error:
+            log.failed("the index could not be kept", error)
+            self._ending.wait(1.0)
 
     def _learn(self, db: apsw.Connection) -> None:
         """Read the click ids of the index into the duplicate filter, newest last, without holding anybody up."""
@@ -66,19 +76,23 @@ class Folder(threading.Thread):
         self._transaction.all_learned.set()
 
     def _step(self, db: apsw.Connection, main: apsw.Connection) -> None:
-        try:
-            for subject in (CLICKS, CONVERSIONS):
-                while len(self._transaction.lookup.tail_of(subject)) >= FOLD_ROWS and not self._ending.is_set():
-                    before = index.watermark(db, subject)
-                    if index.fold(db, subject, 2 * FOLD_ROWS) == before:
-                        break
-                    self._transaction.folded.set()
-                    time.sleep(0.002)  # let the writer drop what is folded
-                index.purge(db, subject, _PURGE_ROWS)
-            self._checkpoint(main)
-        except apsw.Error as error:
-            log.failed("the index could not be folded", error)
-            self._ending.wait(1.0)
+        self._move(db)
+        for subject in (CLICKS, CONVERSIONS):
+            while len(self._transaction.lookup.tail_of(subject)) >= FOLD_ROWS and not self._ending.is_set():
+                before = index.watermark(db, subject)
+                after = index.fold(db, subject, 2 * FOLD_ROWS)
+                self._transaction.folded.set()  # by this edge or by another one
+                if after == before:
+                    break
+                time.sleep(0.002)  # let the writer drop what is folded
+            index.purge(db, subject, _PURGE_ROWS)
+        self._checkpoint(main)
+
+    def _move(self, db: apsw.Connection) -> None:
+        """Take clicks whose first sighting became known later to their hours; before a fold, which counts the rest."""
+        moves = self._transaction.lookup.moves
+        if moves:
+            index.move(db, [moves.popleft() for _ in range(len(moves))])
 
     def _checkpoint(self, main: apsw.Connection) -> None:
         """Move the WAL into the file; when it has grown far past its limit, make the writer wait for the rest."""

@@ -19,6 +19,7 @@ from collector.storage.subjects import ClickRow
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 _WEEK_MS = 7 * 86_400_000
+_LATEST_WEEKS = 14  # an event may be told 90 days late
 _WEEKS = 5  # the conversion's week and the four before it: at least the last 28 days
 _REGISTERS = 1 << SKETCH_BITS
 _ALPHA = 0.7213 / (1 + 1.079 / _REGISTERS)  # HyperLogLog's bias correction for m >= 128 (Flajolet 2007)
@@ -42,7 +43,7 @@ class Frequencies:
             self._days[store][hour // 24] += n
         newest = db.execute("SELECT coalesce(max(week), 0) FROM ua_week").get
         for store, week, ua, n in db.execute(
-            "SELECT store, week, ua_k, n FROM ua_week WHERE week > ?", (newest - 2 * _WEEKS,)
+            "SELECT store, week, ua_k, n FROM ua_week WHERE week > ?", (newest - _WEEKS - _LATEST_WEEKS,)
         ):
             self._agents[store, week][ua] += n
         for store, week, register, rank in db.execute("SELECT store, week, register, rank FROM visitor_sketch"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ _VISITORS_COUNTED = 256  # entries read to count a value's visitors; beyond it t
 _FREQUENCY_DAYS = 30
 
 
+Move = tuple[ClickRow, ClickRow]  # a click before and after an earlier sighting of it became known
+
+
 class Lookup:
     """Owned by the writer thread; sees the rows of the open transaction through the tail."""
 
@@ -43,7 +47,8 @@ class Lookup:
         self.conversions = Tail(CONVERSIONS, conversion_names)
         self.frequencies = Frequencies()
         self.last = {CLICKS: 0, CONVERSIONS: 0}  # the highest row id that the tail knows of
-        self._folded_through = 0  # the last click in the folded sums, as far as this process knows
+        self._moving: list[Move] = []  # clicks to which the open transaction gave another time
+        self.moves: deque[Move] = deque(maxlen=100_000)  # those on disk; the folder takes them to the folded sums
         self._load()
 
     def _load(self) -> None:
@@ -53,7 +58,6 @@ class Lookup:
             for subject in (CLICKS, CONVERSIONS):
                 self.index.refresh(subject)
                 self.last[subject] = self.index.watermark(subject)
-        self._folded_through = self.last[CLICKS]
         self.catch_up()
 
     def catch_up(self) -> list[int]:
@@ -88,16 +92,20 @@ class Lookup:
         for subject in (CLICKS, CONVERSIONS):
             self.index.refresh(subject)
             self.tail_of(subject).drop_through(self.index.watermark(subject))
-        self._folded_through = self.index.watermark(CLICKS)
 
     def moved(self, before: ClickRow, after: ClickRow) -> None:
-        """Count a click at its new time, unless the fold has counted it: live and reloaded sums stay the same."""
-        if before.ts != after.ts and before.id > self._folded_through:
+        """Count a click at its new time."""
+        if before.ts != after.ts:
             self.frequencies.remove(before)
             self.frequencies.add(after)
+            self._moving.append((before, after))
 
     def retract(self, last: dict[Subject, int]) -> None:
         """Undo the open transaction: forget rows above `last`, give back what was replaced, take the sums back."""
+        for before, after in reversed(self._moving):
+            self.frequencies.remove(after)
+            self.frequencies.add(before)
+        self._moving = []
         for row in self.clicks.retract_after(last[CLICKS]):
             self.frequencies.remove(row)
         self.conversions.retract_after(last[CONVERSIONS])
@@ -107,6 +115,9 @@ class Lookup:
         """The open transaction is on disk."""
         self.clicks.settle()
         self.conversions.settle()
+        if self._moving:
+            self.moves.extend(self._moving)
+            self._moving = []
 
     def close(self) -> None:
         self.index.close()

@@ -1,0 +1,192 @@
+"""Folding, restarting and a second life change no answer: the tail and the index are one, and so are the sums."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from collector.errors import ApiError
+from collector.storage.bloom import Bloom
+from collector.storage.frequency import Frequencies
+from tests.journal_kit import DAY, HOUR, NOW, Kit, click, order
+
+AGENTS = ("Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X)", "Mozilla/5.0 (Linux; Android 14; Pixel 8)")
+ADDRESSES = ("93.184.216.34", "185.60.216.35", "2a03:2880:f12f:83::25de")
+FEW = st.integers(0, 2)
+
+
+FAST = (Phase.explicit, Phase.reuse, Phase.generate)  # each example opens two databases: shrinking takes minutes
+
+
+def maybe(values: Any) -> Any:
+    return st.none() | values
+
+
+KEYS = st.fixed_dictionaries(
+    {
+        "visitorId": maybe(FEW.map("visitor-{}".format)),
+        "fbp": maybe(FEW.map("fb.1.1789000000000.{}123456".format)),
+        "ipAddress": maybe(st.sampled_from(ADDRESSES)),
+        "userAgent": maybe(st.sampled_from(AGENTS)),
+        "fingerprint": maybe(FEW.map("a1b2c3d4e5f6a7{}".format)),
+    }
+)
+HOURS = st.integers(0, 90)
+CLICKS = st.builds(lambda n, h, keys: click(f"IwAReq{n}000000", NOW - h * HOUR, **keys), st.integers(0, 5), HOURS, KEYS)
+ORDERS = st.builds(
+    lambda n, h, keys, mail: order(str(n), NOW - h * HOUR, **keys, **mail),
+    st.integers(0, 5),
+    HOURS,
+    KEYS,
+    maybe(FEW.map(lambda n: {"customerData": {"email": f"jane{n}@example.com"}})).map(lambda m: m or {}),
+)
+STEPS = st.lists(CLICKS | ORDERS | st.sampled_from(["fold", "restart"]), min_size=4, max_size=25)
+
+
+class Lives:
+    """One database through folds and restarts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.kit = Kit(folder)
+
+    def do(self, step: Any) -> Any:
+        if step == "restart":
+            self.kit.close()
+            self.kit = Kit(self.folder)
+        elif step == "fold":
+            self.kit.fold()
+        else:
+            body = {name: value for name, value in step.items() if value is not None}
+            return plain(self.kit.post(body)[0])
+        return None
+
+
+def plain(result: Any) -> Any:
+    """A result as values."""
+    if isinstance(result, ApiError):
+        return (result.code, result.field)
+    if hasattr(result, "state"):
+        return (result.duplicate, result.state.row.id, result.state.match, result.state.state)
+    return (result.duplicate, result.id, result.ts)
+
+
+@contextmanager
+def two(steps: list[Any]) -> Iterator[tuple[Lives, Lives]]:
+    with tempfile.TemporaryDirectory() as folder:
+        tried, plain_life = Path(folder, "tried"), Path(folder, "plain")
+        first = Lives(tried)
+        plain_life.mkdir()
+        shutil.copy(tried / "pepper.key", plain_life)  # the same names in both
+        second = Lives(plain_life)
+        try:
+            yield first, second
+        finally:
+            first.kit.close()
+            second.kit.close()
+
+
+TABLES = (
+    "SELECT * FROM click ORDER BY id",
+    "SELECT id, ts, dedup_k, click, confidence, method, revision, capi, body, match FROM conversion ORDER BY id",
+    "SELECT id, conversion, pixel, state FROM outbox ORDER BY id",
+    "SELECT * FROM identity_link ORDER BY 1, 2, 3, 4",
+)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), phases=FAST)
+@given(STEPS)
+def test_folds_and_restarts_change_no_answer(steps: list[Any]) -> None:
+    check_equal(steps)
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), phases=FAST)
+@given(STEPS)
+def test_folds_and_restarts_change_no_answer_at_length(steps: list[Any]) -> None:
+    check_equal(steps)
+
+
+def check_equal(steps: list[Any]) -> None:
+    with two(steps) as (tried, simple):
+        for number, step in enumerate(steps):
+            answer = tried.do(step)
+            if isinstance(step, dict):
+                assert answer == simple.do(step), f"step {number}"
+        for sql in TABLES:
+            assert tried.kit.rows(sql) == simple.kit.rows(sql)
+        tried.do("restart")
+        assert sums(tried.kit) == sums(simple.kit)
+
+
+def sums(kit: Kit) -> Any:
+    """Every figure of the frequencies, without empty ones."""
+    frequencies: Frequencies = kit.transaction.lookup.frequencies
+    hours = {(s, h): n for s, by_hour in frequencies._hours.items() for h, n in by_hour.items() if n}
+    agents = {(key, ua): n for key, by_agent in frequencies._agents.items() for ua, n in by_agent.items() if n}
+    sketches = {key: bytes(sketch) for key, sketch in frequencies._sketches.items() if any(sketch)}
+    return hours, agents, sketches
+
+
+def test_sums_of_old_conversions_survive_a_restart(tmp_path: Path) -> None:
+    """An order may come 90 days late; its weeks' sums must still be there after a restart."""
+    with Kit(tmp_path) as kit:
+        for weeks in range(13):
+            at = NOW - weeks * 7 * DAY
+            kit.post(
+                *[
+                    click(f"IwARold{weeks:02}{n}000", at, userAgent=AGENTS[n % 2], visitorId=f"v{weeks}{n}")
+                    for n in range(4)
+                ]
+            )
+        before = sums(kit)
+        kit.fold()
+        assert sums(kit) == before
+    with Kit(tmp_path) as kit:
+        assert sums(kit) == before
+
+
+def test_the_sketch_counts_visitors_within_its_error(tmp_path: Path) -> None:
+    with Kit(tmp_path) as kit:
+        for start in range(0, 20_000, 1000):
+            numbers = range(start, start + 1000)
+            kit.submit([kit.operation(click(f"IwARcount{n:08}", visitorId=f"visitor-{n % 5000}")) for n in numbers])
+        live = kit.transaction.lookup.frequencies.visitors(1, NOW)
+        assert live == pytest.approx(5000, rel=0.10)
+        kit.fold()
+    with Kit(tmp_path) as kit:
+        assert kit.transaction.lookup.frequencies.visitors(1, NOW) == live
+
+
+@given(st.sets(st.integers(-(1 << 63), (1 << 63) - 1), max_size=200), st.integers(-(1 << 63), (1 << 63) - 1))
+def test_the_filter_never_denies_what_it_was_told(names: set[int], other: int) -> None:
+    bloom = Bloom(bits=12)
+    for name in names:
+        bloom.add(name)
+    assert all(bloom.maybe(name) for name in names)
+    if not names:
+        assert not bloom.maybe(other)
+
+
+def test_the_filter_is_rarely_wrong() -> None:
+    bloom = Bloom(bits=20)
+    for number in range(70_000):
+        bloom.add(hash((number, "in")))
+    wrong = sum(bloom.maybe(hash((number, "out"))) for number in range(20_000))
+    assert wrong / 20_000 < 0.02
+
+
+def test_the_filter_learns_an_index_by_its_low_bits() -> None:
+    """The index keeps 44 bits of a name under its bucket; the filter must know the name by them."""
+    bloom = Bloom(bits=12)
+    name = -123456789012345678
+    bloom.add(7 << 44 | name & ((1 << 44) - 1))
+    assert bloom.maybe(name)
