@@ -114,6 +114,15 @@ def test_a_scraper_may_use_the_password_for_metrics_only(console: ConsoleProcess
     assert console.get("/", auth=("prometheus", "pässword".encode()), allow_redirects=False).status_code == 303
 
 
+def test_guessing_at_the_scrapers_door_is_slowed_as_well(console: ConsoleProcess) -> None:
+    assert console.get("/metrics", auth=("prometheus", "pässword".encode())).status_code == 200
+    codes = [console.get("/metrics", auth=("x", f"guess {i}")).status_code for i in range(6)]
+    assert codes == [401] * 4 + [429] * 2
+    assert _log_in(console, requests.Session()).status_code == 429  # one limit for both doors
+    # a scraper that has been right goes on
+    assert console.get("/metrics", auth=("prometheus", "pässword".encode())).status_code == 200
+
+
 def test_a_session_ends_after_an_idle_hour_and_after_its_hours() -> None:
     sessions = Sessions(hours=12)
     token = sessions.open(now=0)

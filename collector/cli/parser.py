@@ -54,7 +54,7 @@ def key_id(parser: argparse.ArgumentParser) -> None:
 
 
 def conversion_id(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", metavar="CONVERSION_ID", help="conv_…, as the API answered it")
+    parser.add_argument("id", metavar="CONVERSION_ID", help="conv_…, as the API answered it, or a Purchase's order id")
 
 
 def export(parser: argparse.ArgumentParser) -> None:

@@ -22,8 +22,8 @@ from collector.console import events as events_page
 from collector.console import overview as overview_page
 from collector.console import signals as signals_page
 from collector.console import trust as trust_page
-from collector.console.auth import Attempts, Password, Sessions, check_access
-from collector.console.gate import COOKIE, FORM_COOKIE, Gate, cookie_of, is_https
+from collector.console.auth import Attempts, Password, Sessions, TooMany, check_access
+from collector.console.gate import COOKIE, FORM_COOKIE, Gate, address_of, cookie_of, is_https
 from collector.console.metrics import MetricsDoor, metrics_text
 from collector.console.serving import Door, open_socket, serve
 from collector.console.shell import Desk, asset_bytes, now_ms, page
@@ -50,10 +50,10 @@ def create_app(desk: Desk) -> ASGIApp:
     """The console as an ASGI application."""
     console = desk.config.console
     sessions = Sessions(console.session_hours)
-    password = Password(console.password_hash) if console.password_hash else None
+    password = Password(console.password_hash, Attempts()) if console.password_hash else None
     inner = Litestar(
         route_handlers=_HANDLERS,
-        state=State({"desk": desk, "sessions": sessions, "password": password, "attempts": Attempts()}),
+        state=State({"desk": desk, "sessions": sessions, "password": password}),
         lifespan=[_desk_open],
         exception_handlers={StorageError: _storage_trouble, HTTPException: _http_trouble, Exception: _trouble},
         openapi_config=None,
@@ -75,8 +75,10 @@ async def events(state: State, before: str = "") -> Response[bytes]:
 
 
 @get("/find")
-async def find(id: str = "") -> Response[bytes]:  # noqa: A002  the form's field
-    wanted = id.strip()
+async def find(state: State, id: str = "") -> Response[bytes]:  # noqa: A002  the form's field
+    wanted = id.strip()[:256]
+    if wanted and not wanted.startswith(("click_", "conv_")):
+        return await events_page.of_order(state.desk, wanted)
     place = "clicks" if wanted.startswith("click_") else "conversions"
     return Response(
         b"", status_code=303, headers={"location": f"/{place}/{quote(wanted, safe='')}" if wanted else "/events"}
@@ -153,10 +155,11 @@ async def login(request: Request[Any, Any, Any], state: State) -> Response[bytes
         return _go("/")
     if not sessions.is_ours(cookie_of(headers, FORM_COOKIE), form):
         return _login(sessions, "The form was too old. Please try again.", status=403)
-    address = request.client.host if request.client else ""
-    if not state.attempts.allow(address, state.desk.clock()):
+    try:
+        right = await password.accepts(guess, address_of(request.scope), state.desk.clock())
+    except TooMany:
         return _login(sessions, "Too many attempts. Wait a minute.", status=429)
-    if not await password.accepts(guess):
+    if not right:
         return _login(sessions, "That is not the password.", status=401)
     answer = _go("/")
     answer.set_cookie(_cookie(COOKIE, sessions.open(state.desk.clock()), is_https(headers)))

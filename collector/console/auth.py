@@ -167,19 +167,26 @@ class Attempts:
         return True
 
 
-class Password:
-    """Checks guesses off the event loop, one at a time: each takes 128 MiB."""
+class TooMany(Exception):
+    """Too many guesses in a minute: not even the right one is looked at."""
 
-    def __init__(self, stored: str) -> None:
+
+class Password:
+    """Checks guesses off the event loop, one at a time: each takes 128 MiB. Forms and scrapers share the limits."""
+
+    def __init__(self, stored: str, attempts: Attempts) -> None:
         self._stored = stored
+        self._attempts = attempts
         self._one = asyncio.Semaphore(1)
         self._known: bytes | None = None  # of the last right guess, so that a scraper costs one scrypt and not many
         self._key = secrets.token_bytes(32)
 
-    async def accepts(self, guess: str) -> bool:
-        """Whether the guess is right."""
-        if self._remembers(guess):
+    async def accepts(self, guess: str, address: str, now: int, *, known: bool = False) -> bool:
+        """Whether the guess is right; raises TooMany. With `known`, the last right guess passes uncounted."""
+        if known and self._remembers(guess):
             return True
+        if not self._attempts.allow(address, now):
+            raise TooMany
         async with self._one:
             if not await asyncio.to_thread(verify_password, guess, self._stored):
                 return False

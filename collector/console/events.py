@@ -15,7 +15,7 @@ from collector.core import flags, times
 from collector.core.explain import Change, explain
 from collector.core.ids import PublicIds
 from collector.core.matching.shapes import Match
-from collector.storage.reports import conversions
+from collector.storage.reports import conversions, orders
 from collector.storage.reports.explain import WHY_NOT, sent_kinds
 
 _PAGE: Final = 50
@@ -77,6 +77,25 @@ async def last(desk: Desk, before: str) -> Response[bytes]:
         lines=[_line(line, ids, now) for line in lines],
         older=ids.public("conv", lines[-1].id) if len(lines) == _PAGE else "",
         newer=bool(before),
+        order="",
+    )
+
+
+async def of_order(desk: Desk, order_id: str) -> Response[bytes]:
+    """The conversions with an order id."""
+    seen = {key.event_type for key in (await desk.fresh_totals()).conversion_hours(0)}
+    numbers = await orders.of_order(desk.reader, desk.config, order_id, seen)
+    lines = [line for n in reversed(numbers) for line in await conversions.last(desk.reader, before=n + 1, limit=1)]
+    ids, now = desk.ids(), desk.clock()
+    return page(
+        "events.html",
+        title=f"Order {order_id}",
+        here="/events",
+        status=200 if lines else 404,
+        lines=[_line(line, ids, now) for line in lines],
+        older="",
+        newer=False,
+        order=order_id,
     )
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from collector.console.auth import Password, Sessions, is_loopback
+from collector.console.auth import Password, Sessions, TooMany, is_loopback
 from collector.console.shell import FORM_TOKEN
 
 COOKIE: Final = "collector_console"
@@ -50,7 +50,16 @@ class Gate:
             await _say(answer, 421, "The console answers only to its own address, such as http://127.0.0.1:8081.")
         elif scope["method"] not in ("GET", "HEAD") and not _same_origin(headers):
             await _say(answer, 403, "This form came from another site.")
-        elif await self._may_pass(scope["path"], headers):
+        else:
+            try:
+                passes = await self._may_pass(scope, headers)
+            except TooMany:
+                await _say(answer, 429, "Too many attempts. Wait a minute.", (b"retry-after", b"60"))
+                return
+            await self._answer(passes, scope, receive, answer)
+
+    async def _answer(self, passes: bool, scope: Scope, receive: Receive, answer: Send) -> None:
+        if passes:
             await self.app(scope, receive, answer)
         elif scope["path"] == "/metrics":
             await _say(
@@ -59,7 +68,8 @@ class Gate:
         else:
             await _say(answer, 303, "Log in first.", (b"location", b"/login"))
 
-    async def _may_pass(self, path: str, headers: dict[bytes, bytes]) -> bool:
+    async def _may_pass(self, scope: Scope, headers: dict[bytes, bytes]) -> bool:
+        path = scope["path"]
         if self.password is None or path in _OPEN_PATHS or path.startswith("/assets/"):
             return True
         token = cookie_of(headers, COOKIE)
@@ -67,7 +77,13 @@ class Gate:
             FORM_TOKEN.set(self.sessions.form_token(token))
             return True
         guess = _basic_password(headers) if path == "/metrics" else None
-        return guess is not None and await self.password.accepts(guess)
+        return guess is not None and await self.password.accepts(guess, address_of(scope), self.clock(), known=True)
+
+
+def address_of(scope: Scope) -> str:
+    """Who calls, for the limits; behind a proxy they are one, and share them."""
+    client = scope["client"]
+    return client[0] if client else ""
 
 
 def host_of(headers: dict[bytes, bytes]) -> str:

@@ -12,6 +12,7 @@ from collector.storage.reports.attribution import Question, Report
 from collector.storage.reports.attribution import attribution as shared
 from collector.storage.reports.explain import explain as explained
 from collector.storage.reports.names import public_ids
+from collector.storage.reports.orders import of_order
 from collector.storage.reports.reader import Reader, database
 from collector.storage.reports.status import Status
 from collector.storage.reports.status import status as stand
@@ -30,11 +31,18 @@ def status(config: Config, now: int) -> Status:
 
 
 def explain(config: Config, conversion_id: str) -> dict[str, Any] | None:
-    """Why a conversion was or was not attributed, and what Meta said; None when there is no such conversion."""
+    """Why a conversion was or was not attributed, and what Meta said; None when there is no such conversion.
+
+    A Purchase may also be named by its order id.
+    """
 
     async def ask() -> dict[str, Any] | None:
         async with Reader(database(config.storage.data_dir)) as reader:
-            return await explained(reader, public_ids(config), conversion_id, config.matching.threshold)
+            ids, wanted = public_ids(config), conversion_id
+            if not wanted.startswith("conv_"):
+                found = await of_order(reader, config, wanted, ())
+                wanted = ids.public("conv", found[-1]) if found else wanted
+            return await explained(reader, ids, wanted, config.matching.threshold)
 
     return asyncio.run(ask())
 

@@ -12,7 +12,12 @@ from collector.storage.reports.reader import NoStore
 
 
 def public_ids(config: Config) -> PublicIds:
-    """The installation's public ids; StorageError when its pepper is not there (no edge has started yet)."""
+    """The installation's public ids; NoStore when its key is not there (no edge has started yet)."""
+    return PublicIds(keyed_hash(config).subkey("public ids"))
+
+
+def keyed_hash(config: Config) -> KeyedHash:
+    """The installation's keyed hash, for looking up a value that is kept only as its name."""
     path = Path(config.privacy.pepper_file or Path(config.storage.data_dir) / "pepper.key")
     try:
         pepper = path.read_bytes()
@@ -22,4 +27,4 @@ def public_ids(config: Config) -> PublicIds:
         raise StorageError(f"[privacy] pepper_file: cannot read {str(path)!r}: {error.strerror}") from error
     if len(pepper) != PEPPER_BYTES:
         raise StorageError(f"[privacy] pepper_file: {str(path)!r} has {len(pepper)} bytes, expected {PEPPER_BYTES}")
-    return PublicIds(KeyedHash(pepper).subkey("public ids"))
+    return KeyedHash(pepper)

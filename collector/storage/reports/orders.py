@@ -1,0 +1,62 @@
+"""Which conversions carry an order id: the edge's index, read only, then the newest rows that it does not hold yet.
+
+Order ids are kept as keyed hashes of (store, event type, order), so a look-up tries each store and event type seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Set
+from typing import Final
+
+from collector.config import Config
+from collector.errors import StorageError
+from collector.storage.bloom import LOW_BITS, LOW_MASK
+from collector.storage.reports.names import keyed_hash
+from collector.storage.reports.reader import Reader
+from collector.storage.subjects import BUCKET, CONVERSIONS
+
+_CHUNK: Final = 500
+_MOST_NAMES: Final = 200  # stores times event types
+_TAIL: Final = 60_000  # the edge folds at 50,000 unfolded rows at the latest
+_INDEX: Final = CONVERSIONS.index_table("dedup")
+
+
+async def of_order(reader: Reader, config: Config, order_id: str, event_types: Iterable[str]) -> list[int]:
+    """Row numbers of the conversions with this order id, oldest first."""
+    stores = [row[0] for row in await reader.rows("SELECT id FROM store")]
+    hashed = keyed_hash(config)
+    types = sorted({"Purchase", *event_types}, key=lambda name: name != "Purchase")
+    names = {hashed.name(store, f"once {kind}", f"o{order_id}") for kind in types for store in stores}
+    wanted = set(list(names)[:_MOST_NAMES]) if len(names) > _MOST_NAMES else names
+    row = await reader.one("SELECT max(id) FROM conversion")
+    newest: int = (row and row[0]) or 0
+    folded, maybe = await _folded(reader, wanted, newest)
+    tail = await reader.rows("SELECT id, dedup_k FROM conversion WHERE id > ?", max(folded, newest - _TAIL))
+    known = await _checked(reader, maybe, wanted)
+    return sorted(known | {number for number, name in tail if name in wanted})
+
+
+async def _folded(reader: Reader, names: Set[int], newest: int) -> tuple[int, list[int]]:
+    """How far the index goes, and the rows that it names: their low 44 bits agree."""
+    keys = [bucket << LOW_BITS | name & LOW_MASK for name in names for bucket in range(newest // BUCKET + 1)]
+    found: list[int] = []
+    try:
+        async with Reader(reader.path.with_name("index.db")) as index:
+            mark = await index.one("SELECT id FROM watermark WHERE subject = ?", CONVERSIONS.table)
+            for i in range(0, len(keys), _CHUNK):
+                chunk = keys[i : i + _CHUNK]
+                marks = ",".join("?" * len(chunk))
+                found += [row[0] for row in await index.rows(f"SELECT id FROM {_INDEX} WHERE k IN ({marks})", *chunk)]
+    except StorageError:  # it is derivable: the edge may be building it anew
+        return 0, []
+    return (mark[0] if mark else 0), found
+
+
+async def _checked(reader: Reader, numbers: list[int], names: Set[int]) -> set[int]:
+    """Those rows whose whole name agrees."""
+    out = set()
+    for number in numbers:
+        row = await reader.one("SELECT dedup_k FROM conversion WHERE id = ?", number)
+        if row is not None and row[0] in names:
+            out.add(number)
+    return out
