@@ -111,6 +111,7 @@ def _scale(query: Query, found: int, statistics: Statistics, model: Model, polic
     n = max(statistics.clicks_in_window, float(found))
     odds = prior_odds(model, pool_of(query))
     on_ip = max(statistics.visitors_on_ip - 1, 0.0)
+    alike = model.shared_alike if on_ip >= model.shared_from else 1.0
     on_ua = max(statistics.visitors_on_ua - 1, 0.0)
     on_fp = max(statistics.visitors_on_fp - 1, 0.0)
     return Scale(
@@ -119,7 +120,7 @@ def _scale(query: Query, found: int, statistics: Statistics, model: Model, polic
         agents=agents(model, table, query.ua_class),
         odds=odds,
         prior=log(odds / n),
-        ip_u=log(expected_others(model, on_ip) / (visitors + model.pseudo_visitors_ip)),
+        ip_u=log(expected_others(model, on_ip) * alike / (visitors + model.pseudo_visitors_ip)),
         ua_u=log(max((on_ua + a) / (visitors + model.pseudo_visitors_ua), UA_FLOOR)),
         fp_u=log(min(1.0, (on_fp + a) / (on_ua + 2 * a))),
         fp_alone_u=log((on_fp + a) / (visitors + model.pseudo_visitors_ip)),
