@@ -13,10 +13,13 @@ import msgspec
 from collector.core import flags
 from collector.core.capi.states import CapiState
 from collector.core.events import StoredClick, StoredEvent
+from collector.core.keyed import KeyedHash
 from collector.core.matching.shapes import Evidence, Match, Rival
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 NOW = 1_790_000_000_000  # 21 September 2026, 14:13:20 UTC
+PEPPER = b"p" * 32
+KEYED = KeyedHash(PEPPER)
 PIXEL, OTHER_PIXEL = "123456789012345", "987654321098765"
 
 
@@ -25,7 +28,7 @@ def make_store(
 ) -> sqlite3.Connection:
     """A database with two stores, two pixels, a week of clicks and conversions; the open connection, for more rows."""
     data_dir.mkdir(parents=True, exist_ok=True)
-    (data_dir / "pepper.key").write_bytes(b"p" * 32)
+    (data_dir / "pepper.key").write_bytes(PEPPER)
     (data_dir / "pepper.key").chmod(0o600)
     db = sqlite3.connect(data_dir / "collector.db", isolation_level=None)
     db.execute("PRAGMA journal_mode=WAL")
@@ -203,7 +206,7 @@ def add_conversion(
             ts,
             ts,
             kind,
-            hash(order) & 0xFFFFFF,
+            KEYED.name(store, f"once {kind}", f"o{order}"),
             5 if rng.random() < 0.9 else None,
             6,
             marks,

@@ -23,6 +23,7 @@ from collector.storage.reports import commands, delivery, folds, totals, trust
 from collector.storage.reports.conversions import find, last
 from collector.storage.reports.folds import DAY_MS, LabelKey, Truth
 from collector.storage.reports.landing import campaign_of
+from collector.storage.reports.orders import of_order
 from collector.storage.reports.reader import NoStore, Reader, TooSlow
 from collector.storage.reports.totals import Totals, first_received
 from tests.console_process import make_config
@@ -316,6 +317,47 @@ def test_a_process_that_reads_reports_never_has_apsw() -> None:
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     found = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True, env=env)
     assert found.stdout.strip() == "False"
+
+
+FOLD = """
+import sys
+from pathlib import Path
+from collector.config import StorageConfig
+from collector.storage.index import fold, open_index
+from collector.storage.subjects import CONVERSIONS
+db = open_index(Path(sys.argv[1]), StorageConfig(data_dir=sys.argv[1]))
+print(fold(db, CONVERSIONS, 100))
+db.close()
+"""
+
+
+async def test_an_order_is_found_in_the_edges_index_and_among_the_rows_after_it(tmp_path: Path) -> None:
+    db = make_store(tmp_path, clicks=0, conversions=0)
+    add_conversion(db, NOW, order="old")
+    add_conversion(db, NOW, order="old", kind="Refund")
+    add_conversion(db, NOW, order="old", store=2)
+    for i in range(150):
+        add_conversion(db, NOW, order=f"other-{i}")
+    add_conversion(db, NOW, order="new")
+    config = make_config(tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+
+    async def ask(order: str) -> list[int]:
+        async with Reader(tmp_path / "collector.db") as reader:
+            return await of_order(reader, config, order, ["Refund"])
+
+    assert await ask("old") == [1, 2, 3]  # before there is an index
+    child = [sys.executable, "-c", FOLD, str(tmp_path)]
+    folded = subprocess.run(child, capture_output=True, text=True, check=True, env=environment)
+    assert folded.stdout == "100\n"
+    assert (await ask("old"), await ask("new"), await ask("other-149"), await ask("none")) == (
+        [1, 2, 3],
+        [154],
+        [153],
+        [],
+    )
+    db.execute("DELETE FROM conversion WHERE id = 2")  # the index may still name it
+    assert await ask("old") == [1, 3]
 
 
 def test_the_database_may_be_read_while_it_is_written_and_survives_the_writers_death(tmp_path: Path) -> None:
