@@ -24,7 +24,7 @@ _NAMES: Final = {number: kind for kind, number in _KINDS.items()}
 _FIND: Final = "SELECT {n}, visitor_k FROM identity_link WHERE store = ? AND kind = ? AND key = ?"  # few: _trim
 _COUNT_VISITORS: Final = "SELECT {n}, count(*) FROM identity_link WHERE store = ? AND kind = ? AND key = ?"
 _CARRYING: Final = (
-    "SELECT * FROM (SELECT DISTINCT conversion FROM conversion_identity WHERE key = ? ORDER BY conversion DESC LIMIT ?)"
+    "SELECT * FROM (SELECT conversion FROM conversion_identity WHERE key = ? ORDER BY conversion DESC LIMIT ?)"
 )
 _HELD: Final = "SELECT kind, key FROM identity_link WHERE store = ? AND visitor_k = ?"
 _LINK: Final = (
