@@ -77,6 +77,22 @@ def test_what_failed_once_is_stored_when_it_is_sent_again(tmp_path: Path) -> Non
         assert_stored_once(edge)
 
 
+FLUSH_FAILS_ONCE = (
+    "from collector.storage.clicks import Clicks; E = [1]; X = Clicks.flush; "
+    "Clicks.flush = lambda self: fail(apsw.IOError('disk')) if E and E.pop() else X(self)"
+)
+
+
+def test_a_store_that_fails_is_no_readiness_and_a_write_that_succeeds_is(tmp_path: Path) -> None:
+    with running(tmp_path, PATCH + FAIL + FLUSH_FAILS_ONCE) as edge:
+        assert edge.get("/readyz", None).status == 200
+        assert edge.post("/v1/track/click", CLICK).status == 503
+        assert_error(edge.get("/readyz", None), 503, "storage_unavailable")
+        assert edge.get("/healthz", None).status == 200
+        assert edge.post("/v1/track/click", CLICK).status == 200
+        assert edge.get("/readyz", None).status == 200
+
+
 def assert_stored_once(edge: Edge) -> None:
     again = edge.post("/v1/track/conversion", ORDER).body["data"]
     assert again["duplicate"] is True

@@ -55,6 +55,11 @@ class Journal:
         """Whether the disk is too full to take anything."""
         return self._transaction.refusing
 
+    @property
+    def able(self) -> bool:
+        """Whether an event could be stored now, as far as the last write tells."""
+        return not (self._transaction.refusing or self._transaction.broken)
+
     def key(self, hashed: bytes) -> keys.ApiKey | None:
         """The key in force with this digest; what `keys create` and `keys revoke` did is seen within seconds."""
         return self._transaction.keys.get(hashed)

@@ -104,6 +104,7 @@ class GroupTransaction:
         self.all_learned = threading.Event()
         self.wants_fold = threading.Event()
         self._beat_at = 0.0
+        self.broken = False  # the last write failed; each sign of life tries again
 
     @property
     def refusing(self) -> bool:
@@ -163,9 +164,12 @@ class GroupTransaction:
         try:
             self.clicks.flush()
             self._db.execute("COMMIT")
-        except apsw.FullError:
-            self._space.full()
+        except apsw.Error as error:
+            self.broken = True
+            if isinstance(error, apsw.FullError):
+                self._space.full()
             raise
+        self.broken = False
         self._committed = dict(self.lookup.last)
         self.lookup.settle()
 
@@ -209,9 +213,11 @@ class GroupTransaction:
                     "INSERT OR REPLACE INTO heartbeat VALUES ('edge', ?, ?)", (now, msgspec.json.encode(life))
                 )
                 self._db.executemany(_COUNT, [(now // _DAY_MS, s, name, n) for (s, name), n in figures.items()])
+            self.broken = False
         except apsw.FullError:
             self._space.full()
         except apsw.Error as error:
+            self.broken = True
             log.failed("a sign of life could not be written", error)
 
     def refresh_keys(self, *, force: bool = False) -> None:
