@@ -56,14 +56,21 @@ def test_all_of_it_together_costs_less_than_ten_milliseconds(browser: Browser, n
     page("/", near)
     browser.execute_cdp_cmd("Profiler.enable", {})
     browser.execute_cdp_cmd("Profiler.setSamplingInterval", {"interval": 200})
+    # Samples are of the wall clock: whatever else runs on the machine only adds to them, so the least is the nearest.
+    least = min(script_micros(browser, near.page(f"/?fbclid={fresh_click()}")) for _ in range(5))
+    assert 0 < least < 10_000, f"{least} µs"
+
+
+def script_micros(browser: Browser, url: str) -> int:
+    """The main thread's time in our script from landing until the first post is answered."""
+    browser.delete_all_cookies()
     browser.execute_cdp_cmd("Profiler.start", {})
-    browser.get(near.page(f"/?fbclid={fresh_click()}"))
+    browser.get(url)
     settle(browser, "document.cookie.includes('_fbc')")
     profile = browser.execute_cdp_cmd("Profiler.stop", {})["profile"]
     urls = {node["id"]: node["callFrame"]["url"] for node in profile["nodes"]}
     samples = zip(profile["samples"], profile["timeDeltas"], strict=True)
-    ours = sum(micros for node, micros in samples if urls[node].endswith("/c.js"))
-    assert 0 < ours < 10_000, f"{ours} µs"
+    return sum(micros for node, micros in samples if urls[node].endswith("/c.js"))
 
 
 def test_a_failing_collector_is_not_felt(browser: Browser, near: Place, page: Put) -> None:
