@@ -7,7 +7,7 @@ from math import sqrt
 
 from tests.simulators.scores import Scores
 
-MANY_LINKS = 5_000  # links from which a calibration error is judged to the letter
+MANY_LINKS = 5_000  # answers from which calibration is judged to the letter
 
 
 def missed(
