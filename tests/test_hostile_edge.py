@@ -87,6 +87,12 @@ def test_a_forged_address_does_not_escape_the_rate_of_the_true_one(tmp_path: Pat
         assert ask_as(edge, "8.8.8.8").status == 200, "control: another visitor is not held to it"
 
 
+def test_a_network_of_ipv6_has_one_rate(tmp_path: Path) -> None:
+    with running(tmp_path, trusted_proxies=PROXIES, rate_limit_address_per_second=3) as edge:
+        assert [ask_as(edge, f"2606:4700::{number:x}").status for number in range(1, 20)][-1] == 429
+        assert ask_as(edge, "2606:4700:0:1::1").status == 200, "control: the next network"
+
+
 def ask_as(edge: Edge, forwarded: str) -> Answer:
     return edge.post("/v1/track/click", CLICK, "page", FROM_SHOP | BROWSER | {"X-Forwarded-For": forwarded})
 

@@ -173,7 +173,7 @@ class Door:
         presented = auth.bearer(request.headers) or in_query
         key = self._admit(request, presented) if presented is not None else None
         if key is None or key.kind != "secret":
-            self._spend(self._by_address, self._address(request))
+            self._spend_by_address(self._address(request))
             self._check_page_size(request)
         return key
 
@@ -181,7 +181,7 @@ class Door:
         try:
             key = auth.authenticate(self._journal, presented)
         except ApiError:
-            self._spend(self._by_address, self._address(request))  # guessing keys is bounded too
+            self._spend_by_address(self._address(request))  # guessing keys is bounded too
             raise
         if key.kind == "secret":
             self._spend(self._by_key, key.id)
@@ -206,6 +206,10 @@ class Door:
                 "rate_limit_exceeded", "too many requests; wait as Retry-After says", headers=verdict.headers()
             )
 
+    def _spend_by_address(self, address: str) -> None:
+        """One household has one bucket: whoever has an IPv6 network has 2^64 addresses."""
+        self._spend(self._by_address, addresses.match_prefix(address))
+
     def _address(self, request: Request) -> str:
         peer = request.scope["client"]
         forwarded = request.headers.get(b"x-forwarded-for")
@@ -220,7 +224,7 @@ class Door:
     def page_address(self, request: Request) -> str:
         """The address of a page's visitor, within its rate; ApiError beyond it."""
         address = self._address(request)
-        self._spend(self._by_address, address)
+        self._spend_by_address(address)
         return address
 
     def _forwarded_lines(self, request: Request) -> list[str]:
