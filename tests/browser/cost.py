@@ -115,9 +115,8 @@ def main() -> None:
                 times = [land(browser, server.server_address[1]) for _ in range(RUNS)]
             server.shutdown()
             size = len(gzip.compress(tag.script, 9))
-            print(
-                f"{tag.name:24} {size:6} bytes  {statistics.median(times):5.2f} ms ({min(times):.2f} to {max(times):.2f})"
-            )
+            spread = f"{min(times):.2f} to {max(times):.2f}"
+            print(f"{tag.name:24} {size:6} bytes  {statistics.median(times):5.2f} ms ({spread})")
             sys.stdout.flush()
 
 
