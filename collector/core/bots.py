@@ -62,7 +62,7 @@ def reason(
         return "automated"
     if not user_agent or not user_agent.strip():
         return "no_user_agent" if page else None
-    return of_user_agent(user_agent[:SCANNED])
+    return of_user_agent(user_agent)
 
 
 def is_prefetch(headers: Headers) -> bool:
@@ -74,9 +74,13 @@ def is_prefetch(headers: Headers) -> bool:
     return False
 
 
-@lru_cache(maxsize=8192)
 def of_user_agent(user_agent: str) -> Reason | None:
     """Why a user agent is not a person's, or None."""
+    return _of_text(user_agent[:SCANNED])
+
+
+@lru_cache(maxsize=8192)  # of at most 512 characters each: 4 MB
+def _of_text(user_agent: str) -> Reason | None:
     known = _known()
     for start in range(len(user_agent) - _PIECE + 1):
         for text, kind in known.by_piece.get(user_agent[start : start + _PIECE], ()):
