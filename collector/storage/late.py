@@ -57,7 +57,7 @@ class Late:
             self._clock[store] = ts
         if ts <= self._conversion_clock.get(store, 0) + SKEW_MS:
             for row in self._lookup.click_rows({result.id}):
-                self._reopen(self._sharing(row), store, now)
+                self._reopen(self._sharing(row), store, now, ts - SKEW_MS)
 
     def after_event(self, new: NewEvent, now: int) -> None:
         """Move the clocks, and re-open what a new link between a person and a visitor may change."""
@@ -84,28 +84,35 @@ class Late:
             return set()
         ids: set[int] = set()
         since = click.ts - SKEW_MS
-        for key, name in (
-            ("fbclid", click.fbclid_k),
-            ("visitor", click.visitor_k),
-            ("fbp", click.fbp_k),
-            ("ip", click.ip_k),
-            ("fp", click.fp_k),
-        ):
+        find = self._lookup.find
+        for key, name in (("fbclid", click.fbclid_k), ("visitor", click.visitor_k), ("fbp", click.fbp_k)):
             if name is not None:
-                ids.update(self._lookup.find(CONVERSIONS, key, name, since, _PER_KEY))
+                ids.update(find(CONVERSIONS, key, name, since, _PER_KEY))
+        for key, name in (("ip", click.ip_k), ("fp", click.fp_k)):
+            if name is not None:
+                ids.update(i for i in find(CONVERSIONS, key, name, since, _PER_KEY) if self._may_infer(i, click.ts))
         if click.visitor_k is not None:
             values = identities.values_of(self._db, click.store, click.visitor_k)
             ids |= identities.conversions_with(self._db, values, _PER_KEY)
         return ids
 
-    def _reopen(self, ids: set[int], store: int, now: int) -> None:
+    def _reopen(self, ids: set[int], store: int, now: int, since: int = 0) -> None:
+        """Match those of the conversions anew that are of `since` (ms, event time) or later, and still open."""
         known = self._stores.get(store)
         if known is None or not ids:
             return
-        self._clicks.flush()
         for row in sorted(self._lookup.conversion_rows(ids), key=lambda row: (row.ts, row.id)):
-            if row.store == store and self._is_open(row):
+            if row.store == store and row.ts >= since and self._is_open(row):
+                self._clicks.flush()
                 self._conversions.reconsider(row, known, now)
+
+    def _may_infer(self, conversion: int, ts: int) -> bool:
+        """Whether a click of `ts` that shares an address or a device may be the cause: not of what is proved or earlier.
+
+        One click at a hot address would match 32 conversions anew for nothing.
+        """
+        row = self._lookup.conversions.get(conversion)
+        return row is None or (row.ts >= ts and row.method in (None, "probabilistic"))
 
     def _is_open(self, row: ConversionRow) -> bool:
         return self._clock.get(row.store, 0) - row.ts <= OPEN_MS
