@@ -7,6 +7,7 @@ Times are the visitor's clock; only differences are used, so that a wrong clock 
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -147,6 +148,7 @@ def of_pixel(query: str, referer: str, now: int) -> Beacon:
     return Beacon(s=store, k=asked.get("k") or asked.get("key"), n=now, c=said, e=[seen])
 
 
+@lru_cache(maxsize=1024)  # one beacon asks for the same address three times; 4 MB at most
 def fbclid_of(url: str) -> str | None:
     """The click id in a page's address, decoded once and otherwise as it stands."""
     if "fbclid=" not in url:
