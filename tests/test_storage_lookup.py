@@ -190,3 +190,13 @@ def test_the_filter_learns_an_index_by_its_low_bits() -> None:
     name = -123456789012345678
     bloom.add(7 << 44 | name & ((1 << 44) - 1))
     assert bloom.maybe(name)
+
+
+def test_a_late_click_finds_an_order_by_a_key_that_it_gained_after_its_fold(tmp_path: Path) -> None:
+    with Kit(tmp_path) as kit:
+        (ordered,) = kit.post(order("1", NOW))
+        kit.fold()
+        kit.post(order("1", NOW, visitorId="visitor-1"))
+    with Kit(tmp_path) as kit:
+        (clicked,) = kit.post(click("IwARgain00000", NOW - HOUR, visitorId="visitor-1"))
+        assert kit.state(ordered.state.row.id).match.click == clicked.id

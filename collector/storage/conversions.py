@@ -27,7 +27,7 @@ from collector.storage.lookup import Lookup
 from collector.storage.queueing import Figures, Queueing
 from collector.storage.reader import EventState, event_state
 from collector.storage.stores import Store
-from collector.storage.subjects import CONVERSIONS, ConversionRow
+from collector.storage.subjects import CONVERSIONS, ConversionRow, conversion_names
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
@@ -116,6 +116,7 @@ class Conversions:
         self._lookup = lookup
         self._attribution = Attribution(db, names, lookup, appended)
         self._queueing = Queueing(db, figures)
+        self.gained = identities.any_gained(db)
         self.linked: list[int] = []  # identity values whose link to a visitor is new (late.py)
 
     def take_models(self) -> None:
@@ -166,6 +167,9 @@ class Conversions:
         bits = new.query.flags if new.confirmed else row.flags & ~flags.UNCONFIRMED | new.query.flags
         changed = _row(event_id, structs.replace(new, query=query), merged, found, state, row.revision + 1, bits=bits)
         self.update(changed)
+        if gained := {n for n in conversion_names(changed)[1:] if n is not None} - set(conversion_names(row)):
+            identities.gain(self._db, event_id, gained)
+            self.gained = True
         identities.carry(self._db, event_id, new.identities)
         self.linked = identities.link(self._db, store.number, keys, query.visitor_k, merged.ts)
         delivery = outbox.delivery_of(self._db, event_id)

@@ -18,6 +18,7 @@ MOST_VISITORS: Final = 20
 MOST_VALUES: Final = 3
 _KINDS: Final[dict[Identity, int]] = {"external_id": 1, "email": 2, "phone": 3, "email_weak": 4}
 
+_GAINED: Final = 0  # in the place of a kind: not who the person is, but a further key by which a late click finds it
 _NAMES: Final = {number: kind for kind, number in _KINDS.items()}
 
 # One statement for all of a customer's values: each statement costs 5 µs and a hand-over of the interpreter's lock.
@@ -119,9 +120,21 @@ def carry(db: apsw.Connection, conversion: int, keys: Keys) -> None:
     db.executemany(_CARRY, [(conversion, _KINDS[kind], key) for kind, key in keys])
 
 
+def gain(db: apsw.Connection, conversion: int, names: Collection[int]) -> None:
+    """Remember keys that a merge gave to a conversion: the index has only those with which it was folded."""
+    db.executemany(_CARRY, [(conversion, _GAINED, name) for name in names])
+
+
+def any_gained(db: apsw.Connection) -> bool:
+    """Whether there is any such key; most stores post an order once."""
+    return bool(db.execute("SELECT EXISTS (SELECT 1 FROM conversion_identity WHERE kind = ?)", (_GAINED,)).get)
+
+
 def keys_in(db: apsw.Connection, conversion: int) -> Keys:
     """The values that a conversion carries, the strongest kind first."""
-    rows = db.execute("SELECT kind, key FROM conversion_identity WHERE conversion = ? ORDER BY kind", (conversion,))
+    rows = db.execute(
+        "SELECT kind, key FROM conversion_identity WHERE conversion = ? AND kind > 0 ORDER BY kind", (conversion,)
+    )
     return [(_NAMES[kind], key) for kind, key in rows]
 
 

@@ -94,6 +94,9 @@ class Late:
         if click.visitor_k is not None:
             values = identities.values_of(self._db, click.store, click.visitor_k)
             ids |= identities.conversions_with(self._db, values, _PER_KEY)
+        if self._conversions.gained:  # by a merge, maybe after their rows were folded into the index
+            names = [n for n in (click.fbclid_k, click.visitor_k, click.fbp_k, click.ip_k, click.fp_k) if n is not None]
+            ids |= identities.conversions_with(self._db, names, _PER_KEY)
         return ids
 
     def _reopen(self, ids: set[int], store: int, now: int, since: int = 0) -> None:
@@ -107,7 +110,7 @@ class Late:
                 self._conversions.reconsider(row, known, now)
 
     def _may_infer(self, conversion: int, ts: int) -> bool:
-        """Whether a click of `ts` that shares an address or a device may be the cause: not of what is proved or earlier.
+        """Whether a click of `ts` on the same address or device may be the cause: not of what is proved or earlier.
 
         One click at a hot address would match 32 conversions anew for nothing.
         """
