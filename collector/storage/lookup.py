@@ -47,6 +47,7 @@ class Lookup:
         self.conversions = Tail(CONVERSIONS, conversion_names)
         self.frequencies = Frequencies()
         self.last = {CLICKS: 0, CONVERSIONS: 0}  # the highest row id that the tail knows of
+        self._indexed_until = {CLICKS: 0, CONVERSIONS: 0}  # what was received (ms) later is in the tail alone
         self._moving: list[Move] = []  # clicks to which the open transaction gave another time
         self.moves: deque[Move] = deque(maxlen=100_000)  # those on disk; the folder takes them to the folded sums
         self._load()
@@ -56,9 +57,19 @@ class Lookup:
         with self.index.connection() as snapshot:
             self.frequencies.load(snapshot)
             for subject in (CLICKS, CONVERSIONS):
-                self.index.refresh(subject)
-                self.last[subject] = self.index.watermark(subject)
+                self.last[subject] = self._refresh(subject)
         self.catch_up()
+
+    def _refresh(self, subject: Subject) -> int:
+        """Learn how far the index has come by now: its watermark."""
+        self.index.refresh(subject)
+        through = self.index.watermark(subject)
+        newest = self._db.execute(
+            f"SELECT received FROM {subject.table} WHERE id <= ? ORDER BY id DESC LIMIT 1", (through,)
+        )
+        received = newest.get
+        self._indexed_until[subject] = received + _AHEAD_MS if isinstance(received, int) else 0
+        return through
 
     def catch_up(self) -> list[int]:
         """Take rows into the tail that another process (or an earlier life of this one) has appended.
@@ -90,8 +101,7 @@ class Lookup:
     def folded(self) -> None:
         """Drop from memory what the index has by now."""
         for subject in (CLICKS, CONVERSIONS):
-            self.index.refresh(subject)
-            self.tail_of(subject).drop_through(self.index.watermark(subject))
+            self.tail_of(subject).drop_through(self._refresh(subject))
 
     def moved(self, before: ClickRow, after: ClickRow) -> None:
         """Count a click at its new time."""
@@ -128,7 +138,7 @@ class Lookup:
     def find(self, subject: Subject, key: str, name: int, since: int, limit: int = PER_KEY) -> list[int]:
         """At most `limit` ids under `name` received at `since` (ms) or later, newest arrivals first."""
         found = self.tail_of(subject).find(key, name, limit)
-        if len(found) < limit:
+        if len(found) < limit and since <= self._indexed_until[subject]:
             seen = set(found)
             found += [i for i in self.index.find(subject, key, name, since, limit) if i not in seen]
         return found[:limit]
