@@ -85,7 +85,8 @@ class GroupWriter:
             future.set_exception(StorageError("shutting down"))
             return future
         self._waiting.append(_Submission(operations, future))
-        self._work.set()
+        if not self._work.is_set():  # set, the writer has not looked yet and will see this one too
+            self._work.set()
         return future
 
     def close(self) -> None:
