@@ -38,12 +38,15 @@ log = logger("console")
 _ASSETS: Final = {"console.css": "text/css", "console.js": "text/javascript", "mark.svg": "image/svg+xml"}
 _COUNT_EVERY_SECONDS: Final = 5.0
 _COUNT_AT_ONCE_SECONDS: Final = 0.25
+_COUNT_DEADLINE_SECONDS: Final = 60.0  # a slice may need thousands of reads from a slow disk
 
 
 def open_desk(config: Config, *, clock: Callable[[], int] = now_ms) -> Desk:
     """What pages are made from; raises ConfigError when the console would be open to others without a password."""
     check_access(config.console)
-    return Desk(config, Reader(database(config.storage.data_dir)), clock, _ids(config))
+    path = database(config.storage.data_dir)
+    counter = Reader(path, deadline_seconds=_COUNT_DEADLINE_SECONDS)
+    return Desk(config, Reader(path), clock, _ids(config), counter)
 
 
 def create_app(desk: Desk) -> ASGIApp:
@@ -230,7 +233,9 @@ async def _desk_open(app: Litestar) -> AsyncIterator[None]:
     finally:
         counting.cancel()
         await asyncio.gather(counting, return_exceptions=True)
-        await desk.reader.close()
+        for reader in (desk.reader, desk.counter):
+            if reader is not None:
+                await reader.close()
 
 
 async def _keep_counting(desk: Desk) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,7 +21,7 @@ from collector.config import Config
 from collector.core.capi.states import CapiState
 from collector.core.ids import PublicIds
 from collector.storage.reports.delivery import Requests
-from collector.storage.reports.reader import Reader
+from collector.storage.reports.reader import Reader, TooSlow
 from collector.storage.reports.totals import Totals
 
 PLACES: Final = (
@@ -99,6 +100,7 @@ class Desk:
     reader: Reader
     clock: Callable[[], int]
     ids: Callable[[], PublicIds]
+    counter: Reader | None = None  # a connection of its own for counting, so that no page waits behind it
     totals: Totals = field(default_factory=Totals)
     requests: Requests = field(default_factory=Requests)
     _counting: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -108,13 +110,16 @@ class Desk:
         """The totals, brought up to date as far as a page may wait."""
         begun = self.totals.clicks.slices or self.totals.conversions.slices
         if self.totals.complete or not begun:  # else the background is at it, and a page shows what there is
-            await self.count(budget_seconds=_PATIENCE_SECONDS, again=False)
+            with suppress(TooSlow):  # a slow disk: the figures are those of the last count
+                await self.count(budget_seconds=_PATIENCE_SECONDS, again=False)
         return self.totals
 
     async def count(self, *, budget_seconds: float, again: bool = True) -> bool:
         """Count on for a while; one at a time, so that two pages do not read the same slices."""
         async with self._counting:
-            return await self.totals.refresh(self.reader, self.clock(), budget_seconds=budget_seconds, again=again)
+            return await self.totals.refresh(
+                self.counter or self.reader, self.clock(), budget_seconds=budget_seconds, again=again
+            )
 
     async def last_success(self) -> dict[str, int]:
         """When each pixel last took events (ms), by its name."""
