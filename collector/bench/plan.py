@@ -110,7 +110,10 @@ def _over_http(parts: tuple[Part, ...], size: Size, home: Path, say: Say) -> Ite
                     say(f"single clicks, {connections} connections, {stored} stored")
                     yield _clicks(size, connections, stored, edge, other, bare)
             if "batch" in parts:
-                for kind in ("batch", "mixed"):
+                kinds: tuple[Kind, ...] = (
+                    ("batch", "mixed") if stored else ("batch",)
+                )  # orders need clicks to come from
+                for kind in kinds:
                     say(f"batches ({kind}), {stored} stored")
                     yield _batch(size, kind, stored, edge, other)
             if "orders" in parts and stored:
