@@ -163,6 +163,7 @@ def audit_copy(place: Installation, load: Load) -> Audit:
     return audit(copy, load)
 
 
+@pytest.mark.slow
 def test_a_first_start_without_room_ends_in_one_sentence(place: Installation, disk: Path) -> None:
     filler = fill(disk)
     serving = place.start()

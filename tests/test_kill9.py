@@ -128,10 +128,12 @@ def test_each_process_killed_under_load(tmp_path: Path, graph: GraphSimulator, d
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["source", pytest.param("binary", marks=pytest.mark.binary)])
-def test_twenty_rounds(tmp_path: Path, graph: GraphSimulator, dice: random.Random, command: str) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_twenty_rounds(tmp_path: Path, graph: GraphSimulator, dice: random.Random, command: str, workers: int) -> None:
     rounds = int(os.environ.get("KILL_ROUNDS", "20"))
     victims = [*ROLES, *(dice.choice(ROLES) for _ in range(rounds - len(ROLES)))]
-    place = Installation(tmp_path, graph.url, command=SOURCE if command == "source" else [str(BINARY)])
+    program = SOURCE if command == "source" else [str(BINARY)]
+    place = Installation(tmp_path, graph.url, command=program, edge=f"workers = {workers}")
     load = kill_rounds(place, victims, dice)
     check(place, load, graph)
     print(f"{len(victims)} kills: {load.acknowledged} acknowledged, {load.repeats} of them posted twice, 0 lost")
@@ -143,5 +145,5 @@ def test_the_check_finds_a_writer_that_answers_before_its_commit(
     (tmp_path / "planted").mkdir()
     (tmp_path / "planted" / "sitecustomize.py").write_text(textwrap.dedent(EARLY_ANSWER))
     place = Installation(tmp_path, graph.url)
-    load = kill_rounds(place, ["edge"] * 3, dice, PYTHONPATH=f"{tmp_path / 'planted'}:{ROOT}")
+    load = kill_rounds(place, ["edge"] * 2, dice, PYTHONPATH=f"{tmp_path / 'planted'}:{ROOT}")
     assert audit(place.data, load).lost, "the control must lose what it acknowledged"
