@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -43,17 +44,26 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_answers_within_2_seconds(tmp_path: Path) -> None:
-    """The best of five: what else runs on this machine is not the binary's doing."""
+    """From its start to the first answer; the best of five: other work on the machine is not its doing."""
     took = []
     for number in range(5):
         (tmp_path / str(number)).mkdir()
-        serving = Serving([str(BINARY)], tmp_path / str(number))
-        urls = serving.ready()
-        assert request(urls["edge"] + "/healthz")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        serving = Serving([str(BINARY)], tmp_path / str(number), COLLECTOR_EDGE__LISTEN=address)
+        assert wait_until(lambda url=f"http://{address}/healthz": answers(url), 20.0)
         took.append(time.monotonic() - serving.began)
         serving.end()
     print(f"answered after {sorted(round(t, 2) for t in took)} s")
     assert min(took) < SECONDS_TO_ANSWER
+
+
+def answers(url: str) -> bool:
+    """True once the door is open and its request is answered; refused until the supervisor has bound it."""
+    try:
+        return bool(request(url))
+    except OSError:
+        return False
 
 
 def test_it_is_one_small_file() -> None:
