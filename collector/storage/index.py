@@ -197,11 +197,18 @@ _ADD_VISITOR = (
 )
 
 
+_MAPPED_BYTES = 1 << 30
+
+
 class IndexReader:
     """Look-ups in the folded index, on a read-only connection of the caller's thread."""
 
     def __init__(self, data_dir: Path, config: StorageConfig) -> None:
         self._db = connect(data_dir / INDEX, config, readonly=True)
+        # Look-ups read scattered pages. Mapped, and not checked cell by cell since all of it can be rebuilt, an order's
+        # matching at 10⁶ clicks takes 1.5 times that at 10⁴; otherwise 2.0.
+        self._db.pragma("mmap_size", _MAPPED_BYTES)
+        self._db.pragma("cell_size_check", 0)
         self._buckets: dict[str, tuple[list[int], list[int]]] = {}
 
     def close(self) -> None:
