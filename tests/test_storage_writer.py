@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Any
 
+import apsw
 import pytest
 
 from collector.errors import ApiError, StorageError
@@ -14,6 +15,8 @@ from collector.storage.writer import MOST_ROWS, GroupWriter
 
 class Notebook:
     """A transaction that writes down what is asked of it."""
+
+    distrusted = False
 
     def __init__(self) -> None:
         self.notes: list[Any] = []
@@ -142,3 +145,18 @@ async def test_after_closing_nothing_is_taken() -> None:
     writer.close()
     with pytest.raises(StorageError):
         await writer.submit(["late"])
+
+
+async def test_a_disk_that_cannot_be_trusted_ends_the_process_after_its_answers() -> None:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    class Failing(Notebook):
+        def commit(self) -> None:
+            self.distrusted = True
+            raise apsw.IOError("disk I/O error")
+
+    writer = GroupWriter(Failing(), loop, give_up=lambda: loop.call_soon_threadsafe(ended.set))  # type: ignore[arg-type]
+    with pytest.raises(StorageError):
+        await writer.submit(["a"])
+    await asyncio.wait_for(ended.wait(), 5)

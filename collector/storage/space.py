@@ -33,6 +33,10 @@ class Space:
             log.error("the disk is nearly full: refusing posts")
             self.refusing = True
 
+    def low(self) -> bool:
+        """Whether posts are refused, or ought to be."""
+        return self.refusing or self._ballast.low()
+
     def full(self) -> None:
         """The disk refused a write: refuse posts and free the ballast."""
         log.error("the disk is full: refusing posts")

@@ -99,6 +99,7 @@ class GroupTransaction:
         self._models_at = time.monotonic()
         self._space = Space(data_dir, config)
         self._committed = dict(self.lookup.last)
+        self.distrusted = False
         self.folded = threading.Event()
         self.learned: list[Sequence[int]] = []  # names for the duplicate filter, from the folder's thread
         self.all_learned = threading.Event()
@@ -168,6 +169,9 @@ class GroupTransaction:
             self.broken = True
             if isinstance(error, apsw.FullError):
                 self._space.full()
+            elif isinstance(error, apsw.IOError) and not self._space.low():
+                log.error("the disk failed a commit: starting anew")
+                self.distrusted = True
             raise
         self.broken = False
         self._committed = dict(self.lookup.last)

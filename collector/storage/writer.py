@@ -7,7 +7,9 @@ request pays one fsync; under load, all who wait share it. Nobody is answered be
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -21,6 +23,7 @@ log = telemetry.logger("writer")
 
 # Rows per group: enough to make the fsync small change, few enough that the first in line does not wait for the last.
 MOST_ROWS = 2_000
+_LAST_ANSWERS_S = 0.3
 # Faults of the disk or the file are everybody's; any other one may be one operation's own.
 _DISK_FAULTS = (
     StorageError,
@@ -36,8 +39,20 @@ _DISK_FAULTS = (
 )
 
 
+def _end_process() -> None:
+    """Let the last answers out, then end at once: the supervisor starts a process that opens the files anew."""
+    time.sleep(_LAST_ANSWERS_S)
+    os._exit(1)
+
+
 class Transaction(Protocol):
-    """What the writer drives; every method is called on its thread."""
+    """What the writer drives; every method is called on its thread.
+
+    `distrusted`: the disk failed a write or a sync though it has room. What the kernel dropped then, a repeated fsync
+    on the same file does not report (Rebello et al., USENIX ATC 2020), so nothing more may be acknowledged on it.
+    """
+
+    distrusted: bool
 
     def begin(self) -> None: ...
     def apply(self, operation: Any) -> Any:
@@ -66,9 +81,13 @@ class _Submission:
 class GroupWriter:
     """Takes operations from the event loop, commits them in groups on its own thread, answers the loop."""
 
-    def __init__(self, transaction: Transaction, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, transaction: Transaction, loop: asyncio.AbstractEventLoop, give_up: Callable[[], None] = _end_process
+    ) -> None:
+        """`give_up` is called once the connection can no longer be trusted, after everybody was answered."""
         self._transaction = transaction
         self._loop = loop
+        self._give_up = give_up
         self._waiting: deque[_Submission] = deque()
         self._work = threading.Event()
         self._closing = False
@@ -102,6 +121,9 @@ class GroupWriter:
             while self._waiting:
                 self._commit(self._gather())
                 self._rest()  # also under a load that never lets the queue run empty
+                if self._transaction.distrusted:
+                    self._give_up()
+                    return
             self._rest()
             if self._closing and not self._waiting:
                 return
