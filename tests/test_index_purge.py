@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,12 @@ BUCKET = 8
 
 
 @pytest.fixture
-def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_buckets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for module in (index, subjects):
         monkeypatch.setattr(module, "BUCKET", BUCKET)
     index._fold_statement.cache_clear()
+    yield
+    index._fold_statement.cache_clear()  # else the next test folds into these buckets
 
 
 def test_a_deleted_bucket_leaves_the_index_and_the_rest_is_found(tmp_path: Path, small_buckets: None) -> None:
