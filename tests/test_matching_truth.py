@@ -1,6 +1,7 @@
 """The matcher against known truth: the targets of matching.md section 6, and three broken matchers that miss them.
 
-The seeds here were not looked at in tuning (those were 1-3, 11 and 12).
+Seeds looked at in tuning the model: 1-3, 11, 12, 21, 22 and 601-604. The world itself was set while 401 and 402 were
+looked at: denser networks, so that the control without frequencies fails.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def test_sweep(name: str, trained: bool) -> None:
 @pytest.mark.parametrize("trained", [False, True], ids=["new", "trained"])
 def test_calibration_of_seven_thousand_answers(trained: bool) -> None:
     """One large store over the days that it takes: the error is judged to the letter, with every stratum."""
-    publics = [Public(World(seed=seed, people=250_000, clicks_per_person=0.3)) for seed in (601, 602, 603, 604)]
+    publics = [Public(World(seed=seed, people=250_000, clicks_per_person=0.3)) for seed in (611, 612, 613, 614)]
     scores = merged(trial(public, learn=nightly(public) if trained else None) for public in publics)
     print(scores.line("large"), {name: (n, round(excess, 3)) for name, (n, excess) in scores.strata().items()})
     assert len(scores.proven) + len(scores.links(50)) > MANY_LINKS
