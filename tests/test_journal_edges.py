@@ -100,3 +100,31 @@ def test_what_the_courier_wiped_stays_wiped(edges: tuple[Kit, Kit]) -> None:
     state = one.state(ordered.state.row.id)
     assert state.match.attributed
     assert (state.event.ip, state.event.user_agent) == (None, None)
+
+
+def test_a_withdrawal_at_the_other_edge_is_heeded(edges: tuple[Kit, Kit]) -> None:
+    from collector.storage.withdrawals import Withdraw
+
+    one, two = edges
+    one.post(click("IwARtaken0000", visitorId="v1"), click("IwARstays0000", NOW - HOUR, visitorId="v2"))
+    two.post(click("IwARother0000", visitorId="v3"))  # by now the other edge knows them
+    one.submit([Withdraw(1, "v1", one.journal.names.name(1, "visitor", "v1"))])
+    withdrawn, stays = two.post(order("1", visitorId="v1"), order("2", visitorId="v2"))
+    assert not withdrawn.state.match.attributed
+    assert stays.state.match.attributed
+
+
+def test_what_retention_deleted_is_neither_a_duplicate_nor_a_candidate(edges: tuple[Kit, Kit]) -> None:
+    import apsw
+
+    one, _ = edges
+    one.post(click("IwARgone00000", visitorId="v1"), click("IwARstays0000", visitorId="v2"))
+    courier = apsw.Connection(str(one.journal.data_dir / "collector.db"))
+    courier.set_busy_timeout(5000)
+    courier.execute("DELETE FROM click WHERE id = 1")
+    courier.close()
+    (ordered,) = one.post(order("1", visitorId="v1"))
+    assert not ordered.state.match.attributed
+    (again,) = one.post(click("IwARgone00000", visitorId="v1"))
+    assert (again.duplicate, again.id) == (False, 3)
+    assert one.rows("SELECT id FROM click ORDER BY id") == [(2,), (3,)]

@@ -51,11 +51,14 @@ class Attribution:
         policy = store.policy
         inferred = policy.probabilistic and query.consent == "granted"
         lookup = self._lookup
-        candidates = lookup.candidates(store.number, query, policy.window_ms, policy.click_ms, inferred)
         statistics = lookup.statistics(store.number, query, policy.window_ms)
-        if store.config.count == "one":
-            query.taken = self._taken({c.id for c in candidates}, event)
-        found = match(query, candidates, statistics, model, policy)
+        while True:
+            candidates = lookup.candidates(store.number, query, policy.window_ms, policy.click_ms, inferred)
+            if store.config.count == "one":
+                query.taken = self._taken({c.id for c in candidates}, event)
+            found = match(query, candidates, statistics, model, policy)
+            if found.click is None or lookup.confirm(found.click):
+                break
         if event.renewal_of is not None:
             found = self._renewed(store, event) or found
         if found.attributed and found.click is None and found.method == "fbc_unseen":

@@ -106,9 +106,9 @@ class Clicks:
         row = click.row
         fbclid_k = row[4]
         if not self.filtered or self._known.maybe(fbclid_k):
-            known = self._earlier(click)
-            if known is not None:
-                return self._seen_again(known, row[1])
+            while (known := self._earlier(click)) is not None:
+                if self._lookup.confirm(known.id):
+                    return self._seen_again(known, row[1])
         return self._insert(click)
 
     def _insert(self, click: NewClick) -> ClickResult:

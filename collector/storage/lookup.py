@@ -48,6 +48,7 @@ class Lookup:
         self.frequencies = Frequencies()
         self.last = {CLICKS: 0, CONVERSIONS: 0}  # the highest row id that the tail knows of
         self._indexed_until = {CLICKS: 0, CONVERSIONS: 0}  # what was received (ms) later is in the tail alone
+        self._begun_after = 0  # clicks above it were appended in the open transaction
         self._moving: list[Move] = []  # clicks to which the open transaction gave another time
         self.moves: deque[Move] = deque(maxlen=100_000)  # those on disk; the folder takes them to the folded sums
         self._load()
@@ -95,8 +96,28 @@ class Lookup:
         """Inside a write transaction: learn of rows of another edge before ids are given; as catch_up."""
         newest = self._db.execute("SELECT (SELECT max(id) FROM click), (SELECT max(id) FROM conversion)").fetchone()
         if newest != (self.last[CLICKS] or None, self.last[CONVERSIONS] or None):
-            return self.catch_up()
+            learned = self.catch_up()
+            self._begun_after = self.last[CLICKS]
+            return learned
+        self._begun_after = self.last[CLICKS]
         return []
+
+    def confirm(self, click_id: int) -> bool:
+        """Whether this click is on disk as the tail has it: another edge may have changed it, retention deleted it.
+
+        If not, the tail takes over what is there, and the caller asks again.
+        """
+        held = self.clicks.get(click_id)
+        if held is None or click_id > self._begun_after:
+            return True
+        row = next(map(ClickRow._make, _select(self._db, CLICKS, [click_id])), None)
+        if row == held:
+            return True
+        if row is None:
+            self.clicks.discard(click_id)
+        else:
+            self.clicks.replace(row)
+        return False
 
     def folded(self) -> None:
         """Drop from memory what the index has by now."""

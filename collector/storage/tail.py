@@ -87,6 +87,16 @@ class Tail(Generic[R]):
                         insort(ids, row.id)
                 return
 
+    def discard(self, row_id: int) -> None:
+        """Forget a row that is no longer on disk."""
+        for generation in self._generations:
+            if row_id in generation.rows:
+                by_names = generation.by_name(self._names)
+                names = self._names(generation.rows.pop(row_id))
+                for by_name, name in zip(by_names, names, strict=True):
+                    if name is not None and row_id in (ids := by_name.get(name, [])):
+                        ids.remove(row_id)
+
     def settle(self) -> None:
         """What was replaced is on disk."""
         self._replaced.clear()
@@ -116,7 +126,9 @@ class Tail(Generic[R]):
 
     def drop_through(self, watermark: int) -> None:
         """Forget the generations whose every row the index has."""
-        kept: list[_Generation[R]] = [g for g in self._generations[:-1] if next(reversed(g.rows)) > watermark]
+        kept: list[_Generation[R]] = [
+            g for g in self._generations[:-1] if g.rows and next(reversed(g.rows)) > watermark
+        ]
         last = self._generations[-1]
         if last.rows and next(reversed(last.rows)) <= watermark:
             last = _Generation(self._width)
