@@ -65,7 +65,11 @@ def order(number: int, n: int, kind: str) -> dict[str, Any]:
         "orderId": f"bench-{number}",
         "eventValue": 49.90,
         "currency": "USD",
-        "customerData": {"email": f"p{number}@example.com", "phone": f"+1202555{number % 10000:04d}", "country": "US"},
+        "customerData": {
+            "email": f"p{number}@example.com",
+            "phone": f"+49151{number % 100_000_000:08d}",
+            "country": "US",
+        },
         "eventSourceUrl": "https://shop.example/thanks",
         "userAgent": agent(n),
     }

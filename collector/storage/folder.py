@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from array import array
@@ -20,6 +21,7 @@ log = telemetry.logger("storage")
 
 _LEARN_STEP = 20_000
 _PURGE_ROWS = 2_000  # per key and step: a step is short, so that a stop or a fold never waits for it
+_CHECKPOINT_BUSY_MS = 250  # while a checkpoint waits, nothing is folded
 
 
 class Folder(threading.Thread):
@@ -42,6 +44,7 @@ class Folder(threading.Thread):
     def run(self) -> None:
         db = self._db
         main = database.connect(self._data_dir / database.DATABASE, self._config.storage)
+        main.set_busy_timeout(_CHECKPOINT_BUSY_MS)
         try:
             self._guarded(lambda: self._learn(db))
             while not self._ending.is_set():
@@ -102,4 +105,5 @@ class Folder(threading.Thread):
         if size >= limit:
             main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         if size >= 2 * limit:
-            main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+            with contextlib.suppress(apsw.BusyError):  # the writer or a reader is in the middle: at the next step then
+                main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)

@@ -39,9 +39,9 @@ local function order(i, tag)
   else who = format(',"visitorId":"o-%012d"', i) end
   local ip = i % 3 == 2 and format("203.0.114.%d", by % 250 + 1) or address(by)
   return format('{%s"storeId":"store_bench","eventType":"Purchase","orderId":"bench-%d","eventValue":49.90,' ..
-    '"currency":"USD","customerData":{"email":"p%d@example.com","phone":"+1202555%04d","country":"US"},' ..
+    '"currency":"USD","customerData":{"email":"p%d@example.com","phone":"+49151%08d","country":"US"},' ..
     '"eventSourceUrl":"https://shop.example/thanks","userAgent":"%s","ipAddress":"%s"%s}',
-    tag, i, i, i % 10000, agent(by), ip, who)
+    tag, i, i, i % 100000000, agent(by), ip, who)
 end
 
 local function batch(mixed)
