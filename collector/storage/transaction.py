@@ -162,14 +162,16 @@ class GroupTransaction:
         return Answered(status, answer, False, results)
 
     def commit(self) -> None:
+        syncing = False
         try:
             self.clicks.flush()
+            syncing = True
             self._db.execute("COMMIT")
         except apsw.Error as error:
             self.broken = True
             if isinstance(error, apsw.FullError):
                 self._space.full()
-            elif isinstance(error, apsw.IOError) and not self._space.low():
+            elif syncing and isinstance(error, apsw.IOError) and not self._space.low():
                 log.error("the disk failed a commit: starting anew")
                 self.distrusted = True
             raise
