@@ -206,7 +206,7 @@ def add_conversion(
             ts,
             ts,
             kind,
-            KEYED.name(store, f"once {kind}", f"o{order}"),
+            KEYED.name(store, "once", f"{kind}\0o{order}"),
             5 if rng.random() < 0.9 else None,
             6,
             marks,

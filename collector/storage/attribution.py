@@ -82,7 +82,7 @@ class Attribution:
 
     def _renewed(self, store: Store, event: StoredEvent) -> Match | None:
         """A renewal inherits the first order's attribution (matching.md 5, row 37)."""
-        first = self._names.name(store.number, f"once {event.event_type}", f"o{event.renewal_of}")
+        first = self._names.name(store.number, "once", f"{event.event_type}\0o{event.renewal_of}")
         for row in self._lookup.conversion_rows(set(self._lookup.find(CONVERSIONS, "dedup", first, 0, 4))):
             if row.store == store.number and row.dedup_k == first:
                 return renew(_decode_match(row.match))

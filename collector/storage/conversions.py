@@ -91,7 +91,7 @@ def prepare(
         store=store,
         event=kept if keyed else without_person(kept),
         query=query,
-        dedup_k=names.name(number, f"once {event.event_type}", checked.idempotent) if checked.idempotent else None,
+        dedup_k=names.optional(number, "once", checked.idempotent and f"{event.event_type}\0{checked.idempotent}"),
         identities=identities.keys_of(names, number, checked.customer, store.config.country) if keyed else [],
         public=public,
         confirmed=confirmed,

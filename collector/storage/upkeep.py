@@ -147,7 +147,6 @@ class Upkeep:
                 self._db.executemany(f"DELETE FROM {table} WHERE {key} IN ({mine})", ids)
             self._db.executemany("DELETE FROM outbox WHERE conversion = ?", ids)
             self._db.executemany("DELETE FROM conversion_identity WHERE conversion = ?", ids)
-            self._db.executemany("DELETE FROM conversion_identity WHERE conversion = ?", ids)
             self._db.executemany("DELETE FROM conversion WHERE id = ?", ids)
             old = "SELECT id FROM request WHERE at < ? ORDER BY id LIMIT ?"
             self._db.execute(f"DELETE FROM request WHERE id IN ({old})", (cuts.conversions, limit))

@@ -26,7 +26,7 @@ async def of_order(reader: Reader, config: Config, order_id: str, event_types: I
     stores = [row[0] for row in await reader.rows("SELECT id FROM store")]
     hashed = keyed_hash(config)
     types = sorted({"Purchase", *event_types}, key=lambda name: name != "Purchase")
-    names = {hashed.name(store, f"once {kind}", f"o{order_id}") for kind in types for store in stores}
+    names = {hashed.name(store, "once", f"{kind}\0o{order_id}") for kind in types for store in stores}
     wanted = set(list(names)[:_MOST_NAMES]) if len(names) > _MOST_NAMES else names
     row = await reader.one("SELECT max(id) FROM conversion")
     newest: int = (row and row[0]) or 0
