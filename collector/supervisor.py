@@ -193,7 +193,8 @@ class Supervisor:
         assert child.pipe is not None
         child.ready = os.read(child.pipe, 16) != b""
         self._forget_pipe(child)
-        if child.ready and not self._announced and all(other.ready for other in self._children):
+        answering = self._deadline is None and all(other.ready for other in self._children)
+        if answering and not self._announced:
             self._announced = True
             self._on_ready({role: listening.url_of(opened) for role, opened in self._sockets.items()})
             _tell_systemd("READY=1")

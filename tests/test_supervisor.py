@@ -38,6 +38,14 @@ log = {"role": role, "pid": os.getpid(), "config": repr(given.config), "env": se
 with open(out, "a") as file:
     file.write(json.dumps(log) + "\\n")
 mode = os.environ.get("MODE", "")
+if mode == "late" and role != "edge":  # ready only once it is to end
+    signal.signal(signal.SIGTERM, lambda *_: (given.ready(), sys.exit(0)))
+    open(out + "." + role, "w").close()
+    time.sleep(30)
+if mode == "late":
+    while not all(os.path.exists(out + "." + other) for other in ("courier", "console")):
+        time.sleep(0.02)
+    sys.exit(3)
 if role == "edge" and mode.startswith("exit"):
     sys.exit(int(mode[4:]))
 if role == "edge" and mode == "deaf":
@@ -208,6 +216,14 @@ def test_a_child_that_cannot_start_ends_all_with_its_code(start, code):
     running = start(MODE=f"exit{code}")
     assert running.process.wait(10) == code
     assert not any(alive(child["pid"]) for child in running.children)
+
+
+def test_who_is_ready_while_all_ends_is_not_announced(start):
+    """The doors are closed by then: asking them for their address ended the supervisor with a traceback."""
+    running = start(MODE="late")
+    assert running.process.wait(10) == 3
+    assert "ready" not in running.stderr
+    assert "Error" not in running.stderr
 
 
 def test_a_child_that_crashes_at_start_is_tried_again(start):
