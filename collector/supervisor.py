@@ -239,6 +239,8 @@ class Supervisor:
             new = self._reload()
             if os.path.abspath(new.storage.data_dir) != os.path.abspath(self._config.storage.data_dir):
                 raise ConfigError(["[storage] data_dir: takes a restart, it cannot change while the collector runs"])
+            if new.privacy.pepper_file != self._config.privacy.pepper_file:
+                raise ConfigError(["[privacy] pepper_file: takes a restart, it cannot change while the collector runs"])
             self._sockets = self._bind(new)
         except CollectorError as error:
             for fault in str(error).splitlines():

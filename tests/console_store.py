@@ -13,6 +13,7 @@ import msgspec
 from collector.core import flags
 from collector.core.capi.states import CapiState
 from collector.core.events import StoredClick, StoredEvent
+from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
 from collector.core.matching.shapes import Evidence, Match, Rival
 
@@ -20,6 +21,7 @@ HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 NOW = 1_790_000_000_000  # 21 September 2026, 14:13:20 UTC
 PEPPER = b"p" * 32
 KEYED = KeyedHash(PEPPER)
+IDS = PublicIds(KEYED.subkey("public ids"))
 PIXEL, OTHER_PIXEL = "123456789012345", "987654321098765"
 
 
@@ -32,7 +34,9 @@ def make_store(
     (data_dir / "pepper.key").chmod(0o600)
     db = sqlite3.connect(data_dir / "collector.db", isolation_level=None)
     db.execute("PRAGMA journal_mode=WAL")
-    db.executescript(resources.files("collector.storage").joinpath("migrations/0001_initial.sql").read_text())
+    migrations = resources.files("collector.storage").joinpath("migrations")
+    for script in sorted(migrations.iterdir(), key=lambda entry: entry.name):
+        db.executescript(script.read_text())
     db.executemany("INSERT INTO store VALUES (?, ?)", [(1, "store_demo"), (2, "store_zurich")])
     db.executemany("INSERT INTO pixel VALUES (?, ?)", [(1, PIXEL), (2, OTHER_PIXEL)])
     rng = random.Random(seed)

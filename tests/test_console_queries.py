@@ -13,11 +13,10 @@ from collector.console.shell import Desk
 from collector.storage.reports.attribution import Question, attribution
 from collector.storage.reports.explain import explain
 from collector.storage.reports.export import export
-from collector.storage.reports.names import public_ids
 from collector.storage.reports.reader import Reader, Row
 from collector.storage.reports.status import status
 from tests.console_process import make_config
-from tests.console_store import NOW, make_store
+from tests.console_store import IDS, NOW, make_store
 
 # Small tables, which may be walked through; the others grow with the traffic.
 SMALL = {"store", "pixel", "pixel_state", "heartbeat", "model", "s", "p", "m"}
@@ -33,9 +32,9 @@ async def _asked(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[
 
     monkeypatch.setattr(Reader, "rows", listening)
     config = make_config(data_dir)
-    ids = public_ids(config)
+    ids = IDS
     async with Reader(data_dir / "collector.db") as reader:
-        desk = Desk(config, reader, lambda: NOW, lambda: ids)
+        desk = Desk(config, reader, lambda: NOW)
         await overview.overview(desk, "")
         await events.last(desk, "")
         await events.conversion(desk, ids.public("conv", 1))

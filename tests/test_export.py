@@ -14,10 +14,9 @@ import pytest
 from collector.core import flags
 from collector.storage.reports import commands, export
 from collector.storage.reports.cells import cell
-from collector.storage.reports.names import public_ids
 from collector.storage.reports.reader import Reader
 from tests.console_process import make_config
-from tests.console_store import NOW, PIXEL, add_click, add_conversion, make_store
+from tests.console_store import IDS, NOW, PIXEL, add_click, add_conversion, make_store
 
 FORMULAS = [
     "=1+1",
@@ -52,7 +51,7 @@ def _csv(data_dir: Path, what: export.What) -> list[dict[str, str]]:
 
 def test_clicks_conversions_and_deliveries_come_in_the_apis_names(tmp_path: Path) -> None:
     make_store(tmp_path).close()
-    ids = public_ids(make_config(tmp_path))
+    ids = IDS
     clicks, conversions, deliveries = (_ndjson(tmp_path, what) for what in ("clicks", "conversions", "deliveries"))
     assert (len(clicks), len(conversions), len(deliveries)) == (400, 120, 120)
     assert clicks[0]["clickId"] == ids.public("click", 1)
@@ -162,7 +161,7 @@ async def test_rows_that_arrive_meanwhile_are_left_out_and_the_log_can_be_folded
     db: sqlite3.Connection = make_store(tmp_path, clicks=3500, conversions=0)
     rows = 0
     async with Reader(tmp_path / "collector.db") as reader:
-        async for chunk in export.export(reader, public_ids(make_config(tmp_path)), "clicks", "ndjson"):
+        async for chunk in export.export(reader, IDS, "clicks", "ndjson"):
             rows += chunk.rows
             for _ in range(500):
                 add_click(db, NOW)

@@ -27,7 +27,7 @@ from collector.storage.reports.orders import of_order
 from collector.storage.reports.reader import NoStore, Reader, TooSlow
 from collector.storage.reports.totals import Totals, first_received
 from tests.console_process import make_config
-from tests.console_store import NOW, PIXEL, add_click, add_conversion, add_outbox, add_request, make_store
+from tests.console_store import IDS, NOW, PIXEL, add_click, add_conversion, add_outbox, add_request, make_store
 
 FOREVER = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
@@ -284,13 +284,11 @@ def test_status_and_explain_answer_in_the_apis_names(tmp_path: Path) -> None:
     assert [p["state"] for p in answer["pixels"]] == ["open", "blocked"]
     assert answer["confidence"]["calibrationError"] is None
     assert answer["complete"] is True
-    from collector.storage.reports.names import public_ids
-
-    why = commands.explain(config, public_ids(config).public("conv", 1))
+    why = commands.explain(config, IDS.public("conv", 1))
     assert why is not None
-    assert why["conversionId"] == public_ids(config).public("conv", 1)
+    assert why["conversionId"] == IDS.public("conv", 1)
     assert commands.explain(config, "conv_nothing") is None
-    assert commands.explain(config, public_ids(config).public("conv", 10_000)) is None
+    assert commands.explain(config, IDS.public("conv", 10_000)) is None
 
 
 @pytest.mark.parametrize(

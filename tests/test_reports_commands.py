@@ -13,9 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.storage.reports.names import public_ids
-from tests.console_process import make_config
-from tests.console_store import make_store
+from tests.console_store import IDS, make_store
 
 CHILD = """
 import sys
@@ -48,7 +46,7 @@ def test_status_speaks_json_and_words_and_never_loads_apsw(data_dir: Path) -> No
 
 
 def test_explain_names_the_evidence_and_refuses_an_unknown_id(data_dir: Path) -> None:
-    known = public_ids(make_config(data_dir)).public("conv", 1)
+    known = IDS.public("conv", 1)
     done = _run(data_dir, "explain", known, "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)

@@ -294,6 +294,21 @@ def test_a_faulty_file_keeps_the_old_settings(start, tmp_path):
     assert running.ask(url) == first
 
 
+@pytest.mark.parametrize("moved", ["storage.data_dir", "privacy.pepper_file"])
+def test_what_would_part_the_rows_from_their_key_takes_a_restart(start, tmp_path, moved):
+    running = start()
+    url = running.ready()["edge"]
+    first = running.ask(url)
+    other = '[privacy]\npepper_file = "other.key"\n'
+    text = settings(tmp_path)
+    running.write(text.replace("/data", "/other") if moved == "storage.data_dir" else text + other)
+    running.process.send_signal(signal.SIGHUP)
+    running.wait_for(lambda: "new settings refused, the old ones stay  fault=" in running.stderr)
+    section, key = moved.split(".")
+    assert f"[{section}] {key}: takes a restart" in running.stderr
+    assert running.ask(url) == first
+
+
 def test_a_new_token_restarts_the_courier_alone(start, tmp_path):
     running = start()
     running.ready()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from pathlib import Path
 
 from collector.bench import storing
 from collector.bench.storing import names_of
@@ -15,9 +14,8 @@ from collector.storage.clicks import insert_many
 
 def per_second(config: Config, group: int, seconds: float) -> float:
     """Click rows per second, `group` to a commit, with the edge's own pragmas and nothing else around them."""
-    data_dir = Path(config.storage.data_dir)
     with contextlib.closing(database.open_database(config.storage)) as db:
-        names = names_of(config, data_dir)
+        names = names_of(db, config)
         made = [storing.row_of(names, 1, n, storing.now_ms()) for n in range(1, 4097)]
         last = int(db.execute("SELECT coalesce(max(id), 0) FROM click").get)
         count, began = 0, time.monotonic()

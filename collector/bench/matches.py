@@ -55,7 +55,7 @@ def measure(config: Config, stored: int, orders: int) -> Matching:
     data_dir = database.prepare_data_dir(config.storage)
     with contextlib.closing(database.open_database(config.storage)) as db:
         known = stores.load(db, config)
-        store, names = known[people.STORE], names_of(config, data_dir)
+        store, names = known[people.STORE], names_of(db, config)
         public = PublicIds(names.subkey("public ids"))
         writer = GroupTransaction(db, config, data_dir, names, known, now_ms)
         attribution = Attribution(db, names, writer.lookup, writer.clicks)

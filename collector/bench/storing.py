@@ -31,9 +31,9 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def names_of(config: Config, data_dir: Path) -> KeyedHash:
-    """The installation's own names, so that its edge finds the rows."""
-    return KeyedHash(database.load_pepper(data_dir, config.privacy.pepper_file))
+def names_of(db: Any, config: Config) -> KeyedHash:
+    """The installation's own names, so that its edge finds the rows; `db` is its open database."""
+    return KeyedHash(database.load_pepper(db, Path(config.storage.data_dir), config.privacy.pepper_file))
 
 
 def row_of(names: KeyedHash, store: int, n: int, at: int) -> NewClick:
@@ -49,7 +49,7 @@ def fill(config: Config, rows: int) -> float:
     with contextlib.closing(database.open_database(config.storage)) as db:
         store = stores.load(db, config)[people.STORE].number
         db.pragma("synchronous", "OFF")  # a database of the benchmark's may be built again
-        names, until = names_of(config, data_dir), now_ms()
+        names, until = names_of(db, config), now_ms()
         step = SPAN_DAYS * 86_400_000 / max(rows, 1)
         for first in range(1, rows + 1, _CHUNK):
             chunk = range(first, min(first + _CHUNK, rows + 1))

@@ -13,7 +13,6 @@ from typing import Final
 
 from collector.cli.output import print_json, print_table
 from collector.cli.settings import config_of
-from collector.config import Config
 from collector.core.capi.states import BY_NAME, CapiState
 from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
@@ -33,8 +32,9 @@ def run(args: argparse.Namespace) -> int:
     states, since = states_of(args.status), since_of(args.since, _now())
     hardening.harden()
     with closing(open_database(config.storage)) as db:
+        key = load_pepper(db, Path(config.storage.data_dir), config.privacy.pepper_file)
         answers = list(replay(db, states, now=_now(), store=args.store, since=since, dry_run=args.dry_run))
-    _show(args, answers, _ids(config))
+    _show(args, answers, PublicIds(KeyedHash(key).subkey("public ids")))
     return 0
 
 
@@ -73,11 +73,6 @@ def _show(args: argparse.Namespace, answers: list[Replayed], ids: PublicIds) -> 
         print(f"  {count} × {reason}")
     if any(a.refused for a in answers):
         print("`collector replay … --json` names each of them", file=sys.stderr)
-
-
-def _ids(config: Config) -> PublicIds:
-    pepper = load_pepper(Path(config.storage.data_dir), config.privacy.pepper_file)
-    return PublicIds(KeyedHash(pepper).subkey("public ids"))
 
 
 def _now() -> int:

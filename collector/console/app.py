@@ -6,7 +6,6 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import cache
 from typing import Any, Final
 from urllib.parse import parse_qs, quote
 
@@ -27,9 +26,7 @@ from collector.console.gate import COOKIE, FORM_COOKIE, Gate, address_of, cookie
 from collector.console.metrics import MetricsDoor, metrics_text
 from collector.console.serving import Door, open_socket, serve
 from collector.console.shell import Desk, asset_bytes, now_ms, page
-from collector.core.ids import PublicIds
 from collector.errors import StorageError
-from collector.storage.reports.names import public_ids
 from collector.storage.reports.reader import NoStore, Reader, TooSlow, database
 from collector.telemetry import logger
 
@@ -46,7 +43,7 @@ def open_desk(config: Config, *, clock: Callable[[], int] = now_ms) -> Desk:
     check_access(config.console)
     path = database(config.storage.data_dir)
     counter = Reader(path, deadline_seconds=_COUNT_DEADLINE_SECONDS)
-    return Desk(config, Reader(path), clock, _ids(config), counter)
+    return Desk(config, Reader(path), clock, counter)
 
 
 def create_app(desk: Desk) -> ASGIApp:
@@ -216,11 +213,6 @@ _HANDLERS: Final[list[Any]] = [
     healthz,
     asset,
 ]
-
-
-def _ids(config: Config) -> Callable[[], PublicIds]:
-    """The public ids, read at first use: the edge makes the pepper, perhaps after our start."""
-    return cache(lambda: public_ids(config))
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ async def delivery_page(desk: Desk, before: str) -> Response[bytes]:
     lines, notes = await pixel_lines(desk, now)
     requests = await delivery.requests(desk.reader, before=int(before) if before.isdigit() else None, limit=_PAGE)
     dead = await delivery.dead_letters(desk.reader, limit=_PAGE)
-    ids = desk.ids()
+    ids = await desk.ids()
     return page(
         "delivery.html",
         title="Delivery",

@@ -66,7 +66,7 @@ _MARKS: Final = (
 
 async def last(desk: Desk, before: str) -> Response[bytes]:
     """The last conversions and events, without personal data."""
-    now, ids = desk.clock(), desk.ids()
+    now, ids = desk.clock(), await desk.ids()
     number = ids.row("conv", before) if before else None
     lines = await conversions.last(desk.reader, before=number, limit=_PAGE)
     return page(
@@ -86,7 +86,7 @@ async def of_order(desk: Desk, order_id: str) -> Response[bytes]:
     seen = {key.event_type for key in (await desk.fresh_totals()).conversion_hours(0)}
     numbers = await orders.of_order(desk.reader, desk.config, order_id, seen)
     lines = [line for n in reversed(numbers) for line in await conversions.last(desk.reader, before=n + 1, limit=1)]
-    ids, now = desk.ids(), desk.clock()
+    ids, now = await desk.ids(), desk.clock()
     return page(
         "events.html",
         title=f"Order {order_id}",
@@ -118,7 +118,7 @@ def _marks(bits: int) -> list[str]:
 
 async def conversion(desk: Desk, public_id: str) -> Response[bytes]:
     """Why one conversion was or was not attributed, and what Meta was told."""
-    ids = desk.ids()
+    ids = await desk.ids()
     number = ids.row("conv", public_id)
     found = await conversions.find(desk.reader, number) if number is not None else None
     if found is None:
@@ -264,7 +264,7 @@ def _click(click: conversions.Click, ids: PublicIds, now: int) -> dict[str, Any]
 
 async def click(desk: Desk, public_id: str) -> Response[bytes]:
     """One click."""
-    ids = desk.ids()
+    ids = await desk.ids()
     number = ids.row("click", public_id)
     found = await conversions.find_click(desk.reader, number) if number is not None else None
     if found is None:

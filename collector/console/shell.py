@@ -21,6 +21,7 @@ from collector.config import Config
 from collector.core.capi.states import CapiState
 from collector.core.ids import PublicIds
 from collector.storage.reports.delivery import Requests
+from collector.storage.reports.names import public_ids
 from collector.storage.reports.reader import Reader, TooSlow
 from collector.storage.reports.totals import Totals
 
@@ -99,12 +100,18 @@ class Desk:
     config: Config
     reader: Reader
     clock: Callable[[], int]
-    ids: Callable[[], PublicIds]
     counter: Reader | None = None  # a connection of its own for counting, so that no page waits behind it
     totals: Totals = field(default_factory=Totals)
     requests: Requests = field(default_factory=Requests)
     _counting: asyncio.Lock = field(default_factory=asyncio.Lock)
     _tallying: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _ids: PublicIds | None = None
+
+    async def ids(self) -> PublicIds:
+        """The public ids, read at first use: the edge makes the pepper, perhaps after our start."""
+        if self._ids is None:
+            self._ids = await public_ids(self.reader, self.config)
+        return self._ids
 
     async def fresh_totals(self) -> Totals:
         """The totals, brought up to date as far as a page may wait."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import apsw
 from collector.config import StorageConfig
 from collector.core.keyed import PEPPER_BYTES
 from collector.errors import SchemaTooNew, StorageError
+from collector.storage import pepper
 
 DATABASE = "collector.db"
 INDEX = "index.db"
@@ -70,15 +70,46 @@ def _filesystem_of(path: Path) -> str:
     return kind
 
 
-def load_pepper(data_dir: Path, pepper_file: str) -> bytes:
-    """The installation's key, made at first use; it lives outside the database, readable by its owner only."""
-    path = Path(pepper_file) if pepper_file else data_dir / "pepper.key"
-    if not path.exists():
-        try:
-            _make_pepper(path)
-        except OSError as error:
-            raise StorageError(f"[privacy] pepper_file: cannot write {str(path)!r}: {error.strerror}") from error
-    return _read_pepper(path)
+def load_pepper(db: apsw.Connection, data_dir: Path, pepper_file: str) -> bytes:
+    """The installation's key, made at first use; it lives outside the database, readable by its owner only.
+
+    StorageError when rows of `db` were named by another key, or by one that is not there any more.
+    """
+    path = pepper.path_of(data_dir, pepper_file)
+    key, witness = pepper.read(path), _witness(db)
+    pepper.refuse_stranger(path, key, witness)
+    if key is None:
+        key = _new_pepper(path)
+    if witness.check != pepper.check_value(key):
+        _be_known(db, path, key)
+    return key
+
+
+def _witness(db: apsw.Connection) -> pepper.Witness:
+    check, named = db.execute(pepper.WITNESS_SQL).get
+    return pepper.Witness(check, bool(named))
+
+
+def _be_known(db: apsw.Connection, path: Path, key: bytes) -> None:
+    """Let the database know its key, unless another process gave it another one meanwhile."""
+    try:
+        with immediate(db):
+            pepper.refuse_stranger(path, key, _witness(db))
+            db.execute("INSERT OR REPLACE INTO pepper_check VALUES (1, ?)", (pepper.check_value(key),))
+    except apsw.Error as error:
+        raise StorageError(f"[storage] data_dir: {DATABASE} cannot be written: {error}") from error
+
+
+def _new_pepper(path: Path) -> bytes:
+    """A fresh key, or the one that another process made at the same moment."""
+    try:
+        _make_pepper(path)
+    except OSError as error:
+        raise StorageError(f"[privacy] pepper_file: cannot write {str(path)!r}: {error.strerror}") from error
+    made = pepper.read(path)
+    if made is None:
+        raise StorageError(f"[privacy] pepper_file: {str(path)!r} was made and is gone again")
+    return made
 
 
 def _make_pepper(path: Path) -> None:
@@ -93,18 +124,6 @@ def _make_pepper(path: Path) -> None:
             os.link(name, path)
     finally:
         os.unlink(name)
-
-
-def _read_pepper(path: Path) -> bytes:
-    try:
-        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise StorageError(f"[privacy] pepper_file: {str(path)!r} is readable by others; run chmod 600 on it")
-        pepper = path.read_bytes()
-    except OSError as error:
-        raise StorageError(f"[privacy] pepper_file: cannot read {str(path)!r}: {error.strerror}") from error
-    if len(pepper) != PEPPER_BYTES:
-        raise StorageError(f"[privacy] pepper_file: {str(path)!r} has {len(pepper)} bytes, expected {PEPPER_BYTES}")
-    return pepper
 
 
 def connect(

@@ -23,10 +23,9 @@ class Journal:
     def __init__(self, config: Config, clock: Callable[[], int]) -> None:
         """Open or make the database; StorageError says why it cannot be used. `clock` gives milliseconds."""
         self.data_dir: Path = database.prepare_data_dir(config.storage)
-        pepper = database.load_pepper(self.data_dir, config.privacy.pepper_file)
-        self.names = KeyedHash(pepper)
-        self.public = PublicIds(self.names.subkey("public ids"))
         self._db = database.open_database(config.storage)
+        self.names = KeyedHash(database.load_pepper(self._db, self.data_dir, config.privacy.pepper_file))
+        self.public = PublicIds(self.names.subkey("public ids"))
         self._db.pragma("wal_autocheckpoint", 0)  # the folder checkpoints, away from the acknowledging path
         with database.immediate(self._db):
             self.stores: dict[str, Store] = stores.load(self._db, config)

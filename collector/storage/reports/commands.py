@@ -38,7 +38,7 @@ def explain(config: Config, conversion_id: str) -> dict[str, Any] | None:
 
     async def ask() -> dict[str, Any] | None:
         async with Reader(database(config.storage.data_dir)) as reader:
-            ids, wanted = public_ids(config), conversion_id
+            ids, wanted = await public_ids(reader, config), conversion_id
             if not wanted.startswith("conv_"):
                 found = await of_order(reader, config, wanted, ())
                 wanted = ids.public("conv", found[-1]) if found else wanted
@@ -82,7 +82,8 @@ def export(
     async def ask() -> int:
         total = 0
         async with Reader(database(config.storage.data_dir), deadline_seconds=30) as reader:
-            async for chunk in exports.export(reader, public_ids(config), what, form, store=store):
+            ids = await public_ids(reader, config)
+            async for chunk in exports.export(reader, ids, what, form, store=store):
                 out.write(chunk.data)
                 total += chunk.rows
                 if progress is not None:

@@ -24,7 +24,7 @@ _INDEX: Final = CONVERSIONS.index_table("dedup")
 async def of_order(reader: Reader, config: Config, order_id: str, event_types: Iterable[str]) -> list[int]:
     """Row numbers of the conversions with this order id, oldest first."""
     stores = [row[0] for row in await reader.rows("SELECT id FROM store")]
-    hashed = keyed_hash(config)
+    hashed = await keyed_hash(reader, config)
     types = sorted({"Purchase", *event_types}, key=lambda name: name != "Purchase")
     names = {hashed.name(store, "once", f"{kind}\0o{order_id}") for kind in types for store in stores}
     wanted = set(list(names)[:_MOST_NAMES]) if len(names) > _MOST_NAMES else names
