@@ -202,3 +202,23 @@ def test_a_caller_may_wait_for_metas_answer(shop: Shop) -> None:
     body = {**fixed, "orderId": "6001", "customerData": {"email": "a@b.c"}}
     data = shop.post("conversion", body, Prefer="wait=8")
     assert (data["capiSent"], data["capiStatus"]) == (True, "sent")
+
+
+def test_a_caller_may_wait_under_an_idempotency_key_and_a_replay_says_the_same(shop: Shop) -> None:
+    fixed = {"storeId": "on_order", "eventType": "Purchase", "eventValue": 1, "currency": "USD"}
+    body = {**fixed, "orderId": "6002", "customerData": {"email": "a@b.c"}}
+    headers = {"Prefer": "wait=8", "Idempotency-Key": "6002"}
+    first = shop.post("conversion", body, **headers)
+    assert (first["capiSent"], first["capiStatus"]) == (True, "sent")
+    assert shop.post("conversion", body, **headers) == first
+    assert shop.post("conversion", body, **{"Idempotency-Key": "6002"}) == first
+    assert shop.seen(first["eventId"]) == 1
+
+
+def test_who_waits_in_vain_gets_the_answer_that_is_remembered(shop: Shop) -> None:
+    fixed = {"storeId": "on_paid", "eventType": "Purchase", "eventValue": 1, "currency": "USD"}
+    body = {**fixed, "orderId": "6003", "customerData": {"email": "a@b.c"}}
+    headers = {"Prefer": "wait=1", "Idempotency-Key": "6003"}
+    first = shop.post("conversion", body, **headers)
+    assert first["capiStatus"] == "held"
+    assert shop.post("conversion", body, **headers) == first

@@ -18,7 +18,7 @@ from collector.core.events import ClickBody, Consent, ConversionBody
 from collector.core.intake import Caller
 from collector.edge import auth, responses
 from collector.edge.responses import Answer, ClickData, Headers
-from collector.errors import ApiError
+from collector.errors import ApiError, StorageError
 from collector.storage import clicks, conversions
 from collector.storage.clicks import ClickResult, NewClick
 from collector.storage.conversions import EventResult, NewEvent
@@ -26,7 +26,7 @@ from collector.storage.journal import Journal
 from collector.storage.keys import ApiKey
 from collector.storage.reader import Reader
 from collector.storage.stores import Store
-from collector.storage.transaction import Again, Answered, Once
+from collector.storage.transaction import Again, Answered, Once, Reworded
 
 MOST_WAIT_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.05
@@ -115,10 +115,31 @@ class Tracker:
         if isinstance(answered, ApiError):
             raise answered
         assert isinstance(answered, Answered)
+        if asked.wait and not batch and not answered.replayed:
+            answered = await self._waited(operation, answered, good[0], asked.wait)
         headers = [] if batch else _ignored_header(good[0].ignored)
         if answered.replayed:
             headers.append((b"idempotent-replayed", b"true"))
         return Answer(answered.status, answered.answer, headers)
+
+    async def _waited(self, once: Once, answered: Answered, prepared: Prepared, seconds: float) -> Answered:
+        """The answer with Meta's word in it, once that is what a replay is given too.
+
+        What was remembered with the effects says "queued": it stands when the process ends in between, and nobody was
+        given another one then.
+        """
+        (result,) = answered.results
+        if not isinstance(result, EventResult):
+            return answered
+        found = await self._wait(result, seconds)
+        if found.state.state is result.state.state:
+            return answered
+        later = responses.success(prepared.data(found))
+        try:
+            await self._journal.submit((Reworded(once.key_k, once.body_hash, later),))
+        except StorageError:
+            return answered  # it can be remembered no more, and two answers to one key are worse than an early one
+        return Answered(answered.status, later, False)
 
     async def _wait(self, result: EventResult, seconds: float) -> EventResult:
         """Look again until Meta has accepted or refused the event, the time is over, or the process is to end."""

@@ -62,13 +62,21 @@ class Answered(Struct, frozen=True):
     results: Sequence[Any] = ()
 
 
+class Reworded(Struct, frozen=True):
+    """An operation: a replay under this Idempotency-Key is given this answer, which the first caller waited for."""
+
+    key_k: int
+    body_hash: bytes
+    answer: bytes
+
+
 class Again(Struct, frozen=True):
     """An operation: match this conversion (by row id) again with what is known now, if it is still open."""
 
     conversion: int
 
 
-Operation = NewClick | NewEvent | Once | Again | Remember | Withdraw
+Operation = NewClick | NewEvent | Once | Reworded | Again | Remember | Withdraw
 
 
 class GroupTransaction:
@@ -137,6 +145,12 @@ class GroupTransaction:
         match operation:
             case Again():
                 self.late.again(operation.conversion, self._now)
+                return None
+            case Reworded():
+                self._db.execute(
+                    "UPDATE idempotency SET answer = ? WHERE key_k = ? AND body_hash = ?",
+                    (operation.answer, operation.key_k, operation.body_hash),
+                )
                 return None
             case Remember():
                 return recall(self.lookup, operation)

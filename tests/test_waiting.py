@@ -1,0 +1,108 @@
+"""Prefer: wait beside an Idempotency-Key: Meta's word in the first answer, and the same answer to every replay."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from collector.core.capi.states import CapiState
+from collector.core.events import ConversionBody
+from collector.edge.responses import Answer
+from collector.edge.track import Asked, Tracker
+from collector.errors import StorageError
+from collector.storage.database import open_database
+from collector.storage.keys import ApiKey
+from collector.storage.transaction import Reworded
+from tests.journal_kit import SERVER, STORE, Kit, order
+
+KEY = ApiKey("key_1", b"", "secret", None, 0, None)
+AGENT = {"userAgent": "Mozilla/5.0", "customerData": {"email": "a@b.c"}}
+
+
+class Desk:
+    """One edge's verbs in this process; `settle` is the courier."""
+
+    def __init__(self, folder: Path) -> None:
+        self.kit = Kit(folder)
+        self.tracker = Tracker(self.kit.config, self.kit.journal, lambda: self.kit.now)
+
+    def close(self) -> None:
+        self.tracker.close()
+        self.kit.close()
+
+    async def post(self, name: str, wait: float) -> dict[str, Any]:
+        """The `data` of one order's answer, under its own name as the Idempotency-Key."""
+        body = order(name, **AGENT)
+        body.pop("at")
+        decoded = msgspec.convert(body, ConversionBody, strict=False)
+        prepared = self.tracker.event(decoded, SERVER, self.kit.journal.stores[STORE])
+        answer: Answer = await self.tracker.one(prepared, Asked(KEY, "/", name.encode(), name.encode(), wait))
+        return dict(json.loads(answer.body)["data"])
+
+    async def settle(self) -> None:
+        await asyncio.sleep(0.1)
+        with closing(open_database(self.kit.config.storage)) as db:
+            db.execute("UPDATE outbox SET state = ?, settled = 1", (int(CapiState.SENT),))
+
+    def run(self, *doing: Any) -> list[Any]:
+        async def together() -> list[Any]:
+            return list(await asyncio.wait_for(asyncio.gather(*doing), 15))
+
+        return self.kit.loop.run_until_complete(together())
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with closing(Desk(tmp_path)) as desk:
+        yield desk
+
+
+def test_the_first_answer_waits_and_is_what_a_replay_is_given(desk: Desk) -> None:
+    first, _ = desk.run(desk.post("A", 10), desk.settle())
+    assert first["capiStatus"] == "sent"
+    assert desk.run(desk.post("A", 10)) == desk.run(desk.post("A", 0)) == [first]
+
+
+def test_who_does_not_wait_is_answered_at_once_and_a_replay_repeats_that(desk: Desk) -> None:
+    (first,) = desk.run(desk.post("A", 0))
+    assert first["capiStatus"] == "queued"
+    desk.run(desk.settle())
+    assert desk.run(desk.post("A", 10)) == [first]
+
+
+def test_a_process_that_ends_while_somebody_waits_has_remembered_an_answer(tmp_path: Path) -> None:
+    """Effects and answer are one transaction: the retry of a caller who heard nothing does nothing twice."""
+    with closing(Desk(tmp_path)) as before:
+
+        async def cut_off() -> None:
+            waiting = asyncio.ensure_future(before.post("A", 10))
+            await asyncio.sleep(0.3)
+            waiting.cancel()
+
+        before.run(cut_off())
+    with closing(Desk(tmp_path)) as after:
+        (replayed,) = after.run(after.post("A", 0))
+        assert replayed["capiStatus"] == "queued"
+        assert "duplicate" not in replayed
+        assert after.kit.rows("SELECT count(*) FROM conversion") == [(1,)]
+
+
+def test_an_answer_that_cannot_be_remembered_is_not_given(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    submit = desk.kit.journal.submit
+
+    def full(operations: Any) -> Any:
+        if isinstance(operations[0], Reworded):
+            raise StorageError("the disk is full")
+        return submit(operations)
+
+    monkeypatch.setattr(desk.kit.journal, "submit", full)
+    first, _ = desk.run(desk.post("A", 10), desk.settle())
+    assert first["capiStatus"] == "queued"
+    assert desk.run(desk.post("A", 0)) == [first]
