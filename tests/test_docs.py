@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
 import re
 import subprocess
@@ -15,8 +16,9 @@ import msgspec
 import pytest
 
 from collector.cli.parser import COMMANDS, build_parser
-from collector.config import Config
+from collector.config import Config, EdgeConfig
 from collector.config_loader import load
+from collector.edge import openapi
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "config.example.toml"
@@ -65,6 +67,27 @@ def test_every_key_stands_in_the_example_with_an_explanation(path):
 @pytest.mark.parametrize("command", [command.name for command in COMMANDS])
 def test_every_command_stands_in_the_readme(command):
     assert re.search(rf"`collector {command}\b", README)
+
+
+def test_every_error_stands_in_the_readme_with_its_status():
+    """Of the contract and of the guard before it: all that /openapi.json names."""
+    rows = re.findall(r"(?m)^\| ([0-9, ]+) \| (.*?) \|", README)
+    told = {
+        (code, int(status))
+        for statuses, codes in rows
+        for status in statuses.split(", ")
+        for code in re.findall(r"`(\w+)`", codes)
+    }
+    served = {
+        (code, int(status))
+        for operations in json.loads(openapi.document(EdgeConfig()))["paths"].values()
+        for operation in operations.values()
+        for status, answer in operation["responses"].items()
+        if status[0] in "45"
+        for code in answer["description"].split(", ")
+    }
+    assert served <= told
+    assert {code for code, _ in told} == {code for code, _ in served}
 
 
 def test_every_toml_block_of_the_readme_loads(tmp_path):
