@@ -93,7 +93,8 @@ def _judge(writer: GroupTransaction, attribution: Attribution, orders: list[NewE
     writer.begin()
     for order in orders:
         began = time.perf_counter_ns()
-        found, _, _ = attribution.of(order.store, order.query, order.identities, order.event, now_ms())
+        people = writer.conversions.identities.known(order.store.number, order.identities, order.query.visitor_k)
+        found, _, _ = attribution.of(order.store, order.query, people.visitors(), order.event, now_ms())
         spent.append((time.perf_counter_ns() - began) / 1e6)
         attributed += found.attributed
     writer.rollback()

@@ -10,9 +10,9 @@ from collector.core import clickid
 from collector.core.events import Enrichment, StoredClick, StoredEvent
 from collector.core.keyed import KeyedHash
 from collector.core.matching import DEFAULT_MODEL, Match, Model, Query, match, renew
-from collector.storage import clicks, identities, models
+from collector.core.matching.shapes import Identity
+from collector.storage import clicks, models
 from collector.storage.clicks import Clicks
-from collector.storage.identities import Keys
 from collector.storage.lookup import Lookup
 from collector.storage.stores import Store
 from collector.storage.subjects import CLICKS, CONVERSIONS
@@ -37,15 +37,13 @@ class Attribution:
             self.models = newest
 
     def of(
-        self, store: Store, query: Query, keys: Keys, event: StoredEvent, now: int
+        self, store: Store, query: Query, people: dict[int, Identity], event: StoredEvent, now: int
     ) -> tuple[Match, Enrichment, StoredClick | None]:
-        """The answer, what the click adds on proof, and the click."""
+        """The answer, what the click adds on proof, and the click. `people`: visitors that its identities lead to."""
         model = self.models.get(store.number, DEFAULT_MODEL)
         if event.bot is not None:
             return Match(attributed=False, model=model.version, reason="no_candidate"), Enrichment(), None
-        self._clicks.flush()
-        if keys:
-            query.identity_visitors = identities.visitors_of(self._db, store.number, keys)
+        query.identity_visitors = people
         if query.fbc_k is not None and store.siblings:
             query.fbc_foreign = self._known_elsewhere(store, event)
         policy = store.policy
@@ -69,7 +67,11 @@ class Attribution:
         """Clicks that an earlier conversion of the same kind has: earlier in event time, whatever arrived first."""
         marks = ", ".join("?" * len(ids))
         sql = f"SELECT click FROM conversion WHERE click IN ({marks}) AND event_type = ? AND ts < ?"
-        return frozenset(row[0] for row in self._db.execute(sql, (*ids, event.event_type, event.ts)))
+        written = {row[0] for row in self._db.execute(sql, (*ids, event.event_type, event.ts))}
+        new = self._lookup.unwritten.values()
+        return frozenset(
+            written | {r.click for r in new if r.click in ids and r.event_type == event.event_type and r.ts < event.ts}
+        )
 
     def _known_elsewhere(self, store: Store, event: StoredEvent) -> bool:
         """Whether another store on the same domain has this click id: then it is that store's click."""
@@ -95,7 +97,6 @@ class Attribution:
             return found
         new = clicks.recovered(self._names, store.number, fbc.fbclid, event.fbc or "", fbc.created, now)
         result = self._clicks.append(new)
-        self._clicks.flush()
         return structs.replace(found, click=result.id, path=[result.id])
 
     def enrichment(self, found: Match) -> tuple[Enrichment, StoredClick | None]:
@@ -108,6 +109,8 @@ class Attribution:
         click = clicks.read(rows[0])
         if not found.deterministic:
             return Enrichment(), click
+        if self._lookup.is_new(found.click):
+            self._clicks.flush()
         ip, agent = clicks.network_of(self._db, found.click)
         return (
             Enrichment(

@@ -19,10 +19,10 @@ from collector.core.keyed import KeyedHash
 from collector.core.matching import Match, Query
 from collector.core.useragents import classify
 from collector.errors import ApiError
-from collector.storage import clicks, identities, outbox
+from collector.storage import clicks, multirow, outbox
 from collector.storage.attribution import Attribution
 from collector.storage.clicks import Clicks
-from collector.storage.identities import Keys
+from collector.storage.identities import Identities, Keys, keys_of
 from collector.storage.lookup import Lookup
 from collector.storage.queueing import Figures, Queueing
 from collector.storage.reader import EventState, event_state
@@ -32,7 +32,6 @@ from collector.storage.subjects import CONVERSIONS, ConversionRow, conversion_na
 _encode = msgspec.msgpack.Encoder().encode
 _decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
 _decode_match = msgspec.msgpack.Decoder(Match).decode
-_INSERT = f"INSERT INTO conversion VALUES ({', '.join('?' * len(ConversionRow._fields))})"
 _UPDATE = f"UPDATE conversion SET {', '.join(f'{c} = ?' for c in ConversionRow._fields[1:])} WHERE id = ?"
 # Statuses under which an order's amount may differ from what we were told first.
 _EXPLAINS = gate.PAID | gate.ENDED | {"updated", "partially_refunded"}
@@ -92,7 +91,7 @@ def prepare(
         event=kept if keyed else without_person(kept),
         query=query,
         dedup_k=names.optional(number, "once", checked.idempotent and f"{event.event_type}\0{checked.idempotent}"),
-        identities=identities.keys_of(names, number, checked.customer, store.config.country) if keyed else [],
+        identities=keys_of(names, number, checked.customer, store.config.country) if keyed else [],
         public=public,
         confirmed=confirmed,
     )
@@ -106,7 +105,7 @@ def without_person(event: StoredEvent) -> StoredEvent:
 
 
 class Conversions:
-    """Owned by the writer thread."""
+    """Owned by the writer thread. What is taken is findable at once and written by `flush`."""
 
     def __init__(
         self, db: apsw.Connection, names: KeyedHash, lookup: Lookup, appended: Clicks, figures: Figures
@@ -114,10 +113,12 @@ class Conversions:
         self._db = db
         self._names = names
         self._lookup = lookup
+        self._clicks = appended
         self._attribution = Attribution(db, names, lookup, appended)
         self._queueing = Queueing(db, figures)
-        self.gained = identities.any_gained(db)
-        self.linked: list[int] = []  # identity values whose link to a visitor is new (late.py)
+        self.identities = Identities(db)
+        self.gained = self.identities.any_gained()
+        self.related: set[int] = set()  # conversions with a value whose link to a visitor is new (late.py)
 
     def take_models(self) -> None:
         """Put in force what the last night has learnt."""
@@ -128,20 +129,41 @@ class Conversions:
         known = self._earlier(new) if new.dedup_k is not None else None
         if known is not None:
             return self._again(known, new, now)
-        lookup = self._lookup
-        event_id = lookup.last[CONVERSIONS] + 1
-        lookup.last[CONVERSIONS] = event_id
+        event_id = self._next_id()
         event = new.event
         if not event.event_id:
             event = structs.replace(event, event_id=new.public.public("conv", event_id))
-        found, enrichment, click = self._attribution.of(new.store, new.query, new.identities, event, now)
+        people = self.identities.known(new.store.number, new.identities, new.query.visitor_k)
+        found, enrichment, click = self._attribution.of(new.store, new.query, people.visitors(), event, now)
         state = self._queueing.queue(event_id, new.store, event, enrichment, now)
         row = _row(event_id, new, event, found, state, 0)
-        self._db.execute(_INSERT, row)
-        lookup.conversions.add(row)
-        identities.carry(self._db, event_id, new.identities)
-        self.linked = identities.link(self._db, new.store.number, new.identities, new.query.visitor_k, event.ts)
+        self._append(row)
+        self.related = self.identities.link(people, event.ts)
+        self.identities.carry(event_id, new.identities)
         return EventResult(EventState(row, event, found, state, None, click))
+
+    def _next_id(self) -> int:
+        last = self._lookup.last
+        last[CONVERSIONS] += 1
+        return last[CONVERSIONS]
+
+    def _append(self, row: ConversionRow) -> None:
+        self._lookup.conversions.add(row)
+        self._lookup.unwritten[row.id] = row
+
+    def flush(self) -> None:
+        """Write what was taken into the open transaction."""
+        if self._lookup.unwritten:
+            multirow.write(self._db, "INSERT INTO conversion", list(self._lookup.unwritten.values()))
+            self._lookup.unwritten = {}
+        self._queueing.flush()
+        self.identities.flush()
+
+    def forget(self) -> None:
+        """Drop what is not written: the transaction is rolled back."""
+        self._lookup.unwritten = {}
+        self._queueing.forget()
+        self.identities.forget()
 
     def _earlier(self, new: NewEvent) -> ConversionRow | None:
         assert new.dedup_k is not None
@@ -154,24 +176,28 @@ class Conversions:
 
     def _again(self, row: ConversionRow, new: NewEvent, now: int) -> EventResult:
         """The same order again: nothing is sent twice, and nothing richer is lost."""
+        self._clicks.flush()
+        self.flush()
         old, event_id = _decode_event(row.body), row.id
         _refuse_conflict(old, new.event)
         merged = merge(old, new.event, confirmed=new.confirmed)
         if merged == old:
             return EventResult(event_state(self._db, row), duplicate=True)
         store = new.store
-        keys = list(dict.fromkeys([*identities.keys_in(self._db, event_id), *new.identities]))
+        keys = list(dict.fromkeys([*self.identities.keys_in(event_id), *new.identities]))
         query = _complete(self.query_of(row, merged), new.query)
-        found, enrichment, click = self._attribution.of(store, query, keys, merged, now)
+        people = self.identities.known(store.number, keys, query.visitor_k)
+        found, enrichment, click = self._attribution.of(store, query, people.visitors(), merged, now)
         state = self._queueing.requeue(event_id, store, merged, enrichment, now)
         bits = new.query.flags if new.confirmed else row.flags & ~flags.UNCONFIRMED | new.query.flags
         changed = _row(event_id, structs.replace(new, query=query), merged, found, state, row.revision + 1, bits=bits)
         self.update(changed)
         if gained := {n for n in conversion_names(changed)[1:] if n is not None} - set(conversion_names(row)):
-            identities.gain(self._db, event_id, gained)
+            self.identities.gain(event_id, gained)
             self.gained = True
-        identities.carry(self._db, event_id, new.identities)
-        self.linked = identities.link(self._db, store.number, keys, query.visitor_k, merged.ts)
+        self.related = self.identities.link(people, merged.ts) - {event_id}
+        self.identities.carry(event_id, new.identities)
+        self._queueing.flush()
         delivery = outbox.delivery_of(self._db, event_id)
         return EventResult(
             EventState(
@@ -210,8 +236,8 @@ class Conversions:
         """Match a stored event anew with what is known by now; its new row if the answer changed, else None."""
         event = _decode_event(row.body)
         before = _decode_match(row.match)
-        keys = identities.keys_in(self._db, row.id)
-        found, enrichment, _ = self._attribution.of(store, self.query_of(row, event), keys, event, now)
+        people = self.identities.known(store.number, self.identities.keys_in(row.id), None)
+        found, enrichment, _ = self._attribution.of(store, self.query_of(row, event), people.visitors(), event, now)
         if before == structs.replace(found, label=before.label):
             return None
         same = _same_answer(before, found)  # only its journey, its rivals or their weights are others
@@ -228,7 +254,10 @@ class Conversions:
         return changed
 
     def update(self, row: ConversionRow) -> None:
-        self._db.execute(_UPDATE, (*row[1:], row.id))
+        if row.id in self._lookup.unwritten:
+            self._lookup.unwritten[row.id] = row
+        else:
+            self._db.execute(_UPDATE, (*row[1:], row.id))
         self._lookup.conversions.replace(row)
 
 

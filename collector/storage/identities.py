@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import apsw
+from msgspec import Struct
 
 from collector.core import canonical
 from collector.core.events import CustomerData
 from collector.core.keyed import KeyedHash
 from collector.core.matching.shapes import Identity
+from collector.storage import multirow
 
 # Beyond these a value is a shop's own, a till's or a placeholder, and no person's (matching.md 1.2).
 MOST_VISITORS: Final = 20
@@ -22,27 +24,30 @@ _GAINED: Final = 0  # in the place of a kind: not who the person is, but a furth
 _NAMES: Final = {number: kind for kind, number in _KINDS.items()}
 
 # One statement for all of a customer's values: each statement costs 5 µs and a hand-over of the interpreter's lock.
-_FIND: Final = "SELECT {n}, visitor_k FROM identity_link WHERE store = ? AND kind = ? AND key = ?"  # few: _trim
-_COUNT_VISITORS: Final = "SELECT {n}, count(*) FROM identity_link WHERE store = ? AND kind = ? AND key = ?"
+_VISITORS: Final = "SELECT {n}, visitor_k, 0 FROM identity_link WHERE store = ? AND kind = ? AND key = ?"  # few: _trim
+_HELD: Final = "SELECT -1, key, kind FROM identity_link WHERE store = ? AND visitor_k = ?"
+_ANY_CARRIED: Final = "SELECT -2, EXISTS (SELECT 1 FROM conversion_identity WHERE key IN ({marks})), 0"
+# Limits are in the text: SQLite prepares a statement anew for each value that a limit is bound to (10 µs).
+_MOST_CONVERSIONS: Final = 32
 _CARRYING: Final = (
-    "SELECT * FROM (SELECT conversion FROM conversion_identity WHERE key = ? ORDER BY conversion DESC LIMIT ?)"
+    f"SELECT conversion FROM conversion_identity WHERE key = ? ORDER BY conversion DESC LIMIT {_MOST_CONVERSIONS}"
 )
-_HELD: Final = "SELECT kind, key FROM identity_link WHERE store = ? AND visitor_k = ?"
-_LINK: Final = (
-    "INSERT INTO identity_link VALUES (?, ?, ?, ?, ?) "
-    "ON CONFLICT DO UPDATE SET last_ts = max(last_ts, excluded.last_ts)"
-)
+_VALUES: Final = "SELECT key FROM identity_link WHERE store = ? AND visitor_k = ? LIMIT 20"
+_KEYS: Final = "SELECT kind, key FROM conversion_identity WHERE conversion = ? AND kind > 0 ORDER BY kind"
+_LATER: Final = "ON CONFLICT DO UPDATE SET last_ts = max(last_ts, excluded.last_ts)"
 _TRIM: Final = (
     "DELETE FROM identity_link WHERE store = ?1 AND kind = ?2 AND key = ?3 AND visitor_k NOT IN "
     "(SELECT visitor_k FROM identity_link WHERE store = ?1 AND kind = ?2 AND key = ?3 ORDER BY last_ts DESC LIMIT ?4)"
 )
-_CARRY: Final = "INSERT OR IGNORE INTO conversion_identity VALUES (?, ?, ?)"
 
 
 @lru_cache(maxsize=64)
-def _each(one: str, count: int) -> str:
-    """`one` statement for each of `count` values, `{n}` being the value's place."""
-    return " UNION ALL ".join(one.replace("{n}", str(n)) for n in range(count))
+def _question(keys: int, visited: bool) -> str:
+    """What `Identities.known` asks of so many values, in one statement."""
+    parts = [_VISITORS.replace("{n}", str(n)) for n in range(keys)]
+    if visited:
+        parts += [_HELD, _ANY_CARRIED.replace("{marks}", ", ".join("?" * keys))]
+    return " UNION ALL ".join(parts)
 
 
 Keys = list[tuple[Identity, int]]
@@ -68,84 +73,130 @@ def _many(value: str | int | list[str] | None) -> list[str | int]:
     return list(value) if isinstance(value, list) else [value]
 
 
-def visitors_of(db: apsw.Connection, store: int, keys: Keys) -> dict[int, Identity]:
-    """Visitors one hop away, with the strongest kind of link to each; a value with too many visitors proves nothing."""
-    bound = [item for kind, key in keys for item in (store, _KINDS[kind], key)]
-    seen: list[list[int]] = [[] for _ in keys]
-    found_rows: list[tuple[int, int]] = db.execute(_each(_FIND, len(keys)), bound).fetchall()  # type: ignore[assignment]
-    for place, visitor in found_rows:
-        seen[place].append(visitor)
-    found: dict[int, Identity] = {}
-    for (kind, _), visitors in zip(keys, seen, strict=True):
-        if len(visitors) <= MOST_VISITORS:
-            for visitor in visitors:
-                found.setdefault(visitor, kind)
-    return found
+class Known(Struct, gc=False):
+    """What the journal knows of the values that an event carries, and of the visitor who brought it."""
+
+    store: int
+    keys: Keys
+    visitor: int | None
+    seen: list[list[int]]  # the visitors of each value
+    held: set[tuple[int, int]]  # the visitor's values, as (kind, key)
+    carried: bool  # some earlier conversion carries one of the values
+
+    def visitors(self) -> dict[int, Identity]:
+        """Visitors one hop away, with the strongest kind of link; a value with too many visitors proves nothing."""
+        found: dict[int, Identity] = {}
+        for (kind, _), visitors in zip(self.keys, self.seen, strict=True):
+            if len(visitors) <= MOST_VISITORS:
+                for visitor in visitors:
+                    found.setdefault(visitor, kind)
+        return found
 
 
-def link(db: apsw.Connection, store: int, keys: Keys, visitor: int | None, ts: int) -> list[int]:
-    """Remember that these values were seen with this visitor; the values whose link is new.
+class Identities:
+    """Owned by the writer thread. What is linked and carried is findable at once and written by `flush`."""
 
-    A visitor with many values is a shared device and no person: it gets no more of them.
-    """
-    if visitor is None or not keys:
-        return []
-    held: set[tuple[int, int]] = set(db.execute(_HELD, (store, visitor)))
-    links, new = [], []
-    for kind, key in keys:
-        number = _KINDS[kind]
-        if sum(k == number and v != key for k, v in held) < MOST_VALUES:
-            links.append((store, number, key, visitor, ts))
-            if (number, key) not in held:
-                held.add((number, key))
-                new.append((number, key))
-    db.executemany(_LINK, links)
-    _trim(db, store, new)
-    return [key for _, key in new]
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+        self._links: list[tuple[int, int, int, int, int]] = []
+        self._carried: list[tuple[int, int, int]] = []
+        self._unwritten: set[int] = set()  # the values, visitors and conversions among them
 
+    def known(self, store: int, keys: Keys, visitor: int | None) -> Known:
+        """What is known so far; `visitor` None: of the values alone."""
+        if not keys:
+            return Known(store, keys, visitor, [], set(), False)
+        self._write_what_names({key for _, key in keys} | {visitor})
+        bound = [item for kind, key in keys for item in (store, _KINDS[kind], key)]
+        if visitor is not None:
+            bound += [store, visitor, *(key for _, key in keys)]
+        known = Known(store, keys, visitor, [[] for _ in keys], set(), False)
+        rows: Any = self._db.execute(_question(len(keys), visitor is not None), bound)
+        for place, value, kind in rows:
+            if place >= 0:
+                known.seen[place].append(value)
+            elif place == -1:
+                known.held.add((kind, value))
+            else:
+                known.carried = bool(value)
+        return known
 
-def _trim(db: apsw.Connection, store: int, values: list[tuple[int, int]]) -> None:
-    """Keep only so many visitors of a value as show that it has too many."""
-    if not values:
-        return
-    bound = [item for number, key in values for item in (store, number, key)]
-    counts: list[tuple[int, int]] = db.execute(_each(_COUNT_VISITORS, len(values)), bound).fetchall()  # type: ignore[assignment]
-    for place, visitors in counts:
-        if visitors > MOST_VISITORS + 1:
-            db.execute(_TRIM, (store, *values[place], MOST_VISITORS + 1))
+    def link(self, known: Known, ts: int) -> set[int]:
+        """Remember that the values were seen with the visitor; earlier conversions for which that is new.
 
+        A visitor with many values is a shared device and no person: it gets no more of them.
+        """
+        store, visitor, held = known.store, known.visitor, known.held
+        if visitor is None:
+            return set()
+        new = []
+        for (kind, key), visitors in zip(known.keys, known.seen, strict=True):
+            number = _KINDS[kind]
+            if sum(k == number and v != key for k, v in held) < MOST_VALUES:
+                self._links.append((store, number, key, visitor, ts))
+                self._unwritten.update((key, visitor))
+                if (number, key) not in held:
+                    held.add((number, key))
+                    new.append(key)
+                    if len(visitors) > MOST_VISITORS:
+                        self._trim(store, number, key)
+        return self._carrying(new) if known.carried else set()
 
-def carry(db: apsw.Connection, conversion: int, keys: Keys) -> None:
-    """Remember which values a conversion carries."""
-    db.executemany(_CARRY, [(conversion, _KINDS[kind], key) for kind, key in keys])
+    def _trim(self, store: int, number: int, key: int) -> None:
+        """Keep only so many visitors of a value as show that it has too many."""
+        self.flush()
+        self._db.execute(_TRIM, (store, number, key, MOST_VISITORS + 1))
 
+    def carry(self, conversion: int, keys: Keys) -> None:
+        """Remember which values a conversion carries."""
+        for kind, key in keys:
+            self._carried.append((conversion, _KINDS[kind], key))
+            self._unwritten.update((conversion, key))
 
-def gain(db: apsw.Connection, conversion: int, names: Collection[int]) -> None:
-    """Remember keys that a merge gave to a conversion: the index has only those with which it was folded."""
-    db.executemany(_CARRY, [(conversion, _GAINED, name) for name in names])
+    def gain(self, conversion: int, names: Collection[int]) -> None:
+        """Remember keys that a merge gave to a conversion: the index has only those with which it was folded."""
+        for name in names:
+            self._carried.append((conversion, _GAINED, name))
+            self._unwritten.update((conversion, name))
 
+    def any_gained(self) -> bool:
+        """Whether there is any such key; most stores post an order once."""
+        return bool(
+            self._db.execute("SELECT EXISTS (SELECT 1 FROM conversion_identity WHERE kind = ?)", (_GAINED,)).get
+        )
 
-def any_gained(db: apsw.Connection) -> bool:
-    """Whether there is any such key; most stores post an order once."""
-    return bool(db.execute("SELECT EXISTS (SELECT 1 FROM conversion_identity WHERE kind = ?)", (_GAINED,)).get)
+    def keys_in(self, conversion: int) -> Keys:
+        """The values that a conversion carries, the strongest kind first."""
+        self._write_what_names({conversion})
+        return [(_NAMES[kind], key) for kind, key in self._db.execute(_KEYS, (conversion,))]
 
+    def conversions_with(self, keys: Collection[int]) -> set[int]:
+        """The newest conversions that carry one of the values, some of each."""
+        self._write_what_names(keys)
+        return self._carrying(keys)
 
-def keys_in(db: apsw.Connection, conversion: int) -> Keys:
-    """The values that a conversion carries, the strongest kind first."""
-    rows = db.execute(
-        "SELECT kind, key FROM conversion_identity WHERE conversion = ? AND kind > 0 ORDER BY kind", (conversion,)
-    )
-    return [(_NAMES[kind], key) for kind, key in rows]
+    def _carrying(self, keys: Collection[int]) -> set[int]:
+        return {row[0] for key in keys for row in self._db.execute(_CARRYING, (key,))}
 
+    def values_of(self, store: int, visitor: int) -> list[int]:
+        """The identity values that were seen with a visitor."""
+        self._write_what_names({visitor})
+        return [row[0] for row in self._db.execute(_VALUES, (store, visitor))]
 
-def conversions_with(db: apsw.Connection, keys: Collection[int], most: int) -> set[int]:
-    """The newest conversions that carry one of the values, at most `most` for each."""
-    if not keys:
-        return set()
-    return {row[0] for row in db.execute(_each(_CARRYING, len(keys)), [item for key in keys for item in (key, most)])}
+    def _write_what_names(self, asked: Collection[int | None]) -> None:
+        """Before a question about these values, visitors or conversions."""
+        if not self._unwritten.isdisjoint(asked):
+            self.flush()
 
+    def flush(self) -> None:
+        """Write what was linked and carried into the open transaction."""
+        if self._carried:
+            multirow.write(self._db, "INSERT OR IGNORE INTO conversion_identity", self._carried)
+        if self._links:
+            multirow.write(self._db, "INSERT INTO identity_link", self._links, _LATER)
+        self.forget()
 
-def values_of(db: apsw.Connection, store: int, visitor: int) -> list[int]:
-    """The identity values that were seen with a visitor."""
-    rows = db.execute("SELECT key FROM identity_link WHERE store = ? AND visitor_k = ? LIMIT ?", (store, visitor, 20))
-    return [row[0] for row in rows]
+    def forget(self) -> None:
+        """Drop what is not written: the transaction is rolled back, or it is written."""
+        self._links, self._carried = [], []
+        self._unwritten = set()

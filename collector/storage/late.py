@@ -13,7 +13,6 @@ from typing import Final
 import apsw
 
 from collector.core.flags import INELIGIBLE
-from collector.storage import identities
 from collector.storage.clicks import ClickResult, Clicks, NewClick
 from collector.storage.conversions import Conversions, NewEvent
 from collector.storage.lookup import Lookup
@@ -64,11 +63,11 @@ class Late:
         store, ts = new.store.number, new.event.ts
         self._conversion_clock[store] = max(ts, self._conversion_clock.get(store, 0))
         self._clock[store] = max(ts, self._clock.get(store, 0))
-        if self._conversions.linked:
-            ids = identities.conversions_with(self._db, self._conversions.linked, _PER_KEY)
-            self._conversions.linked = []
-            self._reopen(ids - {self._lookup.last[CONVERSIONS]}, store, now)
+        if self._conversions.related:
+            related, self._conversions.related = self._conversions.related, set()
+            self._reopen(related, store, now)
         if new.store.config.count == "one":
+            self._conversions.flush()
             self._reopen(
                 {row[0] for row in self._db.execute(_DISPLACED, (self._lookup.last[CONVERSIONS],))}, store, now
             )
@@ -84,7 +83,7 @@ class Late:
             return set()
         ids: set[int] = set()
         since = click.ts - SKEW_MS
-        find = self._lookup.find
+        find, identities = self._lookup.find, self._conversions.identities
         for key, name in (("fbclid", click.fbclid_k), ("visitor", click.visitor_k), ("fbp", click.fbp_k)):
             if name is not None:
                 ids.update(find(CONVERSIONS, key, name, since, _PER_KEY))
@@ -92,11 +91,10 @@ class Late:
             if name is not None:
                 ids.update(i for i in find(CONVERSIONS, key, name, since, _PER_KEY) if self._may_infer(i, click.ts))
         if click.visitor_k is not None:
-            values = identities.values_of(self._db, click.store, click.visitor_k)
-            ids |= identities.conversions_with(self._db, values, _PER_KEY)
+            ids |= identities.conversions_with(identities.values_of(click.store, click.visitor_k))
         if self._conversions.gained:  # by a merge, maybe after their rows were folded into the index
             names = [n for n in (click.fbclid_k, click.visitor_k, click.fbp_k, click.ip_k, click.fp_k) if n is not None]
-            ids |= identities.conversions_with(self._db, names, _PER_KEY)
+            ids |= identities.conversions_with(names)
         return ids
 
     def _reopen(self, ids: set[int], store: int, now: int, since: int = 0) -> None:

@@ -45,6 +45,7 @@ class Lookup:
         self.index = IndexReader(data_dir, config)
         self.clicks = Tail(CLICKS, click_names)
         self.conversions = Tail(CONVERSIONS, conversion_names)
+        self.unwritten: dict[int, ConversionRow] = {}  # conversions of the open transaction, until they are written
         self.frequencies = Frequencies()
         self.last = {CLICKS: 0, CONVERSIONS: 0}  # the highest row id that the tail knows of
         self._indexed_until = {CLICKS: 0, CONVERSIONS: 0}  # what was received (ms) later is in the tail alone
@@ -102,13 +103,17 @@ class Lookup:
         self._begun_after = self.last[CLICKS]
         return []
 
+    def is_new(self, click_id: int) -> bool:
+        """Whether the click was appended in the open transaction."""
+        return click_id > self._begun_after
+
     def confirm(self, click_id: int) -> bool:
         """Whether this click is on disk as the tail has it: another edge may have changed it, retention deleted it.
 
         If not, the tail takes over what is there, and the caller asks again.
         """
         held = self.clicks.get(click_id)
-        if held is None or click_id > self._begun_after:
+        if held is None or self.is_new(click_id):
             return True
         row = next(map(ClickRow._make, _select(self._db, CLICKS, [click_id])), None)
         if row == held:
@@ -170,7 +175,9 @@ class Lookup:
 
     def conversion_rows(self, ids: set[int]) -> list[ConversionRow]:
         """The rows of these conversions, as they are on disk: another edge merges into them, the courier wipes them."""
-        return list(map(ConversionRow._make, _select(self._db, CONVERSIONS, ids)))
+        new = [self.unwritten[i] for i in sorted(ids) if i in self.unwritten]
+        ids = ids.difference(self.unwritten) if new else ids
+        return [*map(ConversionRow._make, _select(self._db, CONVERSIONS, ids)), *new]
 
     def candidates(self, store: int, query: Query, window_ms: int, click_ms: int, inferred: bool) -> list[Candidate]:
         """Every stored click that shares a key with the conversion, bounded per key and in all."""

@@ -6,23 +6,20 @@ Every function takes the caller's connection and neither begins nor commits. The
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import apsw
 from msgspec import Struct
 
 from collector.core.capi.payload import BuiltEvent
 from collector.core.capi.states import CapiState, combine
+from collector.storage import multirow
 
 PURCHASE_LANE: Final = 0
 OTHER_LANE: Final = 1
 # An event may wait so much of the configured time for company; the rest is for noticing it and for the request.
 _WAIT_SHARE: Final = 0.75
 
-_INSERT_SQL: Final = """
-INSERT INTO outbox (conversion, pixel, state, lane, created, due, deadline, settled, test_code, reason)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_PAYLOAD_SQL: Final = "INSERT INTO outbox_payload (id, body) VALUES (?, ?)"
 _MERGE_SQL: Final = """
 UPDATE outbox_payload SET body = :body
  WHERE id IN (SELECT id FROM outbox WHERE conversion = :conversion AND pixel = :pixel AND settled IS NULL)"""
@@ -91,7 +88,7 @@ def row(
         state, reason = held
     due = due_at(now, wait_seconds)
     return OutboxRow(
-        conversion, pixel, state, lane_of(event_type), now, due, built.deadline, built.payload, reason, test_code
+        conversion, pixel, int(state), lane_of(event_type), now, due, built.deadline, built.payload, reason, test_code
     )
 
 
@@ -103,23 +100,30 @@ def pixel_number(db: apsw.Connection, name: str) -> int:
 
 def insert(db: apsw.Connection, rows: Sequence[OutboxRow]) -> None:
     """Queue the rows in order; they are on disk when the caller's transaction is."""
-    for item in rows:
-        db.execute(_INSERT_SQL, _values(item))
-        if item.payload:
-            db.execute(_PAYLOAD_SQL, (db.last_insert_rowid(), item.payload))
+    last: Any = db.execute("SELECT max(id) FROM outbox").get
+    numbered = list(enumerate(rows, start=(last or 0) + 1))
+    multirow.write(db, "INSERT INTO outbox", [_values(number, item) for number, item in numbered])
+    payloads = [(number, item.payload) for number, item in numbered if item.payload]
+    multirow.write(db, "INSERT INTO outbox_payload", payloads)
 
 
-def _values(item: OutboxRow) -> tuple[int | str | None, ...]:
+def _values(number: int, item: OutboxRow) -> tuple[int | str | None, ...]:
+    """The row in the order of the table's columns."""
     settled = None if item.state <= CapiState.HELD else item.created
     return (
+        number,
         item.conversion,
         item.pixel,
-        int(item.state),
+        item.state,
         item.lane,
         item.created,
         item.due,
         item.deadline,
+        0,  # attempts
+        0,  # doubts
+        None,  # doubt_at
         settled,
+        None,  # request
         item.test_code,
         item.reason,
     )

@@ -11,17 +11,29 @@ from collector.core.capi.payload import BuiltEvent
 from collector.core.capi.states import CapiState
 from collector.core.events import Enrichment, StoredEvent
 from collector.storage import outbox
+from collector.storage.outbox import OutboxRow
 from collector.storage.stores import Store
 
 Figures = deque[tuple[int, str]]  # daily figures of a store to add one to
 
 
 class Queueing:
-    """Owned by the writer thread; works inside its transaction."""
+    """Owned by the writer thread; works inside its transaction. New rows are written by `flush`."""
 
     def __init__(self, db: apsw.Connection, figures: Figures) -> None:
         self._db = db
         self._figures = figures
+        self._rows: list[OutboxRow] = []
+
+    def flush(self) -> None:
+        """Write the new rows into the open transaction."""
+        if self._rows:
+            outbox.insert(self._db, self._rows)
+            self._rows = []
+
+    def forget(self) -> None:
+        """Drop what is not written: the transaction is rolled back."""
+        self._rows = []
 
     def _build(self, store: Store, event: StoredEvent, enrichment: Enrichment) -> BuiltEvent:
         """The event as Meta takes it; what had to be left out is counted by name."""
@@ -38,6 +50,7 @@ class Queueing:
         if not pixels:
             return CapiState.DRY_RUN if verdict.state is CapiState.QUEUED else verdict.state
         built = self._build(store, event, enrichment)
+        self._figures.extend((store.number, f"missing.{name}") for name in built.missing)
         wait = store.purchase_wait if event.event_type == "Purchase" else store.other_wait
         rows = [
             outbox.row(
@@ -52,11 +65,12 @@ class Queueing:
             )
             for pixel in pixels
         ]
-        outbox.insert(self._db, rows)
+        self._rows += rows
         return CapiState(rows[0].state)
 
     def requeue(self, event_id: int, store: Store, event: StoredEvent, enrichment: Enrichment, now: int) -> CapiState:
         """Bring what is not settled yet in line with the order's new state."""
+        self.flush()
         delivery = outbox.delivery_of(self._db, event_id)
         if delivery is None:
             return self.queue(event_id, store, event, enrichment, now)
@@ -79,6 +93,7 @@ class Queueing:
 
     def enrich(self, event_id: int, store: Store, event: StoredEvent, enrichment: Enrichment) -> None:
         """Give what is not settled yet what a late click adds; what was sent is never sent again."""
+        self.flush()
         built = self._build(store, event, enrichment)
         if built.refused is None:
             payloads = {pixel.number: built.payload for pixel in store.pixels}

@@ -179,6 +179,7 @@ class GroupTransaction:
         syncing = False
         try:
             self.clicks.flush()
+            self.conversions.flush()
             syncing = True
             self._db.execute("COMMIT")
         except apsw.Error as error:
@@ -195,6 +196,7 @@ class GroupTransaction:
 
     def rollback(self) -> None:
         self.clicks.forget()
+        self.conversions.forget()
         self.lookup.retract(self._committed)
         try:
             if self._db.in_transaction:

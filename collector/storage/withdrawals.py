@@ -55,6 +55,7 @@ class Withdrawals:
     def take(self, asked: Withdraw, now: int) -> None:
         """Forget the visitor in everything stored so far."""
         self._clicks.flush()
+        self._conversions.flush()
         self._db.execute("DELETE FROM identity_link WHERE store = ? AND visitor_k = ?", (asked.store, asked.visitor_k))
         for click in self._lookup.click_rows(self._ids(asked, "click")):
             if click.store == asked.store and clicks.read(click).visitor_id == asked.visitor:
