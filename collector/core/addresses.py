@@ -70,13 +70,17 @@ def _parse(host: str) -> IPv4Address | IPv6Address | None:
     return address
 
 
-@lru_cache(maxsize=CACHED)
 def match_prefix(address: str) -> str:
     """What counts as the same place: an IPv4 address itself, the /64 of an IPv6 one (a household's or a phone's).
 
     `address` is normalised. Devices change the lower 64 bits every day (RFC 8981), so these tell nothing.
     """
-    return address if ":" not in address else _network(address, 64, "/64")
+    return address if ":" not in address else _prefix_64(address)
+
+
+@lru_cache(maxsize=CACHED)
+def _prefix_64(address: str) -> str:
+    return _network(address, 64, "/64")
 
 
 @lru_cache(maxsize=CACHED)

@@ -81,6 +81,7 @@ def check_click(body: ClickBody, caller: Caller, decision: Decision, now: int, b
     if fbc is not None:
         _check_fbc_age(fbc, now)
     bot = bot or caller.bot
+    marketing, ldu = decision
     reason = bot or ("consent" if not decision.allows_matching else None)
     return CheckedClick(
         ts=ts,
@@ -89,21 +90,21 @@ def check_click(body: ClickBody, caller: Caller, decision: Decision, now: int, b
         ip=_address(body.ip_address, caller, ignored),
         user_agent=body.user_agent or (None if caller.secret else caller.user_agent),
         fingerprint=body.fingerprint or None,
-        flags=_flags(decision.marketing, bot, body.test, corrected)
+        flags=_flags(marketing, bot, body.test, corrected)
         | (fingerprint_version_bits(body.fingerprint_version) if body.fingerprint_version else 0),
         reason=reason,
-        stored=StoredClick(
-            fbclid=body.fbclid,
-            landing_page=body.landing_page,
-            referrer=body.referrer,
-            visitor_id=body.visitor_id or None,
-            fbp=_fbp(body.fbp, ignored) if body.fbp else None,
-            fbc=fbc,
-            fingerprint_version=body.fingerprint_version,
-            event_id=body.event_id,
-            marketing=decision.marketing,
-            ldu=decision.ldu,
-            bot=bot,
+        stored=StoredClick(  # by position, in its own order: this is the hot path
+            body.fbclid,
+            body.landing_page,
+            body.referrer,
+            body.visitor_id or None,
+            _fbp(body.fbp, ignored) if body.fbp else None,
+            fbc,
+            body.fingerprint_version,
+            body.event_id,
+            marketing,
+            ldu,
+            bot,
         ),
         ignored=ignored,
     )
@@ -226,6 +227,8 @@ def _check_url(url: str, field: str) -> None:
     """An absolute http(s) URL with a host; not parsed further, since reports read it later."""
     if not url:
         raise ApiError("missing_required_field", f"{field} is required", field)
+    if url.startswith("https://") and len(url) > 8 and url[8] not in "/?#: " and url.isprintable():
+        return  # nearly every one
     scheme, found, rest = url.partition("://")
     if not found or scheme.lower() not in ("http", "https") or not rest or rest[0] in "/?#: " or not url.isprintable():
         raise ApiError("invalid_field", f"{field}: expected an absolute http or https URL", field)

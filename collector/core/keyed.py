@@ -6,6 +6,7 @@ n²/2⁶⁵ times: 3·10⁻⁴ expected at 10⁸ values, so whoever needs certai
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
 from struct import Struct
 
@@ -41,6 +42,18 @@ class KeyedHash:
         h.update(value.encode())
         (name,) = _unpack(h.digest())
         return name  # type: ignore[no-any-return]  # a struct's format is not typed
+
+    def namer(self, store: int, kind: str) -> Callable[[str], int]:
+        """As `name`, for one store and kind: three quarters of the time where many values are named."""
+        copy, unpack = self._base(store, kind).copy, _unpack
+
+        def name(value: str) -> int:
+            h = copy()
+            h.update(value.encode())
+            (name,) = unpack(h.digest())
+            return name  # type: ignore[no-any-return]  # a struct's format is not typed
+
+        return name
 
     def optional(self, store: int, kind: str, value: str | None) -> int | None:
         """As `name`, and None for an absent value."""

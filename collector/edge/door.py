@@ -152,7 +152,7 @@ class Door:
         key = self._secret(request)
         caller = self._caller(request, key, None)
         decoded = wire.decode_batch(request.body, lines=media == _LINES_TYPE)
-        items = [self._tracker.item(one, caller, key) for one in decoded]
+        items = self._tracker.items(decoded, caller, key)
         return await self._tracker.many(items, self._asked(request, key))
 
     async def conversion_state(self, request: Request) -> Answer:

@@ -134,7 +134,7 @@ def error_answer(error: ApiError, request_id: str | None = None) -> Answer:
 
 
 def click_data(
-    result: ClickResult, fbclid: str, public: PublicIds, *, reason: str | None, time_corrected: bool
+    result: ClickResult, fbclid: str, public: PublicIds, reason: str | None, time_corrected: bool
 ) -> ClickData:
     """A click's answer."""
     return ClickData(

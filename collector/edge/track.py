@@ -15,9 +15,10 @@ from collector.config import Config
 from collector.core import addresses, bots, consent, intake, wire
 from collector.core.capi.states import CapiState
 from collector.core.events import ClickBody, Consent, ConversionBody
+from collector.core.ids import PublicIds
 from collector.core.intake import Caller
 from collector.edge import auth, responses
-from collector.edge.responses import Answer, ClickData, Headers
+from collector.edge.responses import Answer, ClickData, ConversionData, Headers
 from collector.errors import ApiError, StorageError
 from collector.storage import clicks, conversions
 from collector.storage.clicks import ClickResult, NewClick
@@ -35,12 +36,30 @@ _MOST_NAMES_BYTES: Final = 1_000
 _UNDECIDED: Final = frozenset({CapiState.QUEUED, CapiState.RETRYING})
 
 
-class Prepared(Struct, gc=False):
-    """An operation for the journal, and how its result is answered."""
+class PreparedClick(Struct, gc=False):
+    """A click for the journal, and what its answer says beside the journal's result."""
 
-    operation: NewClick | NewEvent
-    data: Callable[[Any], Any]
+    operation: NewClick
+    reason: str | None
+    time_corrected: bool
     ignored: Sequence[str]
+
+    def data(self, result: ClickResult, public: PublicIds) -> ClickData:
+        return responses.click_data(result, self.operation.fbclid, public, self.reason, self.time_corrected)
+
+
+class PreparedEvent(Struct, gc=False):
+    """A conversion or funnel event for the journal."""
+
+    operation: NewEvent
+    ignored: Sequence[str]
+
+    def data(self, result: EventResult, public: PublicIds) -> ConversionData:
+        return responses.conversion_data(result.state, public, duplicate=result.duplicate)
+
+
+Prepared = PreparedClick | PreparedEvent
+_PREPARED: Final = (PreparedClick, PreparedEvent)
 
 
 class Asked(Struct, frozen=True, gc=False):
@@ -59,6 +78,8 @@ class Tracker:
     def __init__(self, config: Config, journal: Journal, clock: Callable[[], int]) -> None:
         self._config = config
         self._journal = journal
+        self._names, self._public = journal.names, journal.public
+        self._store_ip = config.privacy.store_ip
         self._clock = clock
         # What is in force where neither the event nor the browser says anything: nearly always.
         self._unsaid = {s.number: self._decision(None, s, False) for s in journal.stores.values()}
@@ -79,7 +100,7 @@ class Tracker:
             raise result
         if asked.wait and isinstance(result, EventResult):
             result = await self._wait(result, asked.wait)
-        data = prepared.data(result)
+        data = prepared.data(result, self._public)
         headers = _ignored_header(prepared.ignored)
         if isinstance(data, ClickData) and isinstance(data.reason, str):
             headers.append(responses.reason(data.reason))
@@ -87,27 +108,27 @@ class Tracker:
 
     async def many(self, items: Sequence[Prepared | ApiError], asked: Asked) -> Answer:
         """Store every good item in one group; a bad one fails alone, in its place."""
-        good = [item for item in items if isinstance(item, Prepared)]
+        good = [item for item in items if isinstance(item, _PREPARED)]
         if asked.idempotency is not None:
             return await self._once(items, asked, batch=True)
         results = await self._journal.submit([item.operation for item in good]) if good else []
-        return Answer(200, _batch_body(items, results))
+        return Answer(200, _batch_body(items, results, self._public))
 
     async def _once(self, items: Sequence[Prepared | ApiError], asked: Asked, *, batch: bool) -> Answer:
-        good = [item for item in items if isinstance(item, Prepared)]
+        good = [item for item in items if isinstance(item, _PREPARED)]
 
         def render(results: list[Any]) -> tuple[int, bytes]:
             if batch:
-                return 200, _batch_body(items, results)
+                return 200, _batch_body(items, results, self._public)
             if isinstance(results[0], ApiError):
                 raise results[0]
-            return 200, responses.success(good[0].data(results[0]))
+            return 200, responses.success(good[0].data(results[0], self._public))
 
         assert asked.idempotency is not None
         name = f"{asked.key.id}\0{asked.path}\0{asked.idempotency.decode('latin-1')}"
         operation = Once(
             [item.operation for item in good],
-            self._journal.names.name(0, "idempotency", name),
+            self._names.name(0, "idempotency", name),
             sha256(asked.body).digest(),
             render,
         )
@@ -129,12 +150,12 @@ class Tracker:
         given another one then.
         """
         (result,) = answered.results
-        if not isinstance(result, EventResult):
+        if not isinstance(result, EventResult) or not isinstance(prepared, PreparedEvent):
             return answered
         found = await self._wait(result, seconds)
         if found.state.state is result.state.state:
             return answered
-        later = responses.success(prepared.data(found))
+        later = responses.success(prepared.data(found, self._public))
         try:
             await self._journal.submit((Reworded(once.key_k, once.body_hash, later),))
         except StorageError:
@@ -156,22 +177,20 @@ class Tracker:
     async def _read(self, question: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._reads, question)
 
-    def click(self, body: ClickBody, caller: Caller, store: Store, ignored: Sequence[str] = ()) -> Prepared:
-        """A click body, checked and named; ApiError for what the caller must mend."""
+    def click(
+        self, body: ClickBody, caller: Caller, store: Store, ignored: Sequence[str] = (), now: int | None = None
+    ) -> PreparedClick:
+        """A click body, checked and named; ApiError for what the caller must mend. `now` in ms, where it is known."""
         agent = body.user_agent or (None if caller.secret else caller.user_agent)
         bot: str | None = bots.of_user_agent(agent) if agent else None
         if store.config.excluded_addresses:
             bot = bot or _excluded_address(body, caller, store)
-        checked = intake.check_click(body, caller, self._decide(body, caller, store), self._clock(), bot)
-        operation = clicks.prepare(self._journal.names, store.number, checked, self._config.privacy.store_ip)
-        public, fbclid, reason, corrected = self._journal.public, body.fbclid, checked.reason, checked.time_corrected
+        checked = intake.check_click(body, caller, self._decide(body, caller, store), now or self._clock(), bot)
+        operation = clicks.prepare(self._names, store.number, checked, self._store_ip)
+        left_out = [*ignored, *checked.ignored] if ignored or checked.ignored else ()
+        return PreparedClick(operation, checked.reason, checked.time_corrected, left_out)
 
-        def data(result: ClickResult) -> Any:
-            return responses.click_data(result, fbclid, public, reason=reason, time_corrected=corrected)
-
-        return Prepared(operation, data, [*ignored, *checked.ignored] if ignored or checked.ignored else ())
-
-    def event(self, body: ConversionBody, caller: Caller, store: Store, ignored: Sequence[str] = ()) -> Prepared:
+    def event(self, body: ConversionBody, caller: Caller, store: Store, ignored: Sequence[str] = ()) -> PreparedEvent:
         """A conversion or funnel event, checked, hashed and named; ApiError for what the caller must mend."""
         agent = body.user_agent or (None if caller.secret else caller.user_agent)
         bot: str | None = bots.of_user_agent(agent) if agent else None
@@ -180,21 +199,16 @@ class Tracker:
         country = store.config.country
         checked = intake.check_event(body, caller, self._decide(body, caller, store), self._clock(), bot, country)
         operation = conversions.prepare(
-            self._journal.names,
-            self._journal.public,
+            self._names,
+            self._public,
             store,
             checked,
-            self._config.privacy.store_ip,
+            self._store_ip,
             confirmed=caller.secret,
         )
         for name in checked.dropped:
             self._journal.count(store.number, f"left_out.{name}")
-        public = self._journal.public
-
-        def data(result: EventResult) -> Any:
-            return responses.conversion_data(result.state, public, duplicate=result.duplicate)
-
-        return Prepared(operation, data, [*ignored, *checked.ignored, *checked.dropped])
+        return PreparedEvent(operation, [*ignored, *checked.ignored, *checked.dropped])
 
     def _decide(self, body: ClickBody | ConversionBody, caller: Caller, store: Store) -> consent.Decision:
         if body.consent is None and not caller.opted_out:
@@ -211,24 +225,32 @@ class Tracker:
             gpc=privacy.gpc,
         )
 
-    def item(
-        self, decoded: tuple[wire.Item, Sequence[str]] | ApiError, caller: Caller, key: ApiKey
-    ) -> Prepared | ApiError:
-        """One item of a batch, or what is wrong with it."""
-        if isinstance(decoded, ApiError):
-            return decoded
-        body, ignored = decoded
-        try:
-            store = auth.store_for(self._journal, key, body.store_id)
-            if isinstance(body, ClickBody):
-                return self.click(body, caller, store, ignored)
-            return self.event(body, caller, store, ignored)
-        except ApiError as error:
-            return error
+    def items(
+        self, decoded: Sequence[tuple[wire.Item, Sequence[str]] | ApiError], caller: Caller, key: ApiKey
+    ) -> list[Prepared | ApiError]:
+        """Each item of a batch, checked and named, or what is wrong with it."""
+        now = self._clock()
+        store: Store | None = None
+        items: list[Prepared | ApiError] = []
+        for one in decoded:
+            if isinstance(one, ApiError):
+                items.append(one)
+                continue
+            body, ignored = one
+            try:
+                if store is None or body.store_id != store.config.id:  # nearly always the item before had the same
+                    store = auth.store_for(self._journal, key, body.store_id)
+                if isinstance(body, ClickBody):
+                    items.append(self.click(body, caller, store, ignored, now))
+                else:
+                    items.append(self.event(body, caller, store, ignored))
+            except ApiError as error:
+                items.append(error)
+        return items
 
     async def read_conversion(self, public_id: str, key: ApiKey) -> Answer:
         """A conversion's current state; 404 for another store's, as if it did not exist."""
-        row_id = self._journal.public.row("conv", public_id)
+        row_id = self._public.row("conv", public_id)
         found = await self._read(partial(self._reader.conversion, row_id)) if row_id is not None else None
         if found is None or not self._may_see(found[0].row.store, key):
             raise ApiError("not_found", "no conversion has this id")
@@ -237,12 +259,12 @@ class Tracker:
             await self._journal.submit((Again(found[0].row.id),))
             found = await self._read(partial(self._reader.conversion, found[0].row.id))
         state, deliveries, attempts = found
-        data = responses.conversion_data(state, self._journal.public)
+        data = responses.conversion_data(state, self._public)
         return Answer(200, responses.success(responses.with_deliveries(data, deliveries, attempts)))
 
     async def read_click(self, public_id: str, key: ApiKey) -> Answer:
         """A click and what came of it; 404 for another store's, as if it did not exist."""
-        row_id = self._journal.public.row("click", public_id)
+        row_id = self._public.row("click", public_id)
         found = await self._read(lambda: self._reader.click(row_id)) if row_id is not None else None
         if found is None or not self._may_see(found[0].store, key):
             raise ApiError("not_found", "no click has this id")
@@ -250,7 +272,7 @@ class Tracker:
         body = clicks.read(row)
         reason = body.bot or ("consent" if body.marketing != "granted" else None)
         return Answer(
-            200, responses.success(responses.stored_click_data(row, body.fbclid, reason, given, self._journal.public))
+            200, responses.success(responses.stored_click_data(row, body.fbclid, reason, given, self._public))
         )
 
     def _may_see(self, store_number: int, key: ApiKey) -> bool:
@@ -275,7 +297,7 @@ def _excluded_email(body: ConversionBody, store: Store) -> str | None:
     return "excluded" if any(email.strip().lower() in excluded for email in emails) else None
 
 
-def _batch_body(items: Sequence[Prepared | ApiError], results: Sequence[Any]) -> bytes:
+def _batch_body(items: Sequence[Prepared | ApiError], results: Sequence[Any], public: PublicIds) -> bytes:
     """One result per item in order, each shaped as the single call's whole answer."""
     following = iter(results)
     answers: list[Any] = []
@@ -284,8 +306,8 @@ def _batch_body(items: Sequence[Prepared | ApiError], results: Sequence[Any]) ->
         if isinstance(result, ApiError):
             answers.append(responses.failure(result))
         else:
-            assert isinstance(item, Prepared)
-            answers.append(responses.Success(True, item.data(result)))
+            assert isinstance(item, _PREPARED)
+            answers.append(responses.Success(True, item.data(result, public)))
     return responses.success({"results": answers})
 
 

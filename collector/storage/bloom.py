@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Final
 
 LOW_BITS: Final = 44
 LOW_MASK: Final = (1 << LOW_BITS) - 1
-_MULTIPLIER_A: Final = 0x9E3779B97F4A7C15  # 2⁶⁴ / φ, odd: Fibonacci hashing (Knuth 6.4)
-_MULTIPLIER_B: Final = 0xD6E8FEB86659FD93
-_MASK_64: Final = (1 << 64) - 1
+_WORD_BITS: Final = 6
+_ONE: Final = tuple(1 << i for i in range(1 << _WORD_BITS))
 
 
 class Bloom:
-    """Three probes into 2^bits bits, fed with the low 44 bits of a name.
+    """Four bits in one 64-bit word, chosen by the low 44 bits of a name, which is a keyed hash already.
 
-    16 MB (27 bits) hold 10⁷ names at about 0.8 % false "maybe"; beyond that the answer only gets slower, never wrong.
+    One word, so that an addition misses the processor's cache once (Putze, Sanders, Singler 2007, "blocked" filters).
+    2^27 bits (16 MB) hold 10⁷ names at about 1 % false "maybe"; beyond that the answer only gets slower, never wrong.
     """
 
-    __slots__ = ("_bits", "_shift")
+    __slots__ = ("_shift", "_words")
 
     def __init__(self, bits: int = 27) -> None:
-        self._bits = bytearray(1 << (bits - 3))
-        self._shift = 64 - bits
+        self._words = array("Q", bytes(1 << (bits - 3)))
+        self._shift = LOW_BITS - (bits - _WORD_BITS)
 
-    def add(self, name: int) -> None:
+    def add(self, name: int) -> bool:
+        """Add a name. False: it was surely never added before. True: look."""
         low = name & LOW_MASK
-        bits, shift = self._bits, self._shift
-        a = (low * _MULTIPLIER_A & _MASK_64) >> shift
-        b = (low * _MULTIPLIER_B & _MASK_64) >> shift
-        c = a ^ (b >> 1)
-        bits[a >> 3] |= 1 << (a & 7)
-        bits[b >> 3] |= 1 << (b & 7)
-        bits[c >> 3] |= 1 << (c & 7)
-
-    def maybe(self, name: int) -> bool:
-        """False: surely never added. True: look."""
-        low = name & LOW_MASK
-        bits, shift = self._bits, self._shift
-        a = (low * _MULTIPLIER_A & _MASK_64) >> shift
-        if not bits[a >> 3] >> (a & 7) & 1:
-            return False
-        b = (low * _MULTIPLIER_B & _MASK_64) >> shift
-        if not bits[b >> 3] >> (b & 7) & 1:
-            return False
-        c = a ^ (b >> 1)
-        return bool(bits[c >> 3] >> (c & 7) & 1)
+        bits = _ONE[low & 63] | _ONE[low >> 6 & 63] | _ONE[low >> 12 & 63] | _ONE[low >> 18 & 63]
+        words, place = self._words, low >> self._shift
+        word = words[place]
+        if word & bits == bits:
+            return True
+        words[place] = word | bits
+        return False

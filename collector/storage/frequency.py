@@ -23,6 +23,7 @@ _LATEST_WEEKS = 14  # an event may be told 90 days late
 _WEEKS = 5  # the conversion's week and the four before it: at least the last 28 days
 _REGISTERS = 1 << SKETCH_BITS
 _ALPHA = 0.7213 / (1 + 1.079 / _REGISTERS)  # HyperLogLog's bias correction for m >= 128 (Flajolet 2007)
+_MOST_WAITING = 2_000  # as many as a group has: an order never waits for more
 _RANK_MASK = (1 << SKETCH_RANK_BITS) - 1
 
 
@@ -35,6 +36,7 @@ class Frequencies:
         self._agents: dict[tuple[int, int], dict[int, int]] = defaultdict(lambda: defaultdict(int))
         self._sketches: dict[tuple[int, int], bytearray] = {}
         self._visitors: dict[tuple[int, int], float] = {}  # estimates, until a register changes
+        self._waiting: list[ClickRow] = []  # added, not yet counted
 
     def load(self, db: apsw.Connection) -> None:
         """Read the folded sums; the tail's rows are added one by one after it."""
@@ -56,23 +58,35 @@ class Frequencies:
         return sketch
 
     def add(self, row: ClickRow) -> None:
-        """Count one click, unless it may not be a candidate."""
-        if row.flags & INELIGIBLE:
-            return
-        store, ts = row.store, row.ts
-        week = ts // _WEEK_MS
-        self._hours[store][ts // _HOUR_MS] += 1
-        self._days[store][ts // _DAY_MS] += 1
-        if row.ua_k is not None:
-            self._agents[store, week][row.ua_k] += 1
-        visitor = row.visitor_k if row.visitor_k is not None else row.fbclid_k
-        if visitor is not None:
-            sketch = self._sketch(store, week)
-            rank = SKETCH_RANK_BITS + 1 - ((visitor >> SKETCH_BITS & _RANK_MASK) | 1).bit_length()
-            register = visitor & (_REGISTERS - 1)
-            if sketch[register] < rank:
-                sketch[register] = rank
-                self._visitors.clear()
+        """Count one click, unless it may not be a candidate; with others, when somebody asks or many wait."""
+        self._waiting.append(row)
+        if len(self._waiting) >= _MOST_WAITING:
+            self._count()
+
+    def _count(self) -> None:
+        """Count what waits: side by side, rows of one store and hour cost a third of what each costs alone."""
+        rows, self._waiting = self._waiting, []
+        counted_store, first, end = None, 0, 0
+        for row in rows:
+            _, store, ts, _, _, fbclid_k, visitor_k, _, _, ua_k, _, _, bits, _ = row
+            if bits & INELIGIBLE:
+                continue
+            if store != counted_store or not first <= ts < end:
+                counted_store, hour, week = store, ts // _HOUR_MS, ts // _WEEK_MS
+                first, end = hour * _HOUR_MS, (hour + 1) * _HOUR_MS
+                day, hours, days = hour // 24, self._hours[store], self._days[store]
+                agents, sketch = self._agents[store, week], self._sketch(store, week)
+            hours[hour] += 1
+            days[day] += 1
+            if ua_k is not None:
+                agents[ua_k] += 1
+            visitor = visitor_k if visitor_k is not None else fbclid_k
+            if visitor is not None:
+                rank = SKETCH_RANK_BITS + 1 - ((visitor >> SKETCH_BITS & _RANK_MASK) | 1).bit_length()
+                register = visitor & (_REGISTERS - 1)
+                if sketch[register] < rank:
+                    sketch[register] = rank
+                    self._visitors.clear()
 
     def remove(self, row: ClickRow) -> None:
         """Take back a click whose transaction was rolled back. The sketch keeps its visitor: it is an estimate."""
@@ -84,6 +98,7 @@ class Frequencies:
 
     def clicks_between(self, store: int, since: int, until: int) -> int:
         """Eligible clicks of the hours that touch [since, until] (ms)."""
+        self._count()
         hours = self._hours.get(store)
         if not hours:
             return 0
@@ -96,6 +111,7 @@ class Frequencies:
 
     def agent_clicks(self, store: int, ua: int, ts: int) -> tuple[int, int]:
         """(clicks with this user agent, clicks of any) in the last weeks before `ts`."""
+        self._count()
         week = ts // _WEEK_MS
         same = sum(self._agents[store, w].get(ua, 0) for w in self._weeks_of(store, week))
         return same, self.clicks_between(store, (week - _WEEKS + 1) * _WEEK_MS, (week + 1) * _WEEK_MS - 1)
@@ -105,6 +121,7 @@ class Frequencies:
 
     def visitors(self, store: int, ts: int) -> float:
         """Distinct visitors in the last weeks before `ts`, about ±3 % (HyperLogLog, 1,024 registers)."""
+        self._count()
         week = ts // _WEEK_MS
         known = self._visitors.get((store, week))
         if known is None:

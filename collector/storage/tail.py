@@ -24,21 +24,17 @@ Names = Callable[[R], tuple[int | None, ...]]
 class _Generation(Generic[R]):
     """Rows are named when somebody first looks: most are folded before, and a row costs 2.5 µs to name."""
 
-    __slots__ = ("_by_name", "_unnamed", "rows")
+    __slots__ = ("_by_name", "rows", "unnamed")
 
     def __init__(self, keys: int) -> None:
         self.rows: dict[int, R] = {}
         self._by_name: list[dict[int, list[int]]] = [{} for _ in range(keys)]
-        self._unnamed: list[R] = []
-
-    def add(self, row: R) -> None:
-        self.rows[row.id] = row
-        self._unnamed.append(row)
+        self.unnamed: list[R] = []
 
     def by_name(self, names: Names[R]) -> list[dict[int, list[int]]]:
         """For each key, the ids under each name."""
-        if self._unnamed:
-            unnamed, self._unnamed = self._unnamed, []
+        if self.unnamed:
+            unnamed, self.unnamed = self.unnamed, []
             for row in unnamed:
                 self._name(row.id, names(row))
         return self._by_name
@@ -72,7 +68,8 @@ class Tail(Generic[R]):
         if len(current.rows) >= GENERATION:
             current = _Generation(self._width)
             self._generations.append(current)
-        current.add(row)
+        current.rows[row.id] = row
+        current.unnamed.append(row)
 
     def replace(self, row: R) -> None:
         """Put a changed row (same id) in the place of the old one, if it is still here; new names find it too."""

@@ -27,7 +27,7 @@ from collector.storage.remembered import Remember, recall
 from collector.storage.space import Space
 from collector.storage.stores import Store
 from collector.storage.withdrawals import Withdraw, Withdrawals
-from collector.storage.writer import outcome
+from collector.storage.writer import outcomes
 
 log = telemetry.logger("storage")
 
@@ -167,7 +167,7 @@ class GroupTransaction:
             if known[0] != operation.body_hash:
                 raise ApiError("idempotency_conflict", "this Idempotency-Key was used with another body")
             return Answered(known[1], known[2], True)
-        results = [outcome(self.apply, inner) for inner in operation.operations]
+        results = outcomes(self.apply, operation.operations)
         status, answer = operation.render(results)
         self._db.execute(
             "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?)",

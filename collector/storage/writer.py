@@ -163,7 +163,7 @@ class GroupWriter:
         try:
             transaction.begin()  # within: what it began before it failed would forbid every later transaction
             for submission in group:
-                submission.results = [outcome(transaction.apply, operation) for operation in submission.operations]
+                submission.results = outcomes(transaction.apply, submission.operations)
             transaction.commit()
         except BaseException:
             transaction.rollback()
@@ -179,12 +179,15 @@ class GroupWriter:
             submission.results = error
 
 
-def outcome(apply: Callable[[Any], Any], operation: Any) -> Any:
-    """The operation's result, or the ApiError that it was answered with."""
-    try:
-        return apply(operation)
-    except ApiError as error:
-        return error
+def outcomes(apply: Callable[[Any], Any], operations: Sequence[Any]) -> list[Any]:
+    """Each operation's result, or the ApiError that it was answered with."""
+    results: list[Any] = []
+    for operation in operations:
+        try:
+            results.append(apply(operation))
+        except ApiError as error:
+            results.append(error)
+    return results
 
 
 def _answer(group: list[_Submission]) -> None:
