@@ -65,6 +65,8 @@ def make_store(
             rng=rng,
         )
     add_deliveries(db, now, rng)
+    names = ("http.click.200", "http.none.404", "refused.invalid_fbclid", "left_out.fbp", "missing.event_source_url")
+    db.executemany("INSERT INTO total VALUES (?, ?)", [(name, n) for n, name in enumerate(names, 1)])
     db.execute("COMMIT")
     return db
 

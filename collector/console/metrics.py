@@ -31,6 +31,16 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
     "collector_outbox_events": ("gauge", "Events that wait for Meta, by pixel and state."),
     "collector_outbox_oldest_seconds": ("gauge", "Age of the oldest event that waits, by pixel and state."),
     "collector_pixel_open": ("gauge", "1 when the pixel takes events, 0 when it is throttled or blocked."),
+    "collector_http_requests_total": (
+        "counter",
+        "Requests that the edge has answered, by verb and HTTP status; verb none: refused before it was known.",
+    ),
+    "collector_http_refusals_total": ("counter", "Refused requests, by the error code of the answer."),
+    "collector_fields_left_out_total": ("counter", "Fields of events that were unusable and left out, by field."),
+    "collector_fields_missing_total": (
+        "counter",
+        "Website events queued without a field that Meta's documents ask for, by field.",
+    ),
     "collector_requests_total": ("counter", "Requests to Meta that this console has counted, by pixel and outcome."),
     "collector_last_success_timestamp_seconds": ("gauge", "When Meta last took events, by pixel."),
     "collector_database_bytes": ("gauge", "Bytes of the database and its write-ahead log."),
@@ -115,7 +125,30 @@ async def _stored(desk: Desk) -> list[Sample]:
         Sample("collector_conversions_total", (conversions and conversions[0]) or 0),
         Sample("collector_database_bytes", desk.reader.size()),
         *_kept(await desk.fresh_totals()),
+        *await _running(desk),
     ]
+
+
+# What a running total's name begins with -> its metric and the label that the rest is.
+_LABELLED: Final = {
+    "refused": ("collector_http_refusals_total", "error"),
+    "left_out": ("collector_fields_left_out_total", "field"),
+    "missing": ("collector_fields_missing_total", "field"),
+}
+
+
+async def _running(desk: Desk) -> list[Sample]:
+    """The totals that the edges add to with each sign of life."""
+    out = []
+    for name, n in await desk.reader.rows("SELECT name, n FROM total ORDER BY name"):
+        kind, _, rest = name.partition(".")
+        if kind == "http":
+            verb, _, code = rest.partition(".")
+            out.append(Sample("collector_http_requests_total", n, {"verb": verb, "code": code}))
+        elif kind in _LABELLED:
+            metric, label = _LABELLED[kind]
+            out.append(Sample(metric, n, {label: rest}))
+    return out
 
 
 def _kept(totals: Totals) -> Iterator[Sample]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
@@ -14,7 +16,7 @@ import uvloop
 from litestar import Litestar, Request, Response, asgi
 from litestar.exceptions import HTTPException
 from litestar.handlers import ASGIRouteHandler
-from litestar.types import Receive, Scope, Send
+from litestar.types import ExceptionHandlersMap, Receive, Scope, Send
 
 from collector import telemetry
 from collector.config import Config
@@ -28,6 +30,7 @@ from collector.edge.gate import GuardLimits, connections_that_fit
 from collector.edge.guard import make_protocol
 from collector.edge.responses import Answer
 from collector.edge.snippet import Script, Snippet
+from collector.edge.tally import NO_VERB, Counts, Tally
 from collector.edge.track import Tracker
 from collector.errors import ApiError
 from collector.storage.journal import Journal
@@ -45,36 +48,36 @@ def clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-def build(config: Config, journal: Journal, tracker: Tracker) -> AsgiApp:
+def build(config: Config, journal: Journal, tracker: Tracker, tally: Tally) -> AsgiApp:
     """Every route of the public door; the busiest are taken before Litestar routes them."""
-    door = Door(config, journal, tracker)
+    door = Door(config, journal, tracker, tally)
     collect = Collect(config, journal, tracker, door, clock)
     script = Script(Snippet(config.edge, config.privacy, config.store), door)
     busy: dict[str, AsgiApp] = {
-        "/v1/track/click": door.endpoint("POST", door.click),
-        "/v1/track/conversion": door.endpoint("POST", door.event),
-        "/v1/track/event": door.endpoint("POST", door.event),
-        "/v1/track/batch": door.endpoint("POST", door.batch),
-        config.edge.beacon_path: door.endpoint("POST", collect.beacon),
+        "/v1/track/click": door.endpoint("POST", "click", door.click),
+        "/v1/track/conversion": door.endpoint("POST", "conversion", door.event),
+        "/v1/track/event": door.endpoint("POST", "event", door.event),
+        "/v1/track/batch": door.endpoint("POST", "batch", door.batch),
+        config.edge.beacon_path: door.endpoint("POST", "beacon", collect.beacon),
     }
     handlers = [
         _route(script.path, script.serve),
         _route(script.pinned_path, script.serve),
         script.older(),
-        _route(config.edge.pixel_path, door.endpoint("GET", collect.pixel)),
+        _route(config.edge.pixel_path, door.endpoint("GET", "pixel", collect.pixel)),
         *(_route(path, app) for path, app in busy.items()),
-        _below("/v1/conversions", door.endpoint("GET", door.conversion_state)),
-        _below("/v1/clicks", door.endpoint("GET", door.click_state)),
-        _route("/healthz", door.endpoint("GET", _constant(b'{"status":"ok"}'))),
-        _route("/readyz", door.endpoint("GET", _readiness(journal))),
-        _route("/openapi.json", door.endpoint("GET", _constant(openapi.document(config.edge)))),
+        _below("/v1/conversions", door.endpoint("GET", "read_conversion", door.conversion_state)),
+        _below("/v1/clicks", door.endpoint("GET", "read_click", door.click_state)),
+        _route("/healthz", door.endpoint("GET", "healthz", _constant(b'{"status":"ok"}'))),
+        _route("/readyz", door.endpoint("GET", "readyz", _readiness(journal))),
+        _route("/openapi.json", door.endpoint("GET", "openapi", _constant(openapi.document(config.edge)))),
     ]
     app = Litestar(
         route_handlers=handlers,
         openapi_config=None,
         debug=False,
         logging_config=None,  # its own would replace telemetry's handler, which keeps data out of the log
-        exception_handlers={HTTPException: _http_error, Exception: _crash},
+        exception_handlers=_refusing(tally.of(NO_VERB)),
     )
     return _shortcut(busy, app)
 
@@ -126,19 +129,29 @@ def _readiness(journal: Journal) -> Handler:
     return readiness
 
 
-def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+def _refusing(counts: Counts) -> ExceptionHandlersMap:
+    """How Litestar's own refusals and crashes are answered; `counts` by HTTP status."""
+
+    def refuse(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+        answer = _http_error(error)
+        counts[answer.status] += 1
+        return _response(answer)
+
+    def crash(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+        log.failed("a request crashed", error)
+        answer = responses.error_answer(ApiError("internal_error", "an internal error"))
+        counts[answer.status] += 1
+        return _response(answer)
+
+    return {HTTPException: refuse, Exception: crash}
+
+
+def _http_error(error: HTTPException) -> Answer:
     """Litestar's own refusals (no such path, a malformed Host) in the contract's shape."""
     code = {404: "not_found", 405: "method_not_allowed", 413: "payload_too_large"}.get(error.status_code)
     if code is None:
         code = "invalid_field" if error.status_code < 500 else "internal_error"
-    return _response(
-        responses.error_answer(ApiError(code, "nothing is at this path" if code == "not_found" else "refused"))
-    )
-
-
-def _crash(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    log.failed("a request crashed", error)
-    return _response(responses.error_answer(ApiError("internal_error", "an internal error")))
+    return responses.error_answer(ApiError(code, "nothing is at this path" if code == "not_found" else "refused"))
 
 
 def _response(answer: Answer) -> Response[bytes]:
@@ -161,6 +174,14 @@ class _Server(uvicorn.Server):
             # 30 ms of imports that the first national phone number need not wait for, nor the start.
             self._warming = asyncio.get_running_loop().run_in_executor(None, phones.warm)
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are taken by the loop: uvicorn would raise them again at its end, before the journal is closed."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._tracker.ending = True
         await super().shutdown(sockets=sockets)
@@ -177,10 +198,10 @@ async def _serve(config: Config, fd: int | None, ready: Callable[[], None]) -> i
 
 async def serve(config: Config, journal: Journal, listener: socket.socket, ready: Callable[[], None]) -> int:
     """Serve over this journal until SIGTERM, then close it; call it on uvloop."""
-    tracker = Tracker(config, journal, clock)
+    tracker, tally = Tracker(config, journal, clock), Tally()
     loop = asyncio.get_running_loop()
-    journal.start(loop)
-    server = _Server(_server_config(config, build(config, journal, tracker)), ready, tracker)
+    journal.start(loop, tally.totals)
+    server = _Server(_server_config(config, build(config, journal, tracker, tally), tally), ready, tracker)
     _spare_the_collector()
     try:
         await server.serve(sockets=[listener])
@@ -212,7 +233,7 @@ def _listening(config: Config, fd: int | None) -> socket.socket:
     return sock
 
 
-def _server_config(config: Config, app: AsgiApp) -> uvicorn.Config:
+def _server_config(config: Config, app: AsgiApp, tally: Tally) -> uvicorn.Config:
     limits = GuardLimits(
         connections=connections_that_fit(config.edge.max_connections),
         connections_per_address=config.edge.max_connections_per_address,
@@ -220,7 +241,7 @@ def _server_config(config: Config, app: AsgiApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         interface="asgi3",
-        http=make_protocol(limits, addresses.parse_networks(config.edge.trusted_proxies)),
+        http=make_protocol(limits, addresses.parse_networks(config.edge.trusted_proxies), tally.of(NO_VERB)),
         loop="uvloop",
         ws="none",
         lifespan="off",

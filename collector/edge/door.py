@@ -19,6 +19,7 @@ from collector.core.intake import Caller
 from collector.edge import auth, responses, track
 from collector.edge.limits import TokenBuckets
 from collector.edge.responses import JSON, Answer, Headers
+from collector.edge.tally import Tally
 from collector.edge.track import Asked, Tracker
 from collector.errors import ApiError, StorageError
 from collector.storage.journal import Journal
@@ -61,18 +62,20 @@ class ClientGone(Exception):
 
 
 class Door:
-    """The verbs of the tracking API as ASGI applications."""
+    """The verbs of the tracking API as ASGI applications; `tally` counts how they answer."""
 
-    def __init__(self, config: Config, journal: Journal, tracker: Tracker) -> None:
+    def __init__(self, config: Config, journal: Journal, tracker: Tracker, tally: Tally) -> None:
         self._journal = journal
         self._tracker = tracker
+        self.tally = tally
         self._most = config.edge.max_body_bytes
         self._trusted: Networks = addresses.parse_networks(config.edge.trusted_proxies)
         self._by_key = TokenBuckets("key", config.edge.rate_limit_key_per_second)
         self._by_address = TokenBuckets("address", config.edge.rate_limit_address_per_second)
 
-    def endpoint(self, method: str, handler: Handler) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-        """An ASGI application that answers every outcome in the contract's shape, a crash too."""
+    def endpoint(self, method: str, verb: str, handler: Handler) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+        """An ASGI application that answers every outcome in the contract's shape, a crash too, and counts it."""
+        counts = self.tally.of(verb)
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             headers = dict(scope["headers"])
@@ -88,7 +91,8 @@ class Door:
                     ApiError("storage_unavailable", "the event could not be stored and was not accepted; send it again")
                 )
             except Exception as error:
-                answer = _crashed(error, getattr(handler, "__name__", ""))
+                answer = _crashed(error, verb)
+            counts[answer.status] += 1
             if b"origin" in headers:
                 answer.headers = [*answer.headers, *self._cross_origin(headers)]
             await reply(send, answer)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import resource
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from typing import Final, Protocol
 
 import msgspec
 
 from collector.core.addresses import Networks, match_prefix, normalise
+from collector.edge.tally import Counts
 
 # Connections beyond the limit that are told so at one time; more are dropped without a word.
 MAX_TOLD: Final = 1024
@@ -55,6 +56,11 @@ class Refusal(msgspec.Struct, frozen=True):
     message: str
     headers: bytes = b""
 
+    @property
+    def status_code(self) -> int:
+        """The number of the status line."""
+        return int(self.status[:3])
+
 
 BAD_REQUEST: Final = Refusal(b"400 Bad Request", "bad_request", "this is not a valid HTTP/1.1 request")
 TIMED_OUT: Final = Refusal(b"408 Request Timeout", "request_timeout", "the request did not arrive in time")
@@ -90,12 +96,12 @@ class Guest(Protocol):
 class Gate:
     """Counts the connections of one process, and finds the one to give up when there are too many."""
 
-    def __init__(self, limits: GuardLimits, trusted: Networks) -> None:
+    def __init__(self, limits: GuardLimits, trusted: Networks, refusals: Counts | None = None) -> None:
         self.limits = limits
         self.trusted = trusted
         self.total = 0
         self.told = 0
-        self.refusals: Counter[str] = Counter()  # by code, for the metrics
+        self.refusals = Counts(int) if refusals is None else refusals  # by HTTP status, for the metrics
         # In order of arrival: those that have not yet completed a first request, and all of each address.
         self.unproven: OrderedDict[Guest, None] = OrderedDict()
         self.by_address: dict[str, OrderedDict[Guest, None]] = {}

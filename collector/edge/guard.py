@@ -41,6 +41,7 @@ from collector.edge.gate import (
     GuardLimits,
     Refusal,
 )
+from collector.edge.tally import Counts
 
 FRESH: Final = 0  # connected, no byte yet
 HEADERS: Final = 1  # a request has begun
@@ -286,7 +287,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """End on `refusal`; what was asked before it is answered in its stead, and no later request is begun."""
         broken = self.cycle if self.phase == BODY else None
         self.deaf = True
-        self.gate.refusals[refusal.code] += 1
+        self.gate.refusals[refusal.status_code] += 1
         if broken is not None and self.pipeline and self.pipeline[0][0] is broken:
             self.pipeline.popleft()
         elif broken is not None and broken is self.running:
@@ -319,7 +320,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._arm(self.limits.linger_seconds)
 
     def _turn_away(self, refusal: Refusal) -> None:
-        self.gate.refusals[refusal.code] += 1
+        self.gate.refusals[refusal.status_code] += 1
         self.told = self.gate.may_tell()
         if not self.told:
             self.drop()
@@ -393,6 +394,9 @@ class GuardedProtocol(HttpToolsProtocol):
             self._close()
 
 
-def make_protocol(limits: GuardLimits, trusted: Networks) -> type[GuardedProtocol]:
-    """The protocol class for `uvicorn.Config(http=…)`: one gate for all its connections, so one call per server."""
-    return type("EdgeProtocol", (GuardedProtocol,), {"limits": limits, "gate": Gate(limits, trusted)})
+def make_protocol(limits: GuardLimits, trusted: Networks, refusals: Counts | None = None) -> type[GuardedProtocol]:
+    """The protocol class for `uvicorn.Config(http=…)`: one gate for all its connections, so one call per server.
+
+    `refusals` counts what the guard refuses, by HTTP status.
+    """
+    return type("EdgeProtocol", (GuardedProtocol,), {"limits": limits, "gate": Gate(limits, trusted, refusals)})

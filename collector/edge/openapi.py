@@ -20,7 +20,6 @@ from collector.edge.gate import (
     TARGET_TOO_LONG,
     TIMED_OUT,
     TOO_MANY_FROM_ADDRESS,
-    Refusal,
 )
 from collector.edge.responses import ClickData, ConversionData, Failure
 from collector.errors import STATUS_OF
@@ -185,12 +184,8 @@ def _errors(codes: Iterable[str]) -> dict[str, Any]:
     for code in [*codes, "internal_error"]:
         by_status.setdefault(STATUS_OF[code], []).append(code)
     for refusal in _GUARDS:
-        by_status.setdefault(_status(refusal), []).append(refusal.code)
+        by_status.setdefault(refusal.status_code, []).append(refusal.code)
     return {str(status): _error(status, list(dict.fromkeys(found))) for status, found in sorted(by_status.items())}
-
-
-def _status(refusal: Refusal) -> int:
-    return int(refusal.status[:3])
 
 
 def _error(status: int, codes: list[str]) -> dict[str, Any]:

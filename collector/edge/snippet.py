@@ -84,7 +84,8 @@ class Script:
     def __init__(self, snippet: Snippet, door: Door) -> None:
         self._snippet = snippet
         self.path, self.pinned_path = snippet.path, snippet.pinned_path
-        self.serve = door.endpoint("GET", self._answer)
+        self._counts = door.tally.of("script")
+        self.serve = door.endpoint("GET", "script", self._answer)
 
     async def _answer(self, request: Request) -> Answer:
         return self._snippet.answer(request.scope["path"], request.headers)
@@ -96,6 +97,7 @@ class Script:
             if request.method not in ("GET", "HEAD") or not self._snippet.owns(request.scope["path"]):
                 raise NotFoundException
             answer = self._snippet.answer(request.scope["path"], dict(request.scope["headers"]))
+            self._counts[answer.status] += 1
             headers = {name.decode(): value.decode() for name, value in answer.headers}
             return Response(answer.body, status_code=answer.status, headers=headers)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,13 @@ class Journal:
         self._writer: GroupWriter | None = None
         self._folder = Folder(config, self.data_dir, self._transaction, folded)
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to take operations."""
+    def start(self, loop: asyncio.AbstractEventLoop, totals: Callable[[], Mapping[str, int]] = dict) -> None:
+        """Begin to take operations.
+
+        `totals`: this process's running figures, by name, which only grow; what came to them is added to the
+        installation's with each sign of life. Called on the writer's thread.
+        """
+        self._transaction.totals = totals
         self._transaction.refresh_keys(force=True)
         self._writer = GroupWriter(self._transaction, loop)
         self._folder.start()
@@ -68,9 +73,10 @@ class Journal:
         return len(self._transaction.lookup.clicks)
 
     def close(self) -> None:
-        """Commit what waits and close the files."""
+        """Commit what waits, write the last figures, and close the files."""
         if self._writer is not None:
             self._writer.close()
+            self._transaction.beat()
         self._folder.stop()
         self._transaction.lookup.close()
         self._db.close()

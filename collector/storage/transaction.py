@@ -38,6 +38,7 @@ _DAY_MS = 86_400_000
 _IDEMPOTENCY_MS = _DAY_MS
 _BEAT_S = 5.0
 _COUNT = "INSERT INTO counter VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
+_TOTAL = "INSERT INTO total VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
 
 
 class Once(Struct, frozen=True):
@@ -98,6 +99,9 @@ class GroupTransaction:
         self.clicks = Clicks(db, self.lookup, config.matching.click_days * _DAY_MS)
         self.clicks.learn(self.lookup.clicks.names_of("fbclid"))
         self.figures: Figures = deque(maxlen=100_000)  # daily figures to add one to; the loop's thread appends too
+        self._daily: Counter[tuple[int, str]] = Counter()  # of the figures those that are not in the database yet
+        self.totals: Callable[[], Mapping[str, int]] = dict  # running figures of this process; any thread may ask
+        self._written: Mapping[str, int] = {}  # those of them that are in the database
         self.conversions = Conversions(db, names, self.lookup, self.clicks, self.figures)
         numbered = {store.number: store for store in known.values()}
         self.withdrawals = Withdrawals(db, self.lookup, self.clicks, self.conversions, numbered)
@@ -222,20 +226,25 @@ class GroupTransaction:
         self._space.check()
         if not self._space.refusing and time.monotonic() - self._beat_at >= _BEAT_S:
             self._beat_at = time.monotonic()
-            self._beat()
+            self.beat()
 
-    def _beat(self) -> None:
+    def beat(self) -> None:
         """Write the figures and a sign of life; a disk that refuses it refuses posts too, until it takes one again."""
-        figures = Counter(self.figures.popleft() for _ in range(len(self.figures)))
-        now = self._clock()
+        self._daily.update(self.figures.popleft() for _ in range(len(self.figures)))
+        now, totals = self._clock(), self.totals()
+        grown = Counter({name: n - self._written.get(name, 0) for name, n in totals.items()})
+        for (_, name), n in self._daily.items():
+            grown[name] += n
         life = {"tailRows": len(self.lookup.clicks), "filtered": self.clicks.filtered}
         try:
             with database.immediate(self._db):
                 self._db.execute(
                     "INSERT OR REPLACE INTO heartbeat VALUES ('edge', ?, ?)", (now, msgspec.json.encode(life))
                 )
-                self._db.executemany(_COUNT, [(now // _DAY_MS, s, name, n) for (s, name), n in figures.items()])
-            self.broken = False
+                self._db.executemany(_COUNT, [(now // _DAY_MS, s, name, n) for (s, name), n in self._daily.items()])
+                self._db.executemany(_TOTAL, [(name, n) for name, n in grown.items() if n])
+            self.broken, self._written = False, totals
+            self._daily.clear()
         except apsw.FullError:
             self._space.full()
         except apsw.Error as error:
