@@ -9,7 +9,7 @@ from msgspec import structs
 from collector.core import clickid
 from collector.core.events import Enrichment, StoredClick, StoredEvent
 from collector.core.keyed import KeyedHash
-from collector.core.matching import DEFAULT_MODEL, Match, Model, Query, match, renew
+from collector.core.matching import DEFAULT_MODEL, Candidate, Match, Model, Query, Statistics, match, renew
 from collector.core.matching.shapes import Identity
 from collector.storage import clicks, models
 from collector.storage.clicks import Clicks
@@ -18,6 +18,7 @@ from collector.storage.stores import Store
 from collector.storage.subjects import CLICKS, CONVERSIONS
 
 _decode_match = msgspec.msgpack.Decoder(Match).decode
+_UNASKED = Statistics()  # where no inference is made
 
 
 class Attribution:
@@ -46,22 +47,38 @@ class Attribution:
         query.identity_visitors = people
         if query.fbc_k is not None and store.siblings:
             query.fbc_foreign = self._known_elsewhere(store, event)
-        policy = store.policy
-        inferred = policy.probabilistic and query.consent == "granted"
-        lookup = self._lookup
-        statistics = lookup.statistics(store.number, query, policy.window_ms)
         while True:
-            candidates = lookup.candidates(store.number, query, policy.window_ms, policy.click_ms, inferred)
-            if store.config.count == "one":
-                query.taken = self._taken({c.id for c in candidates}, event)
-            found = match(query, candidates, statistics, model, policy)
-            if found.click is None or lookup.confirm(found.click):
+            found = self._found(store, query, event, model)
+            if found.click is None or self._lookup.confirm(found.click):
                 break
         if event.renewal_of is not None:
             found = self._renewed(store, event) or found
         if found.attributed and found.click is None and found.method == "fbc_unseen":
             found = self._recover(store, query, event, found, now)
         return found, *self.enrichment(found)
+
+    def _found(self, store: Store, query: Query, event: StoredEvent, model: Model) -> Match:
+        """Proof first: where the event's own identifiers name its click, nobody asks which others look alike."""
+        lookup, policy = self._lookup, store.policy
+        named = lookup.named(query, policy.click_ms)
+        if named.whole and (named.own or query.fbc_k is not None):
+            candidates = self._candidates(store, query, event, named.ids)
+            found = match(query, candidates, _UNASKED, model, policy)
+            if found.tier in ("click", "device"):  # further clicks and their frequencies say nothing about these
+                return found
+        ids = named.ids
+        if policy.probabilistic and query.consent == "granted":
+            ids = ids | lookup.alike(query, policy.window_ms)
+        candidates = self._candidates(store, query, event, ids)
+        weighed = any(_alike(query, c) for c in candidates)
+        statistics = lookup.statistics(store.number, query, policy.window_ms) if weighed else _UNASKED
+        return match(query, candidates, statistics, model, policy)
+
+    def _candidates(self, store: Store, query: Query, event: StoredEvent, ids: set[int]) -> list[Candidate]:
+        candidates = self._lookup.candidates_of(store.number, ids)
+        if store.config.count == "one":
+            query.taken = self._taken({c.id for c in candidates}, event)
+        return candidates
 
     def _taken(self, ids: set[int], event: StoredEvent) -> frozenset[int]:
         """Clicks that an earlier conversion of the same kind has: earlier in event time, whatever arrived first."""
@@ -122,6 +139,11 @@ class Attribution:
             ),
             click,
         )
+
+
+def _alike(query: Query, c: Candidate) -> bool:
+    """Whether inference would weigh the click."""
+    return (c.ip_k == query.ip_k and c.ip_k is not None) or (c.fp_k == query.fp_k and c.fp_k is not None)
 
 
 def _same_click(click: StoredClick) -> bool:

@@ -6,7 +6,7 @@ from array import array
 from collections import deque
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -30,11 +30,20 @@ _DAY_MS = 86_400_000
 _AHEAD_MS = 10 * 60_000  # a click's own time is at most this far ahead of its receipt
 PER_KEY = 32  # candidates taken per key, the newest: the right click on a hot address is usually under (address, agent)
 MOST_CANDIDATES = 96
+_PER_VISITOR = 8  # candidates taken per visitor that an identity leads to
 _VISITORS_COUNTED = 256  # entries read to count a value's visitors; beyond it the count is extrapolated
 _FREQUENCY_DAYS = 30
 
 
 Move = tuple[ClickRow, ClickRow]  # a click before and after an earlier sighting of it became known
+
+
+class Named(NamedTuple):
+    """Ids of clicks; whether the conversion's own identifiers name one of them; whether these are all there are."""
+
+    ids: set[int]
+    own: bool
+    whole: bool
 
 
 class Lookup:
@@ -181,16 +190,21 @@ class Lookup:
 
     def candidates(self, store: int, query: Query, window_ms: int, click_ms: int, inferred: bool) -> list[Candidate]:
         """Every stored click that shares a key with the conversion, bounded per key and in all."""
-        ids = self._proof_ids(query, query.ts - click_ms - _AHEAD_MS)
-        if inferred:
-            ids |= self._signal_ids(query, query.ts - window_ms - _AHEAD_MS)
+        ids = self.named(query, click_ms).ids
+        return self.candidates_of(store, ids | self.alike(query, window_ms) if inferred else ids)
+
+    def candidates_of(self, store: int, ids: set[int]) -> list[Candidate]:
+        """Those of the clicks that are the store's, the newest if they are too many."""
         rows = [row for row in self.click_rows(ids) if row.store == store]
         if len(rows) > MOST_CANDIDATES:
             rows = sorted(rows, key=lambda row: (row.ts, row.fbclid_k or 0), reverse=True)[:MOST_CANDIDATES]
         return [candidate(row) for row in rows]
 
-    def _proof_ids(self, query: Query, since: int) -> set[int]:
+    def named(self, query: Query, click_ms: int) -> Named:
+        """The clicks that the conversion's identifiers name."""
+        since = query.ts - click_ms - _AHEAD_MS
         ids: set[int] = set() if query.click_id is None else {query.click_id}
+        whole = True
         for key, name in (
             ("fbclid", query.fbclid_k),
             ("fbclid", query.fbc_k),
@@ -198,13 +212,20 @@ class Lookup:
             ("fbp", query.fbp_k),
         ):
             if name is not None:
-                ids.update(self.find(CLICKS, key, name, since))
+                found = self.find(CLICKS, key, name, since)
+                whole = whole and len(found) < PER_KEY
+                ids.update(found)
+        own = bool(ids)
         for visitor in query.identity_visitors:
             if visitor != query.visitor_k:
-                ids.update(self.find(CLICKS, "visitor", visitor, since, 8))
-        return ids
+                found = self.find(CLICKS, "visitor", visitor, since, _PER_VISITOR)
+                whole = whole and len(found) < _PER_VISITOR
+                ids.update(found)
+        return Named(ids, own, whole and len(ids) <= MOST_CANDIDATES)
 
-    def _signal_ids(self, query: Query, since: int) -> set[int]:
+    def alike(self, query: Query, window_ms: int) -> set[int]:
+        """Clicks from the conversion's address or device."""
+        since = query.ts - window_ms - _AHEAD_MS
         ids: set[int] = set()
         if query.ip_k is not None:
             if query.ua_k is not None:
