@@ -126,12 +126,8 @@ def test_many_orders_of_a_group_have_their_own_rows(kit: Kit) -> None:
 def test_a_click_that_the_order_names_is_credited_however_many_look_alike(kit: Kit) -> None:
     here = {"ipAddress": "203.0.113.7", "userAgent": AGENT}
     kit.submit([kit.operation(click("named", at=NOW - 100 * MINUTE, visitorId="ann"))])
-    for n in range(32):
-        for kind, who in (
-            ("fp", {"fingerprint": "device-1"}),
-            ("ua", here),
-            ("ip", {**here, "userAgent": AGENT + "9"}),
-        ):
-            kit.submit([kit.operation(click(f"{kind}-{n}", at=NOW - 60 * MINUTE + n, visitorId=f"{kind}{n}", **who))])
+    for kind, who in (("fp", {"fingerprint": "device-1"}), ("ua", here), ("ip", {**here, "userAgent": AGENT + "9"})):
+        alike = [click(f"{kind}-{n}", at=NOW - 60 * MINUTE + n, visitorId=f"{kind}{n}", **who) for n in range(32)]
+        together(kit, *alike)
     (found,) = together(kit, order("1", visitorId="ann", fingerprint="device-1", **here))
     assert found.state.click.fbclid == "named"
