@@ -12,13 +12,12 @@ from collector.core.matching.shapes import Match
 from collector.storage.reports.delivery import STATES_SQL, combined
 from collector.storage.reports.reader import Reader
 
-LAST_SQL: Final = f"""
-SELECT c.id, coalesce(s.name, ''), c.ts, c.received, c.event_type, c.flags, c.click, c.confidence, c.method,
-       c.capi, {STATES_SQL}, c.match
+# The columns of Stored, in its order.
+_STORED_SQL: Final = """
+SELECT c.id, coalesce(s.name, ''), c.ts, c.received, c.event_type, c.flags, c.click, c.confidence, c.method"""
+LAST_SQL: Final = f"""{_STORED_SQL}, c.capi, {STATES_SQL}, c.match
   FROM conversion c LEFT JOIN store s ON s.id = c.store WHERE c.id < ? ORDER BY c.id DESC LIMIT ?"""
-ONE_SQL: Final = f"""
-SELECT c.id, coalesce(s.name, ''), c.ts, c.received, c.event_type, c.flags, c.click, c.confidence, c.method, c.revision,
-       c.capi, {STATES_SQL}, c.body, c.match
+ONE_SQL: Final = f"""{_STORED_SQL}, c.capi, {STATES_SQL}, c.match, c.revision, c.body
   FROM conversion c LEFT JOIN store s ON s.id = c.store WHERE c.id = ?"""
 CLICK_SQL: Final = """
 SELECT k.id, coalesce(s.name, ''), k.ts, k.last_ts, k.received, k.flags, k.body
@@ -44,11 +43,9 @@ class _Reason(Struct):
 _decode_reason = msgspec.msgpack.Decoder(_Reason).decode
 
 
-class Line(Struct, frozen=True):
-    """One conversion in a list: nothing personal."""
+class Stored(Struct, frozen=True):
+    """A conversion's own columns: nothing personal."""
 
-    reason: str | None
-    capi: int
     id: int
     store: str
     ts: int
@@ -58,6 +55,13 @@ class Line(Struct, frozen=True):
     click: int | None
     confidence: int | None
     method: str | None
+
+
+class Line(Stored, frozen=True, kw_only=True):
+    """One conversion in a list, and why it was not attributed."""
+
+    reason: str | None
+    capi: int
 
 
 class Attempt(Struct, frozen=True):
@@ -103,7 +107,7 @@ class Click(Struct, frozen=True):
     flags: int
 
 
-class Conversion(Struct, frozen=True):
+class Conversion(Stored, frozen=True, kw_only=True):
     """A stored conversion, its match, and its deliveries."""
 
     event: StoredEvent
@@ -111,22 +115,16 @@ class Conversion(Struct, frozen=True):
     credited: Click | None
     deliveries: list[Delivery]
     capi: int
-    id: int
-    store: str
-    ts: int
-    received: int
-    event_type: str
-    flags: int
-    click: int | None
-    confidence: int | None
-    method: str | None
     revision: int
 
 
 async def last(reader: Reader, *, before: int | None = None, limit: int = 50) -> list[Line]:
     """The last conversions, newest first; `before` is a conversion's row number."""
     rows = await reader.rows(LAST_SQL, before or 1 << 62, limit)
-    return [Line(_decode_reason(row[-1]).reason, combined(row[9], row[10]), *row[:9]) for row in rows]
+    return [
+        Line(*stored, reason=_decode_reason(match).reason, capi=combined(capi, states))
+        for *stored, capi, states, match in rows
+    ]
 
 
 async def find(reader: Reader, number: int) -> Conversion | None:
@@ -134,10 +132,17 @@ async def find(reader: Reader, number: int) -> Conversion | None:
     row = await reader.one(ONE_SQL, number)
     if row is None:
         return None
-    event, match = _decode_event(row[12]), _decode_match(row[13])
-    credited = await find_click(reader, row[6]) if row[6] is not None else None
-    deliveries = await _deliveries(reader, number)
-    return Conversion(event, match, credited, deliveries, combined(row[10], row[11]), *row[:10])
+    *stored, capi, states, match, revision, body = row
+    credited = stored[6]
+    return Conversion(
+        *stored,
+        event=_decode_event(body),
+        match=_decode_match(match),
+        credited=await find_click(reader, credited) if credited is not None else None,
+        deliveries=await _deliveries(reader, number),
+        capi=combined(capi, states),
+        revision=revision,
+    )
 
 
 async def find_click(reader: Reader, number: int) -> Click | None:
