@@ -8,26 +8,24 @@ from typing import Any, Final
 from litestar import Response
 
 from collector.console import plots, words
+from collector.console.choice import SPANS, choose, offered
 from collector.console.shell import Desk, page
-from collector.storage.reports.folds import DAY_MS, Sums
+from collector.storage.reports.folds import Sums
 
-SPANS: Final = (1, 7, 30)
 _SHOWN: Final = 100
 Name = tuple[str, str]
 
 
 async def campaigns(desk: Desk, store: str, days: int) -> Response[bytes]:
     """Clicks by source and campaign, with the conversions they are credited with."""
-    totals, stores = await desk.fresh_totals(), await desk.stores()
-    days = days if days in SPANS else 7
-    wanted = {number for number, name in stores.items() if not store or name == store}
-    clicks, orders = totals.campaigns((desk.clock() // DAY_MS - days + 1) * DAY_MS)
+    totals, choice = await desk.fresh_totals(), await choose(desk, store, offered(days))
+    clicks, orders = totals.campaigns(choice.since)
     by_name: Counter[Name] = Counter()
     for key, n in clicks.items():
-        by_name[key.source, key.campaign] += n if key.store in wanted else 0
+        by_name[key.source, key.campaign] += n if key.store in choice.wanted else 0
     money: dict[Name, dict[str, Sums]] = defaultdict(lambda: defaultdict(Sums))
     for key, by_currency in orders.items():
-        for code, sums in by_currency.items() if key.store in wanted else ():
+        for code, sums in by_currency.items() if key.store in choice.wanted else ():
             money[key.source, key.campaign][code].add(sums)
     names = sorted({*(+by_name), *money}, key=lambda name: (-by_name[name], name))
     most = max(by_name.values(), default=0)
@@ -35,10 +33,8 @@ async def campaigns(desk: Desk, store: str, days: int) -> Response[bytes]:
         "campaigns.html",
         title="Campaigns",
         here="/campaigns",
-        stores=list(stores.values()),
-        store=store,
+        choice=choice,
         spans=SPANS,
-        days=days,
         lines=[_line(name, by_name[name], money.get(name, {}), most) for name in names[:_SHOWN]],
         more=max(0, len(names) - _SHOWN),
         all=words.number(sum(by_name.values())),

@@ -9,6 +9,7 @@ from typing import Any, Final
 from litestar import Response
 
 from collector.console import plots, words
+from collector.console.choice import choose
 from collector.console.shell import Desk, Note, Word, page
 from collector.core.capi.states import CapiState
 from collector.storage.reports import delivery
@@ -27,11 +28,9 @@ _MEND: Final = {
 async def overview(desk: Desk, store: str) -> Response[bytes]:
     """The overview, of one store or of all."""
     now = desk.clock()
-    totals, stores = await desk.fresh_totals(), await desk.stores()
-    since = (now // DAY_MS - _DAYS + 1) * DAY_MS
-    wanted = {number for number, name in stores.items() if not store or name == store}
-    clicks = {k: n for k, n in totals.click_hours(since).items() if k.store in wanted}
-    sums = {k: s for k, s in totals.conversion_hours(since).items() if k.store in wanted}
+    totals, choice = await desk.fresh_totals(), await choose(desk, store, _DAYS)
+    clicks = {k: n for k, n in totals.click_hours(choice.since).items() if k.store in choice.wanted}
+    sums = {k: s for k, s in totals.conversion_hours(choice.since).items() if k.store in choice.wanted}
     lines, notes = await pixel_lines(desk, now)
     processes, silent = await _processes(desk, now)
     return page(
@@ -41,8 +40,7 @@ async def overview(desk: Desk, store: str) -> Response[bytes]:
         refresh=30,
         notes=[*notes, *silent, *await _dead(desk, now), *_counting(totals)],
         sentence=_sentence(desk, lines, await desk.last_success()),
-        stores=list(stores.values()),
-        store=store,
+        choice=choice,
         figures=_figures(clicks, sums, now // DAY_MS),
         revenue=_revenue(sums, now // DAY_MS),
         pixels=lines,

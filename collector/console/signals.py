@@ -8,10 +8,9 @@ from typing import Any, Final, NamedTuple
 from litestar import Response
 
 from collector.console import plots, words
-from collector.console.campaigns import SPANS
+from collector.console.choice import SPANS, choose, offered
 from collector.console.shell import Desk, page
 from collector.storage.reports import folds
-from collector.storage.reports.folds import DAY_MS
 
 
 class Signal(NamedTuple):
@@ -56,12 +55,10 @@ _NEVER_URGED: Final = frozenset({"db"})  # nobody should begin to ask for a birt
 
 async def signals(desk: Desk, store: str, days: int) -> Response[bytes]:
     """The share of events that carry each key, by event type, and what to add next."""
-    totals, stores = await desk.fresh_totals(), await desk.stores()
-    days = days if days in SPANS else 7
-    wanted = {number for number, name in stores.items() if not store or name == store}
+    totals, choice = await desk.fresh_totals(), await choose(desk, store, offered(days))
     counts: Counter[tuple[str, str]] = Counter()
-    for key, n in totals.signals((desk.clock() // DAY_MS - days + 1) * DAY_MS).items():
-        if key.store in wanted:
+    for key, n in totals.signals(choice.since).items():
+        if key.store in choice.wanted:
             counts[key.event_type, "events"] += n
             for place, name in enumerate(folds.SIGNALS):
                 counts[key.event_type, name] += n if key.signals >> place & 1 else 0
@@ -70,10 +67,8 @@ async def signals(desk: Desk, store: str, days: int) -> Response[bytes]:
         "signals.html",
         title="Signals",
         here="/signals",
-        stores=list(stores.values()),
-        store=store,
+        choice=choice,
         spans=SPANS,
-        days=days,
         types=[{"name": t, "n": words.number(counts[t, "events"])} for t in types],
         rows=[_row(signal, types, counts) for signal in SIGNALS],
         advice=_advice(types[0], counts) if types else [],
@@ -114,23 +109,19 @@ _KINDS: Final = {"bot": "Not a person", "prefetch": "Fetched ahead", "consent": 
 
 async def bots(desk: Desk, store: str, days: int) -> Response[bytes]:
     """Clicks that are stored but never matched, by reason."""
-    totals, stores = await desk.fresh_totals(), await desk.stores()
-    days = days if days in SPANS else 7
-    wanted = {number for number, name in stores.items() if not store or name == store}
-    since = (desk.clock() // DAY_MS - days + 1) * DAY_MS
+    totals, choice = await desk.fresh_totals(), await choose(desk, store, offered(days))
     by_reason: Counter[tuple[str, str]] = Counter()
-    for key, n in totals.kept_apart(since).items():
-        by_reason[key.kind, key.reason] += n if key.store in wanted else 0
-    good = sum(n for key, n in totals.click_hours(since).items() if key.store in wanted and not key.kept_apart)
+    for key, n in totals.kept_apart(choice.since).items():
+        by_reason[key.kind, key.reason] += n if key.store in choice.wanted else 0
+    clicks = totals.click_hours(choice.since)
+    good = sum(n for key, n in clicks.items() if key.store in choice.wanted and not key.kept_apart)
     apart = sum(by_reason.values())
     return page(
         "bots.html",
         title="Bots",
         here="/bots",
-        stores=list(stores.values()),
-        store=store,
+        choice=choice,
         spans=SPANS,
-        days=days,
         sentence=f"{words.number(apart)} of {words.number(apart + good)} clicks "
         f"({words.percent(apart, apart + good)}) are kept and never matched.",
         lines=[

@@ -8,10 +8,10 @@ from typing import Any, Final
 from litestar import Response
 
 from collector.console import plots, words
+from collector.console.choice import choose
 from collector.console.shell import Desk, Note, page
 from collector.storage.reports import decoys, models, trust
 from collector.storage.reports.explain import WHY_NOT
-from collector.storage.reports.folds import DAY_MS
 from collector.storage.reports.totals import HORIZON_DAYS
 
 _TIERS: Final = {
@@ -30,21 +30,17 @@ _TIERS: Final = {
 
 async def trust_page(desk: Desk, store: str) -> Response[bytes]:
     """Reliability by tier, calibration error and its floor, false links; honest about too few labels."""
-    totals, stores = await desk.fresh_totals(), await desk.stores()
-    wanted = {number for number, name in stores.items() if not store or name == store}
+    totals, choice = await desk.fresh_totals(), await choose(desk, store, HORIZON_DAYS)
     learnt = await models.newest(desk.reader)
-    found = trust.assess(totals.labels(), learnt, wanted, desk.config.matching.threshold)
-    since = (desk.clock() // DAY_MS - HORIZON_DAYS + 1) * DAY_MS
+    found = trust.assess(totals.labels(), learnt, choice.wanted, desk.config.matching.threshold)
     outcomes: Counter[tuple[str, str]] = Counter()
-    for key, n in totals.outcomes(since).items():
-        outcomes[key.tier, key.word] += n if key.store in wanted else 0
-    tried = await decoys.counted(desk.reader, desk.clock(), wanted)
+    for key, n in totals.outcomes(choice.since).items():
+        outcomes[key.tier, key.word] += n if key.store in choice.wanted else 0
+    tried = await decoys.counted(desk.reader, desk.clock(), choice.wanted)
     return page(
         "trust.html",
         title="Trust",
         here="/trust",
-        stores=list(stores.values()),
-        store=store,
         notes=[] if found.labels >= trust.ENOUGH else [_too_few(found.labels)],
         figures=[_error(found), _organic(found), _decoy(tried)],
         bins=[_bin(b) for b in found.bins],
@@ -52,11 +48,15 @@ async def trust_page(desk: Desk, store: str) -> Response[bytes]:
         tiers=[_tier(t, outcomes) for t in found.tiers],
         outcomes=_outcomes(outcomes),
         models=[
-            {"store": stores.get(number, str(number)), "version": model.version, "labels": words.number(model.labels)}
+            {
+                "store": choice.names.get(number, str(number)),
+                "version": model.version,
+                "labels": words.number(model.labels),
+            }
             for number, model in sorted(learnt.items())
-            if number in wanted
+            if number in choice.wanted
         ],
-        days=HORIZON_DAYS,
+        choice=choice,
     )
 
 
