@@ -1,11 +1,14 @@
-"""What does the supervisor hand to a child, and how does the child take it?
+"""How does a child of the supervisor get its configuration, its socket, and word of the supervisor's end?
 
-By inherited descriptors, each named in the environment; nothing secret is in the environment or the arguments:
+A child is this program again (`collector edge`). What it is to have, the supervisor opens before it starts the child,
+which inherits the open descriptors; environment variables tell their numbers. So no secret is in the environment or
+the arguments, where others could read it. The supervisor calls `config_file` and `child_environment`, the child `take`.
 
-    COLLECTOR_CONFIG_FD   a sealed memory file with the configuration, without the secrets of other processes
-    COLLECTOR_LISTEN_FD   the bound socket (edge and console)
-    COLLECTOR_READY_FD    a pipe: the child writes "1\\n" when it answers
-    COLLECTOR_LIFE_FD     a pipe that ends when the supervisor does, even by kill -9: no orphan is left
+    COLLECTOR_CONFIG_FD   a file in memory: the configuration as JSON, with no secret but this child's own
+    COLLECTOR_LISTEN_FD   the listening socket, bound by the supervisor (edge and console)
+    COLLECTOR_READY_FD    a pipe into which the child writes "1\\n" as soon as it answers requests
+    COLLECTOR_LIFE_FD     a pipe into which nobody writes: reading it returns when the supervisor has ended, even by
+                          kill -9, and then the child ends too
 """
 
 from __future__ import annotations
@@ -28,11 +31,11 @@ from collector.config_loader import Role, for_role
 from collector.process import hardening
 
 CONFIG_FD, LISTEN_FD, READY_FD, LIFE_FD = (f"COLLECTOR_{name}_FD" for name in ("CONFIG", "LISTEN", "READY", "LIFE"))
-LAST_SECONDS = 5.0  # that an orphan has for its drain before it is ended
+LAST_SECONDS = 5.0  # from the supervisor's end to the child's, if it has not drained by then
 
 
 class Given(NamedTuple):
-    """What a child was given."""
+    """What a child was given. `fd`: its listening socket; `ready` is to be called once it answers requests."""
 
     config: Config
     fd: int | None
@@ -40,11 +43,12 @@ class Given(NamedTuple):
 
 
 def is_child(env: Mapping[str, str]) -> bool:
+    """Whether a supervisor started this process; else a person did."""
     return CONFIG_FD in env
 
 
 def config_file(config: Config, role: Role) -> int:
-    """A descriptor of the configuration as this role may see it."""
+    """A new descriptor for COLLECTOR_CONFIG_FD: the configuration as this role may see it. The caller closes it."""
     raw = msgspec.json.encode(for_role(config, role))
     if sys.platform == "linux":
         fd = os.memfd_create(f"collector-{role}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -53,22 +57,22 @@ def config_file(config: Config, role: Role) -> int:
             fd = os.dup(file.fileno())
     with open(os.dup(fd), "wb") as out:
         out.write(raw)
-    if sys.platform == "linux":  # what was checked is what every child reads
+    if sys.platform == "linux":  # sealed: no process can change any more what was checked
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
     return fd
 
 
 def child_environment(env: Mapping[str, str], fds: Mapping[str, int]) -> dict[str, str]:
-    """The environment without any setting or secret of ours, and with the descriptors."""
+    """The environment for a child: `env` without any setting or secret of ours, and with the descriptors' numbers."""
     kept = {name: value for name, value in env.items() if not name.startswith("COLLECTOR_")}
     return {**kept, **{name: str(fd) for name, fd in fds.items()}}
 
 
 def take(env: Mapping[str, str]) -> Given:
-    """Take what was handed over; from here on this process ends with its supervisor."""
+    """In the child: take what was handed over. From here on this process ends when its supervisor does."""
     hardening.die_with_parent()
     if LIFE_FD in env:
-        threading.Thread(target=_watch, args=(int(env[LIFE_FD]),), name="life", daemon=True).start()
+        threading.Thread(target=_end_with_supervisor, args=(int(env[LIFE_FD]),), name="life", daemon=True).start()
     with open(int(env[CONFIG_FD]), "rb") as file:
         file.seek(0)
         config = msgspec.json.decode(file.read(), type=Config)
@@ -77,7 +81,7 @@ def take(env: Mapping[str, str]) -> Given:
 
 
 def _ready(fd: int) -> Callable[[], None]:
-    """Tell the supervisor, once."""
+    """What tells the supervisor that this child answers; a second call does nothing."""
     left = [fd]
 
     def ready() -> None:
@@ -88,8 +92,8 @@ def _ready(fd: int) -> Callable[[], None]:
     return ready
 
 
-def _watch(fd: int) -> None:
-    """Wait for the supervisor's end; drain then, and end at the latest after LAST_SECONDS."""
+def _end_with_supervisor(fd: int) -> None:
+    """In a thread: wait until the supervisor has ended, then drain as on SIGTERM; end after LAST_SECONDS in any case."""
     with contextlib.suppress(OSError):
         os.read(fd, 1)
     os.kill(os.getpid(), signal.SIGTERM)
