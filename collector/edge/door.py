@@ -6,8 +6,8 @@ scope ─▶ media type, length ─▶ body ─▶ key ─▶ rate ─▶ decode
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from litestar.types import Receive, Scope, Send
 
@@ -15,6 +15,7 @@ from collector import telemetry
 from collector.config import Config
 from collector.core import addresses, bots, consent, wire
 from collector.core.addresses import Networks
+from collector.core.events import ClickBody, ConversionBody
 from collector.core.intake import Caller
 from collector.edge import auth, responses, track
 from collector.edge.limits import TokenBuckets
@@ -24,6 +25,7 @@ from collector.edge.track import Asked, Tracker
 from collector.errors import ApiError, StorageError
 from collector.storage.journal import Journal
 from collector.storage.keys import ApiKey
+from collector.storage.stores import Store
 
 log = telemetry.logger("edge")
 
@@ -43,6 +45,7 @@ _PREFLIGHT: Final = [
 ]
 
 Headered = Mapping[bytes, bytes]
+Body = TypeVar("Body", ClickBody, ConversionBody)
 Handler = Callable[["Request"], Awaitable[Answer]]
 
 
@@ -132,23 +135,24 @@ class Door:
 
     async def click(self, request: Request) -> Answer:
         """POST /v1/track/click."""
-        _check_media_type(request, _JSON_TYPES)
-        early = self._early_key(request)
-        body, ignored = wire.decode_click(request.body)
-        key = early or auth.authenticate(self._journal, auth.key_in_body(body.key))
-        store = auth.store_for(self._journal, key, body.store_id)
-        caller = self._caller(request, key, store.config)
+        body, ignored, key, store, caller = self._admitted(request, wire.decode_click)
         return await self._tracker.one(self._tracker.click(body, caller, store, ignored), self._asked(request, key))
 
     async def event(self, request: Request) -> Answer:
         """POST /v1/track/conversion and /v1/track/event."""
+        body, ignored, key, store, caller = self._admitted(request, wire.decode_conversion)
+        return await self._tracker.one(self._tracker.event(body, caller, store, ignored), self._asked(request, key))
+
+    def _admitted(
+        self, request: Request, decode: Callable[[bytes], tuple[Body, Sequence[str]]]
+    ) -> tuple[Body, Sequence[str], ApiKey, Store, Caller]:
+        """The decoded body and its ignored fields; who may post it, for which store, as whom. ApiError otherwise."""
         _check_media_type(request, _JSON_TYPES)
         early = self._early_key(request)
-        body, ignored = wire.decode_conversion(request.body)
+        body, ignored = decode(request.body)
         key = early or auth.authenticate(self._journal, auth.key_in_body(body.key))
         store = auth.store_for(self._journal, key, body.store_id)
-        caller = self._caller(request, key, store.config)
-        return await self._tracker.one(self._tracker.event(body, caller, store, ignored), self._asked(request, key))
+        return body, ignored, key, store, self._caller(request, key, store.config)
 
     async def batch(self, request: Request) -> Answer:
         """POST /v1/track/batch."""
