@@ -93,7 +93,7 @@ def _ready(fd: int) -> Callable[[], None]:
 
 
 def _end_with_supervisor(fd: int) -> None:
-    """In a thread: wait until the supervisor has ended, then drain as on SIGTERM; end after LAST_SECONDS in any case."""
+    """In a thread: wait until the supervisor has ended, then drain as on SIGTERM, for LAST_SECONDS at most."""
     with contextlib.suppress(OSError):
         os.read(fd, 1)
     os.kill(os.getpid(), signal.SIGTERM)
