@@ -1,0 +1,61 @@
+"""How the suite runs: all of it on several processes at once, as most tests wait for others; a few files in one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadFileScheduling
+
+MOST_WORKERS = 8
+# Tests that share nothing with the rest of their file and take long: each goes to the next idle process.
+SINGLY = (
+    "tests/test_matching_truth.py::test_sweep",
+    "tests/test_matching_truth.py::test_calibration",
+    "tests/test_courier_faults.py::test_the_whole_matrix",
+    "tests/test_courier_faults.py::test_many_kills",
+    "tests/test_kill9.py::test_twenty_rounds",
+    "tests/test_binary.py::test_two_builds",
+    "tests/test_hostile.py::test_ten_thousand",
+    "tests/test_hostile_edge.py::test_idle_and_slow",
+)
+# Begun first, or one process would still be at them when the others are done.
+FIRST = ("test_matching_truth", "test_courier_faults", "test_serve", "test_kill9", "test_bench", "test_binary")
+
+
+class Schedule(LoadFileScheduling):
+    """A file's tests stay together, as they share what its fixtures start."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        if not nodeid.startswith(SINGLY):
+            return str(super()._split_scope(nodeid))
+        # A world of the sweep is built once for a new store and for one that learns.
+        return nodeid.replace("[new-", "[").replace("[trained-", "[")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Schedule:
+    return Schedule(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.path.stem.startswith(FIRST))
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than cores; none for files named on the command line, -s or a debugger, which want this process."""
+    named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
+    if named or config.option.usepdb or config.option.capture == "no":
+        return 0
+    return min(MOST_WORKERS, 1 + (os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the programs under test leave behind when they are killed lies, and goes, with the tests' own folders."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
+        patch.setattr(tempfile, "tempdir", None)  # read again at the next use
+        yield
