@@ -14,6 +14,7 @@ import msgspec
 import requests
 
 from collector.config import Config, ConsoleConfig, PixelConfig, StorageConfig, StoreConfig
+from collector.process import hardening
 from tests.console_store import PIXEL
 
 CHILD = """
@@ -52,6 +53,7 @@ class ConsoleProcess:
             stdout=subprocess.PIPE,
             pass_fds=[opened.fileno()],
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+            preexec_fn=hardening.die_with_parent,
         )
         opened.close()
         assert self.process.stdin is not None

@@ -21,6 +21,7 @@ from collector.core.capi.payload import Profile, build_event
 from collector.core.capi.states import NAMES
 from collector.core.events import Enrichment, StoredEvent
 from collector.courier.app import Courier
+from collector.process import hardening
 from collector.storage import outbox
 from collector.storage.database import open_database
 
@@ -141,10 +142,10 @@ def courier_process(config: Config) -> subprocess.Popen[bytes]:
         "c = msgspec.json.decode(sys.argv[1], type=Config)\nconfigure(c.log, 'courier')\nsys.exit(run(c, None))"
     )
     text = msgspec.json.encode(config).decode()
-    return subprocess.Popen([sys.executable, "-c", code, text])
+    return subprocess.Popen([sys.executable, "-c", code, text], preexec_fn=hardening.die_with_parent)
 
 
-def wait_until(question: Callable[[], Any], seconds: float = 20.0, every: float = 0.02) -> bool:
+def wait_until(question: Callable[[], Any], seconds: float = 60.0, every: float = 0.02) -> bool:
     """Ask until it is true; False when the time is over."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -168,7 +169,7 @@ class CourierThread:
 
     def __enter__(self) -> CourierThread:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(30)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import structs
 
 from collector.config import Config, EdgeConfig, MetaConfig, PixelConfig, StorageConfig, StoreConfig
+from collector.process import hardening
 from tests.raw_http import Answer, exchange
 
 ROOT = Path(__file__).parent.parent
@@ -98,7 +99,11 @@ def running(folder: Path, patch: str = "", mode: Literal["live", "dry_run"] = "d
     log = folder / "log"
     with open(log, "wb") as err:
         process = subprocess.Popen(
-            [sys.executable, "-c", program, str(settings)], stdout=subprocess.PIPE, stderr=err, cwd=ROOT
+            [sys.executable, "-c", program, str(settings)],
+            stdout=subprocess.PIPE,
+            stderr=err,
+            cwd=ROOT,
+            preexec_fn=hardening.die_with_parent,
         )
     with process:
         assert process.stdout is not None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -49,7 +51,7 @@ class Serving:
     def stderr(self) -> str:
         return (self.tmp / "stderr").read_text()
 
-    def ready(self, seconds: float = 20.0) -> dict[str, str]:
+    def ready(self, seconds: float = 40.0) -> dict[str, str]:
         """The addresses of the ready line."""
         while True:
             for line in self.stderr.splitlines():
@@ -61,7 +63,7 @@ class Serving:
 
     def pasted(self) -> list[dict[str, Any]]:
         """The answers to the banner's lines, as if they were pasted into a shell with curl."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 20
         while "/v1/track/conversion" not in self.stdout:
             assert time.monotonic() < deadline, self.stdout
             time.sleep(0.01)
@@ -76,20 +78,20 @@ class Serving:
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
 
+    def tree(self) -> list[int]:
+        """Its process id and those below it, all the way down."""
+        return below(self.process.pid)
+
     def children(self) -> dict[str, int]:
-        """Process ids by role, all the way down."""
+        """Process ids by role."""
         found: dict[str, int] = {}
-        todo = [self.process.pid]
-        while todo:
-            pid = todo.pop()
+        for pid in self.tree():
             with contextlib.suppress(OSError):
-                for task in Path(f"/proc/{pid}/task").iterdir():
-                    todo += [int(child) for child in (task / "children").read_text().split()]
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")  # empty for a zombie
                 found |= {role: pid for role in ("edge", "courier", "console") if role in words}
         return found
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 10.0) -> int:
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 30.0) -> int:
         self.process.send_signal(number)
         return self.process.wait(seconds)
 
@@ -102,6 +104,27 @@ class Serving:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+
+def below(pid: int) -> list[int]:
+    """The process, its children, and theirs."""
+    found: list[int] = []
+    todo = [pid]
+    while todo:
+        found.append(todo.pop())
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{found[-1]}/task").iterdir():
+                todo += [int(child) for child in (task / "children").read_text().split()]
+    return found
+
+
+def free_port() -> int:
+    """A port that stays free until it is taken: below those that the kernel gives to outgoing connections."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = secrets.SystemRandom().randrange(10_000, lowest)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def paste(line: str) -> dict[str, Any]:

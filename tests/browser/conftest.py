@@ -12,6 +12,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
+from collector.process import hardening
 from tests.browser import ground
 from tests.browser.shop import Shop
 from tests.recipes import recipe
@@ -172,7 +173,8 @@ def chromium(
     if agent is not None:
         options.add_argument(f"--user-agent={agent}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = Browser(options=options, service=Service(shutil.which("chromedriver")))
+    service = Service(shutil.which("chromedriver"), popen_kw={"preexec_fn": hardening.die_with_parent})
+    browser = Browser(options=options, service=service)
     try:
         browser.set_page_load_timeout(20)
         yield browser

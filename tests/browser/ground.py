@@ -21,6 +21,8 @@ from typing import Any
 import msgspec
 
 from collector.core.events import StoredClick, StoredEvent
+from collector.process import hardening
+from tests.program import free_port
 
 PERSON = (
     "Mozilla/5.0 (Linux; Android 14; SM-S921B) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.6478.71 "
@@ -37,15 +39,10 @@ CHROMIUM_FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
+    "--remote-debugging-pipe",  # Chromium ends with its driver, however that ends
     "--ignore-certificate-errors",
     "--host-resolver-rules=MAP *.test 127.0.0.1, EXCLUDE localhost",
 )
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes] | None = None, seconds: float = 20) -> None:
@@ -64,7 +61,9 @@ def wait_for(port: int, process: subprocess.Popen[bytes] | None = None, seconds:
 def running(command: list[str], port: int, log: Path, **more: Any) -> Iterator[subprocess.Popen[bytes]]:
     """A process that serves a port, ended by its id."""
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, **more)
+        process = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.STDOUT, preexec_fn=hardening.die_with_parent, **more
+        )
         try:
             try:
                 wait_for(port, process)

@@ -33,6 +33,7 @@ from typing import Any
 import httptools
 import msgspec
 
+from collector.process import hardening
 from tests.simulators.graph_rules import TOP_KEYS, judge
 
 _PATH = re.compile(rb"/v(\d+)\.0/([^/?]+)/events(\?.*)?")
@@ -392,7 +393,7 @@ def graph_process(*, trust: bool = False, name_index: bool = True) -> Iterator[G
     command = [sys.executable, "-m", "tests.simulators.graph", "--port", "0"]
     command += ["--trust"] if trust else []
     command += [] if name_index else ["--no-index"]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=hardening.die_with_parent)
     try:
         assert child.stdout is not None
         yield GraphProcess(child, child.stdout.readline().strip())
