@@ -146,7 +146,7 @@ class Installation:
 class Door:
     """The public address of a running collector."""
 
-    def __init__(self, serving: Serving, seconds: float = 20.0) -> None:
+    def __init__(self, serving: Serving, seconds: float = 40.0) -> None:
         self.serving = serving
         self.urls = serving.ready(seconds)
         self.url = self.urls["edge"]
@@ -170,7 +170,7 @@ def _named(headers: dict[str, str]) -> dict[str, str]:
     return {name.replace("_", "-"): value for name, value in headers.items()}
 
 
-def eventually(question: Any, seconds: float = 10.0, every: float = 0.02) -> Any:
+def eventually(question: Any, seconds: float = 30.0, every: float = 0.02) -> Any:
     """The first truthy answer; the last one when the time is over."""
     deadline = time.monotonic() + seconds
     while not (answer := question()) and time.monotonic() < deadline:

@@ -107,12 +107,15 @@ def post(body: bytes, extra: bytes = b"", path: str = "/") -> bytes:
 class Notebook:
     """An ASGI application that answers 200 with the path, and notes each request whose body was complete.
 
-    `/wait/N` answers after N seconds, `/big` with 64 MB, `/refuse` with 413 before reading anything.
+    `/wait/N` answers after N seconds, `/held` once `release` is set, `/big` with 64 MB, `/refuse` with 413 before
+    reading anything.
     """
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, bytes, list[tuple[bytes, bytes]]]] = []
         self.broken = 0
+        self.holding = 0
+        self.release = threading.Event()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         path: str = scope["path"]
@@ -125,6 +128,10 @@ class Notebook:
             return
         if path.startswith("/wait/"):
             await asyncio.sleep(float(path[6:]))
+        if path == "/held":
+            self.holding += 1
+            while not self.release.is_set():
+                await asyncio.sleep(0.005)
         self.seen.append((path, body, scope["headers"]))
         await self.reply(send, 200, b"x" * 64_000_000 if path == "/big" else path.encode())
 

@@ -6,6 +6,7 @@ ambiguities, exactly once; the queue of another pixel is not delayed. The tables
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -49,7 +50,7 @@ def test_a_fault_alone(mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[
             started = now_ms()
             edge.put(EVENTS, poison=lambda n: n == POISON)
             edge.put(EVENTS, first=10_001, pixel=HEALTHY)
-            assert wait_until(lambda: len(graph.accepted.get(HEALTHY, ())) == EVENTS, 5)
+            assert wait_until(lambda: len(graph.accepted.get(HEALTHY, ())) == EVENTS)
             other_ms = now_ms() - started
             assert wait_until(lambda: edge.open() == 0)
             took_ms = now_ms() - started
@@ -63,7 +64,20 @@ def test_a_fault_alone(mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[
             assert again <= ambiguous
             assert ambiguous == 0 or mode in DOUBTFUL
             assert set(graph.accepted[HEALTHY].values()) == {1}
-            assert other_ms < 1_500
+
+
+def test_a_meta_that_does_not_answer_for_one_pixel_delays_no_other(tmp_path: Path) -> None:
+    """The healthy pixel has everything while the sick one's first request still waits for its answer."""
+    with GraphSimulator() as graph:
+        config = config_for(tmp_path, graph.url, SICK, HEALTHY, timeout_seconds=30.0)
+        graph.faults({"name": "slow", "seconds": 30.0}, pixel=SICK)
+        with bench(config) as edge, courier_process(config) as courier:
+            edge.put(EVENTS)
+            assert wait_until(lambda: graph.state.requests[f"{SICK}:slow"] == 1)
+            edge.put(EVENTS, first=10_001, pixel=HEALTHY)
+            assert wait_until(lambda: len(graph.accepted.get(HEALTHY, ())) == EVENTS, 25)
+            assert graph.state.requests[f"{SICK}:slow"] == 1
+            courier.kill()
 
 
 @pytest.mark.parametrize("mode", STOPPING)
@@ -74,7 +88,7 @@ def test_a_fault_that_stops_the_queue(mode: str, tmp_path: Path) -> None:
         with bench(config) as edge, CourierThread(config) as courier:
             edge.put(EVENTS, poison=lambda n: n == POISON)
             edge.put(EVENTS, first=10_001, pixel=HEALTHY)
-            assert wait_until(lambda: edge.states(HEALTHY) == {"sent": EVENTS}, 5)
+            assert wait_until(lambda: edge.states(HEALTHY) == {"sent": EVENTS})
             assert wait_until(lambda: bool(edge.rows("SELECT 1 FROM pixel_state WHERE state = 'blocked'")))
             assert not edge.states(SICK).keys() & {"rejected", "expired", "sent"}
             asked = graph.state.requests[f"{SICK}:{mode}"]
@@ -197,7 +211,7 @@ def kill_at_receipt(times: int, tmp_path: Path) -> tuple[int, int]:
                 edge.put(3, first=1 + 3 * turn)
                 seen = graph.state.events
                 child = courier_process(config)
-                assert wait_until(lambda seen=seen: graph.state.events > seen, 15, 0.005)
+                assert wait_until(lambda seen=seen: graph.state.events > seen, 60, 0.005)
                 child.kill()
                 child.wait(10)
             graph.faults()
@@ -215,8 +229,8 @@ def test_a_kill_between_metas_receipt_and_the_settle_is_counted_and_loses_nothin
 
 
 @pytest.mark.slow
-def test_a_hundred_kills_at_metas_receipt(tmp_path: Path) -> None:
-    assert kill_at_receipt(100, tmp_path)[0] == 0
+def test_many_kills_at_metas_receipt(tmp_path: Path) -> None:
+    assert kill_at_receipt(int(os.environ.get("RECEIPT_KILLS", "40")), tmp_path)[0] == 0
 
 
 def test_the_control_a_lost_settle_is_seen_as_a_second_delivery(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
+from msgspec import structs
 
 from collector.core.addresses import parse_networks
 from collector.edge.gate import OVERLOADED, TOO_MANY_FROM_ADDRESS, Gate, GuardLimits, connections_that_fit
@@ -32,8 +33,9 @@ from tests.raw_http import (
     trickle,
 )
 
-QUICK = GuardLimits(header_seconds=0.3, body_seconds=0.4, idle_seconds=1.0, write_seconds=0.5, linger_seconds=0.5)
-SLACK = 0.4  # two cores shared with other tests
+# What is not the subject of a test is far beyond its patience of 5 s: what ends in time was ended by the right timer.
+QUICK = GuardLimits(header_seconds=0.3, body_seconds=0.4, idle_seconds=60.0, write_seconds=0.5, linger_seconds=0.5)
+EARLY = 0.01  # timers of the loop may fire by so much too soon
 
 
 @pytest.fixture(scope="module")
@@ -55,20 +57,19 @@ def test_a_connection_that_never_speaks_is_closed_without_a_word(served: Served)
     answer = exchange(served.port, b"")
     assert answer.closed
     assert answer.data == b""
-    assert answer.seconds == pytest.approx(0.3, abs=SLACK)
+    assert answer.seconds > 0.3 - EARLY
 
 
 @pytest.mark.parametrize("part", [b"G", b"GET / HT", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: t\r\nA: b\r\n"])
 def test_half_a_header_is_answered_408(served: Served, part: bytes) -> None:
     answer = exchange(served.port, part)
     assert (answer.status, answer.closed) == (408, True)
-    assert answer.seconds == pytest.approx(0.3, abs=SLACK)
+    assert answer.seconds > 0.3 - EARLY
 
 
 def test_a_trickled_header_gains_no_time(served: Served) -> None:
     answer = trickle(served.port, b"GET / HTTP/1.1\r\nHost: t\r\nX: ", b"a", every=0.05)
     assert (answer.status, answer.closed) == (408, True)
-    assert answer.seconds < 0.3 + 2 * SLACK
 
 
 def test_a_slow_body_is_answered_408_and_never_reaches_the_application(served: Served) -> None:
@@ -76,7 +77,6 @@ def test_a_slow_body_is_answered_408_and_never_reaches_the_application(served: S
     start = b"POST /slow HTTP/1.1\r\nHost: t\r\nContent-Length: 1000\r\n\r\n"
     answer = trickle(served.port, start, b"a", every=0.05)
     assert (answer.status, answer.closed) == (408, True)
-    assert answer.seconds < 0.4 + 2 * SLACK
     assert eventually(lambda: served.app.broken == broken + 1)
     assert len(served.app.seen) == before
 
@@ -97,16 +97,17 @@ def test_an_application_that_takes_its_time_is_not_the_clients_fault(served: Ser
     assert (answer.status, answer.seconds > 1.1) == (200, True)
 
 
-def test_a_kept_connection_outlives_the_header_time_and_ends_idle(served: Served) -> None:
-    with connect(served.port) as sock:
+def test_a_kept_connection_outlives_the_header_time_and_ends_idle() -> None:
+    limits = GuardLimits(header_seconds=0.2, idle_seconds=2.0)
+    with serve(limits) as served, connect(served.port) as sock:
         for _ in range(2):
             sock.sendall(get())
             assert sock.recv(4096).startswith(b"HTTP/1.1 200")
-            time.sleep(0.7)
+            time.sleep(0.4)
         sock.sendall(get())
         answer = read_to_end(sock)
     assert (answer.status, answer.closed) == (200, True)
-    assert answer.seconds == pytest.approx(1.0, abs=SLACK)
+    assert answer.seconds > 2.0 - EARLY
 
 
 def test_the_second_request_of_a_connection_has_deadlines_too(served: Served) -> None:
@@ -116,8 +117,7 @@ def test_the_second_request_of_a_connection_has_deadlines_too(served: Served) ->
         time.sleep(0.2)
         sock.sendall(b"POST / HTTP/1.1\r\n")
         answer = read_to_end(sock)
-    assert answer.status == 408
-    assert answer.seconds < 0.3 + SLACK
+    assert (answer.status, answer.closed) == (408, True)
 
 
 def test_a_client_that_does_not_read_its_answer_is_dropped() -> None:
@@ -128,7 +128,7 @@ def test_a_client_that_does_not_read_its_answer_is_dropped() -> None:
         sock.connect(("127.0.0.1", served.port))
         sock.sendall(get("/big"))
         assert eventually(lambda: len(served.app.seen) == 1)
-        assert eventually(lambda: served.gate.total == 0, 3.0)
+        assert eventually(lambda: served.gate.total == 0)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,6 @@ def test_ten_gigabytes_announced_are_not_listened_to(served: Served) -> None:
     answer = trickle(served.port, start, b"x" * 65_536, every=0.001)
     assert answer.status == 413
     assert answer.closed
-    assert answer.seconds < 0.5 + 2 * SLACK
 
 
 def test_a_client_that_half_closes_gets_its_answer(served: Served) -> None:
@@ -375,20 +374,21 @@ def test_idle_connections_of_an_address_give_way_to_its_next_request() -> None:
 
 
 def test_an_address_whose_connections_all_work_is_refused_429() -> None:
-    with serve(FEW) as served, held(served.port, 5, get("/wait/1")) as sockets:
-        wait_for(5, served.gate)
-        time.sleep(0.1)
+    with serve(FEW) as served, held(served.port, 5, get("/held")) as sockets:
+        assert eventually(lambda: served.app.holding == 5)
         answer = exchange(served.port, get())
         assert (answer.status, answer.body["error"]["code"]) == (429, "rate_limit_exceeded")
         assert b"retry-after: 1" in answer.data
         assert exchange(served.port, b"").status == 429
+        served.app.release.set()
         assert all(sock.recv(4096).startswith(b"HTTP/1.1 200") for sock in sockets), "none of them is hurt"
 
 
 def test_trusted_proxies_have_no_limit_per_address() -> None:
-    with serve(FEW, LOOPBACK) as served, held(served.port, 15, get("/wait/0.5")):
-        wait_for(15, served.gate)
+    with serve(FEW, LOOPBACK) as served, held(served.port, 15, get("/held")):
+        assert eventually(lambda: served.app.holding == 15)
         assert exchange(served.port, get(extra=b"Connection: close\r\n")).status == 200
+        served.app.release.set()
 
 
 def test_a_full_house_of_idle_connections_lets_the_next_request_in() -> None:
@@ -398,16 +398,16 @@ def test_a_full_house_of_idle_connections_lets_the_next_request_in() -> None:
 
 
 def test_a_full_house_at_work_answers_503_with_retry_after() -> None:
-    with serve(FEW, LOOPBACK) as served, held(served.port, 20, get("/wait/1")):
-        wait_for(20, served.gate)
-        assert eventually(lambda: not served.gate.unproven)
+    with serve(FEW, LOOPBACK) as served, held(served.port, 20, get("/held")):
+        assert eventually(lambda: served.app.holding == 20)
         answer = exchange(served.port, get())
         assert (answer.status, answer.body["error"]["code"]) == (503, "overloaded")
         assert b"retry-after: 1" in answer.data
+        served.app.release.set()
 
 
 def test_every_connection_is_forgotten_at_its_end() -> None:
-    with serve(QUICK) as served:
+    with serve(structs.replace(QUICK, idle_seconds=0.5)) as served:
         with held(served.port, 50), held(served.port, 50, get()), held(served.port, 20, b"BAD\r\n\r\n"):
             pass
         exchange(served.port, post(b"x" * 100_000, path="/refuse"))

@@ -23,12 +23,10 @@ def test_a_fold_does_not_hold_up_the_writer(tmp_path: Path) -> None:
         kit.post(click("IwARbefore000"))
         db = index.open_index(kit.journal.data_dir, kit.config.storage)
         db.execute("BEGIN IMMEDIATE -- not from the cache of statements, which may be older than the attachment")
-        began = time.monotonic()
-        kit.post(click("IwARduring000"))
-        took = time.monotonic() - began
+        (stored,) = kit.post(click("IwARduring000"))  # while the fold goes on, or it would fail as busy
         db.execute("ROLLBACK")
         db.close()
-    assert took < 1.0, f"{took:.2f} s"
+    assert stored.id == 2
 
 
 def test_the_journal_cannot_be_written_through_the_index(tmp_path: Path) -> None:
