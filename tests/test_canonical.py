@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from hashlib import sha256
 
+import phonenumbers
 import pytest
 
 from collector.core import canonical
@@ -52,6 +54,26 @@ def test_28_the_digest_of_a_placeholder_is_missing(plain: str) -> None:
 def test_a_value_that_was_hashed_keeps_its_digest() -> None:
     digest = sha256(b"jane@web.de").hexdigest()
     assert canonical.email(digest.upper()) == canonical.phone(digest, None) == f"sha256:{digest}"
+
+
+def by_library(written: str) -> str | None:
+    try:
+        number = phonenumbers.parse(written, None)
+    except phonenumbers.NumberParseException:
+        return None
+    e164: str = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    return e164 if phonenumbers.is_possible_number(number) else None
+
+
+@pytest.mark.parametrize("code", sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE))
+def test_a_number_with_its_country_code_is_read_as_the_library_reads_it(code: int) -> None:
+    dice = random.Random(code)
+    for length in range(4, 14):
+        for _ in range(5):
+            local = "".join(dice.choices("0123456789", k=length))
+            if len(set(local.lstrip("0"))) > 1 and local not in "12345678901234567890":
+                for written in (f"+{code}{local}", f"+{code} ({local[:2]}) {local[2:4]}-{local[4:]}"):
+                    assert canonical.phone(written, None) == by_library(written), written
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,8 @@ def keys_of(names: KeyedHash, store: int, customer: CustomerData | None, country
     forms: list[tuple[Identity, str | None]] = []
     forms += [("external_id", canonical.external_id(v)) for v in _many(customer.external_id)]
     for address in _many(customer.email):
-        forms.append(("email", canonical.email(str(address))))
-        forms.append(("email_weak", canonical.email_base(str(address))))
+        if strict := canonical.email(str(address)):
+            forms += [("email", strict), ("email_weak", canonical.base_of(strict))]
     forms += [("phone", canonical.phone(str(v), region)) for v in _many(customer.phone)]
     return [(kind, names.name(store, kind, form)) for kind, form in forms if form]
 
