@@ -117,6 +117,7 @@ def test_folding_happens_by_itself_and_the_tail_stays_small(tmp_path: Path, monk
 
     for module in (folder, transaction):
         monkeypatch.setattr(module, "FOLD_ROWS", 500)
+        monkeypatch.setattr(module, "FOLD_AT_ONCE", 500)
     monkeypatch.setattr(tail, "GENERATION", 500)
     with Kit(tmp_path) as kit:
         fill(kit, 6000)

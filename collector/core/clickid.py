@@ -26,7 +26,8 @@ _LONGEST_PLACEHOLDER: Final = max(map(len, _PLACEHOLDERS))
 _TEMPLATE: Final = re.compile(r"__\w+__")
 # Seconds inside a payload count from 2024-01-01T20:29:36Z; the field's name precedes the four bytes.
 _PAYLOAD_EPOCH: Final = 1_704_140_976
-_TIME_FIELDS: Final = (b"clck", b"tdcp", b"tdsv")
+_MODERN: Final = frozenset({"Iw", "PA"})
+_TIME_FIELDS: Final = ("clck", "tdcp", "tdsv")
 
 
 class Fbc(NamedTuple):
@@ -56,19 +57,21 @@ def fault(fbclid: str, now: int) -> str | None:
 
 def click_time(fbclid: str) -> int | None:
     """The click's time (ms) from inside a modern fbclid; None where it does not decode. Undocumented by Meta."""
-    if len(fbclid) < 42 or not fbclid.startswith(("Iw", "PA")):
+    if len(fbclid) < 42 or fbclid[:2] not in _MODERN:
         return None
     body = fbclid[2:]
     if "_aem_" in body or "_wapm_" in body:
         body = body.partition("_aem_")[0].partition("_wapm_")[0]
+    if odd := len(body) & 3:
+        body = body[:-odd]
     try:
         # A third of the time of base64.urlsafe_b64decode, which translates a copy.
-        payload = a2b_base64(body[: len(body) // 4 * 4].replace("-", "+").replace("_", "/"))
+        payload = a2b_base64(body.replace("-", "+").replace("_", "/"))
     except (BinasciiError, ValueError):
         return None
+    text = payload.decode("latin-1")  # finding text takes half the time of finding bytes
     for name in _TIME_FIELDS:
-        position = payload.find(name)
-        if position >= 0 and len(payload) >= position + 8:
+        if name in text and len(payload) >= (position := text.find(name)) + 8:
             seconds = int.from_bytes(payload[position + 4 : position + 8], "big")
             return (_PAYLOAD_EPOCH + seconds) * 1000
     return None

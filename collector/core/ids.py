@@ -45,7 +45,8 @@ class PublicIds:
 
     def public(self, prefix: str, row: int) -> str:
         """`click` and 7 -> `click_` and 32 hexadecimal characters; the same row always has the same id."""
-        tag = self._tag_of(prefix, row)
+        block, tags = self._blocks[prefix]
+        tag = tags[row % _TAGS] if row // _TAGS == block else self._tag_of(prefix, row)
         return f"{prefix}_{(tag + _pack(self._mask_of(tag) ^ row)).hex()}"
 
     def row(self, prefix: str, text: str) -> int | None:

@@ -249,10 +249,12 @@ def _address(text: str | None, caller: Caller, ignored: list[str]) -> str | None
         if text is not None:
             ignored.append("ipAddress")
         return caller.address
-    if text is None or text.strip().lower() in _UNKNOWN_ADDRESSES:
+    if text is None:
         return None
     address = addresses.normalise(text)
     if address is None:
+        if text.strip().lower() in _UNKNOWN_ADDRESSES:
+            return None
         raise ApiError("invalid_field", "ipAddress: expected an IPv4 or IPv6 address", "ipAddress")
     return address if address != caller.address else None
 

@@ -59,7 +59,6 @@ class PreparedEvent(Struct, gc=False):
 
 
 Prepared = PreparedClick | PreparedEvent
-_PREPARED: Final = (PreparedClick, PreparedEvent)
 
 
 class Asked(Struct, frozen=True, gc=False):
@@ -108,14 +107,14 @@ class Tracker:
 
     async def many(self, items: Sequence[Prepared | ApiError], asked: Asked) -> Answer:
         """Store every good item in one group; a bad one fails alone, in its place."""
-        good = [item for item in items if isinstance(item, _PREPARED)]
         if asked.idempotency is not None:
             return await self._once(items, asked, batch=True)
-        results = await self._journal.submit([item.operation for item in good]) if good else []
+        operations = [item.operation for item in items if not isinstance(item, ApiError)]
+        results = await self._journal.submit(operations) if operations else []
         return Answer(200, _batch_body(items, results, self._public))
 
     async def _once(self, items: Sequence[Prepared | ApiError], asked: Asked, *, batch: bool) -> Answer:
-        good = [item for item in items if isinstance(item, _PREPARED)]
+        good = [item for item in items if not isinstance(item, ApiError)]
 
         def render(results: list[Any]) -> tuple[int, bytes]:
             if batch:
@@ -302,11 +301,11 @@ def _batch_body(items: Sequence[Prepared | ApiError], results: Sequence[Any], pu
     following = iter(results)
     answers: list[Any] = []
     for item in items:
-        result = item if isinstance(item, ApiError) else next(following)
-        if isinstance(result, ApiError):
+        if isinstance(item, ApiError):
+            answers.append(responses.failure(item))
+        elif isinstance(result := next(following), ApiError):
             answers.append(responses.failure(result))
         else:
-            assert isinstance(item, _PREPARED)
             answers.append(responses.Success(True, item.data(result, public)))
     return responses.success({"results": answers})
 

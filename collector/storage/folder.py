@@ -15,7 +15,7 @@ from collector import telemetry
 from collector.config import Config
 from collector.storage import database, index
 from collector.storage.subjects import CLICKS, CONVERSIONS
-from collector.storage.transaction import FOLD_ROWS, GroupTransaction
+from collector.storage.transaction import FOLD_AT_ONCE, FOLD_ROWS, GroupTransaction
 
 log = telemetry.logger("storage")
 
@@ -83,7 +83,7 @@ class Folder(threading.Thread):
         for subject in (CLICKS, CONVERSIONS):
             while len(self._transaction.lookup.tail_of(subject)) >= FOLD_ROWS and not self._ending.is_set():
                 before = index.watermark(db, subject)
-                after = index.fold(db, subject, 2 * FOLD_ROWS)
+                after = index.fold(db, subject, FOLD_AT_ONCE)
                 self._transaction.folded.set()  # by this edge or by another one
                 if after == before:
                     break

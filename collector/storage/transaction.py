@@ -31,7 +31,8 @@ from collector.storage.writer import outcomes
 
 log = telemetry.logger("storage")
 
-FOLD_ROWS = 10_000  # fold when the tail has so many: smaller steps cost more per row, larger ones a higher p99 (traps)
+FOLD_ROWS = 10_000  # fold each second when the tail has so many: smaller steps cost more per row
+FOLD_AT_ONCE = 50_000  # fold now, in one step: a row costs a quarter less than at 10,000; more only takes memory
 _KEYS_CHECK_S = 1.0
 _MODELS_CHECK_S = 60.0
 _DAY_MS = 86_400_000
@@ -217,7 +218,7 @@ class GroupTransaction:
             self.clicks.learn(list(self.learned.pop()))
         if self.all_learned.is_set() and not self.learned:
             self.clicks.filtered = True
-        if len(self.lookup.clicks) >= FOLD_ROWS or len(self.lookup.conversions) >= FOLD_ROWS:
+        if len(self.lookup.clicks) >= FOLD_AT_ONCE or len(self.lookup.conversions) >= FOLD_AT_ONCE:
             self.wants_fold.set()
         self.refresh_keys()
         if time.monotonic() - self._models_at >= _MODELS_CHECK_S:
