@@ -153,7 +153,21 @@ def test_a_key_for_an_unknown_store_is_refused(run, config):
 def test_a_command_works_without_the_meta_token(run, config):
     """Making a key on another machine account must not need what only the courier may read."""
     Path(config).write_text(Path(config).read_text().replace('access_token = "EAAtoken"', 'access_token_file = "none"'))
-    assert run("keys", "list", "--config", config)[0] == 0
+    assert run("keys", "create", "--kind", "secret", "--config", config)[0] == 0
+
+
+@pytest.mark.parametrize("command", ["keys list", "keys revoke key_1", "replay"])
+def test_a_command_that_makes_nothing_leaves_no_database_in_a_mistyped_directory(run, config, tmp_path, command):
+    code, out, err = run(*command.split(), "--config", config, "--data-dir", str(tmp_path / "typo"))
+    assert (code, out) == (3, "")
+    assert "no database at" in err
+    assert not (tmp_path / "typo").exists()
+
+
+def test_a_report_that_would_end_before_it_begins_is_refused(run, config):
+    code, out, err = run("report", "attribution", "--since", "1h", "--until", "1d", "--config", config)
+    assert (code, out) == (2, "")
+    assert "--since" in err
 
 
 def test_a_data_directory_that_cannot_be_used_exits_with_3(run, config, tmp_path):

@@ -164,7 +164,7 @@ def test_all_faults_are_told_at_once(write):
         ("edge", 'snippet_path = "/v1/track/click"', "belongs to the API"),
         ("edge", 'pixel_path = "/c.js"', "already snippet_path"),
         ("edge", "max_body_bytes = 10", ">= 1024"),
-        ("privacy", 'store_ip = "some"', "invalid enum value"),
+        ("privacy", 'store_ip = "some"', "expected 'full', 'truncated', 'none'"),
         ("alerts", 'webhook_url = "http://hooks.example"', "https"),
     ],
 )

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
 from collector.cli.output import print_json, print_table, timestamp
 from collector.cli.settings import config_of
-from collector.config import Config
+from collector.config import Config, StorageConfig
 from collector.errors import CollectorError, ConfigError
 from collector.process import hardening
 from collector.storage import keys
-from collector.storage.database import open_database
+from collector.storage.database import open_database, open_existing
 
 
 def create(args: argparse.Namespace) -> int:
@@ -24,7 +24,7 @@ def create(args: argparse.Namespace) -> int:
         raise ConfigError([f"--store: '{args.store}' is not in the configuration; it has {known}"])
     if args.store is None and args.kind == "publishable":
         raise ConfigError(["--store: a publishable key belongs to one store"])
-    with _database(config) as db:
+    with _open(config, open_database) as db:
         made = keys.create(db, store=args.store, kind=args.kind, now=_now())
     if args.json:
         print_json({"id": made.id, "key": made.key, "kind": made.kind, "store": made.store})
@@ -35,7 +35,7 @@ def create(args: argparse.Namespace) -> int:
 
 
 def show(args: argparse.Namespace) -> int:
-    with _database(config_of(args)) as db:
+    with _open(config_of(args), open_existing) as db:
         found = keys.list_keys(db)
     if args.json:
         print_json(
@@ -60,7 +60,7 @@ def show(args: argparse.Namespace) -> int:
 
 
 def revoke(args: argparse.Namespace) -> int:
-    with _database(config_of(args)) as db:
+    with _open(config_of(args), open_existing) as db:
         if not keys.revoke(db, args.id, _now()):
             raise CollectorError(f"no key with the id '{args.id}' is in force; `collector keys list` shows them")
     if args.json:
@@ -71,10 +71,10 @@ def revoke(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _database(config: Config) -> Iterator[Any]:
+def _open(config: Config, opening: Callable[[StorageConfig], Any]) -> Iterator[Any]:
     """Works beside a running `serve`: SQLite's own locks are enough for one row."""
     hardening.harden()
-    with closing(open_database(config.storage)) as db:
+    with closing(opening(config.storage)) as db:
         yield db
 
 

@@ -18,7 +18,7 @@ from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
 from collector.errors import ConfigError
 from collector.process import hardening
-from collector.storage.database import load_pepper, open_database
+from collector.storage.database import load_pepper, open_existing
 from collector.storage.replay import Replayed, replay
 
 _UNITS: Final = {"m": 60, "h": 3_600, "d": 86_400}
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError([f"--store: '{args.store}' is not in the configuration"])
     states, since = states_of(args.status), since_of(args.since, _now())
     hardening.harden()
-    with closing(open_database(config.storage)) as db:
+    with closing(open_existing(config.storage)) as db:
         key = load_pepper(db, Path(config.storage.data_dir), config.privacy.pepper_file)
         answers = list(replay(db, states, now=_now(), store=args.store, since=since, dry_run=args.dry_run))
     _show(args, answers, PublicIds(KeyedHash(key).subkey("public ids")))

@@ -21,11 +21,14 @@ _SPANS: Final = {"d": DAY_MS, "h": 3_600_000}
 
 def attribution(args: argparse.Namespace) -> int:
     config, now = config_of(args), time.time_ns() // 1_000_000
+    since, until = _moment(args.since, now, "--since"), _moment(args.until, now, "--until") if args.until else now
+    if since >= until:
+        raise ConfigError([f"--since: {times.text(since)} is not before {times.text(until)}, where the report ends"])
     question = Question(
         model=args.model or config.matching.model,
         by=args.by,
-        since=_moment(args.since, now, "--since"),
-        until=_moment(args.until, now, "--until") if args.until else now + DAY_MS,
+        since=since,
+        until=until,
         window_days=_window(args.window, config),
         day_of=args.day_of,
         event_type=args.event,

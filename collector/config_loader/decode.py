@@ -81,8 +81,14 @@ def _convert(reading: Reading, value: Any, info: FieldInfo, path: Path) -> Any:
     try:
         return msgspec.convert(value, type=info.type, strict=not as_text)
     except ValidationError as error:
-        reading.fault(path, _plain(str(error), path))
+        words = [f"'{word}'" for word in typing.get_args(info.type)] if _is_choice(info.type) else []
+        reading.fault(path, f"expected {', '.join(words)}" if words else _plain(str(error), path))
         return NODEFAULT
+
+
+def _is_choice(type_: Any) -> bool:
+    """Whether only certain words are values of the type."""
+    return typing.get_origin(type_) is typing.Literal
 
 
 def _plain(message: str, path: Path) -> str:

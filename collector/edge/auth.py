@@ -78,7 +78,9 @@ def check_origin(headers: Mapping[bytes, bytes], store: StoreConfig) -> None:
         raise ApiError("origin_not_allowed", "an opaque origin (null) is none of the store's pages")
     if not store.domains:
         return
-    if origin is None or not is_own(origin.decode("latin-1"), store):
+    if origin is None:
+        raise ApiError("origin_not_allowed", "a publishable key is for pages, and their browser's Origin is missing")
+    if not is_own(origin.decode("latin-1"), store):
         raise ApiError("origin_not_allowed", "this origin is not among the store's domains")
 
 

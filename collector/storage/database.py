@@ -189,6 +189,14 @@ def open_database(config: StorageConfig, *, migrations: str = "migrations") -> a
     return db
 
 
+def open_existing(config: StorageConfig) -> apsw.Connection:
+    """As `open_database`, for a command that makes none: in a mistyped directory it would leave an empty one."""
+    path = Path(config.data_dir) / DATABASE
+    if not path.is_file():
+        raise StorageError(f"[storage] data_dir: no database at {path}; start the edge (collector serve) first")
+    return open_database(config)
+
+
 def migrate(db: apsw.Connection, folder: str) -> None:
     """Bring `db` to the newest schema of `storage/<folder>/*.sql`, one transaction each; safe beside others."""
     files = sorted(
