@@ -133,7 +133,9 @@ def sums(kit: Kit) -> Any:
     frequencies.visitors(1, NOW)  # a question counts what waits
     hours = {(s, h): n for s, by_hour in frequencies._hours.items() for h, n in by_hour.items() if n}
     agents = {(key, ua): n for key, by_agent in frequencies._agents.items() for ua, n in by_agent.items() if n}
-    sketches = {key: bytes(sketch) for key, sketch in frequencies._sketches.items() if any(sketch)}
+    sketches: dict[int, bytes] = {}  # of all days: one that lost a click to an earlier day keeps its visitor
+    for (store, _), sketch in frequencies._sketches.items():
+        sketches[store] = bytes(map(max, sketch, sketches.get(store, bytes(len(sketch)))))
     return hours, agents, sketches
 
 

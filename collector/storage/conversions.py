@@ -134,7 +134,7 @@ class Conversions:
         if not event.event_id:
             event = structs.replace(event, event_id=new.public.public("conv", event_id))
         people = self.identities.known(new.store.number, new.identities, new.query.visitor_k)
-        found, enrichment, click = self._attribution.of(new.store, new.query, people.visitors(), event, now)
+        found, enrichment, click = self._attribution.of(new.store, new.query, people.visitors(event.ts), event, now)
         state = self._queueing.queue(event_id, new.store, event, enrichment, now)
         row = _row(event_id, new, event, found, state, 0)
         self._append(row)
@@ -187,7 +187,7 @@ class Conversions:
         keys = list(dict.fromkeys([*self.identities.keys_in(event_id), *new.identities]))
         query = _complete(self.query_of(row, merged), new.query)
         people = self.identities.known(store.number, keys, query.visitor_k)
-        found, enrichment, click = self._attribution.of(store, query, people.visitors(), merged, now)
+        found, enrichment, click = self._attribution.of(store, query, people.visitors(merged.ts), merged, now)
         state = self._queueing.requeue(event_id, store, merged, enrichment, now)
         bits = new.query.flags if new.confirmed else row.flags & ~flags.UNCONFIRMED | new.query.flags
         changed = _row(event_id, structs.replace(new, query=query), merged, found, state, row.revision + 1, bits=bits)
@@ -237,7 +237,9 @@ class Conversions:
         event = _decode_event(row.body)
         before = _decode_match(row.match)
         people = self.identities.known(store.number, self.identities.keys_in(row.id), None)
-        found, enrichment, _ = self._attribution.of(store, self.query_of(row, event), people.visitors(), event, now)
+        found, enrichment, _ = self._attribution.of(
+            store, self.query_of(row, event), people.visitors(event.ts), event, now
+        )
         if before == structs.replace(found, label=before.label):
             return None
         same = _same_answer(before, found)  # only its journey, its rivals or their weights are others

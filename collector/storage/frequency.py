@@ -1,7 +1,8 @@
-"""How common values are in a store: clicks per hour, user agents per week, distinct visitors per week.
+"""How common values are in a store: clicks per hour, user agents per day, distinct visitors per day.
 
 Kept in memory by the writer thread, one increment per click; the fold keeps the same sums in the index database
-(index.py), from which they are read at start. Every figure depends on the set of clicks alone, whatever their order.
+(index.py), from which they are read at start. Every figure depends on the set of clicks alone, whatever their order,
+and ends with the hour or the day that is asked for: an order looked at again days later has the figures of its time.
 """
 
 from __future__ import annotations
@@ -18,13 +19,38 @@ from collector.storage.subjects import ClickRow
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
-_WEEK_MS = 7 * 86_400_000
-_LATEST_WEEKS = 14  # an event may be told 90 days late
-_WEEKS = 5  # the conversion's week and the four before it: at least the last 28 days
+_LATEST_DAYS = 92  # an event may be told 90 days late
+_DAYS = 30  # the conversion's day and those before it
+_MOST_UNIONS = 100  # 1 KB each: today's, those of the orders that are matched a last time, and a backfill's
 _REGISTERS = 1 << SKETCH_BITS
 _ALPHA = 0.7213 / (1 + 1.079 / _REGISTERS)  # HyperLogLog's bias correction for m >= 128 (Flajolet 2007)
 _MOST_WAITING = 2_000  # as many as a group has: an order never waits for more
 _RANK_MASK = (1 << SKETCH_RANK_BITS) - 1
+_MOST_RANK = SKETCH_RANK_BITS + 1
+_POWERS = [1 << _MOST_RANK - rank for rank in range(_MOST_RANK + 1)]  # 2^-rank, as integers: sums without rounding
+
+
+class _Union:
+    """The registers of a store's last days as one sketch, kept up to date click by click."""
+
+    __slots__ = ("_registers", "_sum")
+
+    def __init__(self, sketches: list[bytearray]) -> None:
+        self._registers = bytearray(map(max, bytes(_REGISTERS), *sketches)) if sketches else bytearray(_REGISTERS)
+        self._sum = sum(map(_POWERS.__getitem__, self._registers))
+
+    def raise_to(self, register: int, rank: int) -> None:
+        before = self._registers[register]
+        if rank > before:
+            self._registers[register] = rank
+            self._sum += _POWERS[rank] - _POWERS[before]
+
+    def visitors(self) -> float:
+        zeros = self._registers.count(0)
+        estimate = _ALPHA * _REGISTERS * _REGISTERS / (self._sum / _POWERS[0])
+        if estimate <= 2.5 * _REGISTERS and zeros:  # linear counting for small sets
+            return _REGISTERS * log(_REGISTERS / zeros)
+        return estimate
 
 
 class Frequencies:
@@ -35,7 +61,7 @@ class Frequencies:
         self._days: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))  # their sums
         self._agents: dict[tuple[int, int], dict[int, int]] = defaultdict(lambda: defaultdict(int))
         self._sketches: dict[tuple[int, int], bytearray] = {}
-        self._visitors: dict[tuple[int, int], float] = {}  # estimates, until a register changes
+        self._unions: dict[int, dict[int, _Union]] = defaultdict(dict)  # by store and last day
         self._waiting: list[ClickRow] = []  # added, not yet counted
 
     def load(self, db: apsw.Connection) -> None:
@@ -43,19 +69,25 @@ class Frequencies:
         for store, hour, n in db.execute("SELECT store, hour, n FROM click_hour"):
             self._hours[store][hour] += n
             self._days[store][hour // 24] += n
-        newest = db.execute("SELECT coalesce(max(week), 0) FROM ua_week").get
-        for store, week, ua, n in db.execute(
-            "SELECT store, week, ua_k, n FROM ua_week WHERE week > ?", (newest - _WEEKS - _LATEST_WEEKS,)
-        ):
-            self._agents[store, week][ua] += n
-        for store, week, register, rank in db.execute("SELECT store, week, register, rank FROM visitor_sketch"):
-            self._sketch(store, week)[register] = rank
+        since = db.execute("SELECT coalesce(max(day), 0) FROM ua_day").get - _DAYS - _LATEST_DAYS
+        for store, day, ua, n in db.execute("SELECT store, day, ua_k, n FROM ua_day WHERE day > ?", (since,)):
+            self._agents[store, day][ua] += n
+        sketches = db.execute("SELECT store, day, register, rank FROM visitor_sketch WHERE day > ?", (since,))
+        for store, day, register, rank in sketches:
+            self._sketch(store, day)[register] = rank
 
-    def _sketch(self, store: int, week: int) -> bytearray:
-        sketch = self._sketches.get((store, week))
+    def _sketch(self, store: int, day: int) -> bytearray:
+        sketch = self._sketches.get((store, day))
         if sketch is None:
-            sketch = self._sketches[store, week] = bytearray(_REGISTERS)
+            sketch = self._sketches[store, day] = bytearray(_REGISTERS)
+            self._forget(store, day - _DAYS - _LATEST_DAYS)
         return sketch
+
+    def _forget(self, store: int, before: int) -> None:
+        """Drop a store's days that no order asks for any more; once a day."""
+        for known in (self._sketches, self._agents):
+            for key in [key for key in known if key[0] == store and key[1] <= before]:
+                del known[key]
 
     def add(self, row: ClickRow) -> None:
         """Count one click, unless it may not be a candidate; with others, when somebody asks or many wait."""
@@ -72,21 +104,23 @@ class Frequencies:
             if bits & INELIGIBLE:
                 continue
             if store != counted_store or not first <= ts < end:
-                counted_store, hour, week = store, ts // _HOUR_MS, ts // _WEEK_MS
+                counted_store, hour = store, ts // _HOUR_MS
                 first, end = hour * _HOUR_MS, (hour + 1) * _HOUR_MS
                 day, hours, days = hour // 24, self._hours[store], self._days[store]
-                agents, sketch = self._agents[store, week], self._sketch(store, week)
+                agents, sketch = self._agents[store, day], self._sketch(store, day)
             hours[hour] += 1
             days[day] += 1
             if ua_k is not None:
                 agents[ua_k] += 1
             visitor = visitor_k if visitor_k is not None else fbclid_k
             if visitor is not None:
-                rank = SKETCH_RANK_BITS + 1 - ((visitor >> SKETCH_BITS & _RANK_MASK) | 1).bit_length()
+                rank = _MOST_RANK - ((visitor >> SKETCH_BITS & _RANK_MASK) | 1).bit_length()
                 register = visitor & (_REGISTERS - 1)
                 if sketch[register] < rank:
                     sketch[register] = rank
-                    self._visitors.clear()
+                    for last, union in self._unions[store].items():
+                        if 0 <= last - day < _DAYS:
+                            union.raise_to(register, rank)
 
     def remove(self, row: ClickRow) -> None:
         """Take back a click whose transaction was rolled back. The sketch keeps its visitor: it is an estimate."""
@@ -94,7 +128,7 @@ class Frequencies:
             self._hours[row.store][row.ts // _HOUR_MS] -= 1
             self._days[row.store][row.ts // _DAY_MS] -= 1
             if row.ua_k is not None:
-                self._agents[row.store, row.ts // _WEEK_MS][row.ua_k] -= 1
+                self._agents[row.store, row.ts // _DAY_MS][row.ua_k] -= 1
 
     def clicks_between(self, store: int, since: int, until: int) -> int:
         """Eligible clicks of the hours that touch [since, until] (ms)."""
@@ -110,38 +144,29 @@ class Frequencies:
         return _sum(hours, first, day * 24) + _sum(days, day, last_day) + _sum(hours, last_day * 24, end)
 
     def agent_clicks(self, store: int, ua: int, ts: int) -> tuple[int, int]:
-        """(clicks with this user agent, clicks of any) in the last weeks before `ts`."""
+        """(clicks with this user agent, clicks of any) in the last days through that of `ts`."""
         self._count()
-        week = ts // _WEEK_MS
-        same = sum(self._agents[store, w].get(ua, 0) for w in self._weeks_of(store, week))
-        return same, self.clicks_between(store, (week - _WEEKS + 1) * _WEEK_MS, (week + 1) * _WEEK_MS - 1)
-
-    def _weeks_of(self, store: int, week: int) -> list[int]:
-        return [w for w in range(week - _WEEKS + 1, week + 1) if (store, w) in self._agents]
+        end = ts // _DAY_MS + 1
+        agents, same = self._agents, 0
+        for day in range(end - _DAYS, end):
+            clicks = agents.get((store, day))
+            if clicks is not None:
+                same += clicks.get(ua, 0)
+        days = self._days.get(store)
+        return same, _sum(days, end - _DAYS, end) if days else 0
 
     def visitors(self, store: int, ts: int) -> float:
-        """Distinct visitors in the last weeks before `ts`, about ±3 % (HyperLogLog, 1,024 registers)."""
+        """Distinct visitors in the last days through that of `ts`, about ±3 % (HyperLogLog, 1,024 registers)."""
         self._count()
-        week = ts // _WEEK_MS
-        known = self._visitors.get((store, week))
-        if known is None:
-            known = self._visitors[store, week] = self._estimate(store, week)
-        return known
-
-    def _estimate(self, store: int, week: int) -> float:
-        sketches = [s for w in range(week - _WEEKS + 1, week + 1) if (s := self._sketches.get((store, w))) is not None]
-        if not sketches:
-            return 0.0
-        ranks = sketches[0] if len(sketches) == 1 else bytes(map(max, *sketches))
-        zeros = ranks.count(0)
-        estimate = _ALPHA * _REGISTERS * _REGISTERS / sum(_POWERS[r] for r in ranks)
-        if estimate <= 2.5 * _REGISTERS and zeros:  # linear counting for small sets
-            return _REGISTERS * log(_REGISTERS / zeros)
-        return estimate
+        day, unions = ts // _DAY_MS, self._unions[store]
+        union = unions.get(day)
+        if union is None:
+            if len(unions) >= _MOST_UNIONS:
+                del unions[next(iter(unions))]
+            days = [s for d in range(day - _DAYS + 1, day + 1) if (s := self._sketches.get((store, d))) is not None]
+            union = unions[day] = _Union(days)
+        return union.visitors()
 
 
 def _sum(counts: dict[int, int], first: int, end: int) -> int:
     return sum(map(counts.get, range(first, end), repeat(0)))
-
-
-_POWERS = [2.0**-rank for rank in range(SKETCH_RANK_BITS + 2)]

@@ -12,7 +12,7 @@ from msgspec import Struct
 from collector.core import canonical
 from collector.core.events import CustomerData
 from collector.core.keyed import KeyedHash
-from collector.core.matching.shapes import Identity
+from collector.core.matching.shapes import OPEN_MS, Identity
 from collector.storage import multirow
 
 # Beyond these a value is a shop's own, a till's or a placeholder, and no person's (matching.md 1.2).
@@ -24,7 +24,8 @@ _GAINED: Final = 0  # in the place of a kind: not who the person is, but a furth
 _NAMES: Final = {number: kind for kind, number in _KINDS.items()}
 
 # One statement for all of a customer's values: each statement costs 5 µs and a hand-over of the interpreter's lock.
-_VISITORS: Final = "SELECT {n}, visitor_k, 0 FROM identity_link WHERE store = ? AND kind = ? AND key = ?"  # few: _trim
+# A value has few visitors: _trim.
+_VISITORS: Final = "SELECT {n}, visitor_k, first_ts FROM identity_link WHERE store = ? AND kind = ? AND key = ?"
 _HELD: Final = "SELECT -1, key, kind FROM identity_link WHERE store = ? AND visitor_k = ?"
 _ANY_CARRIED: Final = "SELECT -2, EXISTS (SELECT 1 FROM conversion_identity WHERE key IN ({marks})), 0"
 # Limits are in the text: SQLite prepares a statement anew for each value that a limit is bound to (10 µs).
@@ -34,7 +35,9 @@ _CARRYING: Final = (
 )
 _VALUES: Final = "SELECT key FROM identity_link WHERE store = ? AND visitor_k = ? LIMIT 20"
 _KEYS: Final = "SELECT kind, key FROM conversion_identity WHERE conversion = ? AND kind > 0 ORDER BY kind"
-_LATER: Final = "ON CONFLICT DO UPDATE SET last_ts = max(last_ts, excluded.last_ts)"
+_SEEN: Final = (
+    "ON CONFLICT DO UPDATE SET last_ts = max(last_ts, excluded.last_ts), first_ts = min(first_ts, excluded.first_ts)"
+)
 _TRIM: Final = (
     "DELETE FROM identity_link WHERE store = ?1 AND kind = ?2 AND key = ?3 AND visitor_k NOT IN "
     "(SELECT visitor_k FROM identity_link WHERE store = ?1 AND kind = ?2 AND key = ?3 ORDER BY last_ts DESC LIMIT ?4)"
@@ -79,14 +82,18 @@ class Known(Struct, gc=False):
     store: int
     keys: Keys
     visitor: int | None
-    seen: list[list[int]]  # the visitors of each value
+    seen: list[dict[int, int]]  # the visitors of each value, and when (event time, ms) each was first seen with it
     held: set[tuple[int, int]]  # the visitor's values, as (kind, key)
     carried: bool  # some earlier conversion carries one of the values
 
-    def visitors(self) -> dict[int, Identity]:
-        """Visitors one hop away, with the strongest kind of link; a value with too many visitors proves nothing."""
+    def visitors(self, ts: int) -> dict[int, Identity]:
+        """Visitors one hop away, with the strongest kind of link; a value with too many visitors proves nothing.
+
+        As of 96 hours after `ts` (ms): who signs in later changes no earlier answer, whatever arrives first.
+        """
         found: dict[int, Identity] = {}
-        for (kind, _), visitors in zip(self.keys, self.seen, strict=True):
+        for (kind, _), seen in zip(self.keys, self.seen, strict=True):
+            visitors = [visitor for visitor, first in seen.items() if first <= ts + OPEN_MS]
             if len(visitors) <= MOST_VISITORS:
                 for visitor in visitors:
                     found.setdefault(visitor, kind)
@@ -98,7 +105,7 @@ class Identities:
 
     def __init__(self, db: apsw.Connection) -> None:
         self._db = db
-        self._links: list[tuple[int, int, int, int, int]] = []
+        self._links: list[tuple[int, int, int, int, int, int]] = []
         self._carried: list[tuple[int, int, int]] = []
         self._unwritten: set[int] = set()  # the values, visitors and conversions among them
 
@@ -110,13 +117,13 @@ class Identities:
         bound = [item for kind, key in keys for item in (store, _KINDS[kind], key)]
         if visitor is not None:
             bound += [store, visitor, *(key for _, key in keys)]
-        known = Known(store, keys, visitor, [[] for _ in keys], set(), False)
+        known = Known(store, keys, visitor, [{} for _ in keys], set(), False)
         rows: Any = self._db.execute(_question(len(keys), visitor is not None), bound)
-        for place, value, kind in rows:
+        for place, value, more in rows:
             if place >= 0:
-                known.seen[place].append(value)
+                known.seen[place][value] = more
             elif place == -1:
-                known.held.add((kind, value))
+                known.held.add((more, value))
             else:
                 known.carried = bool(value)
         return known
@@ -133,7 +140,7 @@ class Identities:
         for (kind, key), visitors in zip(known.keys, known.seen, strict=True):
             number = _KINDS[kind]
             if sum(k == number and v != key for k, v in held) < MOST_VALUES:
-                self._links.append((store, number, key, visitor, ts))
+                self._links.append((store, number, key, visitor, ts, ts))
                 self._unwritten.update((key, visitor))
                 if (number, key) not in held:
                     held.add((number, key))
@@ -193,7 +200,7 @@ class Identities:
         if self._carried:
             multirow.write(self._db, "INSERT OR IGNORE INTO conversion_identity", self._carried)
         if self._links:
-            multirow.write(self._db, "INSERT INTO identity_link", self._links, _LATER)
+            multirow.write(self._db, "INSERT INTO identity_link", self._links, _SEEN)
         self.forget()
 
     def forget(self) -> None:

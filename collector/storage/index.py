@@ -22,11 +22,22 @@ from collector.core.flags import INELIGIBLE
 from collector.errors import StorageError
 from collector.storage.bloom import LOW_BITS, LOW_MASK
 from collector.storage.database import DATABASE, INDEX, connect, immediate, migrate
-from collector.storage.subjects import BUCKET, CLICKS, CONVERSIONS, ELIGIBLE, VISITOR_TAG, ClickRow, Key, Subject
+from collector.storage.subjects import (
+    BUCKET,
+    CLICKS,
+    CONVERSIONS,
+    ELIGIBLE,
+    MINUTE_MS,
+    VISITOR_TAG,
+    ClickRow,
+    Key,
+    Subject,
+    click_names,
+)
 
 log = telemetry.logger("storage")
 
-_WEEK_MS = 7 * 86_400_000
+_DAY_MS = 86_400_000
 _HOUR_MS = 3_600_000
 SKETCH_BITS = 10
 SKETCH_RANK_BITS = 52
@@ -37,7 +48,7 @@ _MOST_BUCKETS = 400  # SQLite takes 500 terms in a compound SELECT; 400 buckets 
 def _create_tables(db: apsw.Connection) -> None:
     for subject in (CLICKS, CONVERSIONS):
         for key in subject.keys:
-            tag = ", tag INTEGER NOT NULL" if key.tagged else ""
+            tag = ", tag INTEGER NOT NULL, minute INTEGER NOT NULL" if key.tagged else ""
             db.execute(
                 f"CREATE TABLE IF NOT EXISTS {subject.index_table(key.name)} "
                 f"(k INTEGER NOT NULL, id INTEGER NOT NULL{tag}, PRIMARY KEY (k, id)) STRICT, WITHOUT ROWID"
@@ -126,7 +137,7 @@ def fold(db: apsw.Connection, subject: Subject, most: int) -> int:
 
 
 def move(db: apsw.Connection, moves: Sequence[tuple[ClickRow, ClickRow]]) -> None:
-    """Count clicks at their new times in the folded sums; one that is not folded yet is counted by its fold."""
+    """Put clicks at their new times in entries and folded sums; one that is not folded yet comes so by its fold."""
     with immediate(db):
         through = watermark(db, CLICKS)
         for before, after in moves:
@@ -134,10 +145,14 @@ def move(db: apsw.Connection, moves: Sequence[tuple[ClickRow, ClickRow]]) -> Non
                 for row, n in ((before, -1), (after, 1)):
                     db.execute(_ADD_HOUR, (row.store, row.ts // _HOUR_MS, n))
                     if row.ua_k is not None:
-                        db.execute(_ADD_AGENT, (row.store, row.ts // _WEEK_MS, row.ua_k, n))
+                        db.execute(_ADD_AGENT, (row.store, row.ts // _DAY_MS, row.ua_k, n))
                 visitor = after.visitor_k if after.visitor_k is not None else after.fbclid_k
                 if visitor is not None:
-                    db.execute(_ADD_VISITOR, (after.store, after.ts // _WEEK_MS, visitor))
+                    db.execute(_ADD_VISITOR, (after.store, after.ts // _DAY_MS, visitor))
+                for key, name in zip(CLICKS.keys, click_names(before), strict=True):
+                    if key.tagged and name is not None:
+                        entry = (before.id // BUCKET << LOW_BITS | name & LOW_MASK, before.id)
+                        db.execute(_MOVE.format(CLICKS.index_table(key.name)), (after.ts // MINUTE_MS, *entry))
 
 
 def purge(db: apsw.Connection, subject: Subject, most: int) -> int:
@@ -162,7 +177,7 @@ def purge(db: apsw.Connection, subject: Subject, most: int) -> int:
 
 @lru_cache
 def _fold_statement(subject: Subject, key: Key) -> str:
-    tag = f", {VISITOR_TAG}" if key.tagged else ""
+    tag = f", {VISITOR_TAG}, ts / {MINUTE_MS}" if key.tagged else ""
     eligible = f" AND {ELIGIBLE}" if key.eligible_only else ""
     return (
         f"INSERT OR IGNORE INTO main.{subject.index_table(key.name)} "
@@ -181,16 +196,17 @@ _CLICK_SUMS = (
     f"INSERT INTO main.click_hour SELECT store, ts / {_HOUR_MS}, count(*) FROM source.click "
     f"WHERE id > ?1 AND id <= ?2 AND {ELIGIBLE} GROUP BY 1, 2 "
     "ON CONFLICT DO UPDATE SET n = n + excluded.n",
-    f"INSERT INTO main.ua_week SELECT store, ts / {_WEEK_MS}, ua_k, count(*) FROM source.click "
+    f"INSERT INTO main.ua_day SELECT store, ts / {_DAY_MS}, ua_k, count(*) FROM source.click "
     f"WHERE id > ?1 AND id <= ?2 AND ua_k IS NOT NULL AND {ELIGIBLE} GROUP BY 1, 2, 3 "
     "ON CONFLICT DO UPDATE SET n = n + excluded.n",
-    f"INSERT INTO main.visitor_sketch SELECT store, week, v & {(1 << SKETCH_BITS) - 1}, max({_RANK}) FROM ("
-    f"SELECT store, ts / {_WEEK_MS} AS week, coalesce(visitor_k, fbclid_k) AS v FROM source.click "
+    f"INSERT INTO main.visitor_sketch SELECT store, day, v & {(1 << SKETCH_BITS) - 1}, max({_RANK}) FROM ("
+    f"SELECT store, ts / {_DAY_MS} AS day, coalesce(visitor_k, fbclid_k) AS v FROM source.click "
     f"WHERE id > ?1 AND id <= ?2 AND {ELIGIBLE}) WHERE v IS NOT NULL GROUP BY 1, 2, 3 "
     "ON CONFLICT DO UPDATE SET rank = max(rank, excluded.rank)",
 )
 _ADD_HOUR = "INSERT INTO main.click_hour VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
-_ADD_AGENT = "INSERT INTO main.ua_week VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
+_MOVE = "UPDATE main.{} SET minute = ? WHERE k = ? AND id = ?"
+_ADD_AGENT = "INSERT INTO main.ua_day VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
 _ADD_VISITOR = (
     f"INSERT INTO main.visitor_sketch SELECT ?1, ?2, v & {(1 << SKETCH_BITS) - 1}, {_RANK} FROM (SELECT ?3 AS v) "
     "WHERE true ON CONFLICT DO UPDATE SET rank = max(rank, excluded.rank)"
@@ -235,12 +251,12 @@ class IndexReader:
         return self.first_bucket(subject, received) * BUCKET
 
     def find(self, subject: Subject, key: str, name: int, since: int, limit: int) -> list[int]:
-        """At most `limit` ids under `name`, of rows received at `since` (ms) or later, newest first."""
+        """At most `limit` ids under `name`, of rows received at `since` (ms) or later, newest arrivals first."""
         return [row[0] for row in self._probe(subject, key, "id", name, since, limit)]
 
-    def find_tagged(self, subject: Subject, key: str, name: int, since: int, limit: int) -> list[tuple[int, int]]:
-        """As `find`, with the visitor's tag beside each id."""
-        return [(row[0], row[1]) for row in self._probe(subject, key, "id, tag", name, since, limit)]
+    def find_tagged(self, key: str, name: int, since: int, limit: int) -> Iterator[tuple[int, int, int]]:
+        """As `find`, of clicks: (id, the visitor's tag, the minute of the click), read as far as the caller goes."""
+        return self._probe(CLICKS, key, "id, tag, minute", name, since, limit)  # type: ignore[return-value]
 
     def _probe(
         self, subject: Subject, key: str, columns: str, name: int, since: int, limit: int

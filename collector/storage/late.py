@@ -1,41 +1,63 @@
 """What arrives late: a click, or a link between a person and a visitor, may change the answer of an earlier conversion.
 
-The final answer must not depend on the order of arrival. So what becomes known re-opens the conversions that share a
-key with it, for 96 hours of event time: once a store has seen an event that much later than a conversion, the
-conversion's answer stands. Nothing is sent a second time; what was not sent yet goes out with what the click adds.
+The final answer must not depend on the order of arrival, nor on whether somebody looked. So what becomes known re-opens
+the conversions that share a key with it, for 96 hours of event time: once a store has seen an event that much later
+than a conversion, the conversion's answer stands. Nothing is sent a second time; what was not sent yet goes out with
+what the click adds.
+
+An inference also depends on clicks that share no key with it: they say how common its values are. Therefore a
+conversion that no proof names is matched a last time when its 96 hours end, and is closed by that match. Figures end at
+the conversion's own time (frequency.py, lookup.py), so in a store whose events arrive in order the last match finds
+what the first one found.
+
+What this cannot give: an event that arrives more than 96 hours late by its store's clock changes nothing that is
+closed. The figures of user agents and of visitors go by the day, so the confidence of an inference is the same for
+every order of arrival in which nothing is later than 72 hours, and may differ by a rounding beyond.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import apsw
 
-from collector.core.flags import INELIGIBLE
+from collector.core.flags import BOT, DENIED, INELIGIBLE, WITHDRAWN
+from collector.core.matching.proofs import ENRICHING
+from collector.core.matching.shapes import OPEN_MS
+from collector.errors import StorageError
+from collector.storage import multirow
 from collector.storage.clicks import ClickResult, Clicks, NewClick
-from collector.storage.conversions import Conversions, NewEvent
+from collector.storage.conversions import Conversions, EventResult, NewEvent
 from collector.storage.lookup import Lookup
 from collector.storage.stores import Store
 from collector.storage.subjects import CONVERSIONS, ClickRow, ConversionRow
 
-OPEN_MS: Final = 96 * 3_600_000
+# A store that has told nothing for so long (by our clock) has fallen silent: its event time will not come to an end.
+SILENT_MS: Final = 7 * 86_400_000
 # Clocks of callers differ: a click may be stamped this much later than the conversion that it caused (matching.md 5).
 SKEW_MS: Final = 5 * 60_000
 _PER_KEY: Final = 32
-_CLOCKS: Final = (
-    "SELECT store, max(ts) FROM (SELECT store, ts FROM conversion ORDER BY id DESC LIMIT 10000) GROUP BY store"
+_NEVER: Final = 1 << 62
+_NOT_MATCHED: Final = BOT | DENIED | WITHDRAWN
+_CLOCKS: Final = "SELECT store, ts, conversion_ts, heard FROM event_clock"
+# A crash may have lost the last seconds of the clocks.
+_RECENT: Final = (
+    "SELECT store, max(ts) FROM (SELECT store, ts FROM conversion ORDER BY id DESC LIMIT 1000) GROUP BY store"
 )
-
-
+_SAVE: Final = """
+INSERT INTO event_clock VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET ts = max(ts, excluded.ts),
+       conversion_ts = max(conversion_ts, excluded.conversion_ts), heard = max(heard, excluded.heard)"""
+_OVER: Final = "SELECT ts, conversion FROM unproven WHERE store = ? AND ts < ? ORDER BY ts, conversion LIMIT ?"
+_FIRST: Final = "SELECT min(ts) FROM unproven WHERE store = ?"
+_KNOWN: Final = "SELECT 1 FROM unproven WHERE store = ? AND ts = ? AND conversion = ?"
+_DONE: Final = "DELETE FROM unproven WHERE store = ? AND ts = ? AND conversion = ?"
 # Where a click may be given once, an order that arrives late takes it from the orders after it.
-_DISPLACED: Final = """
-SELECT later.id FROM conversion own JOIN conversion later ON later.click = own.click
- WHERE own.id = ? AND later.event_type = own.event_type AND later.ts > own.ts"""
+_LATER: Final = "SELECT id FROM conversion WHERE click = ? AND event_type = ? AND ts > ?"
 
 
 class Late:
-    """Owned by the writer thread; keeps each store's event clock."""
+    """Owned by the writer thread; keeps each store's event clock, and the conversions that are still to be matched."""
 
     def __init__(
         self, db: apsw.Connection, lookup: Lookup, conversions: Conversions, clicks: Clicks, stores: Mapping[int, Store]
@@ -45,37 +67,156 @@ class Late:
         self._conversions = conversions
         self._clicks = clicks
         self._stores = stores
-        # The latest event time of a store's conversions, and of anything in it.
-        self._conversion_clock: dict[int, int] = dict(db.execute(_CLOCKS))
-        self._clock: dict[int, int] = dict(self._conversion_clock)
+        self._clock = lookup.latest
+        self._conversion_clock = lookup.latest_conversion
+        self._heard: dict[int, int] = {}
+        self._told: set[int] = set()  # stores whose clock is to be written
+        self._first: dict[int, int] = {}  # a store's earliest conversion that waits for its last match
+        self._due: set[int] = set()  # stores that may have one whose time is over
+        self._kept: dict[int, tuple[int, int, int]] = {}  # of the open transaction, not yet written
+        self._hopeless: set[int] = set()  # conversions whose match failed by a defect of ours
+        self._before: tuple[dict[int, int], dict[int, int]] = ({}, {})
+        self._due_before: set[int] = set()
+        self._load()
+        self.begin()
+
+    def _load(self) -> None:
+        for store, ts, conversion_ts, heard in self._db.execute(_CLOCKS):
+            _raise(self._clock, store, ts)
+            _raise(self._conversion_clock, store, conversion_ts)
+            self._heard[store] = heard
+        for store, ts in self._db.execute(_RECENT):
+            _raise(self._clock, store, ts)
+            _raise(self._conversion_clock, store, ts)
 
     def after_click(self, click: NewClick, result: ClickResult, now: int) -> None:
-        """Re-open what a click that was just stored may have caused. On the usual path this is two comparisons."""
+        """Re-open what a click that was just stored may have caused. On the usual path this is a few comparisons."""
         store, ts = click.row[0], click.row[1]
-        if ts > self._clock.get(store, 0):
-            self._clock[store] = ts
+        self._hear(store, ts, now)
         if ts <= self._conversion_clock.get(store, 0) + SKEW_MS:
             for row in self._lookup.click_rows({result.id}):
                 self._reopen(self._sharing(row), store, now, ts - SKEW_MS)
 
-    def after_event(self, new: NewEvent, now: int) -> None:
+    def after_event(self, new: NewEvent, taken: EventResult, now: int) -> None:
         """Move the clocks, and re-open what a new link between a person and a visitor may change."""
-        store, ts = new.store.number, new.event.ts
-        self._conversion_clock[store] = max(ts, self._conversion_clock.get(store, 0))
-        self._clock[store] = max(ts, self._clock.get(store, 0))
+        store, ts, row = new.store.number, new.event.ts, taken.state.row
+        self._hear(store, ts, now)
+        _raise(self._conversion_clock, store, ts)
+        if not taken.duplicate:
+            self._keep(row)
         if self._conversions.related:
             related, self._conversions.related = self._conversions.related, set()
             self._reopen(related, store, now)
         if new.store.config.count == "one":
-            self._conversions.flush()
-            self._reopen(
-                {row[0] for row in self._db.execute(_DISPLACED, (self._lookup.last[CONVERSIONS],))}, store, now
-            )
+            self._displace(row, now)
 
     def again(self, conversion: int, now: int) -> None:
         """Look at one conversion again, while it is open: its values may have become more common or rarer."""
         for row in self._lookup.conversion_rows({conversion}):
             self._reopen({row.id}, row.store, now)
+
+    # -- the last match
+
+    @property
+    def due(self) -> bool:
+        """Whether `finish` may have something to do."""
+        return bool(self._due)
+
+    def finish(self, now: int, most: int) -> None:
+        """Match at most `most` conversions whose 96 hours are over a last time, and close them; inside a transaction.
+
+        What a crash or a full disk undoes is done by a later call, by whichever edge makes it.
+        """
+        for store in sorted(self._due):
+            found: list[Any] = self._db.execute(_OVER, (store, self._over(store, now), most)).fetchall()
+            for ts, conversion in found:
+                self._last(store, ts, conversion, now)
+                self._kept.pop(conversion, None)
+                self._db.execute(_DONE, (store, ts, conversion))
+            most -= len(found)
+            if most <= 0:
+                return
+            self._due.discard(store)
+            self._see(store, now)
+
+    def _last(self, store: int, ts: int, conversion: int, now: int) -> None:
+        known = self._stores[store]
+        for row in self._lookup.conversion_rows({conversion}):
+            if (row.store, row.ts) != (store, ts) or row.method in ENRICHING or row.id in self._hopeless:
+                continue  # an id that was given again, or proof came meanwhile
+            try:
+                self._match(row, known, now)
+            except (apsw.Error, StorageError):
+                raise
+            except Exception:
+                self._hopeless.add(row.id)  # the caller undoes this step; the next one closes it as it is
+                raise
+
+    def look_around(self, now: int) -> None:
+        """What other edges, a restart or silence made due."""
+        for store, *_, heard in self._db.execute(_CLOCKS):
+            _raise(self._heard, store, heard)
+        for store in self._stores:
+            self._see(store, now)
+
+    def _see(self, store: int, now: int) -> None:
+        first = self._db.execute(_FIRST, (store,)).get
+        self._first[store] = _NEVER if first is None else first
+        if self._first[store] < self._over(store, now):
+            self._due.add(store)
+
+    def _over(self, store: int, now: int) -> int:
+        """The moment (ms) before which a conversion's time is over."""
+        if now - self._heard.get(store, now) > SILENT_MS:
+            return _NEVER
+        return self._clock.get(store, 0) - OPEN_MS
+
+    # -- what is written
+
+    def begin(self) -> None:
+        """A transaction has begun."""
+        self._before = (dict(self._clock), dict(self._conversion_clock))
+        self._due_before = set(self._due)
+
+    def flush(self) -> None:
+        """Write into the open transaction what waits for its last match."""
+        if self._kept:
+            multirow.write(self._db, "INSERT OR IGNORE INTO unproven", list(self._kept.values()))
+            self._kept = {}
+
+    def forget(self) -> None:
+        """The transaction is rolled back: what was not stored has not moved a clock."""
+        self._kept = {}
+        for clock, before in zip((self._clock, self._conversion_clock), self._before, strict=True):
+            clock.clear()
+            clock.update(before)
+        self._due |= self._due_before
+
+    def save(self) -> None:
+        """Write down how far the clocks have come, inside a transaction of its own; every few seconds will do."""
+        rows = [
+            (store, self._clock.get(store, 0), self._conversion_clock.get(store, 0), self._heard.get(store, 0))
+            for store in self._told
+        ]
+        self._db.executemany(_SAVE, rows)
+        self._told.clear()
+
+    def _hear(self, store: int, ts: int, now: int) -> None:
+        self._heard[store] = now
+        self._told.add(store)
+        if ts > self._clock.get(store, 0):
+            self._clock[store] = ts
+            if ts - self._first.get(store, _NEVER) > OPEN_MS and store in self._stores:
+                self._due.add(store)
+
+    def _keep(self, row: ConversionRow) -> None:
+        """Remember to match an open conversion a last time, if no proof names it."""
+        if row.method in ENRICHING or row.flags & _NOT_MATCHED or self._is_past(row):
+            return
+        self._kept[row.id] = (row.store, row.ts, row.id)
+        self._first[row.store] = min(row.ts, self._first.get(row.store, _NEVER))
+
+    # -- what may change
 
     def _sharing(self, click: ClickRow) -> set[int]:
         """Conversions that share a key with the click and are not earlier than it."""
@@ -104,8 +245,23 @@ class Late:
             return
         for row in sorted(self._lookup.conversion_rows(ids), key=lambda row: (row.ts, row.id)):
             if row.store == store and row.ts >= since and self._is_open(row):
-                self._clicks.flush()
-                self._conversions.reconsider(row, known, now)
+                self._match(row, known, now)
+
+    def _match(self, row: ConversionRow, known: Store, now: int) -> None:
+        self._clicks.flush()
+        changed = self._conversions.reconsider(row, known, now)
+        if changed is None:
+            return
+        self._keep(changed)
+        if known.config.count == "one" and changed.click != row.click:
+            self._displace(changed, now)
+
+    def _displace(self, row: ConversionRow, now: int) -> None:
+        """Where a click may be given once: match anew the later conversions that have the click of this one."""
+        if row.click is not None:
+            self._conversions.flush()
+            later: Any = self._db.execute(_LATER, (row.click, row.event_type, row.ts)).fetchall()
+            self._reopen({found[0] for found in later}, row.store, now)
 
     def _may_infer(self, conversion: int, ts: int) -> bool:
         """Whether a click of `ts` on the same address or device may be the cause: not of what is proved or earlier.
@@ -116,4 +272,15 @@ class Late:
         return row is None or (row.ts >= ts and row.method in (None, "probabilistic"))
 
     def _is_open(self, row: ConversionRow) -> bool:
-        return self._clock.get(row.store, 0) - row.ts <= OPEN_MS
+        """A proved one by the clock, any other until its last match, which follows within moments."""
+        if row.method in ENRICHING:
+            return not self._is_past(row)
+        return row.id in self._kept or self._db.execute(_KNOWN, (row.store, row.ts, row.id)).get is not None
+
+    def _is_past(self, row: ConversionRow) -> bool:
+        return self._clock.get(row.store, 0) - row.ts > OPEN_MS
+
+
+def _raise(clock: dict[int, int], store: int, ts: int) -> None:
+    if ts > clock.get(store, 0):
+        clock[store] = ts

@@ -217,8 +217,8 @@ def _neighbours(lookup: Lookup, click: ClickRow) -> int:
     """Other visitors on the click's address in 30 days."""
     if click.ip_k is None:
         return -1
-    found = lookup.index.find_tagged(CLICKS, "ip", click.ip_k, click.received - _NEIGHBOURS_MS, 32)
-    return len({tag for _, tag in found} - {click_tag(click)})
+    found = lookup.index.find_tagged("ip", click.ip_k, click.received - _NEIGHBOURS_MS, 32)
+    return len({tag for _, tag, _ in found} - {click_tag(click)})
 
 
 def order_query(db: apsw.Connection, row_id: int) -> Query | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Collection, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from collector.storage.index import IndexReader
 from collector.storage.subjects import (
     CLICKS,
     CONVERSIONS,
+    MINUTE_MS,
     ClickRow,
     ConversionRow,
     Subject,
@@ -32,6 +34,7 @@ PER_KEY = 32  # candidates taken per key, the newest: the right click on a hot a
 MOST_CANDIDATES = 96
 _PER_VISITOR = 8  # candidates taken per visitor that an identity leads to
 _VISITORS_COUNTED = 256  # entries read to count a value's visitors; beyond it the count is extrapolated
+_PASSED_OVER = 2_048  # entries read of a value, those of later clicks among them
 _FREQUENCY_DAYS = 30
 
 
@@ -61,6 +64,9 @@ class Lookup:
         self._begun_after = 0  # clicks above it were appended in the open transaction
         self._moving: list[Move] = []  # clicks to which the open transaction gave another time
         self.moves: deque[Move] = deque(maxlen=100_000)  # those on disk; the folder takes them to the folded sums
+        # The latest event time (ms) of each store: of anything in it, and of its conversions. late.py moves both on.
+        self.latest: dict[int, int] = {}
+        self.latest_conversion: dict[int, int] = {}
         self._load()
 
     def _load(self) -> None:
@@ -93,12 +99,14 @@ class Lookup:
             for values in self._db.execute(select, (self.last[subject],)):
                 row = subject.row._make(values)
                 self.last[subject] = row.id
+                self.latest[row.store] = max(row.ts, self.latest.get(row.store, 0))
                 if isinstance(row, ClickRow):
                     self.clicks.add(row)
                     self.frequencies.add(row)
                     if row.fbclid_k is not None:
                         learned.append(row.fbclid_k)
                 else:
+                    self.latest_conversion[row.store] = max(row.ts, self.latest_conversion.get(row.store, 0))
                     self.conversions.add(row)
         return learned
 
@@ -229,11 +237,33 @@ class Lookup:
         ids: set[int] = set()
         if query.ip_k is not None:
             if query.ua_k is not None:
-                ids.update(self.find(CLICKS, "ip_ua", query.ip_k ^ query.ua_k, since))
-            ids.update(self.find(CLICKS, "ip", query.ip_k, since))
+                ids.update(self._near("ip_ua", query.ip_k ^ query.ua_k, since, query.ts))
+            ids.update(self._near("ip", query.ip_k, since, query.ts))
         if query.fp_k is not None:
-            ids.update(self.find(CLICKS, "fp", query.fp_k, since))
+            ids.update(self._near("fp", query.fp_k, since, query.ts))
         return ids
+
+    def _near(self, key: str, name: int, since: int, until: int) -> list[int]:
+        """As `find`, of clicks made by `until` (ms): an order matched again days later finds what it found then."""
+        found = [row.id for row in self._newest(key, name, until, PER_KEY)]
+        if len(found) < PER_KEY and since <= self._indexed_until[CLICKS]:
+            last = until // MINUTE_MS
+            entries = self.index.find_tagged(key, name, since, _PASSED_OVER)
+            seen = set(found)
+            earlier = (row_id for row_id, _, minute in entries if minute <= last and row_id not in seen)
+            found += islice(earlier, PER_KEY - len(found))
+        return found
+
+    def _newest(self, key: str, name: int, until: int, limit: int, since: int = 0) -> list[ClickRow]:
+        """At most `limit` rows of the tail under `name`, of clicks in [since, until] (ms, to the minute)."""
+        first, last = since // MINUTE_MS, until // MINUTE_MS
+        ids = self.clicks.find(key, name, limit)
+        rows = [row for i in ids if (row := self.clicks.get(i)) is not None]
+        kept = [row for row in rows if first <= row.ts // MINUTE_MS <= last]
+        if len(kept) == len(rows) or len(ids) < limit:
+            return kept
+        rows = [row for i in self.clicks.find(key, name, _PASSED_OVER) if (row := self.clicks.get(i)) is not None]
+        return [row for row in rows if first <= row.ts // MINUTE_MS <= last][:limit]
 
     def statistics(self, store: int, query: Query, window_ms: int) -> Statistics:
         """How common the conversion's values are in its store."""
@@ -252,18 +282,24 @@ class Lookup:
         )
 
     def _visitors_on(self, key: str, name: int | None, ts: int) -> float:
-        """Distinct visitors on a value in the last 30 days; extrapolated by row ids where they are too many to read."""
+        """Distinct visitors on a value in the 30 days before `ts`; extrapolated where they are too many to read."""
         if name is None:
             return 0.0
-        since = ts - _FREQUENCY_DAYS * _DAY_MS - _AHEAD_MS
-        entries: dict[int, int] = {}
-        for row_id in self.clicks.find(key, name, _VISITORS_COUNTED):
-            row = self.clicks.get(row_id)
-            if row is not None:
-                entries[row_id] = click_tag(row)
+        since = ts - _FREQUENCY_DAYS * _DAY_MS
+        entries = {row.id: click_tag(row) for row in self._newest(key, name, ts, _VISITORS_COUNTED, since)}
         if len(entries) < _VISITORS_COUNTED:
-            for row_id, tag in self.index.find_tagged(CLICKS, key, name, since, _VISITORS_COUNTED):
-                entries[row_id] = tag
+            first, last = since // MINUTE_MS, ts // MINUTE_MS
+            passed: list[tuple[int, int]] = []
+            for row_id, tag, minute in self.index.find_tagged(key, name, since - _AHEAD_MS, _PASSED_OVER):
+                if first <= minute <= last:
+                    entries[row_id] = tag
+                    if len(entries) >= _VISITORS_COUNTED:
+                        break
+                else:
+                    passed.append((row_id, tag))
+            else:
+                if len(passed) > _PASSED_OVER - _VISITORS_COUNTED:  # so hot that its past is out of reach: as it is now
+                    entries.update(passed)
         if len(entries) < _VISITORS_COUNTED:
             return float(len(set(entries.values())))
         newest = sorted(entries, reverse=True)[:_VISITORS_COUNTED]

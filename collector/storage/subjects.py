@@ -64,9 +64,9 @@ class Key:
 
     name: str
     sql: str  # the 64-bit name, as an expression over the row's columns
-    tagged: bool = (
-        False  # carries 16 bits of the visitor, so that distinct visitors can be counted from the index alone
-    )
+    # Carries 16 bits of the visitor and the minute of the click, so that distinct visitors before a moment can be
+    # counted, and later clicks passed over, from the index alone.
+    tagged: bool = False
     eligible_only: bool = False  # bots and refused clicks are left out
 
 
@@ -89,6 +89,7 @@ class Subject:
 # XOR in SQLite's arithmetic: exact for every pair of signed 64-bit integers.
 _IP_AND_UA: Final = "((ip_k | ua_k) - (ip_k & ua_k))"
 VISITOR_TAG: Final = "coalesce(visitor_k, fbclid_k, id) & 65535"
+MINUTE_MS: Final = 60_000
 ELIGIBLE: Final = f"flags & {INELIGIBLE} = 0"
 
 CLICKS: Final = Subject(
@@ -99,7 +100,7 @@ CLICKS: Final = Subject(
         Key("visitor", "visitor_k"),
         Key("fbp", "fbp_k"),
         Key("ip", "ip_k", tagged=True, eligible_only=True),
-        Key("ip_ua", _IP_AND_UA, eligible_only=True),
+        Key("ip_ua", _IP_AND_UA, tagged=True, eligible_only=True),
         Key("fp", "fp_k", tagged=True, eligible_only=True),
     ),
 )

@@ -38,6 +38,8 @@ _MODELS_CHECK_S = 60.0
 _DAY_MS = 86_400_000
 _IDEMPOTENCY_MS = _DAY_MS
 _BEAT_S = 5.0
+_LAST_MATCHES = 16  # per step: 5 ms, which somebody may wait for
+_REST = 9  # times a step's length
 _COUNT = "INSERT INTO counter VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
 _TOTAL = "INSERT INTO total VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
 
@@ -118,6 +120,7 @@ class GroupTransaction:
         self.all_learned = threading.Event()
         self.wants_fold = threading.Event()
         self._beat_at = 0.0
+        self._last_matches_at = 0.0
         self.broken = False  # the last write failed; each sign of life tries again
 
     @property
@@ -131,6 +134,7 @@ class GroupTransaction:
         self._now = self._clock()
         self._db.execute("BEGIN IMMEDIATE")
         self.clicks.learn(self.lookup.catch_up_if_behind())
+        self.late.begin()
         self._committed = dict(self.lookup.last)  # what another edge committed stays when this group is rolled back
 
     def apply(self, operation: Operation) -> Any:
@@ -140,7 +144,7 @@ class GroupTransaction:
             return result
         if type(operation) is NewEvent:
             taken = self.conversions.take(operation, self._now)
-            self.late.after_event(operation, self._now)
+            self.late.after_event(operation, taken, self._now)
             return taken
         if type(operation) is Once:
             return self._once(operation)
@@ -185,6 +189,7 @@ class GroupTransaction:
         try:
             self.clicks.flush()
             self.conversions.flush()
+            self.late.flush()
             syncing = True
             self._db.execute("COMMIT")
         except apsw.Error as error:
@@ -202,6 +207,7 @@ class GroupTransaction:
     def rollback(self) -> None:
         self.clicks.forget()
         self.conversions.forget()
+        self.late.forget()
         self.lookup.retract(self._committed)
         try:
             if self._db.in_transaction:
@@ -228,6 +234,23 @@ class GroupTransaction:
         if not self._space.refusing and time.monotonic() - self._beat_at >= _BEAT_S:
             self._beat_at = time.monotonic()
             self.beat()
+            self.late.look_around(self._clock())
+        if self.late.due and not self._space.refusing and time.monotonic() >= self._last_matches_at:
+            self._last_matches()
+
+    def _last_matches(self) -> None:
+        """Give a few conversions their last match; for a tenth of this thread's time at most."""
+        started = time.monotonic()
+        try:
+            self.begin()
+            self.late.finish(self._now, _LAST_MATCHES)
+            self.commit()
+        except BaseException:
+            self.rollback()
+            raise
+        finally:
+            ended = time.monotonic()
+            self._last_matches_at = ended + _REST * (ended - started)
 
     def beat(self) -> None:
         """Write the figures and a sign of life; a disk that refuses it refuses posts too, until it takes one again."""
@@ -242,6 +265,7 @@ class GroupTransaction:
                 self._db.execute(
                     "INSERT OR REPLACE INTO heartbeat VALUES ('edge', ?, ?)", (now, msgspec.json.encode(life))
                 )
+                self.late.save()
                 self._db.executemany(_COUNT, [(now // _DAY_MS, s, name, n) for (s, name), n in self._daily.items()])
                 self._db.executemany(_TOTAL, [(name, n) for name, n in grown.items() if n])
             self.broken, self._written = False, totals

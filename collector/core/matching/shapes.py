@@ -10,6 +10,8 @@ from msgspec import Struct
 from collector.core.events import Marketing
 
 DAY_MS = 86_400_000
+# What becomes known may change an answer for 96 hours of event time, a sign-in among it (matching.md 5, rows 5 and 24).
+OPEN_MS = 96 * 3_600_000
 
 Method = Literal[
     "click_id",
