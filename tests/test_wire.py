@@ -161,6 +161,24 @@ def test_a_conversion_whose_custom_data_speaks_of_a_click_keeps_its_fields() -> 
     assert list(item[1]) == ["extra"]
 
 
+@pytest.mark.parametrize(
+    ("decode", "body", "expected"),
+    [
+        (wire.decode_click, CLICK | {"consent": {"marketing": "yes"}}, "one of granted, denied, pending"),
+        (wire.decode_conversion, ORDER | {"eventValue": "much"}, "a number"),
+        (lambda body: wire.decode_batch(b"[" + body + b"]"), CLICK | {"type": "visit"}, "click, conversion, event"),
+    ],
+)
+def test_a_refusal_says_what_was_expected(decode: Any, body: Any, expected: str) -> None:
+    try:
+        (error,) = decode(raw(body))
+    except ApiError as raised:
+        error = raised
+    assert error.code == "invalid_field"
+    assert expected in error.message
+    assert not {"yes", "much", "visit"} & set(error.message.split())
+
+
 def test_a_batch_decodes_each_item_by_its_type() -> None:
     items = [
         {"type": "click", **CLICK},

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 import msgspec
 from msgspec import Raw
 from msgspec.json import Decoder
 
-from collector.core.events import ClickBody, Consent, ConversionBody, CustomerData, Product
+from collector.core.events import ClickBody, Consent, ConversionBody, CustomerData, Marketing, Product
 from collector.errors import ApiError
 
 MAX_ITEMS: Final = 1000
@@ -49,6 +49,12 @@ _any: Final = Decoder()
 _PATH: Final = re.compile(r" - at `\$\.?([^`]*)`$")
 _MISSING: Final = re.compile(r"^Object missing required field `(\w+)`")
 _UNKNOWN: Final = re.compile(r"^Object contains unknown field ")
+# What to say where msgspec says "Invalid …" with the caller's value, or with nothing.
+_EXPECTED: Final = {
+    "consent.marketing": f"one of {', '.join(get_args(Marketing))}",
+    "eventValue": "a number",
+    "type": "one of click, conversion, event",
+}
 # msgspec takes "12.50" for a decimal; the contract says number.
 _QUOTED_VALUE: Final = re.compile(rb'"eventValue"\s*:\s*"')
 _CLICK_TAG: Final = re.compile(rb'"type"\s*:\s*"click"')
@@ -164,7 +170,7 @@ def _fault(message: str) -> ApiError:
     if path in _REQUIRED and ("got `null`" in text or "length >= 1" in text):
         return ApiError("missing_required_field", f"{path} is required", path)
     if text.startswith("Invalid "):
-        text = "not one of the values of the contract"
+        text = f"expected {_EXPECTED.get(path, 'one of the values of the contract')}"
     return ApiError("invalid_field", f"{path}: {text[0].lower()}{text[1:]}", path)
 
 
