@@ -70,7 +70,7 @@ class Late:
         self._clock = lookup.latest
         self._conversion_clock = lookup.latest_conversion
         self._heard: dict[int, int] = {}
-        self._told: set[int] = set()  # stores whose clock is to be written
+        self._saved: set[tuple[int, int, int, int]] = set()  # rows of event_clock, as they were last written
         self._first: dict[int, int] = {}  # a store's earliest conversion that waits for its last match
         self._due: set[int] = set()  # stores that may have one whose time is over
         self._kept: dict[int, tuple[int, int, int]] = {}  # of the open transaction, not yet written
@@ -92,7 +92,9 @@ class Late:
     def after_click(self, click: NewClick, result: ClickResult, now: int) -> None:
         """Re-open what a click that was just stored may have caused. On the usual path this is a few comparisons."""
         store, ts = click.row[0], click.row[1]
-        self._hear(store, ts, now)
+        self._heard[store] = now
+        if ts > self._clock.get(store, 0):
+            self._advance(store, ts)
         if ts <= self._conversion_clock.get(store, 0) + SKEW_MS:
             for row in self._lookup.click_rows({result.id}):
                 self._reopen(self._sharing(row), store, now, ts - SKEW_MS)
@@ -100,7 +102,8 @@ class Late:
     def after_event(self, new: NewEvent, taken: EventResult, now: int) -> None:
         """Move the clocks, and re-open what a new link between a person and a visitor may change."""
         store, ts, row = new.store.number, new.event.ts, taken.state.row
-        self._hear(store, ts, now)
+        self._heard[store] = now
+        self._advance(store, ts)
         _raise(self._conversion_clock, store, ts)
         if not taken.duplicate:
             self._keep(row)
@@ -194,16 +197,14 @@ class Late:
 
     def save(self) -> None:
         """Write down how far the clocks have come, inside a transaction of its own; every few seconds will do."""
-        rows = [
-            (store, self._clock.get(store, 0), self._conversion_clock.get(store, 0), self._heard.get(store, 0))
-            for store in self._told
-        ]
-        self._db.executemany(_SAVE, rows)
-        self._told.clear()
+        rows = {
+            (store, self._clock.get(store, 0), self._conversion_clock.get(store, 0), heard)
+            for store, heard in self._heard.items()
+        }
+        self._db.executemany(_SAVE, sorted(rows - self._saved))
+        self._saved = rows
 
-    def _hear(self, store: int, ts: int, now: int) -> None:
-        self._heard[store] = now
-        self._told.add(store)
+    def _advance(self, store: int, ts: int) -> None:
         if ts > self._clock.get(store, 0):
             self._clock[store] = ts
             if ts - self._first.get(store, _NEVER) > OPEN_MS and store in self._stores:
