@@ -16,7 +16,7 @@ from collector.core.explain import Change, explain
 from collector.core.ids import PublicIds
 from collector.core.matching.shapes import Match
 from collector.storage.reports import conversions, orders
-from collector.storage.reports.explain import WHY_NOT, sent_kinds
+from collector.storage.reports.explain import WHY_NOT, sent_kinds, why_unqueued
 
 _PAGE: Final = 50
 _SIGNALS: Final = {
@@ -143,6 +143,7 @@ async def conversion(desk: Desk, public_id: str) -> Response[bytes]:
         sent=sent_kinds(found),
         deliveries=[_delivery(d, now) for d in found.deliveries],
         overall=delivery_word(found.capi),
+        unqueued=why_unqueued(found) or "nothing was queued for it",
     )
 
 

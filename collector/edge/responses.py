@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from collector.core import times
+from collector.core.capi import gate
 from collector.core.capi.states import CapiState, name_of
 from collector.core.ids import PublicIds
 from collector.core.matching import Match
@@ -167,7 +168,7 @@ def conversion_data(state: EventState, public: PublicIds, *, duplicate: bool = F
         reason=UNSET if found.attributed or found.reason is None else found.reason,
         evidence=UNSET if found.attributed else evidence,
         best_score=UNSET if found.attributed else found.best,
-        capi_reason=state.reason if state.reason else UNSET,
+        capi_reason=state.reason or gate.why_unqueued(event, state.state) or UNSET,
         duplicate=True if duplicate else UNSET,
         time_corrected=True if event.time_corrected else UNSET,
         path=[public.public("click", click) for click in found.path] if found.path else UNSET,

@@ -37,19 +37,33 @@ def decide(event: StoredEvent, terms: Terms, pixels: int) -> Gate:
         return Gate(CapiState.DISABLED, "delivery is switched off ([meta] mode)")
     if pixels == 0:
         return Gate(CapiState.DISABLED, "no pixel of this store takes this event")
-    if event.bot is not None:
-        return Gate(CapiState.SKIPPED, f"not a person: {event.bot}")
-    if event.marketing == "denied":
-        return Gate(CapiState.SKIPPED, "consent denied")
-    if event.test and event.test_event_code is None:
-        return Gate(CapiState.SKIPPED, "a test order without testEventCode")
-    if event.order_status is not None and event.order_status.lower() in ENDED:
-        return Gate(CapiState.SKIPPED, f"the order was {event.order_status.lower()} before it was sent")
+    if (reason := _never(event)) is not None:
+        return Gate(CapiState.SKIPPED, reason)
     if event.marketing == "pending":
         return Gate(CapiState.HELD, "consent pending")
     if event.event_type == "Purchase":
         return _purchase(event, terms)
     return _OPEN
+
+
+def why_unqueued(event: StoredEvent, state: CapiState) -> str | None:
+    """Why an event that was in no pixel's queue stands in `state`, in plain words; None where the state says it all."""
+    if state is CapiState.DISABLED:
+        return "no pixel of this store takes this event, or delivery is switched off ([meta] mode)"
+    return _never(event) if state is CapiState.SKIPPED else None
+
+
+def _never(event: StoredEvent) -> str | None:
+    """Why the event itself forbids that it is ever sent."""
+    if event.bot is not None:
+        return f"not a person: {event.bot}"
+    if event.marketing == "denied":
+        return "consent denied"
+    if event.test and event.test_event_code is None:
+        return "a test order without testEventCode"
+    if event.order_status is not None and event.order_status.lower() in ENDED:
+        return f"the order was {event.order_status.lower()} before it was sent"
+    return None
 
 
 def _purchase(event: StoredEvent, terms: Terms) -> Gate:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from collector.core import times
-from collector.core.capi.states import NAMES
+from collector.core.capi import gate
+from collector.core.capi.states import NAMES, CapiState
 from collector.core.explain import explain as explanation
 from collector.core.ids import PublicIds
 from collector.storage.reports import conversions
@@ -59,9 +60,17 @@ def _explained(found: conversions.Conversion, ids: PublicIds, threshold: int) ->
         "rivals": [{"clickId": _click(r.click, ids), "probability": r.probability} for r in match.rivals],
         "path": [_click(click, ids) for click in match.path],
         "capiStatus": NAMES.get(found.capi, str(found.capi)),
+        "capiReason": why_unqueued(found),
         "sentKinds": sent_kinds(found),
         "deliveries": [_delivery(d) for d in found.deliveries],
     }
+
+
+def why_unqueued(found: conversions.Conversion) -> str | None:
+    """Why no pixel was ever to be given it; None where its deliveries say how it stands."""
+    return (
+        None if found.deliveries or found.capi not in NAMES else gate.why_unqueued(found.event, CapiState(found.capi))
+    )
 
 
 def sent_kinds(found: conversions.Conversion) -> list[str]:
