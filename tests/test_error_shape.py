@@ -214,6 +214,15 @@ def test_unauthorized_says_how_to_authenticate(edge: Edge) -> None:
     assert b'www-authenticate: Bearer realm="collector"' in edge.post("/v1/track/click", CLICK, None).data
 
 
+def test_a_wrong_media_type_is_told_the_right_one(edge: Edge) -> None:
+    """What `curl -d` sends unless it is told otherwise."""
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    message = edge.post("/v1/track/click", CLICK, headers=form).body["error"]["message"]
+    assert message.endswith("Content-Type: application/json")
+    batch = edge.post("/v1/track/batch", [], headers=form).body["error"]["message"]
+    assert batch.endswith("application/json or application/x-ndjson")
+
+
 def test_method_not_allowed_says_which(edge: Edge) -> None:
     assert b"\r\nallow: POST" in edge.get("/v1/track/click").data
 

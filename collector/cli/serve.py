@@ -75,7 +75,7 @@ def _supervise(args: argparse.Namespace, roles: tuple[Role, ...]) -> int:
     banner = _banner(config) if args.config is None and role == "all" else None
 
     def answering(urls: Mapping[Role, str]) -> None:
-        print("ready " + " ".join(f"{name}={url}" for name, url in urls.items()), file=sys.stderr, flush=True)
+        print("ready", *(f"{name}={url}" for name, url in urls.items()), file=sys.stderr, flush=True)
         if banner is not None:
             banner.show(urls)
 

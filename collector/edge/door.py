@@ -291,7 +291,8 @@ def _crashed(error: Exception, verb: str) -> Answer:
 def _check_media_type(request: Request, allowed: frozenset[bytes]) -> bytes:
     media = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if media not in allowed:
-        raise ApiError("unsupported_media_type", "send application/json")
+        wanted = "application/json or application/x-ndjson" if _LINES_TYPE in allowed else "application/json"
+        raise ApiError("unsupported_media_type", f"send it with Content-Type: {wanted}")
     return media
 
 
