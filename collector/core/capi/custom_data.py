@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 from collector.core.events import Product
@@ -104,6 +105,7 @@ _KNOWN: Final[dict[str, Callable[[Any], bool]]] = {
 }
 
 
+@lru_cache(maxsize=1024)
 def is_currency(text: str | None) -> bool:
     """Three capital letters; whether ISO 4217 has them was checked at intake."""
     return text is not None and len(text) == 3 and text.isascii() and text.isalpha() and text.isupper()

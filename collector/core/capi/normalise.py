@@ -75,7 +75,7 @@ def already_hashed(text: str) -> str | None:
 def _letters(text: str) -> str:
     """Lower case; letters, marks and digits of every script."""
     if text.isascii():
-        lowered = text.lower()
+        lowered = text.lower().replace(" ", "")
         return lowered if lowered.isalnum() else lowered.translate(_ASCII_DROP)
     lowered = unicodedata.normalize("NFC", text).lower()
     return "".join(c for c in lowered if unicodedata.category(c)[0] in _KEEP)
@@ -145,17 +145,21 @@ def hash_customer(customer: CustomerData, *, country: str | None, this_year: int
     dropped: list[tuple[str, str]] = []
 
     def put(key: str, field: str, value: str, form: Callable[[str], str]) -> None:
-        try:
-            hashed = _hash(value, form)
-        except _Bad as bad:
-            dropped.append((field, str(bad)))
+        text = value.strip()
+        if not text:
             return
+        hashed = already_hashed(text) if len(text) >= 64 else None
         if hashed is None:
-            return
-        if key not in data:
+            try:
+                hashed = sha256(form(text).encode()).hexdigest()
+            except _Bad as bad:
+                dropped.append((field, str(bad)))
+                return
+        known = data.get(key)
+        if known is None:
             data[key] = [hashed]
-        elif hashed not in data[key]:
-            data[key].append(hashed)
+        elif hashed not in known:
+            known.append(hashed)
 
     code = country_code(customer.country) if customer.country else None
     home = code or (country.lower() if country else None)
@@ -182,16 +186,6 @@ def hash_customer(customer: CustomerData, *, country: str | None, this_year: int
     for text in _external_ids(customer.external_id):
         put("external_id", "externalId", text, str)
     return HashedCustomer(data, dropped)
-
-
-def _hash(value: str, form: Callable[[str], str]) -> str | None:
-    """The hash of the normal form; None for an empty value."""
-    text = value.strip()
-    if not text:
-        return None
-    if len(text) >= 64 and (hashed := already_hashed(text)) is not None:
-        return hashed
-    return sha256(form(text).encode()).hexdigest()
 
 
 def _values(given: str | list[str] | None) -> Sequence[str]:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from collector.core import clickid
 from collector.core.capi import custom_data, identifiers
@@ -52,6 +51,7 @@ _TOO_LITTLE: Final = (
     frozenset({"fn", "ge"}),
     frozenset({"ln", "ge"}),
 )
+_TELLING: Final = frozenset(["em", "ph", "external_id", "fbp", "fbc", "client_ip_address"])  # in none of them
 _HASHED: Final = frozenset(["em", "ph", "fn", "ln", "db", "ge", "ct", "st", "zp", "country", "external_id"])
 
 
@@ -64,7 +64,7 @@ class Profile(Struct, frozen=True):
     url: str | None = None
 
 
-class BuiltEvent(Struct, frozen=True):
+class BuiltEvent(Struct, frozen=True, gc=False):
     """`payload` is one event's JSON; empty when `refused` says why Meta cannot take it.
 
     `dropped` names the optional fields left out, `missing` the keys whose absence costs match quality; both are names
@@ -79,6 +79,22 @@ class BuiltEvent(Struct, frozen=True):
     refused: str | None = None
 
 
+class _Body(Struct, gc=False):
+    """One event's JSON, its keys in this order."""
+
+    event_name: str
+    event_time: int
+    event_id: str
+    action_source: str
+    event_source_url: str | UnsetType
+    referrer_url: str | UnsetType
+    user_data: dict[str, Any]
+    custom_data: dict[str, Any] | UnsetType
+    data_processing_options: list[str] | UnsetType = UNSET
+    data_processing_options_country: int | UnsetType = UNSET
+    data_processing_options_state: int | UnsetType = UNSET
+
+
 _encode: Final[Callable[[Any], bytes]] = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -90,30 +106,24 @@ def deadline_of(event_ms: int, action_source: str) -> int:
 def build_event(event: StoredEvent, enrichment: Enrichment, profile: Profile) -> BuiltEvent:
     """The event as Meta takes it. What lies ahead of the time of receipt is sent as received then (rulings 1)."""
     dropped: list[str] = []
-    event_ms = min(event.ts, event.received)
-    source = event.action_source
+    received, source = event.received, event.action_source
+    event_ms = event.ts if event.ts < received else received
     deadline = deadline_of(event_ms, source)
     user = _user_data(event, enrichment, event_ms, dropped)
     custom = _custom_data(event, dropped)
     if (reason := _refusal(event, user, custom)) is not None:
         return BuiltEvent(b"", dropped, [], deadline, CapiState.REJECTED, reason)
-    if event.received > deadline:
+    if received > deadline:
         return BuiltEvent(b"", dropped, [], deadline, CapiState.EXPIRED, _too_old(source))
-    body: dict[str, Any] = {
-        "event_name": event.event_type,
-        "event_time": event_ms // 1000,
-        "event_id": event.event_id,
-        "action_source": source,
-    }
-    missing = _page(body, event, enrichment, profile, user, dropped)
-    body["user_data"] = user
-    if custom:
-        body["custom_data"] = custom
+    own = event.event_source_url
+    url = own if own and identifiers.is_plain_url(own) else _url(event, enrichment, profile, dropped)
+    referrer = _referrer(event.referrer, dropped) if event.referrer is not None else UNSET
+    body = _Body(event.event_type, event_ms // 1000, event.event_id, source, url, referrer, user, custom or UNSET)
     if event.ldu or profile.ldu:
-        body["data_processing_options"] = ["LDU"]
-        body["data_processing_options_country"] = profile.ldu_country
-        body["data_processing_options_state"] = profile.ldu_state
-    return BuiltEvent(_encode(body), dropped, missing, deadline)
+        body.data_processing_options = ["LDU"]
+        body.data_processing_options_country = profile.ldu_country
+        body.data_processing_options_state = profile.ldu_state
+    return BuiltEvent(_encode(body), dropped, _missing(body), deadline)
 
 
 _EVENT_TIME: Final = re.compile(rb'"event_time":(\d{1,12})')
@@ -139,50 +149,46 @@ def _too_old(source: str) -> str:
 
 def _user_data(event: StoredEvent, enrichment: Enrichment, event_ms: int, dropped: list[str]) -> dict[str, Any]:
     hashed = event.user_data
-    user: dict[str, Any] = dict(hashed)
-    if not (hashed.keys() <= _HASHED and all(hashed.values())):
+    user: dict[str, Any] = hashed.copy()
+    if not (_HASHED.issuperset(hashed) and all(hashed.values())):
         user = {key: hashes for key, hashes in hashed.items() if key in _HASHED and hashes}
         if hashed.keys() - _HASHED:
             dropped.append("user_data.unknown")  # one unknown key here refuses the whole batch (2804019)
-    if address := event.ip or enrichment.ip:
-        public = identifiers.public_address(address)
-        if public is None and event.ip and enrichment.ip:
-            public = identifiers.public_address(enrichment.ip)
-        if public is not None:
-            user["client_ip_address"] = public
-        else:
-            dropped.append("client_ip_address")
+    ip, fbp = event.ip, event.fbp
+    if ip and identifiers.is_plain_address(ip):
+        user["client_ip_address"] = ip
+    elif (address := _address(ip, enrichment.ip)) is not None:
+        user["client_ip_address"] = address
+    elif ip or enrichment.ip:
+        dropped.append("client_ip_address")
     if agent := event.user_agent or enrichment.user_agent:
         user["client_user_agent"] = agent
-    if (fbc := _fbc(event, enrichment, event_ms, dropped)) is not None:
+    fbc = identifiers.usable_fbc(event.fbc, event_ms) if event.fbc else None
+    if fbc is not None or (fbc := _other_fbc(event, enrichment, event_ms)) is not None:
         user["fbc"] = fbc
-    if (fbp := _fbp(event.fbp, enrichment.fbp, dropped)) is not None:
+    elif event.fbc or event.fbclid or enrichment.fbc:
+        dropped.append("fbc")
+    if fbp and (identifiers.is_plain_fbp(fbp) or clickid.is_fbp(fbp)):
         user["fbp"] = fbp
+    elif enrichment.fbp and clickid.is_fbp(enrichment.fbp):
+        user["fbp"] = enrichment.fbp
+    elif fbp or enrichment.fbp:
+        dropped.append("fbp")
     return user
 
 
-def _fbc(event: StoredEvent, enrichment: Enrichment, event_ms: int, dropped: list[str]) -> str | None:
-    """The event's own cookie, else its own click id, else the credited click's. One click id: the earlier sighting."""
-    if event.fbc is not None and (fbc := identifiers.usable_fbc(event.fbc, event_ms)) is not None:
-        return fbc
+def _address(own: str | None, clicked: str | None) -> str | None:
+    """The event's own address, else its click's; None where neither is public."""
+    public = identifiers.public_address(own) if own else None
+    return public if public is not None or not clicked else identifiers.public_address(clicked)
+
+
+def _other_fbc(event: StoredEvent, enrichment: Enrichment, event_ms: int) -> str | None:
+    """Of the event's own click id, else of the credited click. One click id: the earlier sighting."""
     if event.fbclid is not None and clickid.fault(event.fbclid, event_ms) is None:
         same = enrichment.fbc if enrichment.fbc and identifiers.fbclid_of(enrichment.fbc) == event.fbclid else None
         return (same and identifiers.usable_fbc(same, event_ms)) or clickid.build_fbc(event.fbclid, event_ms)
-    if enrichment.fbc is not None and (fbc := identifiers.usable_fbc(enrichment.fbc, event_ms)) is not None:
-        return fbc
-    if event.fbc or event.fbclid or enrichment.fbc:
-        dropped.append("fbc")
-    return None
-
-
-def _fbp(own: str | None, clicked: str | None, dropped: list[str]) -> str | None:
-    if own and clickid.is_fbp(own):
-        return own
-    if clicked and clickid.is_fbp(clicked):
-        return clicked
-    if own or clicked:
-        dropped.append("fbp")
-    return None
+    return identifiers.usable_fbc(enrichment.fbc, event_ms) if enrichment.fbc is not None else None
 
 
 def _custom_data(event: StoredEvent, dropped: list[str]) -> dict[str, Any]:
@@ -192,6 +198,9 @@ def _custom_data(event: StoredEvent, dropped: list[str]) -> dict[str, Any]:
         custom["value"] = value
     if custom_data.is_currency(currency):
         custom["currency"] = currency
+    elif "value" in custom and "currency" not in custom and event.event_type != "Purchase":
+        del custom["value"]  # 2804023
+        dropped.append("value")
     if event.order_id is not None:
         custom["order_id"] = event.order_id
     if event.products and (contents := custom_data.contents_of(event.products, dropped)):
@@ -201,9 +210,6 @@ def _custom_data(event: StoredEvent, dropped: list[str]) -> dict[str, Any]:
             custom["content_type"] = "product"
         if event.event_type == "InitiateCheckout":  # Meta knows num_items there only
             custom.setdefault("num_items", sum(item.get("quantity", 1) for item in contents))
-    if "value" in custom and "currency" not in custom and event.event_type != "Purchase":
-        del custom["value"]  # 2804023
-        dropped.append("value")
     return custom
 
 
@@ -218,7 +224,7 @@ def _refusal(event: StoredEvent, user: dict[str, Any], custom: dict[str, Any]) -
             return "a Purchase needs eventValue (Meta 2804009)"
         if "currency" not in custom:
             return "a Purchase needs currency (Meta 2804010)"
-    if _says_too_little(tuple(user)):
+    if _TELLING.isdisjoint(user) and _says_too_little(frozenset(user)):
         return "too little about the person for Meta (2804050): add e-mail, phone, external id, fbp, fbc or an address"
     return None
 
@@ -229,37 +235,35 @@ def _bad_source(source: str) -> str | None:
     return _UNSUPPORTED.get(source)
 
 
-@lru_cache(maxsize=4096)
-def _says_too_little(keys: tuple[str, ...]) -> bool:
-    present = frozenset(keys)
+def _says_too_little(present: frozenset[str]) -> bool:
     return any(present <= few for few in _TOO_LITTLE)
 
 
-def _page(
-    body: dict[str, Any],
-    event: StoredEvent,
-    enrichment: Enrichment,
-    profile: Profile,
-    user: dict[str, Any],
-    dropped: list[str],
-) -> list[str]:
-    """Put the page's URL and referrer into `body`; name what a website event should have and lacks."""
-    url = event.event_source_url
-    if url is not None and not identifiers.is_url(url):
+def _url(event: StoredEvent, enrichment: Enrichment, profile: Profile, dropped: list[str]) -> str | UnsetType:
+    """The event's own page, else the one that the credited click landed on, else the store's."""
+    own = event.event_source_url
+    if own is not None:
+        if identifiers.is_url(own):
+            return own
         dropped.append("event_source_url")
-        url = None
-    if url is None:
-        candidates = (enrichment.event_source_url, profile.url if event.action_source == "website" else None)
-        url = next((found for found in candidates if found and identifiers.is_url(found)), None)
-    if url is not None:
-        body["event_source_url"] = url
-    if event.referrer is not None:
-        if identifiers.is_url(event.referrer):
-            body["referrer_url"] = event.referrer
-        else:
-            dropped.append("referrer_url")
-    if event.action_source != "website":
+    for found in (enrichment.event_source_url, profile.url if event.action_source == "website" else None):
+        if found and identifiers.is_url(found):
+            return found
+    return UNSET
+
+
+def _referrer(referrer: str, dropped: list[str]) -> str | UnsetType:
+    if identifiers.is_url(referrer):
+        return referrer
+    dropped.append("referrer_url")
+    return UNSET
+
+
+def _missing(body: _Body) -> list[str]:
+    """What a website event should have and lacks: Meta's text requires both, its server neither (meta-capi 1d)."""
+    if body.action_source != "website" or (
+        body.event_source_url is not UNSET and "client_user_agent" in body.user_data
+    ):
         return []
-    # Meta's text calls both required, its server takes the event without them (meta-capi 1d): sent, and counted.
-    missing = [] if "event_source_url" in body else ["event_source_url"]
-    return missing if "client_user_agent" in user else [*missing, "client_user_agent"]
+    missing = [] if body.event_source_url is not UNSET else ["event_source_url"]
+    return missing if "client_user_agent" in body.user_data else [*missing, "client_user_agent"]

@@ -20,7 +20,7 @@ def e164_digits(text: str, country: str | None) -> str | None:
     """
     if _PLAIN.fullmatch(text):
         return text[1:]
-    stripped = _TRUNK_ZERO.sub("", text).translate(_SEPARATORS)
+    stripped = (_TRUNK_ZERO.sub("", text) if "(" in text else text).translate(_SEPARATORS)
     if stripped.startswith("00"):
         stripped = "+" + stripped[2:]
     if _PLAIN.fullmatch(stripped):
