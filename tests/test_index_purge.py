@@ -41,3 +41,25 @@ def test_a_deleted_bucket_leaves_the_index_and_the_rest_is_found(tmp_path: Path,
     assert reader.find(CLICKS, "fbclid", 1000 + 25, 0, 8) == [25]
     left = connect(tmp_path / "index.db", config, readonly=True).execute("SELECT min(id) FROM click_fbclid").get
     assert left == 16
+
+
+def test_sums_of_days_that_no_order_asks_for_leave_the_index(tmp_path: Path) -> None:
+    config = StorageConfig(data_dir=str(tmp_path))
+    main = open_database(config)
+    main.execute("INSERT INTO store (name) VALUES ('one'), ('two')")
+    day = 86_400_000
+    rows = [
+        (1 + n, store, n * day, n * day, n * day, n, None, None, None, n, None, 0, 0, b"")
+        for store, days in ((1, range(1, 131)), (2, (131,)))
+        for n in days
+    ]
+    main.executemany(f"INSERT INTO click VALUES ({', '.join('?' * 14)})", rows)
+    folded = index.open_index(tmp_path, config)
+    index.fold(folded, CLICKS, 1_000)
+
+    gone = sum(iter(lambda: index.purge(folded, CLICKS, 3), 0))
+
+    assert gone == 16
+    for table in ("ua_day", "visitor_sketch"):
+        days = folded.execute(f"SELECT store, min(day), max(day) FROM {table} GROUP BY store ORDER BY store").fetchall()
+        assert days == [(1, 9, 130), (2, 131, 131)]

@@ -14,12 +14,11 @@ from math import log
 import apsw
 
 from collector.core.flags import INELIGIBLE
-from collector.storage.index import SKETCH_BITS, SKETCH_RANK_BITS
+from collector.storage.index import SKETCH_BITS, SKETCH_RANK_BITS, SUM_DAYS
 from collector.storage.subjects import ClickRow
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
-_LATEST_DAYS = 92  # an event may be told 90 days late
 _DAYS = 30  # the conversion's day and those before it
 _MOST_UNIONS = 100  # 1 KB each: today's, those of the orders that are matched a last time, and a backfill's
 _REGISTERS = 1 << SKETCH_BITS
@@ -69,7 +68,7 @@ class Frequencies:
         for store, hour, n in db.execute("SELECT store, hour, n FROM click_hour"):
             self._hours[store][hour] += n
             self._days[store][hour // 24] += n
-        since = db.execute("SELECT coalesce(max(day), 0) FROM ua_day").get - _DAYS - _LATEST_DAYS
+        since = db.execute("SELECT coalesce(max(day), 0) FROM ua_day").get - SUM_DAYS
         for store, day, ua, n in db.execute("SELECT store, day, ua_k, n FROM ua_day WHERE day > ?", (since,)):
             self._agents[store, day][ua] += n
         sketches = db.execute("SELECT store, day, register, rank FROM visitor_sketch WHERE day > ?", (since,))
@@ -80,7 +79,7 @@ class Frequencies:
         sketch = self._sketches.get((store, day))
         if sketch is None:
             sketch = self._sketches[store, day] = bytearray(_REGISTERS)
-            self._forget(store, day - _DAYS - _LATEST_DAYS)
+            self._forget(store, day - SUM_DAYS)
         return sketch
 
     def _forget(self, store: int, before: int) -> None:

@@ -41,6 +41,7 @@ _DAY_MS = 86_400_000
 _HOUR_MS = 3_600_000
 SKETCH_BITS = 10
 SKETCH_RANK_BITS = 52
+SUM_DAYS = 122  # an event may be told 90 days late, and its figures go back 30 days
 MOST_UNFOLDED = 50_000  # rows that a start may leave to the tail in memory; more are folded first (0.1 s for so many)
 _MOST_BUCKETS = 400  # SQLite takes 500 terms in a compound SELECT; 400 buckets are 8·10⁷ rows
 
@@ -158,13 +159,15 @@ def move(db: apsw.Connection, moves: Sequence[tuple[ClickRow, ClickRow]]) -> Non
 def purge(db: apsw.Connection, subject: Subject, most: int) -> int:
     """Take out at most `most` entries per key of buckets whose rows retention has deleted; how many went.
 
-    `db` is a connection of open_index. A look-up never returned them: it reads the rows.
+    `db` is a connection of open_index. A look-up never returned them: it reads the rows. With them go, of clicks, sums
+    of days that no order asks for any more.
     """
+    days = _purge_days(db, most) if subject is CLICKS else 0
     oldest = db.execute(f"SELECT min(id) FROM source.{subject.table}").get
     if oldest is None or oldest < BUCKET:
-        return 0
+        return days
     below = (oldest // BUCKET) << LOW_BITS
-    gone = 0
+    gone = days
     with immediate(db):
         for key in subject.keys:
             table = f"main.{subject.index_table(key.name)}"
@@ -172,6 +175,20 @@ def purge(db: apsw.Connection, subject: Subject, most: int) -> int:
             db.execute(f"DELETE FROM {table} WHERE (k, id) IN ({old})", (below, most))
             gone += db.changes()
         db.execute("DELETE FROM main.bucket WHERE subject = ? AND bucket < ?", (subject.table, oldest // BUCKET))
+    return gone
+
+
+def _purge_days(db: apsw.Connection, most: int) -> int:
+    gone = 0
+    for (store,) in db.execute("SELECT id FROM source.store").fetchall():
+        for table, value in (("ua_day", "ua_k"), ("visitor_sketch", "register")):
+            newest = db.execute(f"SELECT max(day) FROM main.{table} WHERE store = ?", (store,)).get
+            old = f"SELECT store, day, {value} FROM main.{table} WHERE store = ? AND day <= ? LIMIT ?"
+            bind = (store, (newest or 0) - SUM_DAYS)
+            if db.execute(old, (*bind, 1)).get is not None:
+                with immediate(db):
+                    db.execute(f"DELETE FROM main.{table} WHERE (store, day, {value}) IN ({old})", (*bind, most))
+                    gone += db.changes()
     return gone
 
 
