@@ -242,6 +242,22 @@ def test_an_idempotency_key_with_another_body_is_a_conflict(edge: Edge) -> None:
     assert_error(edge.post("/v1/track/click", click(visitorId="v2"), headers=headers), 409, "idempotency_conflict")
 
 
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "told"}], ids=str)
+def test_what_was_ignored_and_why_a_click_is_unused_is_told(edge: Edge, headers: dict[str, str]) -> None:
+    body = click(visitorId="told", userAgent="curl/8.5.0", colour="red")
+    for _ in range(2):  # the second time as a duplicate, or replayed
+        told = edge.post("/v1/track/click", body, headers=headers).data
+        assert b"\r\ncollector-reason: " in told
+        assert b"\r\ncollector-ignored-fields: colour" in told
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "batch"}], ids=str)
+def test_what_was_ignored_in_a_batch_is_told(edge: Edge, headers: dict[str, str]) -> None:
+    items = [click(type="click", visitorId="b", size=1), click(type="click", colour="red"), {"type": "click"}]
+    told = edge.post("/v1/track/batch", items, headers=headers).data
+    assert b"\r\ncollector-ignored-fields: size, colour\r\n" in told
+
+
 def test_in_a_batch_each_error_has_the_shape_too(edge: Edge) -> None:
     items = [
         click(type="click", visitorId="batch"),

@@ -99,11 +99,7 @@ class Tracker:
             raise result
         if asked.wait and isinstance(result, EventResult):
             result = await self._wait(result, asked.wait)
-        data = prepared.data(result, self._public)
-        headers = _ignored_header(prepared.ignored)
-        if isinstance(data, ClickData) and isinstance(data.reason, str):
-            headers.append(responses.reason(data.reason))
-        return Answer(200, responses.success(data), headers)
+        return Answer(200, responses.success(prepared.data(result, self._public)), _headers(prepared))
 
     async def many(self, items: Sequence[Prepared | ApiError], asked: Asked) -> Answer:
         """Store every good item in one group; a bad one fails alone, in its place."""
@@ -111,7 +107,7 @@ class Tracker:
             return await self._once(items, asked, batch=True)
         operations = [item.operation for item in items if not isinstance(item, ApiError)]
         results = await self._journal.submit(operations) if operations else []
-        return Answer(200, _batch_body(items, results, self._public))
+        return Answer(200, _batch_body(items, results, self._public), _batch_headers(items))
 
     async def _once(self, items: Sequence[Prepared | ApiError], asked: Asked, *, batch: bool) -> Answer:
         good = [item for item in items if not isinstance(item, ApiError)]
@@ -137,7 +133,7 @@ class Tracker:
         assert isinstance(answered, Answered)
         if asked.wait and not batch and not answered.replayed:
             answered = await self._waited(operation, answered, good[0], asked.wait)
-        headers = [] if batch else _ignored_header(good[0].ignored)
+        headers = _batch_headers(items) if batch else _headers(good[0])
         if answered.replayed:
             headers.append((b"idempotent-replayed", b"true"))
         return Answer(answered.status, answered.answer, headers)
@@ -324,6 +320,19 @@ def preferred_wait(value: bytes | None) -> float:
         if name.strip().lower() == b"wait" and number.strip().isdigit():
             return min(float(number), MOST_WAIT_SECONDS)
     return 0.0
+
+
+def _headers(prepared: Prepared) -> Headers:
+    """Beside the answer to one item: what was ignored, and why a click is kept unused."""
+    headers = _ignored_header(prepared.ignored)
+    if isinstance(prepared, PreparedClick) and prepared.reason is not None:
+        headers.append(responses.reason(prepared.reason))
+    return headers
+
+
+def _batch_headers(items: Sequence[Prepared | ApiError]) -> Headers:
+    """Beside the answer to a batch: what was ignored in any of its items."""
+    return _ignored_header([name for item in items if not isinstance(item, ApiError) for name in item.ignored])
 
 
 def _ignored_header(names: Sequence[str]) -> Headers:
