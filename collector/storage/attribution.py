@@ -13,9 +13,9 @@ from collector.core.matching import DEFAULT_MODEL, Candidate, Match, Model, Quer
 from collector.core.matching.shapes import Identity
 from collector.storage import clicks, models
 from collector.storage.clicks import Clicks
-from collector.storage.lookup import Lookup
+from collector.storage.lookup import Lookup, candidate
 from collector.storage.stores import Store
-from collector.storage.subjects import CLICKS, CONVERSIONS
+from collector.storage.subjects import CLICKS, CONVERSIONS, ClickRow
 
 _decode_match = msgspec.msgpack.Decoder(Match).decode
 _UNASKED = Statistics()  # where no inference is made
@@ -29,6 +29,7 @@ class Attribution:
         self._names = names
         self._lookup = lookup
         self._clicks = appended
+        self._read: dict[int, ClickRow] = {}  # the candidates of the event that is being matched
         self.models: dict[int, Model] = models.in_force(db)
 
     def take_models(self) -> None:
@@ -75,10 +76,11 @@ class Attribution:
         return match(query, candidates, statistics, model, policy)
 
     def _candidates(self, store: Store, query: Query, event: StoredEvent, ids: set[int]) -> list[Candidate]:
-        candidates = self._lookup.candidates_of(store.number, ids)
+        rows = self._lookup.rows_of(store.number, ids)
+        self._read = {row.id: row for row in rows}
         if store.config.count == "one":
-            query.taken = self._taken({c.id for c in candidates}, event)
-        return candidates
+            query.taken = self._taken(set(self._read), event)
+        return list(map(candidate, rows))
 
     def _taken(self, ids: set[int], event: StoredEvent) -> frozenset[int]:
         """Clicks that an earlier conversion of the same kind has: earlier in event time, whatever arrived first."""
@@ -120,10 +122,10 @@ class Attribution:
         """What the credited click adds: everything on proof, nothing on inference."""
         if found.click is None:
             return Enrichment(), None
-        rows = self._lookup.click_rows({found.click})
-        if not rows:
+        row = self._read.get(found.click) or next(iter(self._lookup.click_rows({found.click})), None)
+        if row is None:
             return Enrichment(), None
-        click = clicks.read(rows[0])
+        click = clicks.read(row)
         if not found.deterministic:
             return Enrichment(), click
         if self._lookup.is_new(found.click):
@@ -131,7 +133,7 @@ class Attribution:
         ip, agent = clicks.network_of(self._db, found.click)
         return (
             Enrichment(
-                fbc=click.fbc if _same_click(click) else clickid.build_fbc(click.fbclid, rows[0].ts),
+                fbc=click.fbc if _same_click(click) else clickid.build_fbc(click.fbclid, row.ts),
                 fbp=click.fbp,
                 ip=ip,
                 user_agent=agent,

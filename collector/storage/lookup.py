@@ -199,14 +199,14 @@ class Lookup:
     def candidates(self, store: int, query: Query, window_ms: int, click_ms: int, inferred: bool) -> list[Candidate]:
         """Every stored click that shares a key with the conversion, bounded per key and in all."""
         ids = self.named(query, click_ms).ids
-        return self.candidates_of(store, ids | self.alike(query, window_ms) if inferred else ids)
+        return list(map(candidate, self.rows_of(store, ids | self.alike(query, window_ms) if inferred else ids)))
 
-    def candidates_of(self, store: int, ids: set[int]) -> list[Candidate]:
+    def rows_of(self, store: int, ids: set[int]) -> list[ClickRow]:
         """Those of the clicks that are the store's, the newest if they are too many."""
         rows = [row for row in self.click_rows(ids) if row.store == store]
         if len(rows) > MOST_CANDIDATES:
             rows = sorted(rows, key=lambda row: (row.ts, row.fbclid_k or 0), reverse=True)[:MOST_CANDIDATES]
-        return [candidate(row) for row in rows]
+        return rows
 
     def named(self, query: Query, click_ms: int) -> Named:
         """The clicks that the conversion's identifiers name."""
