@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from math import sqrt
 
 from collector.core.calibration import Statement, brier, calibration_error, overstatement
 from collector.core.matching import DEFAULT_MODEL, Candidate, Match, Model, Policy, Query, Statistics, match
@@ -77,14 +78,25 @@ class Scores:
     def line(self, name: str) -> str:
         """One line of the table that a sweep prints."""
         error, floor = calibration_error(self.statements())
+        low, high = interval(sum(v.right for v in self.proven), len(self.proven))
         return (
-            f"{name:<24} proven {len(self.proven):>5} right {self.right_click():.4f} | unproven {len(self.unproven):>6}"
+            f"{name:<24} proven {len(self.proven):>5} right {self.right_click():.4f} ({low:.4f}-{high:.4f})"
+            f" | unproven {len(self.unproven):>6}"
             f" | >=90 P {self.precision(90):.3f} R {self.recall(90):.3f} ({len(self.links(90))})"
             f" | >=50 P {self.precision(50):.3f} R {self.recall(50):.3f} ({len(self.links(50))})"
             f" | ECE {error:.3f} floor {floor:.3f} over {self.overstated():.3f} Brier {brier(self.statements()):.4f}"
             f" | organic {self.organic_links():.4f}"
-            f" | decoys >=80 {self.decoy_links(80):.4f} >=90 {self.decoy_links(90):.4f}"
+            f" | decoys {len(self.decoys)} >=80 {self.decoy_links(80):.4f} >=90 {self.decoy_links(90):.4f}"
         )
+
+
+def interval(hits: int, n: int) -> tuple[float, float]:
+    """The share that 95 of 100 samples like this one would be of (Wilson 1927)."""
+    if not n:
+        return 0.0, 1.0
+    z, p = 1.96, hits / n
+    centre, half = p + z * z / (2 * n), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
 
 
 def share(hits: Iterable[bool]) -> float:
