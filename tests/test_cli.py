@@ -51,6 +51,12 @@ def test_every_help_has_an_example(run, name):
     assert re.search(rf"Examples?:\n  collector {name}", out)
 
 
+def test_the_binary_says_what_it_is_though_it_has_no_docstrings():
+    command = [sys.executable, "-OO", "-m", "collector", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    assert "a self-hosted edge collector" in done.stdout
+
+
 def test_exit_codes_tell_what_failed():
     assert exit_code(ConfigError(["x"])) == 2
     assert exit_code(StorageError("x")) == exit_code(SchemaTooNew("x")) == 3

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import collector
 
+ABOUT: Final = "Collector: a self-hosted edge collector for Meta ads."  # the binary has no docstrings
 BENCH_PARTS: Final = ("clicks", "batch", "orders", "matching", "payloads", "drain", "start")
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Arguments = Callable[[argparse.ArgumentParser], None]
@@ -208,7 +209,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of every command."""
     parser = argparse.ArgumentParser(
         prog="collector",
-        description=collector.__doc__,
+        description=ABOUT,
         allow_abbrev=False,
         epilog="Example:\n  collector serve",
         formatter_class=RAW,
