@@ -20,6 +20,7 @@ SINGLY = (
     "tests/test_kill9.py::test_twenty_rounds",
     "tests/test_binary.py::test_two_builds",
     "tests/test_hostile.py::test_ten_thousand",
+    "tests/test_openapi.py::test_two_thousand",
     "tests/test_hostile_edge.py::test_idle_and_slow",
 )
 # Begun first, or one process would still be at them when the others are done.
