@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,13 @@ from tests.browser import ground
 from tests.browser.shop import Shop
 from tests.recipes import recipe
 
-NEEDED = {"chromium": "chromium", "chromedriver": "chromium-driver", "caddy": "caddy", "openssl": "openssl"}
+NEEDED = {
+    "chromium": "chromium",
+    "chromedriver": "chromium-driver",
+    "caddy": "caddy",
+    "nginx": "nginx-light",
+    "openssl": "openssl",
+}
 
 STORES = """
 [[store]]
@@ -53,7 +60,8 @@ class Place(NamedTuple):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    missing = sorted(package for command, package in NEEDED.items() if shutil.which(command) is None)
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin"  # where Debian has nginx
+    missing = sorted(package for command, package in NEEDED.items() if shutil.which(command, path=path) is None)
     if missing:
         for item in items:
             if "tests/browser" in str(item.path):

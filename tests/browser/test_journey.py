@@ -24,7 +24,7 @@ def fresh_click() -> str:
     return FBCLID[:-8] + secrets.token_hex(4)
 
 
-def settle(browser: Browser, condition: str, seconds: float = 5) -> Any:
+def settle(browser: Browser, condition: str, seconds: float = 20) -> Any:
     """What a script expression says once it is true."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -134,7 +134,7 @@ def test_closing_the_tab_loses_nothing(
     wait_for_event(collector, mark)
 
 
-def wait_for_event(collector: Collector, event_id: str, seconds: float = 6) -> StoredEvent:
+def wait_for_event(collector: Collector, event_id: str, seconds: float = 20) -> StoredEvent:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for event in collector.events():
@@ -197,7 +197,7 @@ def test_a_post_that_failed_is_made_again_from_the_same_page(
     )
     time.sleep(0.7)
     browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
-    wait_for_event(collector, mark, 8)
+    wait_for_event(collector, mark)
     assert sum(event.event_id == mark for event in collector.events()) == 1
 
 
