@@ -226,6 +226,18 @@ def test_an_event_that_was_not_stored_moves_no_clock(tmp_path: Path, monkeypatch
         assert kit.state(ordered.state.row.id).match.click == clicked.id
 
 
+def test_a_transaction_that_cannot_begin_sets_no_clock_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Kit(tmp_path) as kit:
+        (ordered,) = kit.post(order("1", visitorId="visitor-1"))
+        kit.post(CLOSING)
+        with monkeypatch.context() as broken:
+            broken.setattr(kit.transaction._space, "check", lambda: (_ for _ in ()).throw(apsw.BusyError("locked")))
+            with pytest.raises(Exception, match="could not be stored"):
+                kit.post(order("2"))
+        kit.post(CAUSE)
+        assert kit.state(ordered.state.row.id).row == ordered.state.row
+
+
 def test_a_store_that_falls_silent_is_closed_after_a_week(tmp_path: Path, nothing_reopens: None) -> None:
     """Its event time does not move any more; without an end, retention would take the answer's ground away."""
     with Kit(tmp_path) as kit:

@@ -134,7 +134,7 @@ class GroupTransaction:
         self._now = self._clock()
         self._db.execute("BEGIN IMMEDIATE")
         self.clicks.learn(self.lookup.catch_up_if_behind())
-        self.late.begin()
+        self.late.mark()
         self._committed = dict(self.lookup.last)  # what another edge committed stays when this group is rolled back
 
     def apply(self, operation: Operation) -> Any:
@@ -202,6 +202,7 @@ class GroupTransaction:
             raise
         self.broken = False
         self._committed = dict(self.lookup.last)
+        self.late.mark()
         self.lookup.settle()
 
     def rollback(self) -> None:
