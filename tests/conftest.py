@@ -31,10 +31,7 @@ class Schedule(LoadFileScheduling):
     """A file's tests stay together, as they share what its fixtures start."""
 
     def _split_scope(self, nodeid: str) -> str:
-        if not nodeid.startswith(SINGLY):
-            return str(super()._split_scope(nodeid))
-        # A world of the sweep is built once for a new store and for one that learns.
-        return nodeid.replace("[new-", "[").replace("[trained-", "[")
+        return nodeid if nodeid.startswith(SINGLY) else str(super()._split_scope(nodeid))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Schedule:
