@@ -102,8 +102,10 @@ class Folder(threading.Thread):
         wal = self._data_dir / (database.DATABASE + "-wal")
         limit = self._config.storage.checkpoint_pages * main.pragma("page_size")
         size = wal.stat().st_size if wal.exists() else 0
-        if size >= limit:
-            main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        if size >= 2 * limit:
-            with contextlib.suppress(apsw.BusyError):  # the writer or a reader is in the middle: at the next step then
+        with contextlib.suppress(
+            apsw.BusyError
+        ):  # another edge is at it, a writer or a reader in the middle: next time
+            if size >= limit:
+                main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            if size >= 2 * limit:
                 main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
