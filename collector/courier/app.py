@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -28,14 +28,16 @@ from collector.courier.targets import Target, targets_of
 from collector.errors import ConfigError, StorageError
 from collector.storage import learning
 from collector.storage.database import DATABASE, connect, open_database, prepare_data_dir
-from collector.storage.dispatch import Outbox
+from collector.storage.dispatch import Outbox, may_open_later
 from collector.storage.upkeep import Upkeep
 from collector.telemetry import logger
 
 log = logger("courier")
 
 LOCK: Final = "courier.lock"
+T = TypeVar("T")
 LOCK_PATIENCE_S = 12.0  # a predecessor that drains may hold it for ten seconds
+OPEN_PATIENCE_S: Final = 10.0  # until a database that has no room must open
 # The data_version pragma costs two microseconds; a Purchase waits 0.75 s for company, so this is soon enough.
 _POLL_S: Final = 0.1
 _RELOAD_S: Final = 2.0
@@ -132,11 +134,11 @@ class Courier:
         storage = msgspec.structs.replace(self._config.storage, cache_mb=_CACHE_MB)
         if (doubt := versions.warning(self._config.meta.api_version, datetime.now(UTC).date())) is not None:
             log.warning("api_version", setting="meta.api_version", fault=doubt)
-        db = open_database(storage)
+        db = await self._opened(lambda: open_database(storage))
         desk = Desk(Outbox(db, owner=f"courier-{os.getpid()}"))
         graph = GraphClient(self._config.meta)
         alerts = Alerts(self._config.alerts)
-        spare = connect(Path(storage.data_dir) / DATABASE, storage)
+        spare = await self._opened(lambda: connect(Path(storage.data_dir) / DATABASE, storage))
         house = Housekeeping(
             Upkeep(spare),
             desk,
@@ -158,6 +160,17 @@ class Courier:
             house.close()
             spare.close()
             db.close()
+
+    async def _opened(self, opening: Callable[[], T]) -> T:
+        """What `opening` gives; at a start on a full disk it fails until the edge has freed its reserve."""
+        deadline = time.monotonic() + OPEN_PATIENCE_S
+        while True:
+            try:
+                return opening()
+            except Exception as error:
+                if self._stopping.is_set() or time.monotonic() > deadline or not may_open_later(error):
+                    raise
+            await asyncio.sleep(_POLL_S)
 
     async def _take_over(self, desk: Desk) -> None:
         now = self._now()

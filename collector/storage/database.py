@@ -227,6 +227,9 @@ def _apply(db: apsw.Connection, number: int, script: str) -> None:
         raise StorageError(f"migration {number} failed and was undone: {error}") from error
 
 
+_OPENING_BYTES = 1 << 20  # two databases' shared memory files (32 KB each), their logs and what a start writes
+
+
 class Ballast:
     """A file that is given up when the disk is full: even a DELETE needs a few pages, so it makes the mend possible.
 
@@ -265,6 +268,13 @@ class Ballast:
                 os.posix_fallocate(file.fileno(), 0, self._size)
         except OSError:
             self.release()
+
+    def make_room(self) -> bool:
+        """Give the ballast up where a database could not even be opened; whether that was so."""
+        if self.free_bytes() >= _OPENING_BYTES:
+            return False
+        self.release()
+        return True
 
     def release(self) -> bool:
         """Give the ballast up; True when there was one."""

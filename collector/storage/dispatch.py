@@ -343,6 +343,12 @@ INSERT INTO counter (day, store, name, n) VALUES (?, 0, ?, ?) ON CONFLICT DO UPD
             self._db.execute(sql, (now // 86_400_000, name, n))
 
 
+def may_open_later(error: BaseException) -> bool:
+    """Whether a database that could not be opened may open soon: a full disk (SQLite says IOERR then), or a lock."""
+    cause = error.__cause__ or error
+    return isinstance(cause, apsw.IOError) or is_temporary(cause)
+
+
 def is_temporary(error: BaseException) -> bool:
     """A lock held by another process or a full disk: the same statement may work in a moment."""
     return isinstance(error, apsw.BusyError | apsw.LockedError | apsw.FullError)

@@ -23,6 +23,7 @@ class Journal:
     def __init__(self, config: Config, clock: Callable[[], int]) -> None:
         """Open or make the database; StorageError says why it cannot be used. `clock` gives milliseconds."""
         self.data_dir: Path = database.prepare_data_dir(config.storage)
+        crowded = database.Ballast(self.data_dir, config.storage).make_room()
         self._db = database.open_database(config.storage)
         self.names = KeyedHash(database.load_pepper(self._db, self.data_dir, config.privacy.pepper_file))
         self.public = PublicIds(self.names.subkey("public ids"))
@@ -31,6 +32,8 @@ class Journal:
             self.stores: dict[str, Store] = stores.load(self._db, config)
         folded = index.open_index(self.data_dir, config.storage)
         self._transaction = GroupTransaction(self._db, config, self.data_dir, self.names, self.stores, clock)
+        if crowded:
+            self._transaction.refuse()
         self._writer: GroupWriter | None = None
         self._folder = Folder(config, self.data_dir, self._transaction, folded)
 

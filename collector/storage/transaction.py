@@ -127,6 +127,10 @@ class GroupTransaction:
     def refusing(self) -> bool:
         return self._space.refusing
 
+    def refuse(self) -> None:
+        """Take nothing until there is room again."""
+        self._space.full()
+
     def begin(self) -> None:
         self._space.check()
         if self._space.refusing:
