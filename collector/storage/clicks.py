@@ -110,7 +110,7 @@ class Clicks:
         self._db = db
         self._lookup = lookup
         self._click_ms = click_ms
-        self._known = Bloom()
+        self._known = Bloom.holding(lookup.last[CLICKS])
         self.filtered = False  # the filter knows every stored click; until then each is looked up
         self._rows: list[ClickRow] = []
         self._networks: list[tuple[int, str | None, str | None]] = []
