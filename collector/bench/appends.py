@@ -8,8 +8,7 @@ import time
 from collector.bench import storing
 from collector.bench.storing import names_of
 from collector.config import Config
-from collector.storage import database
-from collector.storage.clicks import insert_many
+from collector.storage import database, multirow
 
 
 def per_second(config: Config, group: int, seconds: float) -> float:
@@ -23,8 +22,10 @@ def per_second(config: Config, group: int, seconds: float) -> float:
             first = count % 4096
             rows = [made[(first + i) % 4096] for i in range(group)]
             db.execute("BEGIN IMMEDIATE")
-            insert_many(db, "click", [(last + count + i, *new.row) for i, new in enumerate(rows, 1)])
-            insert_many(db, "click_network", [(last + count + i, *new.network) for i, new in enumerate(rows, 1)])
+            multirow.write(db, "INSERT INTO click", [(last + count + i, *new.row) for i, new in enumerate(rows, 1)])
+            multirow.write(
+                db, "INSERT INTO click_network", [(last + count + i, *new.network) for i, new in enumerate(rows, 1)]
+            )
             db.execute("COMMIT")
             count += group
         return count / (time.monotonic() - began)

@@ -16,8 +16,8 @@ from collector.core.consent import Decision
 from collector.core.events import ClickBody
 from collector.core.intake import Caller
 from collector.core.keyed import KeyedHash
-from collector.storage import clicks, database, index, stores
-from collector.storage.clicks import NewClick, insert_many
+from collector.storage import clicks, database, index, multirow, stores
+from collector.storage.clicks import NewClick
 from collector.storage.subjects import CLICKS
 
 SPAN_DAYS: Final = 60  # over which the stored clicks came
@@ -55,8 +55,8 @@ def fill(config: Config, rows: int) -> float:
             chunk = range(first, min(first + _CHUNK, rows + 1))
             made = [(n, row_of(names, store, n, until - int((rows - n) * step))) for n in chunk]
             db.execute("BEGIN IMMEDIATE")
-            insert_many(db, "click", [(n, *new.row) for n, new in made])
-            insert_many(db, "click_network", [(n, *new.network) for n, new in made])
+            multirow.write(db, "INSERT INTO click", [(n, *new.row) for n, new in made])
+            multirow.write(db, "INSERT INTO click_network", [(n, *new.network) for n, new in made])
             db.execute("COMMIT")
     _fold(config, data_dir)
     return time.monotonic() - began

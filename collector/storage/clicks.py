@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from itertools import chain
 from typing import Any, NamedTuple
 
 import apsw
@@ -17,6 +16,7 @@ from collector.core.events import StoredClick
 from collector.core.intake import CheckedClick
 from collector.core.keyed import KeyedHash
 from collector.core.useragents import classify
+from collector.storage import multirow
 from collector.storage.bloom import Bloom
 from collector.storage.lookup import Lookup
 from collector.storage.subjects import CLICKS, ClickRow
@@ -25,7 +25,6 @@ _row = tuple.__new__  # a named tuple of values that are there already: half the
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(StoredClick).decode
 _NAMELESS = (None, None, None, None, None, 0)  # visitor, fbp, address, user agent, fingerprint; class of the user agent
-_CHUNK = 500  # apsw keeps a prepared statement of at most 16,384 bytes: 500 rows of 14 columns fit
 _SIGHTED = "UPDATE click SET ts = min(ts, ?), last_ts = max(last_ts, ?) WHERE id = ?"
 _LAST_SEEN_STEP_MS = 60_000  # a reload within a minute does not rewrite the row
 
@@ -170,39 +169,16 @@ class Clicks:
     def flush(self) -> None:
         """Write what was appended into the open transaction."""
         if self._rows:
-            insert_many(self._db, "click", self._rows)
+            multirow.write(self._db, "INSERT INTO click", self._rows)
             self._rows = []
         if self._networks:
-            insert_many(self._db, "click_network", self._networks)
+            multirow.write(self._db, "INSERT INTO click_network", self._networks)
             self._networks = []
 
     def forget(self) -> None:
         """Drop what was appended: the transaction is rolled back. The filter may keep it: it only says "maybe"."""
         self._rows = []
         self._networks = []
-
-
-def insert_many(db: apsw.Connection, table: str, rows: list[Any]) -> None:
-    """One statement per 500 rows, or per power of two: each gives the interpreter's lock away, so few are wanted."""
-    position = 0
-    width = len(rows[0])
-    while position < len(rows):
-        left = len(rows) - position
-        count = _CHUNK if left >= _CHUNK else 1 << (left.bit_length() - 1)
-        chunk = rows[position : position + count]
-        db.execute(_insert_statement(table, width, count), list(chain.from_iterable(chunk)))
-        position += count
-
-
-def _insert_statement(table: str, width: int, count: int) -> str:
-    statement = _STATEMENTS.get((table, count))
-    if statement is None:
-        one = f"({','.join('?' * width)})"
-        statement = _STATEMENTS[table, count] = f"INSERT INTO {table} VALUES {','.join([one] * count)}"
-    return statement
-
-
-_STATEMENTS: dict[tuple[str, int], str] = {}
 
 
 def network_of(db: apsw.Connection, click_id: int) -> tuple[str | None, str | None]:
