@@ -18,7 +18,7 @@ from collector.core.keyed import KeyedHash
 from collector.core.useragents import classify
 from collector.storage import multirow
 from collector.storage.bloom import Bloom
-from collector.storage.lookup import Lookup
+from collector.storage.lookup import PER_KEY, Lookup
 from collector.storage.subjects import CLICKS, ClickRow
 
 _row = tuple.__new__  # a named tuple of values that are there already: half the time of calling its class
@@ -142,7 +142,7 @@ class Clicks:
         store, ts, fbclid_k = click.row[0], click.row[1], click.row[4]
         since = ts - self._click_ms
         ids = set(self._lookup.find(CLICKS, "fbclid", fbclid_k, since))
-        if click.row[5] is not None:  # a link that many passed on: its newest hits are others'
+        if len(ids) >= PER_KEY and click.row[5] is not None:  # a link that many passed on: its newest hits are others'
             ids.update(self._lookup.find(CLICKS, "visitor", click.row[5], since))
         same = []
         for row in self._lookup.click_rows(ids):

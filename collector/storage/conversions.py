@@ -27,7 +27,7 @@ from collector.storage.lookup import Lookup
 from collector.storage.queueing import Figures, Queueing
 from collector.storage.reader import EventState, event_state
 from collector.storage.stores import Store
-from collector.storage.subjects import CONVERSIONS, ConversionRow, conversion_names
+from collector.storage.subjects import CONVERSIONS, ConversionRow
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
@@ -192,7 +192,7 @@ class Conversions:
         bits = new.query.flags if new.confirmed else row.flags & ~flags.UNCONFIRMED | new.query.flags
         changed = _row(event_id, structs.replace(new, query=query), merged, found, state, row.revision + 1, bits=bits)
         self.update(changed)
-        if gained := {n for n in conversion_names(changed)[1:] if n is not None} - set(conversion_names(row)):
+        if gained := {n for n in CONVERSIONS.names(changed)[1:] if n is not None} - set(CONVERSIONS.names(row)):
             self.identities.gain(event_id, gained)
             self.gained = True
         self.related = self.identities.link(people, merged.ts) - {event_id}

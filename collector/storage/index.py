@@ -32,7 +32,6 @@ from collector.storage.subjects import (
     ClickRow,
     Key,
     Subject,
-    click_names,
 )
 
 log = telemetry.logger("storage")
@@ -155,7 +154,7 @@ def move(db: apsw.Connection, moves: Sequence[tuple[ClickRow, ClickRow]]) -> Non
                 visitor = after.visitor_k if after.visitor_k is not None else after.fbclid_k
                 if visitor is not None:
                     db.execute(_ADD_VISITOR, (after.store, after.ts // _DAY_MS, visitor))
-                for key, name in zip(CLICKS.keys, click_names(before), strict=True):
+                for key, name in zip(CLICKS.keys, CLICKS.names(before), strict=True):
                     if key.tagged and name is not None:
                         entry = (before.id // BUCKET << LOW_BITS | name & LOW_MASK, before.id)
                         db.execute(_MOVE.format(CLICKS.index_table(key.name)), (after.ts // MINUTE_MS, *entry))

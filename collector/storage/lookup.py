@@ -22,9 +22,7 @@ from collector.storage.subjects import (
     ClickRow,
     ConversionRow,
     Subject,
-    click_names,
     click_tag,
-    conversion_names,
 )
 from collector.storage.tail import Tail
 
@@ -55,8 +53,8 @@ class Lookup:
     def __init__(self, db: apsw.Connection, data_dir: Path, config: StorageConfig) -> None:
         self._db = db
         self.index = IndexReader(data_dir, config)
-        self.clicks = Tail(CLICKS, click_names)
-        self.conversions = Tail(CONVERSIONS, conversion_names)
+        self.clicks: Tail[ClickRow] = Tail(CLICKS)
+        self.conversions: Tail[ConversionRow] = Tail(CONVERSIONS)
         self.unwritten: dict[int, ConversionRow] = {}  # conversions of the open transaction, until they are written
         self.frequencies = Frequencies()
         self.last = {CLICKS: 0, CONVERSIONS: 0}  # the highest row id that the tail knows of

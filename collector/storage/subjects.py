@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 from collector.core.flags import INELIGIBLE
 
@@ -64,6 +66,7 @@ class Key:
 
     name: str
     sql: str  # the 64-bit name, as an expression over the row's columns
+    of: Callable[[Any], int | None]  # the same of a row in memory; None: the row is not under this key
     # Carries 16 bits of the visitor and the minute of the click, so that distinct visitors before a moment can be
     # counted, and later clicks passed over, from the index alone.
     tagged: bool = False
@@ -85,6 +88,29 @@ class Subject:
     def index_table(self, key: str) -> str:
         return f"{self.table}_{key}"
 
+    def names(self, row: ClickRow | ConversionRow) -> tuple[int | None, ...]:
+        """The row's names in the order of the keys."""
+        return tuple(key.of(row) for key in self.keys)
+
+
+def _ip(row: ClickRow) -> int | None:
+    return None if row.flags & INELIGIBLE else row.ip_k
+
+
+def _ip_and_ua(row: ClickRow) -> int | None:
+    ip, ua = row.ip_k, row.ua_k
+    return None if ip is None or ua is None or row.flags & INELIGIBLE else ip ^ ua
+
+
+def _fp(row: ClickRow) -> int | None:
+    return None if row.flags & INELIGIBLE else row.fp_k
+
+
+def _plain(name: str) -> Key:
+    """A key that is a column."""
+    column = f"{name}_k"
+    return Key(name, column, attrgetter(column))
+
 
 # XOR in SQLite's arithmetic: exact for every pair of signed 64-bit integers.
 _IP_AND_UA: Final = "((ip_k | ua_k) - (ip_k & ua_k))"
@@ -96,41 +122,19 @@ CLICKS: Final = Subject(
     "click",
     ClickRow,
     (
-        Key("fbclid", "fbclid_k"),
-        Key("visitor", "visitor_k"),
-        Key("fbp", "fbp_k"),
-        Key("ip", "ip_k", tagged=True, eligible_only=True),
-        Key("ip_ua", _IP_AND_UA, tagged=True, eligible_only=True),
-        Key("fp", "fp_k", tagged=True, eligible_only=True),
+        _plain("fbclid"),
+        _plain("visitor"),
+        _plain("fbp"),
+        Key("ip", "ip_k", _ip, tagged=True, eligible_only=True),
+        Key("ip_ua", _IP_AND_UA, _ip_and_ua, tagged=True, eligible_only=True),
+        Key("fp", "fp_k", _fp, tagged=True, eligible_only=True),
     ),
 )
 CONVERSIONS: Final = Subject(
     "conversion",
     ConversionRow,
-    (
-        Key("dedup", "dedup_k"),
-        Key("fbclid", "fbclid_k"),
-        Key("visitor", "visitor_k"),
-        Key("fbp", "fbp_k"),
-        Key("ip", "ip_k"),
-        Key("fp", "fp_k"),
-    ),
+    tuple(_plain(name) for name in ("dedup", "fbclid", "visitor", "fbp", "ip", "fp")),
 )
-
-
-def click_names(row: ClickRow) -> tuple[int | None, ...]:
-    """The row's names in the order of CLICKS.keys."""
-    ip, ua = row.ip_k, row.ua_k
-    if row.flags & INELIGIBLE:
-        return (row.fbclid_k, row.visitor_k, row.fbp_k, None, None, None)
-    return (
-        row.fbclid_k,
-        row.visitor_k,
-        row.fbp_k,
-        ip,
-        ip ^ ua if ip is not None and ua is not None else None,
-        row.fp_k,
-    )
 
 
 def click_tag(row: ClickRow) -> int:
@@ -138,8 +142,3 @@ def click_tag(row: ClickRow) -> int:
     if row.visitor_k is not None:
         return row.visitor_k & 0xFFFF
     return (row.fbclid_k if row.fbclid_k is not None else row.id) & 0xFFFF
-
-
-def conversion_names(row: ConversionRow) -> tuple[int | None, ...]:
-    """The row's names in the order of CONVERSIONS.keys."""
-    return (row.dedup_k, row.fbclid_k, row.visitor_k, row.fbp_k, row.ip_k, row.fp_k)
