@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,10 +141,10 @@ class Poison(NewClick):
 def test_poison_in_a_group_harms_nobody_else(kit: Kit, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     real = kit.transaction.apply
 
-    def apply(operation: Any) -> Any:
-        if isinstance(operation, NewClick) and operation.fbclid == "IwARpoison000":
+    def apply(operations: Sequence[Any]) -> Any:
+        if any(isinstance(one, NewClick) and one.fbclid == "IwARpoison000" for one in operations):
             raise error
-        return real(operation)
+        return real(operations)
 
     monkeypatch.setattr(kit.transaction, "apply", apply)
     gate = held_writer(kit, monkeypatch)

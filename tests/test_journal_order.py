@@ -11,7 +11,7 @@ import os
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,11 +163,13 @@ Answer = tuple[Any, ...]
 def _visitors_counted_exactly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The sketch and the 16-bit tags err by the visitors' names, which differ from store to store: not asked here."""
     seen: dict[tuple[int, int], set[tuple[int, int | None]]] = defaultdict(set)
-    add = Frequencies.add
+    extend = Frequencies.extend
 
-    def counted(self: Frequencies, row: ClickRow) -> None:
-        add(self, row)
-        seen[id(self), row.store].add((row.ts // DAY, row.visitor_k if row.visitor_k is not None else row.fbclid_k))
+    def counted(self: Frequencies, rows: Sequence[ClickRow]) -> None:
+        extend(self, rows)
+        for row in rows:
+            who = row.visitor_k if row.visitor_k is not None else row.fbclid_k
+            seen[id(self), row.store].add((row.ts // DAY, who))
 
     def exact(self: Frequencies, store: int, ts: int) -> float:
         return float(len({who for day, who in seen[id(self), store] if ts // DAY - 30 < day <= ts // DAY}))
@@ -175,7 +177,7 @@ def _visitors_counted_exactly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     monkeypatch.setattr(lookup, "click_tag", lambda row: row.visitor_k or row.fbclid_k or row.id)
     monkeypatch.setattr(index, "VISITOR_TAG", "coalesce(visitor_k, fbclid_k, id)")
     index._fold_statement.cache_clear()
-    monkeypatch.setattr(Frequencies, "add", counted)
+    monkeypatch.setattr(Frequencies, "extend", counted)
     monkeypatch.setattr(Frequencies, "visitors", exact)
     monkeypatch.setattr(transaction, "_LAST_MATCHES", 5_000)
     monkeypatch.setattr(transaction, "_REST", 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import apsw
@@ -27,7 +28,12 @@ class Notebook:
     def begin(self) -> None:
         self.open = []
 
-    def apply(self, operation: Any) -> Any:
+    def apply(self, operations: Sequence[Any]) -> list[Any]:
+        return [self._one(operation) for operation in operations]
+
+    def _one(self, operation: Any) -> Any:
+        if isinstance(operation, ApiError):
+            return operation
         if isinstance(operation, Exception):
             raise operation
         self.open.append(operation)

@@ -109,7 +109,7 @@ def _store(writer: GroupTransaction, orders: list[NewEvent]) -> list[float]:
         writer.begin()
         for order in group:
             began = time.perf_counter_ns()
-            writer.apply(order)
+            writer.apply([order])
             applied.append((time.perf_counter_ns() - began) / 1e6)
         began = time.perf_counter_ns()
         writer.conversions.flush()

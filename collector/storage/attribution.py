@@ -115,7 +115,7 @@ class Attribution:
         if fbc is None:
             return found
         new = clicks.recovered(self._names, store.number, fbc.fbclid, event.fbc or "", fbc.created, now)
-        result = self._clicks.append(new)
+        (result,) = self._clicks.append([new])
         return structs.replace(found, click=result.id, path=[result.id])
 
     def enrichment(self, found: Match) -> tuple[Enrichment, StoredClick | None]:

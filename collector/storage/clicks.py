@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ _SIGHTED = "UPDATE click SET ts = min(ts, ?), last_ts = max(last_ts, ?) WHERE id
 _LAST_SEEN_STEP_MS = 60_000  # a reload within a minute does not rewrite the row
 
 
-class NewClick(Struct, gc=False):
+class NewClick(Struct, array_like=True, gc=False):
     """A click on its way to the writer: everything of its row but the id."""
 
     row: tuple[Any, ...]  # the columns after id, in order
@@ -119,23 +119,41 @@ class Clicks:
         for name in names:
             self._known.add(name)
 
-    def append(self, click: NewClick) -> ClickResult:
-        """Store the click, unless the same visitor's same click is here from the last `click_days`."""
-        columns = click.row
-        if self._known.add(columns[4]) or not self.filtered:
-            while (known := self._earlier(click)) is not None:
-                if self._lookup.confirm(known.id):
-                    return self._seen_again(known, columns[1])
-        lookup = self._lookup
-        click_id = lookup.last[CLICKS] = lookup.last[CLICKS] + 1
-        row = _row(ClickRow, (click_id, *columns))
-        lookup.clicks.add(row)
-        lookup.frequencies.add(row)
-        self._rows.append(row)
-        ip, agent = click.network
-        if ip is not None or agent is not None:
-            self._networks.append((click_id, ip, agent))
-        return ClickResult(click_id, columns[1], False)
+    def append(self, clicks: Sequence[NewClick]) -> list[ClickResult]:
+        """Store each click, unless the same visitor's same click is here from the last `click_days`."""
+        maybe_known, filtered, networks = self._known.add, self.filtered, self._networks
+        results: list[ClickResult] = []
+        rows: list[ClickRow] = []
+        last = self._lookup.last[CLICKS]
+        for click in clicks:
+            columns = click.row
+            if maybe_known(columns[4]) or not filtered:
+                self._take(rows)  # the same click may be among them
+                rows = []
+                if (seen := self._recognised(click)) is not None:
+                    results.append(seen)
+                    continue
+            last += 1
+            rows.append(_row(ClickRow, (last, *columns)))
+            ip, agent = click.network
+            if ip is not None or agent is not None:
+                networks.append((last, ip, agent))
+            results.append(ClickResult(last, columns[1], False))
+        self._take(rows)
+        return results
+
+    def _take(self, rows: list[ClickRow]) -> None:
+        """Make new rows findable, and have `flush` write them."""
+        if rows:
+            self._lookup.append_clicks(rows)
+            self._rows += rows
+
+    def _recognised(self, click: NewClick) -> ClickResult | None:
+        """What became of a click that is here already."""
+        while (known := self._earlier(click)) is not None:
+            if self._lookup.confirm(known.id):
+                return self._seen_again(known, click.row[1])
+        return None
 
     def _earlier(self, click: NewClick) -> ClickRow | None:
         """The stored click with the same store, fbclid and visitor whose window holds this one; the earliest."""

@@ -8,6 +8,7 @@ and ends with the hour or the day that is asked for: an order looked at again da
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from itertools import repeat
 from math import log
 
@@ -89,8 +90,12 @@ class Frequencies:
                 del known[key]
 
     def add(self, row: ClickRow) -> None:
-        """Count one click, unless it may not be a candidate; with others, when somebody asks or many wait."""
-        self._waiting.append(row)
+        """As `extend`, for one click."""
+        self.extend((row,))
+
+    def extend(self, rows: Iterable[ClickRow]) -> None:
+        """Count clicks, but those that may not be candidates; with others, when somebody asks or many wait."""
+        self._waiting += rows
         if len(self._waiting) >= _MOST_WAITING:
             self._count()
 

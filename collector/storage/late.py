@@ -18,7 +18,7 @@ cuts (32 clicks per key, 3 identity values per visitor), what arrived decides wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import apsw
@@ -90,15 +90,17 @@ class Late:
             _raise(self._clock, store, ts)
             _raise(self._conversion_clock, store, ts)
 
-    def after_click(self, click: NewClick, result: ClickResult, now: int) -> None:
-        """Re-open what a click that was just stored may have caused. On the usual path this is a few comparisons."""
-        store, ts = click.row[0], click.row[1]
-        self._heard[store] = now
-        if ts > self._clock.get(store, 0):
-            self._advance(store, ts)
-        if ts <= self._conversion_clock.get(store, 0) + SKEW_MS:
-            for row in self._lookup.click_rows({result.id}):
-                self._reopen(self._sharing(row), store, now, ts - SKEW_MS)
+    def after_clicks(self, clicks: Sequence[NewClick], results: Sequence[ClickResult], now: int) -> None:
+        """Re-open what clicks that were just stored may have caused. Usually this is one comparison for each."""
+        for store in {click.row[0] for click in clicks}:
+            self._heard[store] = now
+            self._advance(store, max(click.row[1] for click in clicks if click.row[0] == store))
+        ordered = {store: ts + SKEW_MS for store, ts in self._conversion_clock.items()}
+        for click, result in zip(clicks, results, strict=True) if ordered else ():
+            store, ts = click.row[0], click.row[1]
+            if ts <= ordered.get(store, 0):
+                for row in self._lookup.click_rows({result.id}):
+                    self._reopen(self._sharing(row), store, now, ts - SKEW_MS)
 
     def after_event(self, new: NewEvent, taken: EventResult, now: int) -> None:
         """Move the clocks, and re-open what a new link between a person and a visitor may change."""

@@ -108,6 +108,12 @@ class Lookup:
                     self.conversions.add(row)
         return learned
 
+    def append_clicks(self, rows: list[ClickRow]) -> None:
+        """Make rows that the open transaction appends findable; their ids follow one another."""
+        self.last[CLICKS] = rows[-1].id
+        self.clicks.extend(rows)
+        self.frequencies.extend(rows)
+
     def catch_up_if_behind(self) -> list[int]:
         """Inside a write transaction: learn of rows of another edge before ids are given; as catch_up."""
         newest = self._db.execute("SELECT (SELECT max(id) FROM click), (SELECT max(id) FROM conversion)").fetchone()

@@ -8,12 +8,13 @@ step; then whole generations are dropped. At start the tail is read back from th
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Sequence
 from itertools import islice
 from typing import Generic, TypeVar
 
 from collector.storage.subjects import ClickRow, ConversionRow, Key, Subject
 
-GENERATION = 10_000
+GENERATION = 10_000  # rows, or as many more as the last group brought
 
 R = TypeVar("R", ClickRow, ConversionRow)
 
@@ -30,9 +31,9 @@ class _Generation(Generic[R]):
         self._by_name: list[dict[int, list[int]]] = [{} for _ in keys]
         self._named = [0] * len(keys)  # how many of them are in by_name
 
-    def add(self, row: R) -> None:
-        self.rows[row.id] = row
-        self._order.append(row)
+    def extend(self, rows: Sequence[R]) -> None:
+        self.rows.update({row[0]: row for row in rows})  # its id; the attribute takes three times as long
+        self._order += rows
 
     def by_name(self, position: int) -> dict[int, list[int]]:
         """For the key at this position, the ids under each name."""
@@ -80,12 +81,16 @@ class Tail(Generic[R]):
         return sum(len(g.rows) for g in self._generations)
 
     def add(self, row: R) -> None:
-        """Make `row` findable; ids only grow."""
+        """As `extend`, for one row."""
+        self.extend((row,))
+
+    def extend(self, rows: Sequence[R]) -> None:
+        """Make rows findable; ids only grow."""
         current = self._generations[-1]
         if len(current.rows) >= GENERATION:
             current = _Generation(self._keys)
             self._generations.append(current)
-        current.add(row)
+        current.extend(rows)
 
     def replace(self, row: R) -> None:
         """Put a changed row (same id) in the place of the old one, if it is still here; new names find it too."""

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from collector.config import Config
 from collector.core.keyed import KeyedHash
 from collector.errors import ApiError, StorageError
 from collector.storage import database, keys
-from collector.storage.clicks import Clicks, NewClick
+from collector.storage.clicks import ClickResult, Clicks, NewClick
 from collector.storage.conversions import Conversions, NewEvent
 from collector.storage.late import Late
 from collector.storage.lookup import Lookup
@@ -27,7 +28,6 @@ from collector.storage.remembered import Remember, recall
 from collector.storage.space import Space
 from collector.storage.stores import Store
 from collector.storage.withdrawals import Withdraw, Withdrawals
-from collector.storage.writer import outcomes
 
 log = telemetry.logger("storage")
 
@@ -141,11 +141,28 @@ class GroupTransaction:
         self.late.mark()
         self._committed = dict(self.lookup.last)  # what another edge committed stays when this group is rolled back
 
-    def apply(self, operation: Operation) -> Any:
-        if type(operation) is NewClick:
-            result = self.clicks.append(operation)
-            self.late.after_click(operation, result, self._now)
-            return result
+    def apply(self, operations: Sequence[Operation]) -> list[Any]:
+        results: list[Any] = []
+        for kind, run in groupby(operations, type):  # side by side clicks cost half
+            if kind is NewClick:
+                results += self._clicks(list(run))  # type: ignore[arg-type]  # by their kind
+            else:
+                results += [self._outcome(operation) for operation in run]
+        return results
+
+    def _clicks(self, clicks: list[NewClick]) -> list[ClickResult]:
+        results = self.clicks.append(clicks)
+        self.late.after_clicks(clicks, results, self._now)
+        return results
+
+    def _outcome(self, operation: Operation) -> Any:
+        """The operation's result, or the ApiError that it is answered with."""
+        try:
+            return self._one(operation)
+        except ApiError as error:
+            return error
+
+    def _one(self, operation: Operation) -> Any:
         if type(operation) is NewEvent:
             taken = self.conversions.take(operation, self._now)
             self.late.after_event(operation, taken, self._now)
@@ -180,7 +197,7 @@ class GroupTransaction:
             if known[0] != operation.body_hash:
                 raise ApiError("idempotency_conflict", "this Idempotency-Key was used with another body")
             return Answered(known[1], known[2], True)
-        results = outcomes(self.apply, operation.operations)
+        results = self.apply(operation.operations)
         status, answer = operation.render(results)
         self._db.execute(
             "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?)",

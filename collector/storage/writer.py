@@ -12,12 +12,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 import apsw
 
 from collector import telemetry
-from collector.errors import ApiError, StorageError
+from collector.errors import StorageError
 
 log = telemetry.logger("writer")
 
@@ -55,8 +56,8 @@ class Transaction(Protocol):
     distrusted: bool
 
     def begin(self) -> None: ...
-    def apply(self, operation: Any) -> Any:
-        """Do one operation inside the open transaction; ApiError is its answer, not a failure of the group."""
+    def apply(self, operations: Sequence[Any]) -> list[Any]:
+        """Do operations inside the open transaction: a result of each; an ApiError is one, not a failure of all."""
         ...
 
     def commit(self) -> None:
@@ -162,8 +163,9 @@ class GroupWriter:
         transaction = self._transaction
         try:
             transaction.begin()  # within: what it began before it failed would forbid every later transaction
+            results = iter(transaction.apply([operation for s in group for operation in s.operations]))
             for submission in group:
-                submission.results = outcomes(transaction.apply, submission.operations)
+                submission.results = list(islice(results, len(submission.operations)))
             transaction.commit()
         except BaseException:
             transaction.rollback()
@@ -177,17 +179,6 @@ class GroupWriter:
         except Exception as error:
             log.failed("an operation failed", error)
             submission.results = error
-
-
-def outcomes(apply: Callable[[Any], Any], operations: Sequence[Any]) -> list[Any]:
-    """Each operation's result, or the ApiError that it was answered with."""
-    results: list[Any] = []
-    for operation in operations:
-        try:
-            results.append(apply(operation))
-        except ApiError as error:
-            results.append(error)
-    return results
 
 
 def _answer(group: list[_Submission]) -> None:
