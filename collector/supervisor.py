@@ -17,7 +17,6 @@ import selectors
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -27,6 +26,7 @@ from collector.config import Config
 from collector.config_loader import Role, for_role
 from collector.errors import CollectorError, ConfigError
 from collector.process import handover, hardening, listening, unpacked
+from collector.process.program import own_command
 from collector.storage import lock
 
 FATAL: Final = (2, 3)  # exit codes that a restart cannot mend: configuration, and the store (disk)
@@ -37,13 +37,6 @@ FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0  # seconds
 Command = Callable[[Role], Sequence[str]]
 
 log = telemetry.logger("supervisor")
-
-
-def own_command(role: Role) -> list[str]:
-    """This program again, as one of its children."""
-    if getattr(sys, "frozen", False):
-        return [sys.executable, role]
-    return [sys.executable, "-m", "collector", role]
 
 
 def delay_after(failures: int) -> float:

@@ -33,6 +33,7 @@ PROGRAM = """
     from collector import telemetry
     from collector.config import Config
     from collector.edge import app
+    from collector.process.program import own_command
     from collector.storage import keys
     from collector.storage.database import open_database
     config = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Config)
@@ -49,7 +50,7 @@ PROGRAM = """
     made["port"] = listener.getsockname()[1]
     listener.listen(4096)
     ready = lambda: print(json.dumps(made), flush=True)
-    sys.exit(app.run(config, listener.detach(), ready))
+    sys.exit(app.run(config, listener.detach(), ready, own_command("helper")))
 """
 
 

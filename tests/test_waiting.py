@@ -14,6 +14,7 @@ import pytest
 
 from collector.core.capi.states import CapiState
 from collector.core.events import ConversionBody
+from collector.edge.prepare import Preparer
 from collector.edge.responses import Answer
 from collector.edge.track import Asked, Tracker
 from collector.errors import StorageError
@@ -31,7 +32,11 @@ class Desk:
 
     def __init__(self, folder: Path) -> None:
         self.kit = Kit(folder)
-        self.tracker = Tracker(self.kit.config, self.kit.journal, lambda: self.kit.now)
+        journal = self.kit.journal
+        self.tracker = Tracker(self.kit.config, journal)
+        self.preparer = Preparer(
+            self.kit.config, journal.stores, journal.names, journal.public, lambda: self.kit.now, journal.count
+        )
 
     def close(self) -> None:
         self.tracker.close()
@@ -42,7 +47,7 @@ class Desk:
         body = order(name, **AGENT)
         body.pop("at")
         decoded = msgspec.convert(body, ConversionBody, strict=False)
-        prepared = self.tracker.event(decoded, SERVER, self.kit.journal.stores[STORE])
+        prepared = self.preparer.event(decoded, SERVER, self.kit.journal.stores[STORE])
         answer: Answer = await self.tracker.one(prepared, Asked(KEY, "/", name.encode(), name.encode(), wait))
         return dict(json.loads(answer.body)["data"])
 

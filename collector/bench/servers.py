@@ -16,6 +16,7 @@ from collector.bench.payloads import NO_TOKEN
 from collector.bench.storing import now_ms
 from collector.config import Config, EdgeConfig, MetaConfig, PixelConfig, StorageConfig, StoreConfig
 from collector.edge import app
+from collector.process.program import own_command
 from collector.storage import keys
 from collector.storage.clicks import ClickResult, NewClick
 from collector.storage.database import open_database
@@ -74,4 +75,4 @@ def serve(ready: Callable[[Address], None], config: Config, journal: type[Journa
 
 
 async def _serve(config: Config, journal: type[Journal], listener: socket.socket, ready: Callable[[], None]) -> None:
-    await app.serve(config, journal(config, app.clock), listener, ready)
+    await app.serve(config, journal(config, app.clock), listener, ready, own_command("helper"))

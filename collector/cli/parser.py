@@ -197,6 +197,9 @@ COMMANDS: Final = (
     Command("version", "version, git revision and SQLite", "version:version", "collector version --json", (as_json,)),
 )
 
+# What the program starts of itself; --help does not tell of it.
+PARTS: Final = (Command("helper", "check large batches for the edge, which starts it", "serve:helper", "(none)"),)
+
 RAW: Final = argparse.RawDescriptionHelpFormatter
 GROUPS: Final = {
     "config": "check and show the configuration",
@@ -220,6 +223,8 @@ def build_parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         group, _, name = command.name.rpartition(" ")
         _add(groups[group] if group else top, name, command)
+    for part in PARTS:
+        top.add_parser(part.name, description=part.help).set_defaults(run=part.run)
     return parser
 
 

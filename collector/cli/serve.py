@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -13,7 +14,9 @@ from collector import telemetry
 from collector.cli.settings import flags_of, settings_of
 from collector.config import Config
 from collector.config_loader import Role, for_role, load
+from collector.errors import ConfigError
 from collector.process import handover, hardening
+from collector.process.program import own_command
 from collector.supervisor import supervise
 
 if TYPE_CHECKING:
@@ -40,6 +43,18 @@ def console(args: argparse.Namespace) -> int:
     return _one(args, "console")
 
 
+def helper(args: argparse.Namespace) -> int:
+    """Be the edge's helper: never called by a person."""
+    from collector.edge import helper as work
+
+    number = os.environ.get(work.FD)
+    if number is None:
+        raise ConfigError(["helper: the edge starts it by itself, for large batches"])
+    hardening.harden()
+    hardening.hide_memory()
+    return work.run(socket.socket(fileno=int(number)))
+
+
 def _one(args: argparse.Namespace, role: Role) -> int:
     """The process itself when a supervisor started it, else under a supervisor of its own (restart, reload, drain)."""
     return _work(role) if handover.is_child(os.environ) else _supervise(args, (role,))
@@ -52,11 +67,14 @@ def _work(role: Role) -> int:
         hardening.hide_memory()
     given = handover.take(os.environ)
     telemetry.configure(given.config.log, role)
-    app = import_module(f"collector.{role}.app")
-    if role == "courier":
-        code: int = app.run(given.config, given.ready)
-    else:
-        code = app.run(given.config, given.fd, given.ready)
+    run = import_module(f"collector.{role}.app").run
+    match role:
+        case "edge":
+            code: int = run(given.config, given.fd, given.ready, own_command("helper"))
+        case "courier":
+            code = run(given.config, given.ready)
+        case _:
+            code = run(given.config, given.fd, given.ready)
     return code
 
 

@@ -25,6 +25,11 @@ class KeyedHash:
         self._pepper = pepper
         self._bases: dict[tuple[int, str], blake2b] = {}
 
+    @property
+    def pepper(self) -> bytes:
+        """The key itself, for another process that gives the same names."""
+        return self._pepper
+
     def __repr__(self) -> str:
         return "KeyedHash(…)"
 

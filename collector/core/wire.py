@@ -81,9 +81,14 @@ def decode_batch(raw: bytes, *, lines: bool = False) -> list[tuple[Item, Sequenc
         else:
             _check_count(len(items))
             return [_checked_item(item) for item in items]
-    pieces = _split_lines(raw) if lines else _split_array(raw)
+    pieces = split_batch(raw, lines=lines)
     _check_count(len(pieces))
-    return [_one(piece) for piece in pieces]
+    return [decode_item(piece) for piece in pieces]
+
+
+def split_batch(raw: bytes, *, lines: bool) -> Sequence[bytes | Raw]:
+    """The items of a batch as they came; ApiError where it is no array."""
+    return _split_lines(raw) if lines else _split_array(raw)
 
 
 def _checked_item(item: Item) -> tuple[Item, Sequence[str]] | ApiError:
@@ -96,7 +101,7 @@ def _checked_item(item: Item) -> tuple[Item, Sequence[str]] | ApiError:
     return item, ()
 
 
-def _one(piece: bytes | Raw) -> tuple[Item, Sequence[str]] | ApiError:
+def decode_item(piece: bytes | Raw) -> tuple[Item, Sequence[str]] | ApiError:
     """One item by itself; its known fields are those of its type."""
     raw = bytes(piece)
     try:

@@ -7,7 +7,7 @@ import gc
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,11 +23,13 @@ from collector.config import Config
 from collector.core import addresses
 from collector.core.capi import phones
 from collector.edge import openapi, responses
+from collector.edge.aside import Aside
 from collector.edge.collect import Collect
 from collector.edge.door import Door, Handler
 from collector.edge.door import Request as DoorRequest
 from collector.edge.gate import GuardLimits, connections_that_fit
 from collector.edge.guard import make_protocol
+from collector.edge.prepare import Preparer
 from collector.edge.responses import Answer
 from collector.edge.snippet import Script, Snippet
 from collector.edge.tally import NO_VERB, Counts, Tally
@@ -48,10 +50,11 @@ def clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-def build(config: Config, journal: Journal, tracker: Tracker, tally: Tally) -> AsgiApp:
+def build(config: Config, journal: Journal, aside: Aside, tracker: Tracker, tally: Tally) -> AsgiApp:
     """Every route of the public door; the busiest are taken before Litestar routes them."""
-    door = Door(config, journal, tracker, tally)
-    collect = Collect(config, journal, tracker, door, clock)
+    preparer = Preparer(config, journal.stores, journal.names, journal.public, clock, journal.count)
+    door = Door(config, journal, preparer, aside, tracker, tally, clock)
+    collect = Collect(config, journal, preparer, door, clock)
     script = Script(Snippet(config.edge, config.privacy, config.store), door)
     busy: dict[str, AsgiApp] = {
         "/v1/track/click": door.endpoint("POST", "click", door.click),
@@ -187,25 +190,36 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets=sockets)
 
 
-def run(config: Config, fd: int | None, ready: Callable[[], None]) -> int:
-    """Serve until SIGTERM; the exit code. `fd`: a listening socket to take over; None binds `[edge] listen`."""
-    return uvloop.run(_serve(config, fd, ready))
+def run(config: Config, fd: int | None, ready: Callable[[], None], helper: Sequence[str] | None) -> int:
+    """Serve until SIGTERM; the exit code. `fd`: a listening socket to take over; None binds `[edge] listen`.
+
+    `helper`: the command that starts helper.py, for large batches.
+    """
+    return uvloop.run(_serve(config, fd, ready, helper))
 
 
-async def _serve(config: Config, fd: int | None, ready: Callable[[], None]) -> int:
-    return await serve(config, Journal(config, clock), _listening(config, fd), ready)
+async def _serve(config: Config, fd: int | None, ready: Callable[[], None], helper: Sequence[str] | None) -> int:
+    return await serve(config, Journal(config, clock), _listening(config, fd), ready, helper)
 
 
-async def serve(config: Config, journal: Journal, listener: socket.socket, ready: Callable[[], None]) -> int:
+async def serve(
+    config: Config,
+    journal: Journal,
+    listener: socket.socket,
+    ready: Callable[[], None],
+    helper: Sequence[str] | None = None,
+) -> int:
     """Serve over this journal until SIGTERM, then close it; call it on uvloop."""
-    tracker, tally = Tracker(config, journal, clock), Tally()
+    tracker, tally = Tracker(config, journal), Tally()
     loop = asyncio.get_running_loop()
     journal.start(loop, tally.totals)
-    server = _Server(_server_config(config, build(config, journal, tracker, tally), tally), ready, tracker)
+    aside = Aside(helper, config, journal)
+    server = _Server(_server_config(config, build(config, journal, aside, tracker, tally), tally), ready, tracker)
     _spare_the_collector()
     try:
         await server.serve(sockets=[listener])
     finally:
+        await aside.close()
         tracker.close()
         journal.close()
     return 0

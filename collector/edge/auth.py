@@ -59,11 +59,11 @@ def key_in_body(presented: str | None) -> bytes | None:
     return presented.encode()
 
 
-def store_for(journal: Journal, key: ApiKey, store_id: str) -> Store:
+def store_for(stores: Mapping[str, Store], key: ApiKey, store_id: str) -> Store:
     """The active store of this id, if the key may act on it."""
     if not store_id:
         raise ApiError("missing_required_field", "storeId is required", "storeId")
-    store = journal.stores.get(store_id)
+    store = stores.get(store_id)
     if store is None or not store.config.active:
         raise ApiError("store_not_found", "no active store has this id", "storeId")
     if key.store is not None and key.store != store_id:

@@ -25,8 +25,8 @@ from collector.core.events import ClickBody, ConversionBody
 from collector.core.intake import Caller
 from collector.edge import auth, responses
 from collector.edge.door import Door, Request
+from collector.edge.prepare import Prepared, Preparer
 from collector.edge.responses import Answer, Headers
-from collector.edge.track import Prepared, Tracker
 from collector.errors import ApiError
 from collector.storage.journal import Journal
 from collector.storage.remembered import Remember
@@ -67,11 +67,11 @@ class Collect:
     """The pages' door of one configuration."""
 
     def __init__(
-        self, config: Config, journal: Journal, tracker: Tracker, door: Door, clock: Callable[[], int]
+        self, config: Config, journal: Journal, preparer: Preparer, door: Door, clock: Callable[[], int]
     ) -> None:
         self._config = config
         self._journal = journal
-        self._tracker = tracker
+        self._preparer = preparer
         self._door = door
         self._clock = clock
         self._seed_key = journal.names.subkey("visitor ids")
@@ -120,7 +120,7 @@ class Collect:
             raise ApiError("store_not_found", "no active store has this id", "s")
         presented = auth.key_in_body(said.k)
         if presented is not None:
-            auth.store_for(self._journal, auth.authenticate(self._journal, presented), said.s)
+            auth.store_for(self._journal.stores, auth.authenticate(self._journal, presented), said.s)
         if not self._may_speak(_page(visit), visit, store.config, keyed=presented is not None):
             raise ApiError("origin_not_allowed", "this origin is not among the store's domains")
         return store
@@ -173,13 +173,13 @@ class Collect:
         if posted is not None:
             body = beacons.with_jar(posted, jar)
             if isinstance(body, ClickBody):
-                return [partial(self._tracker.click, body, caller, store)]
-            return [partial(self._tracker.event, body, caller, store)]
-        clicks = [partial(self._tracker.click, click, caller, store) for click in beacons.clicks(said, jar, now)]
+                return [partial(self._preparer.click, body, caller, store)]
+            return [partial(self._preparer.event, body, caller, store)]
+        clicks = [partial(self._preparer.click, click, caller, store) for click in beacons.clicks(said, jar, now)]
         return [*clicks, *(partial(self._event, one, said, jar, caller, store, now) for one in said.e)]
 
     def _event(self, one: Happening, said: Beacon, jar: Jar, caller: Caller, store: Store, now: int) -> Prepared:
-        return self._tracker.event(beacons.event(said, one, jar, now), caller, store)
+        return self._preparer.event(beacons.event(said, one, jar, now), caller, store)
 
     async def _store(self, preparing: Sequence[Callable[[], Prepared]]) -> ApiError | None:
         """Return once all is on disk, in one group. A bad one fails alone, and is returned; all bad ones are raised."""

@@ -18,7 +18,10 @@ from collector.core.addresses import Networks
 from collector.core.events import ClickBody, ConversionBody
 from collector.core.intake import Caller
 from collector.edge import auth, responses, track
+from collector.edge.aside import Aside
+from collector.edge.helper import Question
 from collector.edge.limits import TokenBuckets
+from collector.edge.prepare import Prepared, Preparer
 from collector.edge.responses import JSON, Answer, Headers
 from collector.edge.tally import Tally
 from collector.edge.track import Asked, Tracker
@@ -67,9 +70,20 @@ class ClientGone(Exception):
 class Door:
     """The verbs of the tracking API as ASGI applications; `tally` counts how they answer."""
 
-    def __init__(self, config: Config, journal: Journal, tracker: Tracker, tally: Tally) -> None:
+    def __init__(
+        self,
+        config: Config,
+        journal: Journal,
+        preparer: Preparer,
+        aside: Aside,
+        tracker: Tracker,
+        tally: Tally,
+        clock: Callable[[], int],
+    ) -> None:
         self._journal = journal
+        self._preparer, self._aside = preparer, aside
         self._tracker = tracker
+        self._clock = clock
         self.tally = tally
         self._most = config.edge.max_body_bytes
         self._trusted: Networks = addresses.parse_networks(config.edge.trusted_proxies)
@@ -136,12 +150,12 @@ class Door:
     async def click(self, request: Request) -> Answer:
         """POST /v1/track/click."""
         body, ignored, key, store, caller = self._admitted(request, wire.decode_click)
-        return await self._tracker.one(self._tracker.click(body, caller, store, ignored), self._asked(request, key))
+        return await self._tracker.one(self._preparer.click(body, caller, store, ignored), self._asked(request, key))
 
     async def event(self, request: Request) -> Answer:
         """POST /v1/track/conversion and /v1/track/event."""
         body, ignored, key, store, caller = self._admitted(request, wire.decode_conversion)
-        return await self._tracker.one(self._tracker.event(body, caller, store, ignored), self._asked(request, key))
+        return await self._tracker.one(self._preparer.event(body, caller, store, ignored), self._asked(request, key))
 
     def _admitted(
         self, request: Request, decode: Callable[[bytes], tuple[Body, Sequence[str]]]
@@ -151,7 +165,7 @@ class Door:
         early = self._early_key(request)
         body, ignored = decode(request.body)
         key = early or auth.authenticate(self._journal, auth.key_in_body(body.key))
-        store = auth.store_for(self._journal, key, body.store_id)
+        store = auth.store_for(self._journal.stores, key, body.store_id)
         return body, ignored, key, store, self._caller(request, key, store.config)
 
     async def batch(self, request: Request) -> Answer:
@@ -159,9 +173,20 @@ class Door:
         media = _check_media_type(request, _JSON_TYPES | {_LINES_TYPE})
         key = self._secret(request)
         caller = self._caller(request, key, None)
-        decoded = wire.decode_batch(request.body, lines=media == _LINES_TYPE)
-        items = self._tracker.items(decoded, caller, key)
+        items = await self._items(request.body, key, caller, lines=media == _LINES_TYPE)
         return await self._tracker.many(items, self._asked(request, key))
+
+    async def _items(self, body: bytes, key: ApiKey, caller: Caller, *, lines: bool) -> list[Prepared | ApiError]:
+        """Each item of a batch, ready for the journal, or what is wrong with it."""
+        now = self._clock()
+        answered = await self._aside.ask(body, Question(now, lines, caller.address, key.store))
+        if answered is None:
+            return self._preparer.items(wire.decode_batch(body, lines=lines), caller, key, now)
+        left = [wire.decode_item(one) for one in answered if isinstance(one, bytes)]
+        if not left:
+            return answered  # type: ignore[return-value]  # no bytes among them
+        own = iter(self._preparer.items(left, caller, key, now))
+        return [next(own) if isinstance(one, bytes) else one for one in answered]
 
     async def conversion_state(self, request: Request) -> Answer:
         """GET /v1/conversions/{id}."""

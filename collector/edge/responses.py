@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from secrets import token_hex
 from typing import Any, Final
 
@@ -18,6 +18,9 @@ from collector.errors import ApiError
 from collector.storage.clicks import ClickResult
 from collector.storage.reader import Attempt, Delivery, EventState
 from collector.storage.subjects import ClickRow
+
+# Put together by hand, in a third of the time of encoding it: a click id that was checked has nothing to escape.
+_USUAL_CLICK: Final = '{"success":true,"data":{"clickId":"%s","fbclid":"%s","tracked":true,"timestamp":"%s"}}'
 
 Headers = list[tuple[bytes, bytes]]
 JSON: Final = (b"content-type", b"application/json")
@@ -108,15 +111,20 @@ def success(data: Any) -> bytes:
     return _encode(Success(True, data))
 
 
+def batch(answers: Iterable[str]) -> bytes:
+    """The answer to a batch, of its items' own answers."""
+    return f'{{"success":true,"data":{{"results":[{",".join(answers)}]}}}}'.encode()
+
+
 def new_request_id() -> str:
     """What names one refusal or crash, in its answer and in the log."""
     return "req_" + token_hex(8)
 
 
-def failure(error: ApiError, request_id: str | None = None) -> Failure:
-    """`{"success": false, "error": …}`, before encoding (a batch holds many)."""
+def failure(error: ApiError, request_id: str | None = None) -> bytes:
+    """`{"success": false, "error": …}`."""
     field = UNSET if error.field is None else error.field
-    return Failure(False, ErrorBody(error.code, error.message, request_id or new_request_id(), field))
+    return _encode(Failure(False, ErrorBody(error.code, error.message, request_id or new_request_id(), field)))
 
 
 def reason(word: str) -> tuple[bytes, bytes]:
@@ -131,22 +139,24 @@ def error_answer(error: ApiError, request_id: str | None = None) -> Answer:
         extra.append((b"www-authenticate", b'Bearer realm="collector"'))
     if error.code == "storage_unavailable":
         extra.append((b"retry-after", b"5"))
-    return Answer(error.status, _encode(failure(error, request_id)), extra)
+    return Answer(error.status, failure(error, request_id), extra)
 
 
-def click_data(
-    result: ClickResult, fbclid: str, public: PublicIds, reason: str | None, time_corrected: bool
-) -> ClickData:
+def click(result: ClickResult, fbclid: str, public: PublicIds, reason: str | None, time_corrected: bool) -> str:
     """A click's answer."""
-    return ClickData(
-        public.public("click", result.id),
+    click_id, at = public.public("click", result.id), times.text(result.ts)
+    if reason is None and not result.duplicate and not time_corrected:
+        return _USUAL_CLICK % (click_id, fbclid, at)
+    data = ClickData(
+        click_id,
         fbclid,
         reason is None,
-        times.text(result.ts),
+        at,
         reason if reason is not None else UNSET,
         True if result.duplicate else UNSET,
         True if time_corrected else UNSET,
     )
+    return success(data).decode()
 
 
 def conversion_data(state: EventState, public: PublicIds, *, duplicate: bool = False) -> ConversionData:

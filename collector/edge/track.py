@@ -1,4 +1,4 @@
-"""The tracking verbs: a checked body into the journal, the journal's result into the contract's answer."""
+"""The tracking verbs: a prepared body into the journal, the journal's result into the contract's answer."""
 
 from __future__ import annotations
 
@@ -12,21 +12,17 @@ from typing import Any, Final
 from msgspec import Struct
 
 from collector.config import Config
-from collector.core import addresses, bots, consent, intake, wire
 from collector.core.capi.states import CapiState
-from collector.core.events import ClickBody, Consent, ConversionBody
 from collector.core.ids import PublicIds
-from collector.core.intake import Caller
-from collector.edge import auth, responses
-from collector.edge.responses import Answer, ClickData, ConversionData, Headers
+from collector.edge import responses
+from collector.edge.prepare import Prepared, PreparedClick, PreparedEvent
+from collector.edge.responses import Answer, Headers
 from collector.errors import ApiError, StorageError
-from collector.storage import clicks, conversions
-from collector.storage.clicks import ClickResult, NewClick
-from collector.storage.conversions import EventResult, NewEvent
+from collector.storage import clicks
+from collector.storage.conversions import EventResult
 from collector.storage.journal import Journal
 from collector.storage.keys import ApiKey
 from collector.storage.reader import Reader
-from collector.storage.stores import Store
 from collector.storage.transaction import Again, Answered, Once, Reworded
 
 MOST_WAIT_SECONDS: Final = 10.0
@@ -34,31 +30,6 @@ _POLL_SECONDS: Final = 0.05
 _MOST_IDEMPOTENCY_KEY: Final = 255
 _MOST_NAMES_BYTES: Final = 1_000
 _UNDECIDED: Final = frozenset({CapiState.QUEUED, CapiState.RETRYING})
-
-
-class PreparedClick(Struct, gc=False):
-    """A click for the journal, and what its answer says beside the journal's result."""
-
-    operation: NewClick
-    reason: str | None
-    time_corrected: bool
-    ignored: Sequence[str]
-
-    def data(self, result: ClickResult, public: PublicIds) -> ClickData:
-        return responses.click_data(result, self.operation.fbclid, public, self.reason, self.time_corrected)
-
-
-class PreparedEvent(Struct, gc=False):
-    """A conversion or funnel event for the journal."""
-
-    operation: NewEvent
-    ignored: Sequence[str]
-
-    def data(self, result: EventResult, public: PublicIds) -> ConversionData:
-        return responses.conversion_data(result.state, public, duplicate=result.duplicate)
-
-
-Prepared = PreparedClick | PreparedEvent
 
 
 class Asked(Struct, frozen=True, gc=False):
@@ -74,14 +45,9 @@ class Asked(Struct, frozen=True, gc=False):
 class Tracker:
     """One configuration's verbs over the journal."""
 
-    def __init__(self, config: Config, journal: Journal, clock: Callable[[], int]) -> None:
-        self._config = config
+    def __init__(self, config: Config, journal: Journal) -> None:
         self._journal = journal
         self._names, self._public = journal.names, journal.public
-        self._store_ip = config.privacy.store_ip
-        self._clock = clock
-        # What is in force where neither the event nor the browser says anything: nearly always.
-        self._unsaid = {s.number: self._decision(None, s, False) for s in journal.stores.values()}
         self._reader = Reader(journal.data_dir, config.storage)
         self._reads = ThreadPoolExecutor(1, thread_name_prefix="reader")
         self.ending = False  # nobody waits for Meta any more
@@ -99,7 +65,7 @@ class Tracker:
             raise result
         if asked.wait and isinstance(result, EventResult):
             result = await self._wait(result, asked.wait)
-        return Answer(200, responses.success(prepared.data(result, self._public)), _headers(prepared))
+        return Answer(200, prepared.answer(result, self._public).encode(), _headers(prepared))
 
     async def many(self, items: Sequence[Prepared | ApiError], asked: Asked) -> Answer:
         """Store every good item in one group; a bad one fails alone, in its place."""
@@ -117,7 +83,7 @@ class Tracker:
                 return 200, _batch_body(items, results, self._public)
             if isinstance(results[0], ApiError):
                 raise results[0]
-            return 200, responses.success(good[0].data(results[0], self._public))
+            return 200, good[0].answer(results[0], self._public).encode()
 
         assert asked.idempotency is not None
         name = f"{asked.key.id}\0{asked.path}\0{asked.idempotency.decode('latin-1')}"
@@ -150,7 +116,7 @@ class Tracker:
         found = await self._wait(result, seconds)
         if found.state.state is result.state.state:
             return answered
-        later = responses.success(prepared.data(found, self._public))
+        later = prepared.answer(found, self._public).encode()
         try:
             await self._journal.submit((Reworded(once.key_k, once.body_hash, later),))
         except StorageError:
@@ -171,77 +137,6 @@ class Tracker:
 
     async def _read(self, question: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._reads, question)
-
-    def click(
-        self, body: ClickBody, caller: Caller, store: Store, ignored: Sequence[str] = (), now: int | None = None
-    ) -> PreparedClick:
-        """A click body, checked and named; ApiError for what the caller must mend. `now` in ms, where it is known."""
-        agent = body.user_agent or (None if caller.secret else caller.user_agent)
-        bot: str | None = bots.of_user_agent(agent) if agent else None
-        if store.config.excluded_addresses:
-            bot = bot or _excluded_address(body, caller, store)
-        checked = intake.check_click(body, caller, self._decide(body, caller, store), now or self._clock(), bot)
-        operation = clicks.prepare(self._names, store.number, checked, self._store_ip)
-        left_out = [*ignored, *checked.ignored] if ignored or checked.ignored else ()
-        return PreparedClick(operation, checked.reason, checked.time_corrected, left_out)
-
-    def event(self, body: ConversionBody, caller: Caller, store: Store, ignored: Sequence[str] = ()) -> PreparedEvent:
-        """A conversion or funnel event, checked, hashed and named; ApiError for what the caller must mend."""
-        agent = body.user_agent or (None if caller.secret else caller.user_agent)
-        bot: str | None = bots.of_user_agent(agent) if agent else None
-        if store.config.excluded_addresses or store.config.excluded_emails:
-            bot = bot or _excluded_address(body, caller, store) or _excluded_email(body, store)
-        country = store.config.country
-        checked = intake.check_event(body, caller, self._decide(body, caller, store), self._clock(), bot, country)
-        operation = conversions.prepare(
-            self._names,
-            self._public,
-            store,
-            checked,
-            self._store_ip,
-            confirmed=caller.secret,
-        )
-        for name in checked.dropped:
-            self._journal.count(store.number, f"left_out.{name}")
-        return PreparedEvent(operation, [*ignored, *checked.ignored, *checked.dropped])
-
-    def _decide(self, body: ClickBody | ConversionBody, caller: Caller, store: Store) -> consent.Decision:
-        if body.consent is None and not caller.opted_out:
-            return self._unsaid[store.number]
-        return self._decision(body.consent, store, caller.opted_out)
-
-    def _decision(self, said: Consent | None, store: Store, opted_out: bool) -> consent.Decision:
-        privacy = self._config.privacy
-        return consent.decide(
-            said,
-            default=store.config.default_consent or privacy.default_consent,
-            ldu=privacy.ldu if store.config.ldu is None else store.config.ldu,
-            opted_out=opted_out,
-            gpc=privacy.gpc,
-        )
-
-    def items(
-        self, decoded: Sequence[tuple[wire.Item, Sequence[str]] | ApiError], caller: Caller, key: ApiKey
-    ) -> list[Prepared | ApiError]:
-        """Each item of a batch, checked and named, or what is wrong with it."""
-        now = self._clock()
-        store: Store | None = None
-        items: list[Prepared | ApiError] = []
-        for one in decoded:
-            if isinstance(one, ApiError):
-                items.append(one)
-                continue
-            body, ignored = one
-            try:
-                if store is None or body.store_id != store.config.id:  # nearly always the item before had the same
-                    store = auth.store_for(self._journal, key, body.store_id)
-                if isinstance(body, ClickBody):
-                    items.append(self.click(body, caller, store, ignored, now))
-                else:
-                    items.append(self.event(body, caller, store, ignored))
-            except ApiError as error:
-                items.append(error)
-        return items
 
     async def read_conversion(self, public_id: str, key: ApiKey) -> Answer:
         """A conversion's current state; 404 for another store's, as if it did not exist."""
@@ -277,33 +172,18 @@ class Tracker:
         return store is not None and store.number == store_number
 
 
-def _excluded_address(body: ClickBody | ConversionBody, caller: Caller, store: Store) -> str | None:
-    """Staff and monitoring are no customers: `excluded_addresses` of the store."""
-    text = body.ip_address if caller.secret else caller.address
-    address = addresses.normalise(text) if text else None
-    return "excluded" if address is not None and address in store.config.excluded_addresses else None
-
-
-def _excluded_email(body: ConversionBody, store: Store) -> str | None:
-    """As `_excluded_address`, for `excluded_emails`."""
-    given = body.customer_data.email if body.customer_data else None
-    emails = given if isinstance(given, list) else [given] if given else []
-    excluded = {email.strip().lower() for email in store.config.excluded_emails}
-    return "excluded" if any(email.strip().lower() in excluded for email in emails) else None
-
-
 def _batch_body(items: Sequence[Prepared | ApiError], results: Sequence[Any], public: PublicIds) -> bytes:
     """One result per item in order, each shaped as the single call's whole answer."""
     following = iter(results)
-    answers: list[Any] = []
+    answers: list[str] = []
     for item in items:
-        if isinstance(item, ApiError):
-            answers.append(responses.failure(item))
-        elif isinstance(result := next(following), ApiError):
-            answers.append(responses.failure(result))
+        result = item if isinstance(item, ApiError) else next(following)
+        if isinstance(result, ApiError):
+            answers.append(responses.failure(result).decode())
         else:
-            answers.append(responses.Success(True, item.data(result, public)))
-    return responses.success({"results": answers})
+            assert not isinstance(item, ApiError)
+            answers.append(item.answer(result, public))
+    return responses.batch(answers)
 
 
 def idempotency_key(value: bytes | None) -> bytes | None:
