@@ -111,30 +111,29 @@ def watermark(db: apsw.Connection, subject: Subject) -> int:
 
 
 def fold(db: apsw.Connection, subject: Subject, most: int) -> int:
-    """Write the keys of at most `most` further rows, in one transaction; returns the new watermark.
+    """Write the keys of the rows of at most `most` further ids, in one transaction; returns the new watermark.
 
     `db` is a connection of open_index. Safe beside other folders: the range is chosen under the write lock.
     """
     db.execute("BEGIN IMMEDIATE")
     try:
         low = watermark(db, subject)
-        high = db.execute(
-            f"SELECT max(id) FROM (SELECT id FROM source.{subject.table} WHERE id > ? ORDER BY id LIMIT ?)", (low, most)
-        ).get
-        if high is None:
+        high = min(low + most, _last(db, subject))
+        if high <= low:
             db.execute("ROLLBACK")
             return low
         # The wide rows are read once: ten passes over them took a quarter of a fold.
         db.execute(_NARROW.format(table=subject.table, columns=_narrow_columns(subject)), (low, high))
         for key in subject.keys:
             db.execute(_fold_statement(subject, key))
-        db.execute(_BUCKETS.format(table=subject.table, bucket=BUCKET))
+        for bucket in range((low + 1) // BUCKET, high // BUCKET + 1):
+            db.execute(_BEGUN.format(subject.table), (bucket, bucket * BUCKET, (bucket + 1) * BUCKET))
         for statement in _CLICK_SUMS if subject is CLICKS else ():
             db.execute(statement)
         db.execute(f"DELETE FROM temp.folding_{subject.table}")
         db.execute("INSERT OR REPLACE INTO main.watermark VALUES (?, ?)", (subject.table, high))
         db.execute("COMMIT")
-        return int(high)
+        return high
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")
@@ -217,9 +216,9 @@ def _narrow_columns(subject: Subject) -> str:
 _NARROW = "INSERT INTO temp.folding_{table} SELECT {columns} FROM source.{table} WHERE id > ?1 AND id <= ?2"
 
 
-_BUCKETS = (
-    "INSERT OR IGNORE INTO main.bucket SELECT '{table}', id / {bucket}, min(received) FROM temp.folding_{table} "
-    "GROUP BY id / {bucket}"
+_BEGUN = (
+    "INSERT OR IGNORE INTO main.bucket SELECT '{0}', ?1, min(received) FROM temp.folding_{0} "
+    "WHERE id >= ?2 AND id < ?3 HAVING count(*)"
 )
 # HyperLogLog registers (Flajolet 2007), kept by SQL: the position of the first set bit of the visitor's upper bits.
 _RANK = f"{SKETCH_RANK_BITS} - CAST(floor(log2((v >> {SKETCH_BITS} & {(1 << SKETCH_RANK_BITS) - 1}) | 1)) AS INTEGER)"
