@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from collector.core.addresses import (
@@ -18,6 +18,7 @@ from collector.core.addresses import (
     parse_networks,
     truncate,
 )
+from collector.core.capi.identifiers import public_address, public_normalised
 
 LOOPBACK = parse_networks(["127.0.0.1/32"])
 PROXIES = parse_networks(["10.0.0.0/8", "2001:db8:ffff::/48"])
@@ -240,3 +241,15 @@ def test_control_believing_the_leftmost_hop_would_be_spoofed() -> None:
     """The usual mistake: this is what the tests above must not be satisfied by."""
     lines = ["6.6.6.6, 203.0.113.9"]
     assert lines[0].split(",")[0] != client_address("10.0.0.1", lines, PROXIES)
+
+
+@given(st.ip_addresses().map(str))
+@example("8.8.8.8")
+@example("10.0.0.1")
+@example("192.0.2.1")
+@example("0.0.0.0")
+@example("::ffff:10.0.0.1")
+def test_the_short_way_to_public_is_the_long_one(text: str) -> None:
+    normal = normalise(text)
+    assert normal is not None
+    assert public_normalised(normal) == public_address(normal)

@@ -94,6 +94,13 @@ def cpu_seconds(pid: int) -> list[float]:
     return seconds
 
 
+def helper_seconds(pid: int) -> float:
+    """Seconds on a processor of the processes that a process has started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    pids = children.read_text().split() if children.exists() else []
+    return sum(sum(cpu_seconds(int(child))) for child in pids)
+
+
 def resident_mb(pid: int) -> float:
     """Memory of a process that is in RAM; 0 where /proc is not Linux's."""
     with contextlib.suppress(OSError):

@@ -120,7 +120,7 @@ def _show_batch(result: Batch) -> None:
     )
     print(
         f"batches of 1000 ({what}), {result.stored} clicks stored: {done.rate:.0f} events/s, p50 {done.p50_ms:.1f} ms, "
-        f"loop {done.loop_us:.1f} µs, others {done.others_us:.1f} µs an event{beside}"
+        f"loop {done.loop_us:.1f}, other threads {done.others_us:.1f}, helper {done.helper_us:.1f} µs an event{beside}"
     )
 
 

@@ -83,17 +83,17 @@ def check_click(body: ClickBody, caller: Caller, decision: Decision, now: int, b
     bot = bot or caller.bot
     marketing, ldu = decision
     reason = bot or ("consent" if not decision.allows_matching else None)
-    return CheckedClick(
-        ts=ts,
-        received=now,
-        time_corrected=corrected,
-        ip=_address(body.ip_address, caller, ignored),
-        user_agent=body.user_agent or (None if caller.secret else caller.user_agent),
-        fingerprint=body.fingerprint or None,
-        flags=_flags(marketing, bot, body.test, corrected)
+    return CheckedClick(  # by position, as the click within it: this is the hot path
+        ts,
+        now,
+        corrected,
+        _address(body.ip_address, caller, ignored),
+        body.user_agent or (None if caller.secret else caller.user_agent),
+        body.fingerprint or None,
+        _flags(marketing, bot, body.test, corrected)
         | (fingerprint_version_bits(body.fingerprint_version) if body.fingerprint_version else 0),
-        reason=reason,
-        stored=StoredClick(  # by position, in its own order: this is the hot path
+        reason,
+        StoredClick(
             body.fbclid,
             body.landing_page,
             body.referrer,
@@ -106,7 +106,7 @@ def check_click(body: ClickBody, caller: Caller, decision: Decision, now: int, b
             ldu,
             bot,
         ),
-        ignored=ignored,
+        ignored,
     )
 
 

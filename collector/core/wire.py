@@ -80,7 +80,7 @@ def decode_batch(raw: bytes, *, lines: bool = False) -> list[tuple[Item, Sequenc
             pass  # at least one item is bad or has unknown fields: each is looked at by itself below
         else:
             _check_count(len(items))
-            return [_checked_item(item) for item in items]
+            return [(item, ()) if type(item) is ClickItem else _checked_item(item) for item in items]
     pieces = split_batch(raw, lines=lines)
     _check_count(len(pieces))
     return [decode_item(piece) for piece in pieces]
@@ -92,8 +92,6 @@ def split_batch(raw: bytes, *, lines: bool) -> Sequence[bytes | Raw]:
 
 
 def _checked_item(item: Item) -> tuple[Item, Sequence[str]] | ApiError:
-    if type(item) is ClickItem:
-        return item, ()
     try:
         _check_tree(item)
     except ApiError as error:

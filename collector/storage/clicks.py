@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from collector.core import addresses, canonical, flags
-from collector.core.capi.identifiers import public_address
+from collector.core.capi.identifiers import public_normalised
 from collector.core.events import StoredClick
 from collector.core.intake import CheckedClick
 from collector.core.keyed import KeyedHash
@@ -53,7 +53,7 @@ def prepare(names: KeyedHash, store: int, click: CheckedClick, store_ip: str) ->
     if click.flags & flags.DENIED:
         own = (store, click.ts, click.ts, click.received, named.fbclid(stored.fbclid))
         return NewClick((*own, *_NAMELESS, click.flags, _encode(stored)), (None, None), None, stored.fbclid)
-    address = public_address(click.ip) if click.ip is not None else None
+    address = public_normalised(click.ip) if click.ip is not None else None
     agent, visitor, fbp, fingerprint = click.user_agent, stored.visitor_id, stored.fbp, click.fingerprint
     agent_k, agent_class = _agent(names, store, agent) if agent else (None, 0)
     row = (
