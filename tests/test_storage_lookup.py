@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -168,6 +169,36 @@ def test_the_sketch_counts_visitors_within_its_error(tmp_path: Path) -> None:
         kit.fold()
     with Kit(tmp_path) as kit:
         assert kit.transaction.lookup.frequencies.visitors(1, NOW) == live
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_the_sums_of_a_busy_day_are_those_of_a_row_by_row_count(tmp_path: Path, steps: int) -> None:
+    """Within a day a fold sums by shorter statements, and both it and the writer pass over most visitors unseen.
+
+    Judged by the definition: of each register the highest position of a first set bit, of each hour and agent a count.
+    """
+    stamps = [NOW + n * 977 % (3 * HOUR) for n in range(25_000)]
+    with Kit(tmp_path) as kit:
+        for first in range(0, len(stamps), 5000):
+            for start in range(first, first + 5000, 1000):
+                kit.submit([kit.operation(busy(n, stamps[n])) for n in range(start, start + 1000)])
+            if first % (25_000 // steps) == 0:
+                kit.fold()
+        live = sums(kit)
+        rows = kit.rows("SELECT ts, visitor_k, ua_k FROM click")
+        kit.fold()
+    registers = bytearray(1 << 10)
+    for _, visitor, _ in rows:
+        upper, register = visitor >> 10 & (1 << 52) - 1, visitor & (1 << 10) - 1
+        registers[register] = max(registers[register], 53 - (upper | 1).bit_length())
+    hours, agents = Counter((1, ts // HOUR) for ts, _, _ in rows), Counter(((1, ts // DAY), ua) for ts, _, ua in rows)
+    assert live == (hours, agents, {1: bytes(registers)})
+    with Kit(tmp_path) as kit:
+        assert sums(kit) == live, "as the folds have written them"
+
+
+def busy(n: int, at: int) -> dict[str, Any]:
+    return click(f"IwARbusy{n:06}", at, visitorId=f"visitor-{n}", userAgent=AGENTS[n % 2])
 
 
 @given(st.sets(st.integers(-(1 << 63), (1 << 63) - 1), max_size=200), st.integers(-(1 << 63), (1 << 63) - 1))

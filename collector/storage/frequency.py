@@ -15,8 +15,8 @@ from math import log
 import apsw
 
 from collector.core.flags import INELIGIBLE
-from collector.storage.index import SKETCH_BITS, SKETCH_RANK_BITS, SUM_DAYS
 from collector.storage.subjects import ClickRow
+from collector.storage.sums import SKETCH_BITS, SKETCH_RANK_BITS, SUM_DAYS
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
@@ -25,6 +25,8 @@ _MOST_UNIONS = 100  # 1 KB each: today's, those of the orders that are matched a
 _REGISTERS = 1 << SKETCH_BITS
 _ALPHA = 0.7213 / (1 + 1.079 / _REGISTERS)  # HyperLogLog's bias correction for m >= 128 (Flajolet 2007)
 _MOST_WAITING = 2_000  # as many as a group has: an order never waits for more
+_MANY = 256  # clicks of one store and hour side by side, after which it pays to look for the lowest register
+_ANY = 1 << SKETCH_RANK_BITS
 _RANK_MASK = (1 << SKETCH_RANK_BITS) - 1
 _MOST_RANK = SKETCH_RANK_BITS + 1
 _POWERS = [1 << _MOST_RANK - rank for rank in range(_MOST_RANK + 1)]  # 2^-rank, as integers: sums without rounding
@@ -61,6 +63,8 @@ class Frequencies:
         self._days: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))  # their sums
         self._agents: dict[tuple[int, int], dict[int, int]] = defaultdict(lambda: defaultdict(int))
         self._sketches: dict[tuple[int, int], bytearray] = {}
+        # Of a busy day's visitors, only those whose upper bits are below this raise a register.
+        self._useful: dict[tuple[int, int], int] = {}
         self._unions: dict[int, dict[int, _Union]] = defaultdict(dict)  # by store and last day
         self._waiting: list[ClickRow] = []  # added, not yet counted
 
@@ -85,7 +89,7 @@ class Frequencies:
 
     def _forget(self, store: int, before: int) -> None:
         """Drop a store's days that no order asks for any more; once a day."""
-        for known in (self._sketches, self._agents):
+        for known in (self._sketches, self._agents, self._useful):
             for key in [key for key in known if key[0] == store and key[1] <= before]:
                 del known[key]
 
@@ -102,29 +106,42 @@ class Frequencies:
     def _count(self) -> None:
         """Count what waits: side by side, rows of one store and hour cost a third of what each costs alone."""
         rows, self._waiting = self._waiting, []
-        counted_store, first, end = None, 0, 0
+        counted_store, hour, first, end, n, useful = 0, 0, 0, 0, 0, 0
         for row in rows:
             _, store, ts, _, _, fbclid_k, visitor_k, _, _, ua_k, _, _, bits, _ = row
             if bits & INELIGIBLE:
                 continue
             if store != counted_store or not first <= ts < end:
-                counted_store, hour = store, ts // _HOUR_MS
+                self._count_hour(counted_store, hour, n)
+                counted_store, hour, n = store, ts // _HOUR_MS, 0
                 first, end = hour * _HOUR_MS, (hour + 1) * _HOUR_MS
-                day, hours, days = hour // 24, self._hours[store], self._days[store]
+                day = hour // 24
                 agents, sketch = self._agents[store, day], self._sketch(store, day)
-            hours[hour] += 1
-            days[day] += 1
+                useful = self._useful.get((store, day), _ANY)
+            n += 1
             if ua_k is not None:
                 agents[ua_k] += 1
             visitor = visitor_k if visitor_k is not None else fbclid_k
-            if visitor is not None:
-                rank = _MOST_RANK - ((visitor >> SKETCH_BITS & _RANK_MASK) | 1).bit_length()
-                register = visitor & (_REGISTERS - 1)
-                if sketch[register] < rank:
-                    sketch[register] = rank
-                    for last, union in self._unions[store].items():
-                        if 0 <= last - day < _DAYS:
-                            union.raise_to(register, rank)
+            if visitor is not None and (upper := visitor >> SKETCH_BITS & _RANK_MASK) < useful:
+                self._sight(sketch, store, day, visitor & (_REGISTERS - 1), _MOST_RANK - (upper | 1).bit_length())
+        self._count_hour(counted_store, hour, n)
+
+    def _count_hour(self, store: int, hour: int, n: int) -> None:
+        if n:
+            day = hour // 24
+            self._hours[store][hour] += n
+            self._days[store][day] += n
+            if n >= _MANY:
+                lowest = min(self._sketches[store, day])
+                self._useful[store, day] = 1 << max(SKETCH_RANK_BITS - lowest, 0)
+
+    def _sight(self, sketch: bytearray, store: int, day: int, register: int, rank: int) -> None:
+        """Have the day's sketch, and the unions that it is in, know of a visitor."""
+        if sketch[register] < rank:
+            sketch[register] = rank
+            for last, union in self._unions[store].items():
+                if 0 <= last - day < _DAYS:
+                    union.raise_to(register, rank)
 
     def remove(self, row: ClickRow) -> None:
         """Take back a click whose transaction was rolled back. The sketch keeps its visitor: it is an estimate."""

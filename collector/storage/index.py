@@ -1,4 +1,4 @@
-"""The index database: which rows carry which key. Derivable from the main database, filled in large sorted steps.
+"""The index database: which rows carry which key. Derivable from the main database, filled in large steps.
 
 One table per key, `(k, id) WITHOUT ROWID`, where k = bucket << 44 | low 44 bits of the name and bucket = id / 200,000.
 A merge therefore writes into the pages of the newest bucket; a look-up probes one key per bucket of its window. The low
@@ -20,6 +20,7 @@ from collector import telemetry
 from collector.config import StorageConfig
 from collector.core.flags import INELIGIBLE
 from collector.errors import StorageError
+from collector.storage import sums
 from collector.storage.bloom import LOW_BITS, LOW_MASK
 from collector.storage.database import DATABASE, INDEX, connect, immediate, migrate
 from collector.storage.subjects import (
@@ -36,11 +37,6 @@ from collector.storage.subjects import (
 
 log = telemetry.logger("storage")
 
-_DAY_MS = 86_400_000
-_HOUR_MS = 3_600_000
-SKETCH_BITS = 10
-SKETCH_RANK_BITS = 52
-SUM_DAYS = 122  # an event may be told 90 days late, and its figures go back 30 days
 MOST_UNFOLDED = 50_000  # rows that a start may leave to the tail in memory; more are folded first (0.1 s for so many)
 _MOST_BUCKETS = 400  # SQLite takes 500 terms in a compound SELECT; 400 buckets are 8·10⁷ rows
 
@@ -128,8 +124,8 @@ def fold(db: apsw.Connection, subject: Subject, most: int) -> int:
             db.execute(_fold_statement(subject, key))
         for bucket in range((low + 1) // BUCKET, high // BUCKET + 1):
             db.execute(_BEGUN.format(subject.table), (bucket, bucket * BUCKET, (bucket + 1) * BUCKET))
-        for statement in _CLICK_SUMS if subject is CLICKS else ():
-            db.execute(statement)
+        if subject is CLICKS:
+            sums.add_folding(db)
         db.execute(f"DELETE FROM temp.folding_{subject.table}")
         db.execute("INSERT OR REPLACE INTO main.watermark VALUES (?, ?)", (subject.table, high))
         db.execute("COMMIT")
@@ -146,13 +142,7 @@ def move(db: apsw.Connection, moves: Sequence[tuple[ClickRow, ClickRow]]) -> Non
         through = watermark(db, CLICKS)
         for before, after in moves:
             if before.id <= through and not before.flags & INELIGIBLE:
-                for row, n in ((before, -1), (after, 1)):
-                    db.execute(_ADD_HOUR, (row.store, row.ts // _HOUR_MS, n))
-                    if row.ua_k is not None:
-                        db.execute(_ADD_AGENT, (row.store, row.ts // _DAY_MS, row.ua_k, n))
-                visitor = after.visitor_k if after.visitor_k is not None else after.fbclid_k
-                if visitor is not None:
-                    db.execute(_ADD_VISITOR, (after.store, after.ts // _DAY_MS, visitor))
+                sums.move(db, before, after)
                 for key, name in zip(CLICKS.keys, CLICKS.names(before), strict=True):
                     if key.tagged and name is not None:
                         entry = (before.id // BUCKET << LOW_BITS | name & LOW_MASK, before.id)
@@ -165,7 +155,7 @@ def purge(db: apsw.Connection, subject: Subject, most: int) -> int:
     `db` is a connection of open_index. A look-up never returned them: it reads the rows. With them go, of clicks, sums
     of days that no order asks for any more.
     """
-    days = _purge_days(db, most) if subject is CLICKS else 0
+    days = sums.purge(db, most) if subject is CLICKS else 0
     oldest = db.execute(f"SELECT min(id) FROM source.{subject.table}").get
     if oldest is None or oldest < BUCKET:
         return days
@@ -181,28 +171,15 @@ def purge(db: apsw.Connection, subject: Subject, most: int) -> int:
     return gone
 
 
-def _purge_days(db: apsw.Connection, most: int) -> int:
-    gone = 0
-    for (store,) in db.execute("SELECT id FROM source.store").fetchall():
-        for table, value in (("ua_day", "ua_k"), ("visitor_sketch", "register")):
-            newest = db.execute(f"SELECT max(day) FROM main.{table} WHERE store = ?", (store,)).get
-            old = f"SELECT store, day, {value} FROM main.{table} WHERE store = ? AND day <= ? LIMIT ?"
-            bind = (store, (newest or 0) - SUM_DAYS)
-            if db.execute(old, (*bind, 1)).get is not None:
-                with immediate(db):
-                    db.execute(f"DELETE FROM main.{table} WHERE (store, day, {value}) IN ({old})", (*bind, most))
-                    gone += db.changes()
-    return gone
-
-
 @lru_cache
 def _fold_statement(subject: Subject, key: Key) -> str:
+    # Not sorted: the newest bucket's pages are in the cache, and sorting takes longer than jumping about in them.
     tag = f", {VISITOR_TAG}, ts / {MINUTE_MS}" if key.tagged else ""
     eligible = f" AND {ELIGIBLE}" if key.eligible_only else ""
     return (
         f"INSERT OR IGNORE INTO main.{subject.index_table(key.name)} "
         f"SELECT (id / {BUCKET}) << {LOW_BITS} | ({key.sql} & {LOW_MASK}), id{tag} FROM temp.folding_{subject.table} "
-        f"WHERE {key.sql} IS NOT NULL{eligible} ORDER BY 1, 2"
+        f"WHERE {key.sql} IS NOT NULL{eligible}"
     )
 
 
@@ -220,27 +197,7 @@ _BEGUN = (
     "INSERT OR IGNORE INTO main.bucket SELECT '{0}', ?1, min(received) FROM temp.folding_{0} "
     "WHERE id >= ?2 AND id < ?3 HAVING count(*)"
 )
-# HyperLogLog registers (Flajolet 2007), kept by SQL: the position of the first set bit of the visitor's upper bits.
-_RANK = f"{SKETCH_RANK_BITS} - CAST(floor(log2((v >> {SKETCH_BITS} & {(1 << SKETCH_RANK_BITS) - 1}) | 1)) AS INTEGER)"
-_CLICK_SUMS = (
-    f"INSERT INTO main.click_hour SELECT store, ts / {_HOUR_MS}, count(*) FROM temp.folding_click "
-    f"WHERE {ELIGIBLE} GROUP BY 1, 2 "
-    "ON CONFLICT DO UPDATE SET n = n + excluded.n",
-    f"INSERT INTO main.ua_day SELECT store, ts / {_DAY_MS}, ua_k, count(*) FROM temp.folding_click "
-    f"WHERE ua_k IS NOT NULL AND {ELIGIBLE} GROUP BY 1, 2, 3 "
-    "ON CONFLICT DO UPDATE SET n = n + excluded.n",
-    f"INSERT INTO main.visitor_sketch SELECT store, day, v & {(1 << SKETCH_BITS) - 1}, max({_RANK}) FROM ("
-    f"SELECT store, ts / {_DAY_MS} AS day, coalesce(visitor_k, fbclid_k) AS v FROM temp.folding_click "
-    f"WHERE {ELIGIBLE}) WHERE v IS NOT NULL GROUP BY 1, 2, 3 "
-    "ON CONFLICT DO UPDATE SET rank = max(rank, excluded.rank)",
-)
-_ADD_HOUR = "INSERT INTO main.click_hour VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
 _MOVE = "UPDATE main.{} SET minute = ? WHERE k = ? AND id = ?"
-_ADD_AGENT = "INSERT INTO main.ua_day VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
-_ADD_VISITOR = (
-    f"INSERT INTO main.visitor_sketch SELECT ?1, ?2, v & {(1 << SKETCH_BITS) - 1}, {_RANK} FROM (SELECT ?3 AS v) "
-    "WHERE true ON CONFLICT DO UPDATE SET rank = max(rank, excluded.rank)"
-)
 
 
 _MAPPED_BYTES = 1 << 30
