@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from itertools import combinations, islice
 from typing import Final
 
 LOW_BITS: Final = 44
@@ -10,15 +11,21 @@ LOW_MASK: Final = (1 << LOW_BITS) - 1
 _WORD_BITS: Final = 6
 _LEAST_BITS: Final = 27
 _MOST_BITS: Final = 30
-_NAMES_PER_WORD: Final = 3
-_ONE: Final = tuple(1 << i for i in range(1 << _WORD_BITS))
+_NAMES_PER_WORD: Final = 2
+_TABLE_BITS: Final = 12
+_TABLE: Final = (1 << _TABLE_BITS) - 1
+# 4,096 words with three bits set, evenly chosen of the 41,664 that there are. A name's bits are those of two of them:
+# two look-ups, where taking the bits one by one would need six.
+_THREE: Final = tuple(
+    1 << a | 1 << b | 1 << c for a, b, c in islice(combinations(range(64), 3), 0, 10 << _TABLE_BITS, 10)
+)
 
 
 class Bloom:
-    """Four bits in one 64-bit word, chosen by the low 44 bits of a name, which is a keyed hash already.
+    """Six bits in one 64-bit word, chosen by the low 44 bits of a name, which is a keyed hash already.
 
     One word, so that an addition misses the processor's cache once (Putze, Sanders, Singler 2007, "blocked" filters).
-    2^27 bits (16 MB) hold 10⁷ names at about 1 % false "maybe", 2^28 at 0.2 %; with more the answer only gets slower.
+    At two names per word one new name in 2,000 is a false "maybe", which among 10⁷ clicks costs a look-up of 0.4 ms.
     """
 
     __slots__ = ("_shift", "_words")
@@ -38,7 +45,7 @@ class Bloom:
     def add(self, name: int) -> bool:
         """Add a name. False: it was surely never added before. True: look."""
         low = name & LOW_MASK
-        bits = _ONE[low & 63] | _ONE[low >> 6 & 63] | _ONE[low >> 12 & 63] | _ONE[low >> 18 & 63]
+        bits = _THREE[low & _TABLE] | _THREE[low >> _TABLE_BITS & _TABLE]
         words, place = self._words, low >> self._shift
         word = words[place]
         if word & bits == bits:

@@ -200,7 +200,7 @@ _BEGUN = (
 _MOVE = "UPDATE main.{} SET minute = ? WHERE k = ? AND id = ?"
 
 
-_MAPPED_BYTES = 1 << 30
+_MAPPED_BYTES = 0x7FFF0000
 
 
 class IndexReader:
