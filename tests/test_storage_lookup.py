@@ -213,7 +213,7 @@ def test_the_filter_never_denies_what_it_was_told(names: set[int], other: int) -
 
 @pytest.mark.parametrize("bits", [27, 30])
 def test_the_filter_is_rarely_wrong(bits: int) -> None:
-    """At the two names per word that `holding` allows: 0.05 %. Four bits for a name make it 0.2 %, and bits that follow
+    """At the two names per word that `holding` allows: 0.09 %. Four bits for a name make it 0.2 %, and bits that follow
     from the word's own number, of which a large filter needs more of the name, several times that."""
     bloom, random = Bloom(bits), Random(1)
     words = 1 << 16  # the first ones: so many are filled in half a second

@@ -47,8 +47,9 @@ class Notebook:
     def rollback(self) -> None:
         self.open = []
 
-    def idle(self) -> None:
+    def idle(self) -> bool:
         self.idles += 1
+        return False
 
 
 async def test_an_answer_comes_after_its_commit() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
+import time
 from importlib import resources
 from itertools import count
 from typing import Final, Literal
@@ -20,7 +21,8 @@ from collector.process.unpacked import foreign_environment
 
 Kind = Literal["click", "batch", "mixed", "order"]
 ITEMS: Final = 1000  # of a batch, in load.lua
-_RUN_STRIDE: Final = 50_000_000  # numbers that one run of wrk may use up
+_RUN_STRIDE: Final = 5_000_000  # numbers that one run of wrk may use up; twenty runs before a phone number comes twice
+_PAUSE_SECONDS: Final = 0.5  # until what the run before has left is done
 _runs: Final = count(1)
 
 
@@ -50,6 +52,7 @@ def has_wrk() -> bool:
 
 def drive(edge: Child, kind: Kind, connections: int, seconds: float, stored: int = 0) -> Figures:
     """Load an edge for so long, with numbers that no run before has used."""
+    time.sleep(_PAUSE_SECONDS)
     before, helped = cpu_seconds(edge.pid), helper_seconds(edge.pid)
     report = _wrk(edge.said, kind, connections, seconds, stored)
     after = cpu_seconds(edge.pid)

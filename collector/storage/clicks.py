@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -114,7 +114,7 @@ class Clicks:
         self._rows: list[ClickRow] = []
         self._networks: list[tuple[int, str | None, str | None]] = []
 
-    def learn(self, names: list[int]) -> None:
+    def learn(self, names: Iterable[int]) -> None:
         """Fill the filter with names that the index has (the tail's are added as they come)."""
         for name in names:
             self._known.add(name)

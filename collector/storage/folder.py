@@ -20,6 +20,7 @@ from collector.storage.transaction import FOLD_AT_ONCE, FOLD_ROWS, GroupTransact
 log = telemetry.logger("storage")
 
 _LEARN_STEP = 20_000
+_LEARN_AHEAD = 4  # steps that may wait for the writer
 _PURGE_ROWS = 2_000  # per key and step: a step is short, so that a stop or a fold never waits for it
 _CHECKPOINT_BUSY_MS = 250  # while a checkpoint waits, nothing is folded
 
@@ -73,7 +74,10 @@ class Folder(threading.Thread):
             if len(names) >= _LEARN_STEP:
                 self._transaction.learned.append(names)
                 names = array("q")
-                if self._ending.wait(0.01):
+                while len(self._transaction.learned) >= _LEARN_AHEAD:
+                    if self._ending.wait(0.005):
+                        return
+                if self._ending.is_set():
                     return
         self._transaction.learned.append(names)
         self._transaction.all_learned.set()

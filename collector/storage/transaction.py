@@ -237,13 +237,13 @@ class GroupTransaction:
         except apsw.Error as error:
             log.failed("a rollback failed", error)
 
-    def idle(self) -> None:
-        """Upkeep between groups."""
+    def idle(self) -> bool:
+        """Upkeep between groups; whether there is more to do at once."""
         if self.folded.is_set():
             self.folded.clear()
             self.lookup.folded()
-        while self.learned:
-            self.clicks.learn(list(self.learned.pop()))
+        if self.learned:  # one piece (10 ms): somebody may be waiting
+            self.clicks.learn(self.learned.pop())
         if self.all_learned.is_set() and not self.learned:
             self.clicks.filtered = True
         if len(self.lookup.clicks) >= FOLD_AT_ONCE or len(self.lookup.conversions) >= FOLD_AT_ONCE:
@@ -259,6 +259,7 @@ class GroupTransaction:
             self.late.look_around(self._clock())
         if self.late.due and not self._space.refusing and time.monotonic() >= self._last_matches_at:
             self._last_matches()
+        return bool(self.learned) or not self.clicks.filtered
 
     def _last_matches(self) -> None:
         """Give a few conversions their last match; for a tenth of this thread's time at most."""

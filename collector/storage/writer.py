@@ -25,6 +25,7 @@ log = telemetry.logger("writer")
 # Rows per group: enough to make the fsync small change, few enough that the first in line does not wait for the last.
 MOST_ROWS = 2_000
 _LAST_ANSWERS_S = 0.3
+_SOON_S = 0.01
 # Faults of the disk or the file are everybody's; any other one may be one operation's own.
 _DISK_FAULTS = (
     StorageError,
@@ -65,8 +66,8 @@ class Transaction(Protocol):
         ...
 
     def rollback(self) -> None: ...
-    def idle(self) -> None:
-        """Between groups: upkeep that must not delay an answer."""
+    def idle(self) -> bool:
+        """Between groups: upkeep that must not delay an answer. True: there is more of it, so call again soon."""
         ...
 
 
@@ -116,8 +117,9 @@ class GroupWriter:
         self._thread.join()
 
     def _run(self) -> None:
+        more = False
         while True:
-            self._work.wait(timeout=1.0)
+            self._work.wait(timeout=_SOON_S if more else 1.0)
             self._work.clear()
             while self._waiting:
                 self._commit(self._gather())
@@ -125,16 +127,17 @@ class GroupWriter:
                 if self._transaction.distrusted:
                     self._give_up()
                     return
-            self._rest()
+            more = self._rest()
             if self._closing and not self._waiting:
                 return
 
-    def _rest(self) -> None:
+    def _rest(self) -> bool:
         """Upkeep; should it fail, the thread lives on: without it every request would wait for ever."""
         try:
-            self._transaction.idle()
+            return self._transaction.idle()
         except Exception as error:
             log.failed("upkeep failed", error)
+            return False
 
     def _gather(self) -> list[_Submission]:
         group: list[_Submission] = []
