@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from collector.core.capi.normalise import hash_customer
@@ -146,6 +146,7 @@ def test_the_stores_country_is_not_sent_as_the_customers() -> None:
 
 
 @given(st.text(max_size=60), st.sampled_from([None, "us", "gb", "de"]))
+@example("01", "de")
 def test_no_phone_text_raises_and_a_form_is_digits_only(text: str, country: str | None) -> None:
     digits = e164_digits(text, country)
     assert digits is None or (digits.isascii() and digits.isdigit() and 6 < len(digits) < 18)

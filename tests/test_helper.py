@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from collector.edge import helper
 from collector.edge.helper import Answered, Hello, Question
 from collector.edge.prepare import PreparedEvent, Preparer
 from collector.errors import ApiError
+from collector.process.program import own_command
 from collector.storage.journal import Journal
 from collector.storage.keys import ApiKey
 from tests.edge_process import Edge, configuration, running
@@ -287,7 +289,21 @@ def test_a_drain_takes_the_helper_along(tmp_path: Path) -> None:
     assert "gone" not in edge.log.read_text()
 
 
+def run(env: dict[str, str], *fds: int) -> subprocess.CompletedProcess[str]:
+    command = own_command("helper")
+    return subprocess.run(command, env=os.environ | env, pass_fds=fds, capture_output=True, text=True, check=False)
+
+
+def test_an_edge_that_ended_before_it_said_a_word() -> None:
+    """In a process of its own: a helper ignores SIGTERM, and whoever is started by such a process does too."""
+    ours, theirs = socket.socketpair()
+    ours.close()
+    with theirs:
+        done = run({helper.FD: str(theirs.fileno())}, theirs.fileno())
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_nobody_but_the_edge_starts_one() -> None:
-    left, right = socket.socketpair()
-    right.close()
-    assert helper.run(left) == 0, "an edge that has ended before it said a word"
+    done = run({})
+    assert done.returncode == 2
+    assert "the edge starts it by itself" in done.stderr

@@ -17,6 +17,7 @@ from collector.storage.late import Late
 from collector.storage.transaction import Again
 from collector.storage.withdrawals import Withdraw
 from tests.journal_kit import DAY, HOUR, MINUTE, NOW, Kit, click, order
+from tests.program import wait_until
 
 IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5"
 HOME = {"ipAddress": "93.184.216.34", "userAgent": IPHONE}
@@ -230,6 +231,7 @@ def test_a_transaction_that_cannot_begin_sets_no_clock_back(tmp_path: Path, monk
     with Kit(tmp_path) as kit:
         (ordered,) = kit.post(order("1", visitorId="visitor-1"))
         kit.post(CLOSING)
+        assert wait_until(lambda: waiting(kit) == [], 20), "its last match is between groups"
         with monkeypatch.context() as broken:
             broken.setattr(kit.transaction._space, "check", lambda: (_ for _ in ()).throw(apsw.BusyError("locked")))
             with pytest.raises(Exception, match="could not be stored"):

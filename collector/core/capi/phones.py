@@ -6,6 +6,9 @@ import re
 from typing import Final
 
 _SEPARATORS: Final = str.maketrans("", "", " \t-.()/\u00a0\u2010\u2011\u2012\u2013")
+# The library finds two digits possible in Germany. No subscriber has fewer than these, with the country code (Saint
+# Helena's: 290 and four or five).
+LEAST_DIGITS: Final = 7
 _TRUNK_ZERO: Final = re.compile(r"\(\s*0\s*\)")
 # A number that needs no library: North America at its exact length, or a country code that no trunk zero can follow
 # (country codes have one to three digits, so the second to the fourth digit are not 0).
@@ -47,7 +50,8 @@ def _parse(text: str, region: str | None, *, strict: bool) -> str | None:
     except phonenumbers.NumberParseException:
         return None
     taken = phonenumbers.is_valid_number(number) if strict else phonenumbers.is_possible_number(number)
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)[1:] if taken else None
+    digits = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)[1:] if taken else ""
+    return digits if len(digits) >= LEAST_DIGITS else None
 
 
 def warm() -> None:
