@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from collector import release
 from collector.core import wire
 from collector.core.intake import Caller
 from collector.edge import helper
@@ -85,7 +86,7 @@ class Both:
         self.journal = Journal(config, lambda: NOW)
         journal = self.journal
         self.own = Preparer(config, journal.stores, journal.names, journal.public, lambda: NOW, lambda *_: None)
-        told = msgspec.msgpack.encode(Hello(config, journal.stores, journal.names.pepper))
+        told = msgspec.msgpack.encode(Hello(release.name(), config, journal.stores, journal.names.pepper))
         self.other = helper._preparer(msgspec.msgpack.decode(told, type=Hello))
 
     def alone(self, body: bytes, question: Question) -> Any:
@@ -258,6 +259,23 @@ def test_a_helper_that_hangs_is_ended_and_its_batch_answered(tmp_path: Path) -> 
         assert right(post(edge, batch(2000)))
         until(lambda: helper_of(edge) is None)
         assert "the helper does not answer" in edge.log.read_text()
+
+
+SPOILT = {
+    "another release's": "from collector import release; release.name = lambda: 'the one before'",
+    "not to be read": (
+        "import msgspec; from collector.edge import aside; aside._decode = lambda raw: msgspec.msgpack.decode(b'\\xc1')"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_helper_that_is_of_no_use_harms_nobody(tmp_path: Path, name: str) -> None:
+    """The program may be replaced under a running edge: a newer helper might name and store otherwise."""
+    with running(tmp_path, SPOILT[name]) as edge:
+        numbers = iter(range(1000, 100_000, 200))
+        until(lambda: right(post(edge, batch(next(numbers)))) and "the helper is gone" in edge.log.read_text())
+        assert right(post(edge, batch(next(numbers))))
 
 
 def test_an_idle_helper_goes_and_comes_again(tmp_path: Path) -> None:

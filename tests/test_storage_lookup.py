@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from collector.errors import ApiError
 from collector.storage.bloom import Bloom
 from collector.storage.frequency import Frequencies
-from tests.journal_kit import DAY, HOUR, NOW, Kit, click, order
+from tests.journal_kit import DAY, HOUR, MINUTE, NOW, Kit, click, order
 
 AGENTS = ("Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X)", "Mozilla/5.0 (Linux; Android 14; Pixel 8)")
 ADDRESSES = ("93.184.216.34", "185.60.216.35", "2a03:2880:f12f:83::25de")
@@ -157,6 +157,16 @@ def test_sums_of_old_conversions_survive_a_restart(tmp_path: Path) -> None:
         assert sums(kit) == before
     with Kit(tmp_path) as kit:
         assert sums(kit) == before
+
+
+def test_a_repeated_click_takes_nothing_from_those_beside_it(tmp_path: Path) -> None:
+    """A later sighting writes what the group has so far; address and agent of the clicks after it are written too."""
+    with Kit(tmp_path) as kit:
+        kit.post(busy(0, NOW) | {"ipAddress": ADDRESSES[0]})
+        numbers = (1, 0, 2)
+        kit.submit([kit.operation(busy(n, NOW + 5 * MINUTE) | {"ipAddress": ADDRESSES[0]}) for n in numbers])
+        rows = kit.rows("SELECT click.id, ip, user_agent FROM click LEFT JOIN click_network USING (id) ORDER BY id")
+    assert rows == [(n + 1, ADDRESSES[0], AGENTS[n % 2]) for n in range(3)]
 
 
 def test_the_sketch_counts_visitors_within_its_error(tmp_path: Path) -> None:

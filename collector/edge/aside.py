@@ -11,13 +11,14 @@ import asyncio
 import contextlib
 import os
 import socket
+import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
-from collector import telemetry
+from collector import release, telemetry
 from collector.config import Config
 from collector.edge.helper import ELSE, FD, LENGTH_BYTES, Answered, Hello, Question, framed
 from collector.storage.journal import Journal
@@ -39,7 +40,7 @@ class Aside:
     """The edge's end. `command` starts a helper; None, or a machine with one processor: the edge does all itself."""
 
     def __init__(self, command: Sequence[str] | None, config: Config, journal: Journal) -> None:
-        self._command = command if len(os.sched_getaffinity(0)) > 1 else None
+        self._command = command if _processors() > 1 else None
         self._config, self._journal = config, journal
         self._waiting: deque[asyncio.Future[bytes]] = deque()  # in the order in which the helper answers
         self._writer: asyncio.StreamWriter | None = None  # while the helper is ready
@@ -67,7 +68,12 @@ class Aside:
             log.warning("the helper does not answer and is ended")
             self._end()
             return None
-        return _decode(raw) if raw != ELSE else None
+        try:
+            return _decode(raw) if raw != ELSE else None
+        except msgspec.DecodeError as error:
+            log.failed("the helper's answer cannot be read, and it is ended", error)
+            self._end()
+            return None
 
     def _start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -100,7 +106,7 @@ class Aside:
             )
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_SOCKET_BYTES)
         try:
-            hello = Hello(self._config, self._journal.stores, self._journal.names.pepper)
+            hello = Hello(release.name(), self._config, self._journal.stores, self._journal.names.pepper)
             writer.writelines(framed(msgspec.msgpack.encode(hello)))
             async with asyncio.timeout(_START_SECONDS):
                 await _frame(reader)
@@ -147,6 +153,11 @@ class Aside:
             self._life.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._life
+
+
+def _processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 async def _frame(reader: asyncio.StreamReader) -> bytes:

@@ -22,7 +22,7 @@ from typing import Any, Final, cast
 import msgspec
 from msgspec import Struct
 
-from collector import telemetry
+from collector import release, telemetry
 from collector.config import Config
 from collector.core import wire
 from collector.core.events import ClickBody
@@ -46,11 +46,18 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class Hello(Struct):
-    """What the helper knows as the edge does."""
+    """What the helper knows as the edge does. `release`: of the edge's own program."""
 
+    release: str
     config: Config
     stores: dict[str, Store]
     pepper: bytes
+
+
+class _Release(Struct):
+    """The part of Hello that every release can read."""
+
+    release: str
 
 
 class Question(Struct, array_like=True):
@@ -76,6 +83,8 @@ def run(connection: socket.socket) -> int:
         asked = cast(BufferedIOBase, stream)  # typeshed promises less
         hello = _frame(asked)
         if hello is not None:
+            if msgspec.msgpack.decode(hello, type=_Release).release != release.name():
+                return 1  # the program was replaced under a running edge: another release may name otherwise
             known = msgspec.msgpack.decode(hello, type=Hello)
             telemetry.configure(known.config.log, "helper")
             preparer = _preparer(known)

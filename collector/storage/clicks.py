@@ -121,7 +121,7 @@ class Clicks:
 
     def append(self, clicks: Sequence[NewClick]) -> list[ClickResult]:
         """Store each click, unless the same visitor's same click is here from the last `click_days`."""
-        maybe_known, filtered, networks = self._known.add, self.filtered, self._networks
+        maybe_known, filtered = self._known.add, self.filtered
         results: list[ClickResult] = []
         rows: list[ClickRow] = []
         last = self._lookup.last[CLICKS]
@@ -137,7 +137,7 @@ class Clicks:
             rows.append(_row(ClickRow, (last, *columns)))
             ip, agent = click.network
             if ip is not None or agent is not None:
-                networks.append((last, ip, agent))
+                self._networks.append((last, ip, agent))
             results.append(ClickResult(last, columns[1], False))
         self._take(rows)
         return results
