@@ -40,11 +40,16 @@ def test_every_part_runs():
     done = bench("--quick", "--json", "--rows", "3000")
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)["results"]
-    assert {r["part"] for r in results} >= {"clicks", "batch", "orders", "matching", "building", "drained", "start"}
+    assert {r["part"] for r in results} >= {
+        *("clicks", "batch", "orders", "ingest", "matching", "building", "drained", "start")
+    }
     assert all(r["durable"]["failed"] == 0 for r in results if "durable" in r)
     clicks = [r for r in results if r["part"] == "clicks"]  # beside the same server without storing
     assert [(r["connections"], r["stored"]) for r in clicks] == [(c, s) for s in (0, 3000) for c in (1, 16, 64)]
     assert all(r["unstored"]["failed"] == 0 for r in clicks), "a request was refused"
+    ingest = [r for r in results if r["part"] == "ingest"]  # few stored beside many, each round both
+    assert [(r["kind"], r["few"], r["stored"]) for r in ingest] == [("click", 2000, 3000), ("batch", 2000, 3000)]
+    assert all(r["figures"]["failed"] == r["few_figures"]["failed"] == 0 for r in ingest)
 
 
 def test_without_wrk_it_says_what_to_install(monkeypatch, capsys):

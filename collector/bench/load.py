@@ -23,7 +23,7 @@ Kind = Literal["click", "batch", "mixed", "order"]
 ITEMS: Final = 1000  # of a batch, in load.lua
 _RUN_STRIDE: Final = 5_000_000  # numbers that one run of wrk may use up; twenty runs before a phone number comes twice
 _PAUSE_SECONDS: Final = 0.5  # until what the run before has left is done
-_runs: Final = count(1)
+_runs = count(1)
 
 
 class Figures(Struct, frozen=True):
@@ -48,6 +48,12 @@ class _Report(Struct):
 
 def has_wrk() -> bool:
     return shutil.which("wrk") is not None
+
+
+def begin_after(number: int) -> None:
+    """Have runs use numbers above this one: those up to it are clicks that are stored."""
+    global _runs
+    _runs = count(max(next(_runs), number // _RUN_STRIDE + 1))
 
 
 def drive(edge: Child, kind: Kind, connections: int, seconds: float, stored: int = 0) -> Figures:

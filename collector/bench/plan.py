@@ -20,8 +20,8 @@ from collector.storage.journal import Journal
 CONNECTIONS: Final = (1, 16, 64)
 BATCHES: Final = 4  # connections that post batches: one each for the generator, the helper, the loop and the writer
 ORDERS: Final = 16  # connections that post orders
-Part = Literal["clicks", "batch", "orders", "matching", "payloads", "drain", "start"]
-PARTS: Final[tuple[Part, ...]] = ("clicks", "batch", "orders", "matching", "payloads", "drain", "start")
+Part = Literal["clicks", "batch", "orders", "ingest", "matching", "payloads", "drain", "start"]
+PARTS: Final[tuple[Part, ...]] = ("clicks", "batch", "orders", "ingest", "matching", "payloads", "drain", "start")
 
 
 class Size(Struct, frozen=True):
@@ -31,13 +31,14 @@ class Size(Struct, frozen=True):
     seconds: float = 4.0
     rows: int = 1_000_000
     few_rows: int = 10_000
+    beside: int = 100_000  # clicks stored in the edge that ingest with `rows` of them is held against
     orders: int = 2_000
     backlog: int = 1_000_000
     starts: int = 5
 
 
 QUICK: Final = Size(
-    rounds=1, seconds=1.0, rows=20_000, few_rows=1_000, orders=100, backlog=5_000, starts=1
+    rounds=1, seconds=1.0, rows=20_000, few_rows=1_000, beside=2_000, orders=100, backlog=5_000, starts=1
 )  # a smoke test: its figures mean little
 
 
@@ -70,7 +71,20 @@ class Orders(Struct, frozen=True):
     durable: Figures
 
 
-Result = Clicks | Batch | Orders | matches.Matching | payloads.Building | drain.Drained | starts.Start
+class Ingest(Struct, frozen=True):
+    """Clicks, single or in batches, taken by an edge with few stored and by one with many, in turn; medians."""
+
+    kind: Kind
+    connections: int
+    few: int
+    stored: int
+    rounds: int
+    few_figures: Figures
+    figures: Figures
+    ratio: float  # of the rates, the median over rounds: the two halves of a round see the same minute
+
+
+Result = Clicks | Ingest | Batch | Orders | matches.Matching | payloads.Building | drain.Drained | starts.Start
 Say = Callable[[str], None]
 
 
@@ -78,8 +92,11 @@ def run(parts: tuple[Part, ...], size: Size, say: Say) -> Iterator[Result]:
     """Each result as soon as it is known. `say` takes a line on what is under way."""
     with tempfile.TemporaryDirectory(prefix="collector-bench-") as folder:
         home = Path(folder)
+        load.begin_after(size.rows)
         if {"clicks", "batch", "orders"} & set(parts):
             yield from _over_http(parts, size, home, say)
+        if "ingest" in parts:
+            yield from _ingest(size, home, say)
         if "matching" in parts:
             yield from _matching(size, home, say)
         if "payloads" in parts:
@@ -138,6 +155,38 @@ def _batch(size: Size, kind: Kind, stored: int, edge: Child, other: Child) -> Ba
         if kind == "batch":
             unstored.append(load.drive(other, kind, BATCHES, size.seconds))
     return Batch(kind, stored, middle(durable), middle(unstored) if unstored else None)
+
+
+def _ingest(size: Size, home: Path, say: Say) -> Iterator[Result]:
+    configs = []
+    for stored in (size.beside, size.rows):
+        configs.append(servers.config_for(str(home / f"ingest-{stored}")))
+        say(f"storing {stored} clicks")
+        seconds = apart(storing.fill, configs[-1], stored)
+    say(f"that took {seconds:.0f} s")
+    with (
+        serving(servers.serve, configs[0], Journal) as few,
+        serving(servers.serve, configs[1], Journal) as many,
+    ):
+        for config in configs:
+            apart(servers.await_filter, config)
+        for kind, connections in (("click", CONNECTIONS[-1]), ("batch", BATCHES)):
+            say(f"{kind}, {connections} connections, {size.beside} stored beside {size.rows}")
+            yield _beside(size, kind, connections, few, many)  # type: ignore[arg-type]  # mypy widens the literals
+
+
+def _beside(size: Size, kind: Kind, connections: int, few: Child, many: Child) -> Ingest:
+    rounds = 2 * size.rounds + 1
+    seconds, pairs = size.seconds, []
+    load.drive(few, kind, connections, seconds)  # both warm
+    load.drive(many, kind, connections, seconds)
+    for turn in range(rounds):
+        edges = (few, many) if turn % 2 else (many, few)  # neither always has the other's checkpoint behind it
+        figures = {edge.pid: load.drive(edge, kind, connections, seconds) for edge in edges}
+        pairs.append((figures[few.pid], figures[many.pid]))
+    ratio = median(b.rate / a.rate for a, b in pairs)
+    of_few, of_many = (middle([pair[i] for pair in pairs]) for i in (0, 1))
+    return Ingest(kind, connections, size.beside, size.rows, rounds, of_few, of_many, ratio)
 
 
 def _matching(size: Size, home: Path, say: Say) -> Iterator[Result]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
+import msgspec
 import uvloop
 from msgspec import Struct
 
@@ -16,12 +18,15 @@ from collector.bench.payloads import NO_TOKEN
 from collector.bench.storing import now_ms
 from collector.config import Config, EdgeConfig, MetaConfig, PixelConfig, StorageConfig, StoreConfig
 from collector.edge import app
+from collector.errors import CollectorError
 from collector.process.program import own_command
 from collector.storage import keys
 from collector.storage.clicks import ClickResult, NewClick
 from collector.storage.database import open_database
 from collector.storage.journal import Journal
 from collector.storage.transaction import Operation
+
+_LEARNING_SECONDS: Final = 300.0
 
 
 class Address(Struct, frozen=True):
@@ -72,6 +77,18 @@ def serve(ready: Callable[[Address], None], config: Config, journal: type[Journa
     listener.bind(("127.0.0.1", 0))
     address = Address(listener.getsockname()[1], key)
     uvloop.run(_serve(config, journal, listener, lambda: ready(address)))
+
+
+def await_filter(config: Config) -> None:
+    """Return once the edge's duplicate filter knows every stored click, as its sign of life says."""
+    with contextlib.closing(open_database(config.storage)) as db:
+        until = time.monotonic() + _LEARNING_SECONDS
+        while time.monotonic() < until:
+            life = db.execute("SELECT body FROM heartbeat WHERE process = 'edge'").get
+            if isinstance(life, bytes) and msgspec.json.decode(life)["filtered"]:
+                return
+            time.sleep(0.2)
+    raise CollectorError("the edge did not learn its clicks")
 
 
 async def _serve(config: Config, journal: type[Journal], listener: socket.socket, ready: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,7 @@ from collector.core.consent import Decision
 from collector.core.events import ClickBody
 from collector.core.intake import Caller
 from collector.core.keyed import KeyedHash
-from collector.storage import clicks, database, index, multirow, stores
+from collector.storage import clicks, database, index, merging, multirow, stores
 from collector.storage.clicks import NewClick
 from collector.storage.subjects import CLICKS
 
@@ -68,3 +69,6 @@ def _fold(config: Config, data_dir: Path) -> None:
         before = -1
         while (now := index.fold(db, CLICKS, _FOLD)) != before:
             before = now
+        while merging.merge(db, CLICKS, before):
+            pass
+    os.sync()  # or the disk would still be at it while something is measured

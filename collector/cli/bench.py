@@ -14,7 +14,7 @@ from collector.bench import load, plan
 from collector.bench.drain import Drained
 from collector.bench.matches import Matching
 from collector.bench.payloads import Building
-from collector.bench.plan import Batch, Clicks, Orders, Part, Size
+from collector.bench.plan import Batch, Clicks, Ingest, Orders, Part, Size
 from collector.bench.starts import Start
 from collector.cli.output import print_json, print_table
 from collector.errors import ConfigError
@@ -33,14 +33,16 @@ _CLICKS = (
 )
 _MATCHES = ("clicks", "kind", "attributed", "match p50 ms", "p99", "all p50 ms", "p99")
 
+_HTTP = {"clicks", "batch", "orders", "ingest"}
+
 
 def bench(args: argparse.Namespace) -> int:
     parts: tuple[Part, ...] = tuple(args.only) if args.only else plan.PARTS
-    if not load.has_wrk() and {"clicks", "batch", "orders"} & set(parts):
+    if not load.has_wrk() and _HTTP & set(parts):
         raise ConfigError(
             [
                 "wrk, the load generator, is not installed: `apt-get install wrk`; "
-                "or leave clicks, batch and orders out by naming the others with --only"
+                "or leave clicks, batch, orders and ingest out by naming the others with --only"
             ]
         )
     size = plan.QUICK if args.quick else Size()
@@ -69,6 +71,8 @@ def _show(result: plan.Result) -> None:
             print_table([_clicks_row(result)], _CLICKS)
         case Batch():
             _show_batch(result)
+        case Ingest():
+            _show_ingest(result)
         case Orders(durable=done):
             print(
                 f"orders over HTTP, {result.connections} connections, {result.stored} clicks stored: "
@@ -121,6 +125,16 @@ def _show_batch(result: Batch) -> None:
     print(
         f"batches of 1000 ({what}), {result.stored} clicks stored: {done.rate:.0f} events/s, p50 {done.p50_ms:.1f} ms, "
         f"loop {done.loop_us:.1f}, other threads {done.others_us:.1f}, helper {done.helper_us:.1f} µs an event{beside}"
+    )
+
+
+def _show_ingest(result: Ingest) -> None:
+    what = "batches of 1000" if result.kind == "batch" else "single clicks"
+    few, many = result.few_figures, result.figures
+    print(
+        f"{what}, {result.connections} connections, {result.stored} clicks stored beside {result.few}, in turn, "
+        f"{result.rounds} rounds: {many.rate:.0f} beside {few.rate:.0f} events/s, ratio {result.ratio:.2f}, "
+        f"p99 {many.p99_ms:.1f} beside {few.p99_ms:.1f} ms"
     )
 
 

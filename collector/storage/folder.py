@@ -1,4 +1,4 @@
-"""The edge's second thread of storage: folds the tail into the index and checkpoints the WAL, beside the writer."""
+"""The edge's second thread of storage: keeps the index and checkpoints the WAL, beside the writer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import apsw
 
 from collector import telemetry
 from collector.config import Config
-from collector.storage import database, index
+from collector.storage import database, index, merging
 from collector.storage.subjects import CLICKS, CONVERSIONS
 from collector.storage.transaction import FOLD_AT_ONCE, FOLD_ROWS, GroupTransaction
 
@@ -23,10 +23,12 @@ _LEARN_STEP = 20_000
 _LEARN_AHEAD = 4  # steps that may wait for the writer
 _PURGE_ROWS = 2_000  # per key and step: a step is short, so that a stop or a fold never waits for it
 _CHECKPOINT_BUSY_MS = 250  # while a checkpoint waits, nothing is folded
+_MERGE_S = 0.5  # of merging before a look at what else there is to do
+_MERGE_REST = 3  # times a step's length: a quarter of one processor at most, and only while nothing is to be folded
 
 
 class Folder(threading.Thread):
-    """Folds the tail into the index and checkpoints the WAL, beside the writer."""
+    """Folds the tail into the index, merges its buckets and checkpoints the WAL, beside the writer."""
 
     def __init__(self, config: Config, data_dir: Path, transaction: GroupTransaction, db: apsw.Connection) -> None:
         super().__init__(name="folder", daemon=True)
@@ -94,6 +96,20 @@ class Folder(threading.Thread):
                 time.sleep(0.002)  # let the writer drop what is folded
             index.purge(db, subject, _PURGE_ROWS)
         self._checkpoint(main)
+        self._merge(db)
+
+    def _merge(self, db: apsw.Connection) -> None:
+        """Merge full buckets until there is something to fold, for half a second at most."""
+        until = time.monotonic() + _MERGE_S
+        for subject in (CLICKS, CONVERSIONS):
+            folded = index.watermark(db, subject)
+            while (began := time.monotonic()) < until and not self._transaction.wants_fold.is_set():
+                if not merging.merge(db, subject, folded):
+                    break
+                self._transaction.folded.set()  # so that the writer learns how far it is
+                self._ending.wait(_MERGE_REST * (time.monotonic() - began))
+                if self._ending.is_set():
+                    return
 
     def _move(self, db: apsw.Connection) -> None:
         """Take clicks whose first sighting became known later to their hours; before a fold, which counts the rest."""

@@ -3,7 +3,7 @@
 One table per key, `(k, id) WITHOUT ROWID`, where k = bucket << 44 | low 44 bits of the name and bucket = id / 200,000.
 A merge therefore writes into the pages of the newest bucket; a look-up probes one key per bucket of its window. The low
 bits may collide, so whoever looks up compares the whole name with the row's. The watermark of what is folded is
-committed with the fold, so after any crash the rest is simply still in the tail.
+committed with the fold, so after any crash the rest is simply still in the tail. Full buckets are merged (merging.py).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collector import telemetry
 from collector.config import StorageConfig
 from collector.core.flags import INELIGIBLE
 from collector.errors import StorageError
-from collector.storage import sums
+from collector.storage import merging, sums
 from collector.storage.bloom import LOW_BITS, LOW_MASK
 from collector.storage.database import DATABASE, INDEX, connect, immediate, migrate
 from collector.storage.subjects import (
@@ -38,7 +38,7 @@ from collector.storage.subjects import (
 log = telemetry.logger("storage")
 
 MOST_UNFOLDED = 50_000  # rows that a start may leave to the tail in memory; more are folded first (0.1 s for so many)
-_MOST_BUCKETS = 400  # SQLite takes 500 terms in a compound SELECT; 400 buckets are 8·10⁷ rows
+_MOST_PLACES = 400  # that a look-up probes, the newest: merged, they are 6·10⁸ rows
 
 
 def _create_tables(db: apsw.Connection) -> None:
@@ -145,7 +145,7 @@ def move(db: apsw.Connection, moves: Sequence[tuple[ClickRow, ClickRow]]) -> Non
                 sums.move(db, before, after)
                 for key, name in zip(CLICKS.keys, CLICKS.names(before), strict=True):
                     if key.tagged and name is not None:
-                        entry = (before.id // BUCKET << LOW_BITS | name & LOW_MASK, before.id)
+                        entry = (*merging.homes(before.id, name), before.id)
                         db.execute(_MOVE.format(CLICKS.index_table(key.name)), (after.ts // MINUTE_MS, *entry))
 
 
@@ -159,15 +159,18 @@ def purge(db: apsw.Connection, subject: Subject, most: int) -> int:
     oldest = db.execute(f"SELECT min(id) FROM source.{subject.table}").get
     if oldest is None or oldest < BUCKET:
         return days
-    below = (oldest // BUCKET) << LOW_BITS
     gone = days
     with immediate(db):
+        bucket = oldest // BUCKET
+        if bucket < merging.merged_through(db, subject):  # a merged group goes as a whole
+            bucket = merging.first_of_group(bucket)
+        below = bucket << LOW_BITS
         for key in subject.keys:
             table = f"main.{subject.index_table(key.name)}"
             old = f"SELECT k, id FROM {table} WHERE k < ? ORDER BY k LIMIT ?"
             db.execute(f"DELETE FROM {table} WHERE (k, id) IN ({old})", (below, most))
             gone += db.changes()
-        db.execute("DELETE FROM main.bucket WHERE subject = ? AND bucket < ?", (subject.table, oldest // BUCKET))
+        db.execute("DELETE FROM main.bucket WHERE subject = ? AND bucket < ?", (subject.table, bucket))
     return gone
 
 
@@ -197,7 +200,7 @@ _BEGUN = (
     "INSERT OR IGNORE INTO main.bucket SELECT '{0}', ?1, min(received) FROM temp.folding_{0} "
     "WHERE id >= ?2 AND id < ?3 HAVING count(*)"
 )
-_MOVE = "UPDATE main.{} SET minute = ? WHERE k = ? AND id = ?"
+_MOVE = "UPDATE main.{} SET minute = ? WHERE k IN (?, ?) AND id = ?"
 
 
 _MAPPED_BYTES = 0x7FFF0000
@@ -213,6 +216,7 @@ class IndexReader:
         self._db.pragma("mmap_size", _MAPPED_BYTES)
         self._db.pragma("cell_size_check", 0)
         self._buckets: dict[str, tuple[list[int], list[int]]] = {}
+        self._merged: dict[str, int] = {}  # the buckets below it are merged, by subject
 
     def close(self) -> None:
         self._db.close()
@@ -221,11 +225,12 @@ class IndexReader:
         return watermark(self._db, subject)
 
     def refresh(self, subject: Subject) -> None:
-        """Learn of buckets that a fold began."""
+        """Learn of buckets that a fold began, and of those that are merged."""
         rows: list[tuple[int, int]] = self._db.execute(  # type: ignore[assignment]
             "SELECT first_received, bucket FROM bucket WHERE subject = ? ORDER BY bucket", (subject.table,)
         ).fetchall()
         self._buckets[subject.table] = ([r[0] for r in rows], [r[1] for r in rows])
+        self._merged[subject.table] = merging.merged_through(self._db, subject)
 
     def first_bucket(self, subject: Subject, received: int) -> int:
         """The bucket in which rows received at `received` (ms) or later begin."""
@@ -251,12 +256,10 @@ class IndexReader:
         buckets = self._buckets.get(subject.table, ([], []))[1]
         if not buckets:
             return iter(())
-        first, last = self.first_bucket(subject, since), buckets[-1]
-        first = max(first, last - _MOST_BUCKETS + 1)
-        low = name & LOW_MASK
-        names = [b << LOW_BITS | low for b in range(last, first - 1, -1)]
-        statement = _probe_statement(subject.index_table(key), columns, len(names), limit)
-        return self._db.execute(statement, names)
+        first, low = self.first_bucket(subject, since), name & LOW_MASK
+        where = merging.places(first, buckets[-1], self._merged[subject.table])[:_MOST_PLACES]
+        statement = _probe_statement(subject.index_table(key), columns, len(where), limit)
+        return self._db.execute(statement, [*(bucket << LOW_BITS | low for bucket in where), first * BUCKET])
 
     def connection(self) -> apsw.Connection:
         """For the sums (frequency.py), which are read once at start."""
@@ -266,6 +269,6 @@ class IndexReader:
 @lru_cache(maxsize=512)
 def _probe_statement(table: str, columns: str, buckets: int, limit: int) -> str:
     # SQLite walks an IN list in the index's own order and stops at the limit: 10 µs for six buckets, where one
-    # sub-select per bucket took 37.
+    # sub-select per bucket took 37. A merged group may begin before the window: its earlier rows are passed over.
     marks = ", ".join("?" * buckets)
-    return f"SELECT {columns} FROM {table} WHERE k IN ({marks}) ORDER BY k DESC, id DESC LIMIT {limit}"
+    return f"SELECT {columns} FROM {table} WHERE k IN ({marks}) AND id >= ? ORDER BY k DESC, id DESC LIMIT {limit}"
