@@ -83,6 +83,7 @@ class PrivacyConfig(Struct, frozen=True, kw_only=True):
 
 class AlertsConfig(Struct, frozen=True, kw_only=True):
     webhook_url: str = ""
+    revisions_url: str = ""
     backlog_minutes: Annotated[int, Meta(ge=1)] = 30
     rejected_per_hour: Annotated[int, Meta(ge=1)] = 100
 

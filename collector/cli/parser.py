@@ -72,6 +72,17 @@ def replayed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only say what would happen")
 
 
+def person(parser: argparse.ArgumentParser) -> None:
+    one = parser.add_mutually_exclusive_group(required=True)
+    one.add_argument("--email", metavar="E", help="the address; - reads it from standard input, as for each of these")
+    one.add_argument("--phone", metavar="P", help="the number, with its country code or in the store's country")
+    one.add_argument("--external-id", metavar="ID", help="the shop's own customer id")
+    one.add_argument("--visitor", metavar="ID", help="the visitor id of one browser, as its cookie or an export has it")
+    one.add_argument("--order", metavar="ID", help="whoever placed this order")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would go")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
 def test_code(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--code", metavar="CODE", help="the test event code; else the pixel's own")
 
@@ -186,6 +197,14 @@ COMMANDS: Final = (
         "report:attribution",
         "collector report attribution --model linear --by campaign --config collector.toml",
         (*FILES, shared, store, as_json),
+    ),
+    Command(
+        "erase",
+        "erase a person's data everywhere, with a receipt",
+        "erase:run",
+        "collector erase --email jo@example.com --config collector.toml\n"
+        "  echo jo@example.com | collector erase --email - --yes --json",
+        (*FILES, person, store, as_json),
     ),
     Command(
         "bench",

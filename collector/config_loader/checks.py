@@ -159,9 +159,10 @@ def _privacy(config: Config, env: Mapping[str, str]) -> Iterator[Fault]:
 
 
 def _alerts(config: Config) -> Iterator[Fault]:
-    url = config.alerts.webhook_url
-    if url and not _is_url(url, plain_http=False):
-        yield Fault(("alerts", "webhook_url"), "expected an https address; http is taken for a loopback address only")
+    for name in ("webhook_url", "revisions_url"):
+        url = getattr(config.alerts, name)
+        if url and not _is_url(url, plain_http=False):
+            yield Fault(("alerts", name), "expected an https address; http is taken for a loopback address only")
 
 
 def _store(store: StoreConfig, path: Path) -> Iterator[Fault]:

@@ -21,6 +21,7 @@ HOLDERS: Final[dict[tuple[str, ...], Role]] = {
     ("console", "password_hash"): "console",
     ("meta", "app_secret"): "courier",
     ("alerts", "webhook_url"): "courier",
+    ("alerts", "revisions_url"): "courier",
     ("store", "webhook_secrets"): "edge",
     ("store", "pixel", "access_token"): "courier",
 }

@@ -196,10 +196,14 @@ def set_cookies(write: Jar, policy: Policy) -> list[str]:
     return [_set_cookie(name, value, age, policy) for name, value in named if value is not None]
 
 
-def clear_cookies(header: str, policy: Policy) -> list[str]:
-    """Set-Cookie values that remove what a visitor who denies consent still sends us."""
+def clear_cookies(header: str, policy: Policy, kept: Jar = EMPTY) -> list[str]:
+    """Set-Cookie values that remove what a visitor who denies consent, or was erased, still sends us.
+
+    `kept`: what is written anew and so need not be removed.
+    """
     sent = {pair.strip().partition("=")[0] for pair in header.split(";")}
-    return [_set_cookie(name, "", 0, policy) for name in (policy.visitor_cookie, FBC, FBP) if name in sent]
+    named = ((policy.visitor_cookie, kept.visitor), (FBC, kept.fbc), (FBP, kept.fbp))
+    return [_set_cookie(name, "", 0, policy) for name, new in named if name in sent and new is None]
 
 
 def _set_cookie(name: str, value: str, age: int, policy: Policy) -> str:

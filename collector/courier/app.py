@@ -24,6 +24,7 @@ from collector.courier.deliver import PixelQueue, Stats
 from collector.courier.desk import Desk
 from collector.courier.graph import GraphClient
 from collector.courier.housekeeping import Housekeeping
+from collector.courier.revisions import Revisions
 from collector.courier.targets import Target, targets_of
 from collector.errors import ConfigError, StorageError
 from collector.storage import learning
@@ -148,6 +149,7 @@ class Courier:
             self._config.privacy,
             self._now,
             lambda now: learning.night_if_due(spare, self._config, now),
+            Revisions(self._config, spare),
         )
         try:
             await self._take_over(desk)

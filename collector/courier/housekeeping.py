@@ -16,6 +16,7 @@ from collector.courier.alerts import Alerts
 from collector.courier.deliver import PixelQueue, Stats
 from collector.courier.desk import Desk
 from collector.courier.luck import LONGEST_MS
+from collector.courier.revisions import Revisions
 from collector.storage.dispatch import is_temporary
 from collector.storage.upkeep import SLICE, Upkeep
 from collector.telemetry import logger
@@ -28,6 +29,7 @@ _BEAT_S: Final = 5.0
 _EXPIRE_S: Final = 30.0
 _WIPE_S: Final = 0.25
 _CUT_S: Final = 60.0
+_TELL_S: Final = 5.0
 _LEARN_S: Final = 600.0  # how often it is asked whether a day has passed
 _SLICES_AT_ONCE: Final = 20
 
@@ -45,6 +47,7 @@ class Housekeeping:
         privacy: PrivacyConfig,
         clock: Callable[[], int],
         night: Callable[[int], Any],
+        revisions: Revisions,
     ) -> None:
         self._upkeep = upkeep
         self._desk = desk
@@ -54,6 +57,7 @@ class Housekeeping:
         self._privacy = privacy
         self._now = clock
         self._night = night
+        self._revisions = revisions
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="upkeep")
 
     async def run(self) -> None:
@@ -65,6 +69,7 @@ class Housekeeping:
             (_WIPE_S, self._wipe),
             (_CUT_S, self._cut),
             (_LEARN_S, self._learn),
+            (_TELL_S, self._tell),
         ]
         async with asyncio.TaskGroup() as group:
             for seconds, job in jobs:
@@ -126,6 +131,9 @@ class Housekeeping:
         now = self._now()
         for store, model in (await self._ask(lambda: self._night(now))).items():
             log.info("learnt", store=store, model=model.version, labels=model.labels)
+
+    async def _tell(self) -> None:
+        await self._revisions.tell(self._ask, self._now())
 
     def close(self) -> None:
         """Wait for the last slice."""

@@ -158,13 +158,19 @@ class Collect:
             opted_out=consent.opted_out(visit.headers),
         )
         found, fault = (beacons.landed(posted, visit.now), None) if posted else beacons.landing(said, visit.now)
-        jar, written = cookies.read(visit.header(b"cookie"), policy.visitor_cookie), Jar()
+        jar, written, cleared = cookies.read(visit.header(b"cookie"), policy.visitor_cookie), Jar(), list[str]()
+        erased = jar.visitor is not None and self._is_erased(jar.visitor, store)
+        if erased:  # a new visitor, with nothing of the old one's (matching.md section 5, row 44)
+            jar = cookies.EMPTY
         if bot is None:
             jar, written = await self._seen(jar, found, said, store, policy.site, visit.now)
+        if erased:
+            cleared = cookies.clear_cookies(visit.header(b"cookie"), policy, written)
         prepare = self._preparing(said, posted, jar, caller, store, visit.now)
         error = await self._store(prepare)
         why = bot or (error.code if error else None) or fault
-        return _set(cookies.set_cookies(written, policy)) + ([responses.reason(why)] if why else [])
+        set_anew = [*cleared, *cookies.set_cookies(written, policy)]
+        return _set(set_anew) + ([responses.reason(why)] if why else [])
 
     def _preparing(
         self, said: Beacon, posted: Posted | None, jar: Jar, caller: Caller, store: Store, now: int
@@ -227,8 +233,15 @@ class Collect:
         """Randomness for a new visitor: the page's own seed under our key, so that posts at once agree; else ours."""
         if said.v is None:
             return Fresh(secrets.token_bytes(16), secrets.randbelow(1 << 31))
-        digest = blake2b(f"{store.number}\0{said.v.random}".encode(), digest_size=20, key=self._seed_key).digest()
-        return Fresh(digest[:16], int.from_bytes(digest[16:], "big") >> 1)
+        seed = f"{store.number}\0{said.v.random}".encode()
+        while True:
+            digest = blake2b(seed, digest_size=20, key=self._seed_key).digest()
+            if not self._is_erased(cookies.new_visitor(digest[:16]), store):
+                return Fresh(digest[:16], int.from_bytes(digest[16:], "big") >> 1)
+            seed = digest  # who was erased begins anew, and posts at once still agree
+
+    def _is_erased(self, visitor: str, store: Store) -> bool:
+        return self._journal.is_erased(self._journal.names.name(store.number, "visitor", visitor))
 
     async def _remembered(self, visitor: str, store: Store, site: Site, now: int) -> Jar:
         name = self._journal.names.name(store.number, "visitor", visitor)

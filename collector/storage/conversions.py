@@ -19,7 +19,7 @@ from collector.core.keyed import KeyedHash
 from collector.core.matching import Match, Query
 from collector.core.useragents import classify
 from collector.errors import ApiError
-from collector.storage import clicks, multirow, outbox
+from collector.storage import clicks, multirow, notices, outbox
 from collector.storage.attribution import Attribution
 from collector.storage.clicks import Clicks
 from collector.storage.identities import Identities, Keys, keys_of
@@ -253,6 +253,7 @@ class Conversions:
         self.update(changed)
         if not same:
             self._queueing.enrich(row.id, store, event, enrichment)
+            notices.note(self._db, row.id, changed.revision, now)
         return changed
 
     def update(self, row: ConversionRow) -> None:

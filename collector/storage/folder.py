@@ -112,10 +112,16 @@ class Folder(threading.Thread):
                     return
 
     def _move(self, db: apsw.Connection) -> None:
-        """Take clicks whose first sighting became known later to their hours; before a fold, which counts the rest."""
+        """Take clicks whose first sighting became known later to their hours, and what was withdrawn out of the index.
+
+        Before a fold, which counts the rest.
+        """
         moves = self._transaction.lookup.moves
         if moves:
             index.move(db, [moves.popleft() for _ in range(len(moves))])
+        gone = self._transaction.lookup.gone
+        if gone:
+            index.forget(db, [gone.popleft() for _ in range(len(gone))])
 
     def _checkpoint(self, main: apsw.Connection) -> None:
         """Move the WAL into the file; when it has grown far past its limit, make the writer wait for the rest."""

@@ -18,10 +18,10 @@ from collector.storage import multirow
 # Beyond these a value is a shop's own, a till's or a placeholder, and no person's (matching.md 1.2).
 MOST_VISITORS: Final = 20
 MOST_VALUES: Final = 3
-_KINDS: Final[dict[Identity, int]] = {"external_id": 1, "email": 2, "phone": 3, "email_weak": 4}
+KINDS: Final[dict[Identity, int]] = {"external_id": 1, "email": 2, "phone": 3, "email_weak": 4}
 
 _GAINED: Final = 0  # in the place of a kind: not who the person is, but a further key by which a late click finds it
-_NAMES: Final = {number: kind for kind, number in _KINDS.items()}
+_NAMES: Final = {number: kind for kind, number in KINDS.items()}
 
 # One statement for all of a customer's values: each statement costs 5 µs and a hand-over of the interpreter's lock.
 # A value has few visitors: _trim.
@@ -114,7 +114,7 @@ class Identities:
         if not keys:
             return Known(store, keys, visitor, [], set(), False)
         self._write_what_names({key for _, key in keys} | {visitor})
-        bound = [item for kind, key in keys for item in (store, _KINDS[kind], key)]
+        bound = [item for kind, key in keys for item in (store, KINDS[kind], key)]
         if visitor is not None:
             bound += [store, visitor, *(key for _, key in keys)]
         known = Known(store, keys, visitor, [{} for _ in keys], set(), False)
@@ -138,7 +138,7 @@ class Identities:
             return set()
         new = []
         for (kind, key), visitors in zip(known.keys, known.seen, strict=True):
-            number = _KINDS[kind]
+            number = KINDS[kind]
             if sum(k == number and v != key for k, v in held) < MOST_VALUES:
                 self._links.append((store, number, key, visitor, ts, ts))
                 self._unwritten.update((key, visitor))
@@ -157,7 +157,7 @@ class Identities:
     def carry(self, conversion: int, keys: Keys) -> None:
         """Remember which values a conversion carries."""
         for kind, key in keys:
-            self._carried.append((conversion, _KINDS[kind], key))
+            self._carried.append((conversion, KINDS[kind], key))
             self._unwritten.update((conversion, key))
 
     def gain(self, conversion: int, names: Collection[int]) -> None:

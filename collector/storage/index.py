@@ -31,6 +31,7 @@ from collector.storage.subjects import (
     MINUTE_MS,
     VISITOR_TAG,
     ClickRow,
+    ConversionRow,
     Key,
     Subject,
 )
@@ -149,6 +150,25 @@ def move(db: apsw.Connection, moves: Sequence[tuple[ClickRow, ClickRow]]) -> Non
                         db.execute(_MOVE.format(CLICKS.index_table(key.name)), (after.ts // MINUTE_MS, *entry))
 
 
+def forget(db: apsw.Connection, rows: Sequence[tuple[Subject, ClickRow | ConversionRow]]) -> None:
+    """Take out the entries of rows as they were before their keys were taken away, and overwrite them in the file.
+
+    `db` is a connection of open_index. Call it once that is on disk: no later fold can bring the entries back.
+    """
+    if not rows:
+        return
+    db.pragma("secure_delete", 1)
+    try:
+        with immediate(db):
+            for subject, row in rows:
+                for key, name in zip(subject.keys, subject.names(row), strict=True):
+                    if name is not None:
+                        entry = (*merging.homes(row.id, name), row.id)
+                        db.execute(_FORGET.format(subject.index_table(key.name)), entry)
+    finally:
+        db.pragma("secure_delete", 0)
+
+
 def purge(db: apsw.Connection, subject: Subject, most: int) -> int:
     """Take out at most `most` entries per key of buckets whose rows retention has deleted; how many went.
 
@@ -200,6 +220,7 @@ _BEGUN = (
     "INSERT OR IGNORE INTO main.bucket SELECT '{0}', ?1, min(received) FROM temp.folding_{0} "
     "WHERE id >= ?2 AND id < ?3 HAVING count(*)"
 )
+_FORGET = "DELETE FROM main.{} WHERE k IN (?, ?) AND id = ?"
 _MOVE = "UPDATE main.{} SET minute = ? WHERE k IN (?, ?) AND id = ?"
 
 

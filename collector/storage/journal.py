@@ -57,6 +57,10 @@ class Journal:
         """Add one to a daily figure of a store; figures are written between groups: a crash may lose a few seconds."""
         self._transaction.figures.append((store, name))
 
+    def is_erased(self, name: int) -> bool:
+        """Whether this keyed name (of a visitor, say) belonged to somebody who was erased; any thread may ask."""
+        return self._transaction.erased.holds(name)
+
     @property
     def refusing(self) -> bool:
         """Whether the disk is too full to take anything."""

@@ -21,6 +21,7 @@ from collector.errors import ApiError, StorageError
 from collector.storage import database, keys
 from collector.storage.clicks import ClickResult, Clicks, NewClick
 from collector.storage.conversions import Conversions, NewEvent
+from collector.storage.erased import Erased
 from collector.storage.late import Late
 from collector.storage.lookup import Lookup
 from collector.storage.queueing import Figures
@@ -109,6 +110,8 @@ class GroupTransaction:
         numbered = {store.number: store for store in known.values()}
         self.withdrawals = Withdrawals(db, self.lookup, self.clicks, self.conversions, numbered)
         self.late = Late(db, self.lookup, self.conversions, self.clicks, numbered)
+        self.erased = Erased(db)
+        self.erased.refresh()
         self.keys: dict[bytes, keys.ApiKey] = {}
         self._keys_at = 0.0
         self._models_at = time.monotonic()
@@ -138,6 +141,8 @@ class GroupTransaction:
         self._now = self._clock()
         self._db.execute("BEGIN IMMEDIATE")
         self.clicks.learn(self.lookup.catch_up_if_behind())
+        if erased := self.erased.refresh():
+            self.lookup.evict(erased)
         self.late.mark()
         self._committed = dict(self.lookup.last)  # what another edge committed stays when this group is rolled back
 
@@ -145,7 +150,8 @@ class GroupTransaction:
         results: list[Any] = []
         for kind, run in groupby(operations, type):  # side by side clicks cost half
             if kind is NewClick:
-                results += self._clicks(list(run))  # type: ignore[arg-type]  # by their kind
+                clicks: list[NewClick] = list(run)  # type: ignore[arg-type]  # by their kind
+                results += self._admitted(clicks) if self.erased else self._clicks(clicks)
             else:
                 results += [self._outcome(operation) for operation in run]
         return results
@@ -154,6 +160,12 @@ class GroupTransaction:
         results = self.clicks.append(clicks)
         self.late.after_clicks(clicks, results, self._now)
         return results
+
+    def _admitted(self, clicks: list[NewClick]) -> list[ClickResult | ApiError]:
+        """As `_clicks`, where somebody was erased: what is word of them is refused, each in its place."""
+        admitted = [self.erased.admit(click) for click in clicks]
+        results = iter(self._clicks([click for click in admitted if not isinstance(click, ApiError)]))
+        return [one if isinstance(one, ApiError) else next(results) for one in admitted]
 
     def _outcome(self, operation: Operation) -> Any:
         """The operation's result, or the ApiError that it is answered with."""
@@ -164,6 +176,8 @@ class GroupTransaction:
 
     def _one(self, operation: Operation) -> Any:
         if type(operation) is NewEvent:
+            if self.erased:
+                operation = _or_raise(self.erased.admit_event(operation))
             taken = self.conversions.take(operation, self._now)
             self.late.after_event(operation, taken, self._now)
             return taken
@@ -303,3 +317,9 @@ class GroupTransaction:
         if force or time.monotonic() - self._keys_at >= _KEYS_CHECK_S:
             self._keys_at = time.monotonic()
             self.keys = {key.hash: key for key in keys.list_keys(self._db) if key.revoked is None}
+
+
+def _or_raise(admitted: NewEvent | ApiError) -> NewEvent:
+    if isinstance(admitted, ApiError):
+        raise admitted
+    return admitted

@@ -93,6 +93,7 @@ class Upkeep:
             + self._cut_conversions(cuts, limit)
             + self._cut_identities(cuts, limit)
             + self._cut_counters(cuts)
+            + self._cut_erased(cuts, limit)
         )
 
     def _change(self, sql: str, bind: tuple[Any, ...]) -> int:
@@ -169,6 +170,13 @@ class Upkeep:
         if self._db.execute("SELECT 1 FROM counter WHERE day < ? LIMIT 1", (cuts.counter_day,)).get is None:
             return 0
         return self._change("DELETE FROM counter WHERE day < ?", (cuts.counter_day,))
+
+    def _cut_erased(self, cuts: Cuts, limit: int) -> int:
+        """Names of the erased, when all that they could keep out is past its time too; the newest stays for its id."""
+        old = "SELECT id FROM erased WHERE at < ? AND id < (SELECT max(id) FROM erased) LIMIT ?"
+        if self._db.execute(old, (cuts.conversions, 1)).get is None:
+            return 0
+        return self._change(f"DELETE FROM erased WHERE id IN ({old})", (cuts.conversions, limit))
 
     def _first_since(self, table: str, column: str, moment: int) -> int:
         """The first row number whose time is not before `moment`; by halving, for rows come in order of receipt.

@@ -1,8 +1,8 @@
 """Consent that is taken back: what was kept of the visitor goes, what the shop needs of its orders stays.
 
-The visitor's clicks lose their device keys and address and are never a candidate again; conversions lose the person and
-the attribution; what has not been delivered is not (the courier asks a conversion's flags before it sends). Nothing
-else tells that somebody withdrew.
+The visitor's clicks lose their device keys and address, in the index too, and are never a candidate again; conversions
+lose the person and the attribution; what has not been delivered is not (the courier asks a conversion's flags before it
+sends). Nothing else tells that somebody withdrew.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ class Withdrawals:
         self._db.execute(_UPDATE_CLICK, (changed.flags, changed.body, row.id))
         self._db.execute("DELETE FROM click_network WHERE id = ?", (row.id,))
         self._lookup.clicks.replace(changed)
+        self._lookup.left(CLICKS, row)
 
     def _forget_person(self, row: ConversionRow, now: int) -> None:
         event = structs.replace(conversions.without_person(_decode_event(row.body)), marketing="denied")
@@ -97,6 +98,7 @@ class Withdrawals:
         )
         self._db.execute("DELETE FROM conversion_identity WHERE conversion = ?", (row.id,))
         self._conversions.update(changed)
+        self._lookup.left(CONVERSIONS, row)
         store = self._stores.get(row.store)
         if store is not None:
             self._conversions.reconsider(changed, store, now)

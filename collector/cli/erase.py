@@ -1,0 +1,84 @@
+"""`collector erase`: a person's data, everywhere, with a receipt."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import Any, Final
+
+import msgspec
+
+from collector.cli.output import print_json, print_table, timestamp
+from collector.cli.settings import config_of
+from collector.errors import CollectorError, ConfigError
+from collector.process import hardening
+from collector.storage.erasure import Asked, Erasure, erase_person
+
+_STDIN: Final = "-"
+_COLUMNS: Final = {
+    "store": "store",
+    "clicks": "clicks",
+    "conversions": "conversions",
+    "visitors": "visitors",
+    "links": "links",
+    "answers": "answers",
+    "sent": "Meta has",
+    "notSent": "unsent",
+}
+_SHARED: Final = (
+    "A value was seen with too many visitors to be one person's: the orders that carry it are counted, "
+    "the visitors are not."
+)
+_META: Final = "What Meta has been sent, Meta alone can erase."
+_COPIES: Final = "Backups and exports made before are not touched: delete them, or make them anew."
+_LOG: Final = "The write-ahead log is still read by somebody; it is overwritten within minutes."
+
+
+def run(args: argparse.Namespace) -> int:
+    config = config_of(args)
+    if args.store is not None and config.store_by_id(args.store) is None:
+        raise ConfigError([f"--store: '{args.store}' is not in the configuration"])
+    asked = Asked(**{name: _value(getattr(args, name)) for name in Asked.__struct_fields__})
+    hardening.harden()
+    now = time.time_ns() // 1_000_000
+    if not args.dry_run and not args.yes:
+        _ask(erase_person(config, args.store, asked, now, dry_run=True))
+    _show(args, erase_person(config, args.store, asked, now, dry_run=args.dry_run))
+    return 0
+
+
+def _value(given: str | None) -> str | None:
+    """What a flag says; "-" reads it from standard input, where no list of processes shows it."""
+    if given != _STDIN:
+        return given
+    line = sys.stdin.readline().strip()
+    if not line:
+        raise ConfigError(["-: standard input is empty; write the value there, on one line"])
+    return line
+
+
+def _ask(would: Erasure) -> None:
+    if not sys.stdin.isatty():
+        raise ConfigError(["--yes: nobody is there to be asked; look with --dry-run, then say --yes"])
+    print_table([list(_row(r).values()) for r in would.receipts], list(_COLUMNS.values()))
+    if input("Erase this for good? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise CollectorError("nothing was erased")
+
+
+def _row(receipt: Any) -> dict[str, Any]:
+    fields = msgspec.to_builtins(receipt)
+    return {name: fields[name] for name in _COLUMNS}
+
+
+def _show(args: argparse.Namespace, done: Erasure) -> None:
+    if args.json:
+        print_json({**msgspec.to_builtins(done), "at": timestamp(done.at), "dryRun": args.dry_run})
+        return
+    print_table([list(_row(r).values()) for r in done.receipts], list(_COLUMNS.values()))
+    print("nothing was erased: --dry-run" if args.dry_run else f"erased at {timestamp(done.at)}")
+    notes = [(any(r.shared for r in done.receipts), _SHARED), (any(r.sent for r in done.receipts), _META)]
+    notes += [(not args.dry_run, _COPIES), (not done.cleared, _LOG)]
+    for applies, note in notes:
+        if applies:
+            print(note, file=sys.stderr)

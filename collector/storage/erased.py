@@ -1,0 +1,92 @@
+"""Who asked to be forgotten stays forgotten: what arrives about an erased person afterwards.
+
+    the order that was erased           refused: it would be stored, and sent to Meta, a second time
+    anything from before the erasure    refused: it is late word of what was erased
+    anything newer                      taken, without the old names: a new visitor (matching.md section 5, row 44)
+
+The names are keyed hashes, written by `collector erase` (erasure.py) in the transaction that takes the rows away.
+"""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+import apsw
+import msgspec
+from msgspec import structs
+
+from collector.core.events import StoredClick
+from collector.errors import ApiError
+from collector.storage.clicks import NewClick
+from collector.storage.conversions import NewEvent
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_click = msgspec.msgpack.Decoder(StoredClick).decode
+_SINCE: Final = "SELECT id, name, at FROM erased WHERE id > ? ORDER BY id"
+_LATE: Final = "this is from before its visitor or customer was erased on request, and is not stored again"
+_ORDER: Final = "this order was erased on request; it is neither stored nor sent again"
+
+
+class Erased:
+    """Owned by the writer thread; other threads may ask `holds`."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+        self._last = 0
+        self._at: dict[int, int] = {}  # when (ms), by name; names of two stores are never the same
+
+    def __bool__(self) -> bool:
+        return bool(self._at)
+
+    def holds(self, name: int) -> bool:
+        """Whether this name belonged to somebody who was erased."""
+        return name in self._at
+
+    def refresh(self) -> list[int]:
+        """Learn of erasures since the last call, inside a transaction: their names."""
+        newest = self._db.execute("SELECT max(id) FROM erased").get
+        if newest is None or newest == self._last:
+            return []
+        rows = cast("list[tuple[int, int, int]]", self._db.execute(_SINCE, (self._last,)).fetchall())
+        for self._last, name, at in rows:
+            self._at[name] = max(at, self._at.get(name, 0))
+        return [name for _, name, _ in rows]
+
+    def admit(self, click: NewClick) -> NewClick | ApiError:
+        """A click as it may be stored."""
+        _, ts, _, _, fbclid_k, visitor_k, fbp_k, *_ = click.row
+        if fbclid_k in self._at:  # reported again: the click that was erased
+            return ApiError("forbidden", _LATE)
+        if visitor_k not in self._at and fbp_k not in self._at:
+            return click
+        if ts <= max(self._at.get(visitor_k, 0), self._at.get(fbp_k, 0)):
+            return ApiError("forbidden", _LATE)
+        return self._newcomer(click)
+
+    def _newcomer(self, click: NewClick) -> NewClick:
+        """The click without the visitor that it still names."""
+        row = list(click.row)
+        row[5] = row[6] = None  # visitor_k, fbp_k
+        row[-1] = _encode(structs.replace(_decode_click(click.row[-1]), visitor_id=None, fbp=None, fbc=None))
+        return NewClick(tuple(row), click.network, None, click.fbclid)
+
+    def admit_event(self, new: NewEvent) -> NewEvent | ApiError:
+        """A conversion or funnel event as it may be stored."""
+        query, at = new.query, self._at
+        if new.dedup_k in at:
+            return ApiError("order_conflict", _ORDER, "orderId")
+        names = (query.visitor_k, query.fbp_k, query.fbclid_k, query.fbc_k, *(key for _, key in new.identities))
+        held = {name for name in names if name in at}
+        if not held:
+            return new
+        if new.event.ts <= max(at[name] for name in held if name is not None):
+            return ApiError("forbidden", _LATE)
+        gone = {column for column in ("visitor", "fbp", "fbclid", "fbc") if getattr(query, f"{column}_k") in held}
+        event = structs.replace(new.event, **{"visitor_id" if c == "visitor" else c: None for c in gone})
+        query = structs.replace(query, **{f"{column}_k": None for column in gone})
+        if "fbp" in gone:
+            query.jar_since = None
+        if "fbc" in gone:
+            query.fbc_created = None
+        kept = [(kind, key) for kind, key in new.identities if key not in held]
+        return structs.replace(new, event=event, query=query, identities=kept)

@@ -1,0 +1,376 @@
+"""The verb of `collector erase`: a person's rows go, everywhere, and leave keyed names by which late word is refused.
+
+Who is meant, one hop as in matching (identities.py): the value that was given leads to the orders that carry it and to
+the visitors that were seen with it; those lead to their clicks and events. A value with too many visitors is a shop's
+own, so nobody is followed from it. An order on one of these devices that carries somebody else's value of the same kind
+is that person's, and stays.
+
+Everything is found and deleted inside one transaction that holds up the edge, so nothing slips in between. The newest
+row of a table stays as an empty shell, because the next one's number is one more than its own.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Iterable
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, cast
+
+import apsw
+import msgspec
+from msgspec import Struct
+
+from collector.config import Config
+from collector.core.capi.phones import e164_digits
+from collector.core.capi.states import OPEN, CapiState
+from collector.core.events import CustomerData, StoredClick, StoredEvent
+from collector.core.flags import WITHDRAWN
+from collector.core.ids import PublicIds
+from collector.core.keyed import KeyedHash
+from collector.core.matching import Match
+from collector.core.matching.proofs import ENRICHING
+from collector.errors import CollectorError, StorageError
+from collector.storage import identities, index
+from collector.storage.database import immediate, load_pepper, open_existing
+from collector.storage.subjects import CLICKS, CONVERSIONS, ClickRow, ConversionRow, Subject
+
+_encode = msgspec.msgpack.Encoder().encode
+_MOST: Final = 1_000_000  # rows of one name
+_CHECKPOINTS: Final = 20  # tries, of a quarter of a second each
+_PUBLIC_ID: Final = re.compile(rb"(?:click|conv)_[0-9a-f]{32}")
+_VISITORS: Final = "SELECT visitor_k FROM identity_link WHERE store = ? AND kind = ? AND key = ?"
+_CARRYING: Final = "SELECT conversion FROM conversion_identity WHERE key = ? AND kind = ?"
+_CARRIED: Final = "SELECT kind, key FROM conversion_identity WHERE conversion = ? AND kind > 0"
+_STATES: Final = "SELECT id, state FROM outbox WHERE conversion = ?"
+
+
+class Nameless(CollectorError):
+    """No row is named by this value: it is a placeholder, or no such value at all."""
+
+
+class Asked(Struct, frozen=True):
+    """Who is to be erased: by one of these, as a person would write it. An order means whoever placed it."""
+
+    email: str | None = None
+    phone: str | None = None
+    external_id: str | None = None
+    visitor: str | None = None
+    order: str | None = None
+
+
+class Receipt(Struct, frozen=True, rename="camel"):
+    """What was, or would be, erased in one store. No personal data is in it."""
+
+    store: str
+    clicks: int = 0
+    conversions: int = 0
+    visitors: int = 0
+    links: int = 0  # of a value with a visitor
+    answers: int = 0  # remembered for an Idempotency-Key
+    sent: int = 0  # events that Meta has: it alone can erase those
+    not_sent: int = 0  # events that were still to be sent
+    shared: int = 0  # values with too many visitors to be one person's: their visitors were not followed
+
+
+class Erasure(Struct, frozen=True, rename="camel"):
+    """`cleared`: the write-ahead logs hold no page of before either; else they do until their next checkpoints."""
+
+    at: int
+    receipts: list[Receipt]
+    cleared: bool
+
+
+def erase_person(config: Config, store: str | None, asked: Asked, now: int, *, dry_run: bool) -> Erasure:
+    """Erase a person from a store, or from all; beside a running collector.
+
+    StorageError when there is no database or no such store, Nameless when nothing can be found by what was given.
+    """
+    data_dir = Path(config.storage.data_dir)
+    with closing(open_existing(config.storage)) as db:
+        names = KeyedHash(load_pepper(db, data_dir, config.privacy.pepper_file))
+        with closing(index.open_index(data_dir, config.storage)) as folded:
+            reader = index.IndexReader(data_dir, config.storage)
+            try:
+                stores = _stores(db, config, store)
+                receipts = Eraser(db, folded, reader, names).erase(stores, asked, now, dry_run=dry_run)
+            finally:
+                reader.close()
+            cleared = dry_run or (_checkpointed(db) and _checkpointed(folded))
+    return Erasure(now, receipts, cleared)
+
+
+def _stores(db: apsw.Connection, config: Config, wanted: str | None) -> dict[str, tuple[int, str]]:
+    """Number and country of each store that has rows, configured or not any more."""
+    rows = cast("Iterable[tuple[int, str]]", db.execute("SELECT id, name FROM store ORDER BY id"))
+    known = {name: (number, _country(config, name)) for number, name in rows if wanted in (None, name)}
+    if not known:
+        raise StorageError("there is no such store in the database" if wanted else "the database has no store yet")
+    return known
+
+
+def _country(config: Config, store: str) -> str:
+    known = config.store_by_id(store)
+    return known.country if known else ""
+
+
+def _checkpointed(db: apsw.Connection) -> bool:
+    """Whether the log could be emptied, which waits for whoever still reads a page of before."""
+    db.set_busy_timeout(0)
+    for _ in range(_CHECKPOINTS):
+        try:
+            db.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            return True
+        except apsw.BusyError:
+            time.sleep(0.25)
+    return False
+
+
+class Person(Struct):
+    """What a store keeps of one person."""
+
+    keys: set[tuple[int, int]]  # (kind, key) of the values
+    visitors: set[int]
+    clicks: dict[int, ClickRow]
+    conversions: dict[int, ConversionRow]
+    shared: int = 0
+
+
+class Eraser:
+    """Over the open main database and the folder's connection to its index. `stores`: number and country by id."""
+
+    def __init__(self, db: apsw.Connection, folded: apsw.Connection, reader: index.IndexReader, names: KeyedHash):
+        self._db = db
+        self._folded = folded
+        self._reader = reader
+        self._names = names
+        self._public = PublicIds(names.subkey("public ids"))
+
+    def erase(self, stores: dict[str, tuple[int, str]], asked: Asked, now: int, *, dry_run: bool) -> list[Receipt]:
+        """Erase the person from each store (id: number and country), or only say what would go; a receipt of each."""
+        types = [row[0] for row in self._db.execute("SELECT DISTINCT event_type FROM conversion")]
+        self._fold()  # most of it before the edge is held up
+        receipts = []
+        gone: list[tuple[Subject, ClickRow | ConversionRow]] = []
+        with immediate(self._db):
+            self._fold()
+            for store, (number, country) in stores.items():
+                person = self._person(number, country, asked, types)
+                receipts.append(self._receipt(store, number, person))
+                if not dry_run:
+                    self._delete(number, person, now)
+                    gone += [(CLICKS, row) for row in person.clicks.values()]
+                    gone += [(CONVERSIONS, row) for row in person.conversions.values()]
+        # After the commit: a fold that began before it is over by now, and a later one reads what is left.
+        index.forget(self._folded, gone)
+        return receipts
+
+    def _fold(self) -> None:
+        for subject in (CLICKS, CONVERSIONS):
+            while index.watermark(self._folded, subject) != index.fold(self._folded, subject, index.MOST_UNFOLDED):
+                pass
+            self._reader.refresh(subject)
+
+    # -- who is meant
+
+    def _person(self, store: int, country: str, asked: Asked, types: Collection[str]) -> Person:
+        person = Person(set(), set(), {}, {})
+        person.keys = self._keys(store, country, asked)
+        if asked.visitor is not None:
+            person.visitors.add(self._names.name(store, "visitor", asked.visitor))
+        if asked.order is not None:
+            self._take_order(store, asked.order, types, person)
+        elif asked.visitor is None and not person.keys:
+            raise Nameless(
+                "nothing is ever named by this value, so nothing can be found by it; try --order or --visitor"
+            )
+        self._follow(store, person, {kind for kind, _ in person.keys})
+        return person
+
+    def _keys(self, store: int, country: str, asked: Asked) -> set[tuple[int, int]]:
+        """The value's names: of its own form, and of the SHA-256 that a caller may have sent in its place."""
+        customer = CustomerData(
+            email=_both(asked.email, asked.email and asked.email.strip().lower()),
+            phone=_both(asked.phone, asked.phone and e164_digits(asked.phone, country.lower() or None)),
+            external_id=_both(asked.external_id, asked.external_id and asked.external_id.strip()),
+        )
+        found = identities.keys_of(self._names, store, customer, country)
+        return {(identities.KINDS[kind], key) for kind, key in found if kind != "email_weak"}
+
+    def _take_order(self, store: int, order: str, types: Collection[str], person: Person) -> None:
+        for event_type in types:
+            name = self._names.name(store, "once", f"{event_type}\0o{order}")
+            for row in self._conversions(store, self._reader.find(CONVERSIONS, "dedup", name, 0, _MOST)):
+                if row.dedup_k == name:
+                    person.conversions[row.id] = row
+        for row in person.conversions.values():
+            person.keys |= self._carried(row.id)
+            if row.visitor_k is not None:
+                person.visitors.add(row.visitor_k)
+
+    def _follow(self, store: int, person: Person, kinds: set[int]) -> None:
+        """One hop: from the values to their orders and visitors, from the visitors to their clicks and events."""
+        for kind, key in person.keys:
+            visitors = {row[0] for row in self._db.execute(_VISITORS, (store, kind, key))}
+            carrying = self._conversions(store, [row[0] for row in self._db.execute(_CARRYING, (key, kind))])
+            person.conversions |= {row.id: row for row in carrying}
+            visitors |= {row.visitor_k for row in carrying if row.visitor_k is not None}
+            if len(visitors) <= identities.MOST_VISITORS:
+                person.visitors |= visitors
+            else:
+                person.shared += 1
+        for visitor in person.visitors:
+            for row in self._conversions(store, self._reader.find(CONVERSIONS, "visitor", visitor, 0, _MOST)):
+                if row.visitor_k == visitor and not self._is_anothers(row, person, kinds):
+                    person.conversions[row.id] = row
+            self._take_clicks(store, person, "visitor", visitor)
+        for row in list(person.conversions.values()):
+            if row.fbp_k is not None and row.visitor_k in {None, *person.visitors}:
+                self._take_clicks(store, person, "fbp", row.fbp_k)
+            if row.click is not None and row.method in ENRICHING:
+                for click in self._clicks(store, [row.click]):
+                    if click.visitor_k is None or click.visitor_k in person.visitors:
+                        person.clicks[click.id] = click
+
+    def _is_anothers(self, row: ConversionRow, person: Person, kinds: set[int]) -> bool:
+        """Whether an event on the person's device carries another value of the kind by which the person is known."""
+        carried = {(kind, key) for kind, key in self._carried(row.id) if kind in kinds}
+        return bool(carried) and not carried & person.keys
+
+    def _take_clicks(self, store: int, person: Person, key: str, name: int) -> None:
+        """The clicks under a name, but those of a visitor who is known to be somebody else."""
+        for row in self._clicks(store, self._reader.find(CLICKS, key, name, 0, _MOST)):
+            if name in (row.visitor_k, row.fbp_k) and row.visitor_k in {None, *person.visitors}:
+                person.clicks[row.id] = row
+
+    def _carried(self, conversion: int) -> set[tuple[int, int]]:
+        return set(cast("Iterable[tuple[int, int]]", self._db.execute(_CARRIED, (conversion,))))
+
+    def _clicks(self, store: int, ids: Collection[int]) -> list[ClickRow]:
+        return [row for row in map(ClickRow._make, self._rows(CLICKS, ids)) if row.store == store]
+
+    def _conversions(self, store: int, ids: Collection[int]) -> list[ConversionRow]:
+        return [row for row in map(ConversionRow._make, self._rows(CONVERSIONS, ids)) if row.store == store]
+
+    def _rows(self, subject: Subject, ids: Collection[int]) -> Iterable[Any]:
+        sql = f"SELECT {subject.columns} FROM {subject.table} WHERE id = ?"
+        return [row for i in ids for row in self._db.execute(sql, (i,))]
+
+    # -- what goes
+
+    def _receipt(self, store: str, number: int, person: Person) -> Receipt:
+        states = [state for row in person.conversions for _, state in self._outbox(row)]
+        return Receipt(
+            store=store,
+            clicks=len(person.clicks),
+            conversions=len(person.conversions),
+            visitors=len(person.visitors),
+            links=len(self._links(number, person)),
+            answers=len(self._answers(person)),
+            sent=states.count(CapiState.SENT),
+            not_sent=sum(state in OPEN for state in states),
+            shared=person.shared,
+        )
+
+    def _outbox(self, conversion: int) -> list[tuple[int, int]]:
+        return cast("list[tuple[int, int]]", self._db.execute(_STATES, (conversion,)).fetchall())
+
+    def _links(self, store: int, person: Person) -> set[tuple[int, int, int]]:
+        """(kind, key, visitor) of the person's values and visitors."""
+        found: set[Any] = set()
+        for kind, key in person.keys:
+            sql = "SELECT kind, key, visitor_k FROM identity_link WHERE store = ? AND kind = ? AND key = ?"
+            found |= set(self._db.execute(sql, (store, kind, key)))
+        for visitor in person.visitors:
+            sql = "SELECT kind, key, visitor_k FROM identity_link WHERE store = ? AND visitor_k = ?"
+            found |= set(self._db.execute(sql, (store, visitor)))
+        return found
+
+    def _answers(self, person: Person) -> list[int]:
+        """Answers that are remembered for their Idempotency-Key and name one of the person's clicks or orders."""
+        public = {self._public.public("click", i).encode() for i in person.clicks}
+        public |= {self._public.public("conv", i).encode() for i in person.conversions}
+        rows = cast("Iterable[tuple[int, bytes]]", self._db.execute("SELECT key_k, answer FROM idempotency"))
+        return [key for key, answer in rows if public and not public.isdisjoint(_PUBLIC_ID.findall(answer))]
+
+    def _delete(self, store: int, person: Person, now: int) -> None:
+        many = self._db.executemany
+        self._remember(store, person, now)
+        links = [(store, *link) for link in self._links(store, person)]
+        many("DELETE FROM identity_link WHERE store = ? AND kind = ? AND key = ? AND visitor_k = ?", links)
+        many("DELETE FROM idempotency WHERE key_k = ?", [(key,) for key in self._answers(person)])
+        ids = [(i,) for i in person.conversions]
+        outbox = [(number,) for (conversion,) in ids for number, _ in self._outbox(conversion)]
+        for table, key in (("outbox_payload", "id"), ("attempt", "outbox")):
+            many(f"DELETE FROM {table} WHERE {key} = ?", outbox)
+        for table in ("conversion_identity", "notice"):
+            many(f"DELETE FROM {table} WHERE conversion = ?", ids)
+        many("DELETE FROM unproven WHERE store = ? AND ts = ? AND conversion = ?", _unproven(person))
+        many("DELETE FROM outbox WHERE id = ?", self._but_the_newest("outbox", outbox, now))
+        many("DELETE FROM conversion WHERE id = ?", self._but_the_newest("conversion", ids, now))
+        clicks = [(i,) for i in person.clicks]
+        many("DELETE FROM click_network WHERE id = ?", clicks)
+        many("DELETE FROM click WHERE id = ?", self._but_the_newest("click", clicks, now))
+
+    def _but_the_newest(self, table: str, ids: list[tuple[int]], now: int) -> list[tuple[int]]:
+        """`ids` without that of the table's newest row, which becomes an empty shell."""
+        newest = (self._db.execute(f"SELECT max(id) FROM {table}").get,)
+        if newest in ids:
+            self._db.execute(*_shell(table, newest[0], now))
+        return [i for i in ids if i != newest]
+
+    def _remember(self, store: int, person: Person, now: int) -> None:
+        """Leave the names by which late word of the person is known."""
+        names = {key for _, key in person.keys} | person.visitors
+        fbclids: set[int | None] = set()
+        for row in person.conversions.values():
+            names |= {key for _, key in self._carried(row.id)}
+            names |= {name for name in (row.dedup_k, row.fbp_k) if name is not None}
+            fbclids.add(row.fbclid_k)
+        for click in person.clicks.values():
+            names |= {name for name in (click.visitor_k, click.fbp_k) if name is not None}
+            fbclids.add(click.fbclid_k)
+        names |= {name for name in fbclids if name is not None and self._is_theirs_alone(store, name, person)}
+        rows = [(store, name, now) for name in sorted(names)]
+        self._db.executemany("INSERT INTO erased (store, name, at) VALUES (?, ?, ?)", rows)
+
+    def _is_theirs_alone(self, store: int, fbclid: int, person: Person) -> bool:
+        """Whether nobody else came by this link: a link that was passed on stays the others'."""
+        rows = self._clicks(store, self._reader.find(CLICKS, "fbclid", fbclid, 0, 64))
+        return all(row.id in person.clicks for row in rows if row.fbclid_k == fbclid)
+
+
+def _both(value: str | None, normal: str | None) -> list[str] | None:
+    if value is None:
+        return None
+    return [value, sha256(normal.encode()).hexdigest()] if normal else [value]
+
+
+def _unproven(person: Person) -> list[tuple[int, int, int]]:
+    return [(row.store, row.ts, row.id) for row in person.conversions.values()]
+
+
+_BLANK: Final = {
+    CLICKS: "fbclid_k = NULL, visitor_k = NULL, fbp_k = NULL, ip_k = NULL, ua_k = NULL, fp_k = NULL, ua_class = 0",
+    CONVERSIONS: "dedup_k = NULL, fbclid_k = NULL, visitor_k = NULL, fbp_k = NULL, ip_k = NULL, ua_k = NULL, "
+    "fp_k = NULL, ua_class = 0, click = NULL, confidence = NULL, method = NULL",
+}
+
+
+def _shell(table: str, number: int, now: int) -> tuple[str, tuple[Any, ...]]:
+    """The statement that leaves of a row its number and nothing of a person."""
+    if table == "outbox":
+        sql = "UPDATE outbox SET state = ?, settled = coalesce(settled, ?), reason = 'erased' WHERE id = ?"
+        return sql, (int(CapiState.SKIPPED), now, number)
+    if table == "click":
+        body = _encode(StoredClick(fbclid="", landing_page="", marketing="denied"))
+        return f"UPDATE click SET {_BLANK[CLICKS]}, flags = ?, body = ? WHERE id = ?", (WITHDRAWN, body, number)
+    body = _encode(StoredEvent(event_type="erased", event_id="", ts=now, received=now, marketing="denied"))
+    match = _encode(Match(attributed=False, model="", reason="consent"))
+    return (
+        f"UPDATE conversion SET {_BLANK[CONVERSIONS]}, event_type = 'erased', flags = ?, capi = ?, body = ?, match = ? "
+        "WHERE id = ?",
+        (WITHDRAWN, int(CapiState.SKIPPED), body, match, number),
+    )

@@ -1,0 +1,6 @@
+-- Answers that changed after they were given, until `[alerts] revisions_url` has taken them (storage/notices.py).
+CREATE TABLE notice (
+    conversion INTEGER PRIMARY KEY,
+    revision   INTEGER NOT NULL,
+    at         INTEGER NOT NULL
+) STRICT;
