@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,10 @@ import pytest
 import collector
 from collector.cli import exit_code, main
 from collector.cli.parser import COMMANDS, GROUPS
+from collector.config import StorageConfig
 from collector.console.auth import verify_password
 from collector.errors import ApiError, ConfigError, SchemaTooNew, StorageError
+from collector.storage.database import open_database
 
 CONFIG = '[storage]\ndata_dir = "{data}"\n[meta]\nmode = "live"\n[[store]]\nid = "store_abc123"\n' + (
     '[[store.pixel]]\nid = "12345"\naccess_token = "EAAtoken"\n'
@@ -206,3 +210,40 @@ def test_the_supervisor_and_the_commands_import_neither_framework_nor_driver():
     names = "names = {'litestar', 'apsw', 'aiosqlite', 'sqlite3', 'httpx', 'asyncio', 'uvicorn'}; "
     out = subprocess.run([sys.executable, "-c", names + code], capture_output=True, text=True, timeout=20, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_erase_asks_or_is_told_yes(run, config, monkeypatch):
+    """Without a terminal nobody can be asked; a value of "-" is read where no list of processes shows it."""
+    assert run("keys", "create", "--config", config, "--kind", "secret")[0] == 0  # makes the database
+    with closing(open_database(StorageConfig(data_dir=str(Path(config).parent / "data")))) as db:
+        db.execute("INSERT INTO store (name) VALUES ('store_abc123')")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    code, _, err = run("erase", "--config", config, "--email", "jo@example.com")
+    assert (code, "--yes" in err) == (2, True)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("jo@example.com\n"))
+    code, out, err = run("erase", "--config", config, "--email", "-", "--yes", "--json")
+    assert code == 0, err
+    assert json.loads(out)["receipts"][0]["conversions"] == 0
+    code, _, err = run("erase", "--config", config, "--email", "test@test.com", "--yes")
+    assert (code, "--order" in err) == (1, True)
+    assert run("erase", "--config", config, "--email", "a@b.example", "--store", "nobody", "--yes")[0] == 2
+    assert run("erase", "--config", config)[0] == 2
+
+
+@pytest.mark.parametrize(("said", "code"), [("y\n", 0), ("\n", 1), ("no\n", 1)])
+def test_erase_on_a_terminal_does_what_it_is_told(config, tmp_path, said, code):
+    """A real terminal: a pseudo-terminal's other end types the answer."""
+    storage = StorageConfig(data_dir=str(tmp_path / "data"))
+    with closing(open_database(storage)) as db:
+        db.execute("INSERT INTO store (name) VALUES ('store_abc123')")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "collector", "erase", "--config", config, "--email", "jo@example.com"]
+    with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        os.close(theirs)
+        os.write(ours, said.encode())
+        out, err = process.communicate(timeout=30)
+    os.close(ours)
+    assert process.returncode == code, err
+    assert ("erased at" in out) is (code == 0)
+    with closing(open_database(storage)) as db:
+        assert (db.execute("SELECT count(*) FROM erased").get > 0) is (code == 0)

@@ -15,7 +15,8 @@ import msgspec
 import pytest
 
 from collector.core.events import StoredClick, StoredEvent
-from tests.edge_process import Edge, running
+from collector.storage.erasure import Asked, erase_person
+from tests.edge_process import Edge, configuration, running
 from tests.raw_http import Answer
 
 PERSON = "Mozilla/5.0 (X11; Linux x86_64; rv:127.0) Gecko/20100101 Firefox/127.0"
@@ -54,6 +55,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     folder = tmp_path_factory.mktemp("pages")
     with running(folder) as edge:
         yield Store(edge, folder / "data" / "collector.db")
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def headers(answer: Answer) -> dict[str, str]:
@@ -210,6 +215,29 @@ def test_whoever_takes_consent_back_is_forgotten_and_the_order_stays(store: Stor
     assert (click.visitor_id, click.fbp, click.fbc) == (None, None, None)
     again = store.edge.post("/v1/track/conversion", order | known | {"orderId": "forget-2"}).body["data"]
     assert not again["attributed"]
+
+
+def test_44_an_erased_visitor_who_comes_back_gets_new_cookies(store: Store) -> None:
+    """And none of the old ones stays; posts of one moment agree on the new visitor, by the page's seed."""
+    seed = ["seed-of-the-erased-0001", 500]
+    given = cookies(store.land("IwErased1", v=seed))
+    done = erase_person(
+        configuration(store.database.parent), None, Asked(visitor=given["_cv"]), now_ms(), dry_run=False
+    )
+    assert sum(receipt.clicks for receipt in done.receipts) == 1
+    time.sleep(1.5)  # the edge hears of it within a second
+    held = PAGE | {"Cookie": "; ".join(f"{name}={value}" for name, value in given.items())}
+    view = {"t": "PageView", "i": "erased-returns", "at": 1_000_000, "u": "https://www.shop.example/"}
+    answer = store.beacon({"e": [view], "v": seed}, held)
+    anew = cookies(answer)
+    assert answer.status == 204
+    assert anew["_cv"] not in ("", given["_cv"])
+    assert (anew["_fbc"], anew["_fbp"] not in ("", given["_fbp"])) == ("", True)
+    (event,) = store.events("erased-returns")
+    assert (event.visitor_id, event.fbp, event.fbc) == (anew["_cv"], anew["_fbp"], None)
+    clicked = cookies(store.land("IwErased2", held, v=seed))
+    assert clicked["_cv"] == anew["_cv"]
+    assert clicked["_fbc"].endswith(".IwErased2")
 
 
 def test_taking_back_the_consent_of_nobody_is_harmless(store: Store) -> None:

@@ -92,6 +92,34 @@ def test_commands_answer_beside_a_running_serve(start: Start) -> None:
     assert serving.stop() == 0
 
 
+def test_a_person_is_erased_beside_a_running_serve(start: Start) -> None:
+    serving = start()
+    url = serving.ready()["edge"]
+    serving.pasted()
+    key = {"Authorization": f"Bearer {re.findall(r'sk_[A-Za-z0-9]+', serving.stdout)[0]}"}
+    order = {"storeId": "store_demo", "eventType": "Purchase", "orderId": "7", "eventValue": 5, "currency": "USD"}
+    body = json.dumps(order | {"customerData": {"email": "ann@example.com"}}).encode()
+    post = {**key, "Content-Type": "application/json"}
+    bought = request(f"{url}/v1/track/conversion", body, post)["data"]
+    would = json.loads(serving.run("erase", "--email", "ANN@example.com", "--dry-run", "--json"))
+    assert (would["dryRun"], would["receipts"][0]["conversions"]) == (True, 1)
+    where = f"{url}/v1/conversions/{bought['conversionId']}"
+    assert request(where, headers=key)["success"]
+    done = json.loads(serving.run("erase", "--email", "ann@example.com", "--yes", "--json"))
+    assert (done["receipts"][0]["conversions"], done["cleared"]) == (1, True)
+    assert "ann@example.com" not in json.dumps(done)
+    assert request(where, headers=key)["error"]["code"] == "not_found"
+    exported = [json.loads(line)["orderId"] for line in serving.run("export", "conversions").splitlines()]
+    assert "7" not in exported
+    again = request(f"{url}/v1/track/conversion", body, post)
+    assert again["error"]["code"] == "order_conflict"
+    assert "erased" in again["error"]["message"]
+    other = request(f"{url}/v1/track/conversion", body.replace(b'"7"', b'"8"'), post)
+    assert other["success"]
+    assert request(where, headers=key)["error"]["code"] == "not_found"
+    assert serving.stop() == 0
+
+
 def test_keys_are_shown_on_stdout_alone(start: Start) -> None:
     serving = start()
     serving.ready()

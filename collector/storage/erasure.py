@@ -6,7 +6,7 @@ own, so nobody is followed from it. An order on one of these devices that carrie
 is that person's, and stays.
 
 Everything is found and deleted inside one transaction that holds up the edge, so nothing slips in between. The newest
-row of a table stays as an empty shell, because the next one's number is one more than its own.
+row of a table stays as an empty shell of no store (0), because the next one's number is one more than its own.
 """
 
 from __future__ import annotations
@@ -352,25 +352,24 @@ def _unproven(person: Person) -> list[tuple[int, int, int]]:
     return [(row.store, row.ts, row.id) for row in person.conversions.values()]
 
 
-_BLANK: Final = {
-    CLICKS: "fbclid_k = NULL, visitor_k = NULL, fbp_k = NULL, ip_k = NULL, ua_k = NULL, fp_k = NULL, ua_class = 0",
-    CONVERSIONS: "dedup_k = NULL, fbclid_k = NULL, visitor_k = NULL, fbp_k = NULL, ip_k = NULL, ua_k = NULL, "
-    "fp_k = NULL, ua_class = 0, click = NULL, confidence = NULL, method = NULL",
-}
+_NAMELESS: Final = (
+    "fbclid_k = NULL, visitor_k = NULL, fbp_k = NULL, ip_k = NULL, ua_k = NULL, fp_k = NULL, ua_class = 0"
+)
+_EMPTY_CLICK: Final = f"UPDATE click SET store = 0, {_NAMELESS}, flags = ?, body = ? WHERE id = ?"
+_EMPTY_CONVERSION: Final = f"""
+UPDATE conversion SET store = 0, {_NAMELESS}, dedup_k = NULL, click = NULL, confidence = NULL, method = NULL,
+       event_type = 'erased', flags = ?, capi = ?, body = ?, match = ? WHERE id = ?"""
+_EMPTY_OUTBOX: Final = """
+UPDATE outbox SET conversion = 0, state = ?, settled = coalesce(settled, ?), reason = 'erased' WHERE id = ?"""
 
 
 def _shell(table: str, number: int, now: int) -> tuple[str, tuple[Any, ...]]:
     """The statement that leaves of a row its number and nothing of a person."""
     if table == "outbox":
-        sql = "UPDATE outbox SET state = ?, settled = coalesce(settled, ?), reason = 'erased' WHERE id = ?"
-        return sql, (int(CapiState.SKIPPED), now, number)
+        return _EMPTY_OUTBOX, (int(CapiState.SKIPPED), now, number)
     if table == "click":
         body = _encode(StoredClick(fbclid="", landing_page="", marketing="denied"))
-        return f"UPDATE click SET {_BLANK[CLICKS]}, flags = ?, body = ? WHERE id = ?", (WITHDRAWN, body, number)
-    body = _encode(StoredEvent(event_type="erased", event_id="", ts=now, received=now, marketing="denied"))
+        return _EMPTY_CLICK, (WITHDRAWN, body, number)
+    event = _encode(StoredEvent(event_type="erased", event_id="", ts=now, received=now, marketing="denied"))
     match = _encode(Match(attributed=False, model="", reason="consent"))
-    return (
-        f"UPDATE conversion SET {_BLANK[CONVERSIONS]}, event_type = 'erased', flags = ?, capi = ?, body = ?, match = ? "
-        "WHERE id = ?",
-        (WITHDRAWN, int(CapiState.SKIPPED), body, match, number),
-    )
+    return _EMPTY_CONVERSION, (WITHDRAWN, int(CapiState.SKIPPED), event, match, number)

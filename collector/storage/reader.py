@@ -29,8 +29,8 @@ SELECT p.name, r.at, r.outcome, r.http_status, r.code, r.subcode, r.trace_id, r.
 _DELIVERIES = """
 SELECT p.name, o.state, o.reason, o.attempts, o.settled FROM outbox o JOIN pixel p ON p.id = o.pixel
  WHERE o.conversion = ? ORDER BY o.id"""
-_CONVERSION = f"SELECT {CONVERSIONS.columns} FROM conversion WHERE id = ?"
-_CLICK = f"SELECT {CLICKS.columns} FROM click WHERE id = ?"
+_CONVERSION = f"SELECT {CONVERSIONS.columns} FROM conversion WHERE id = ? AND store > 0"  # 0: an erased one's shell
+_CLICK = f"SELECT {CLICKS.columns} FROM click WHERE id = ? AND store > 0"
 _OF_CLICK = "SELECT id FROM conversion WHERE click = ? ORDER BY id LIMIT 100"
 
 

@@ -141,10 +141,13 @@ class GroupTransaction:
         self._now = self._clock()
         self._db.execute("BEGIN IMMEDIATE")
         self.clicks.learn(self.lookup.catch_up_if_behind())
-        if erased := self.erased.refresh():
-            self.lookup.evict(erased)
+        self._heed_erasures()
         self.late.mark()
         self._committed = dict(self.lookup.last)  # what another edge committed stays when this group is rolled back
+
+    def _heed_erasures(self) -> None:
+        if erased := self.erased.refresh():
+            self.lookup.evict(erased)
 
     def apply(self, operations: Sequence[Operation]) -> list[Any]:
         results: list[Any] = []
@@ -316,6 +319,7 @@ class GroupTransaction:
     def refresh_keys(self, *, force: bool = False) -> None:
         if force or time.monotonic() - self._keys_at >= _KEYS_CHECK_S:
             self._keys_at = time.monotonic()
+            self._heed_erasures()  # before the next group: pages are asked for their cookies ahead of it
             self.keys = {key.hash: key for key in keys.list_keys(self._db) if key.revoked is None}
 
 

@@ -13,6 +13,11 @@ PAID: Final = frozenset({"paid", "completed", "fulfilled", "shipped"})
 ENDED: Final = frozenset({"cancelled", "canceled", "refunded", "voided", "failed"})
 
 
+def has_ended(status: str | None) -> bool:
+    """Whether an order with this status brings nothing any more, however it is written."""
+    return status is not None and status.lower() in ENDED
+
+
 class Terms(Struct, frozen=True):
     """What a store and the installation say about sending."""
 
@@ -61,7 +66,7 @@ def _never(event: StoredEvent) -> str | None:
         return "consent denied"
     if event.test and event.test_event_code is None:
         return "a test order without testEventCode"
-    if event.order_status is not None and event.order_status.lower() in ENDED:
+    if event.order_status is not None and has_ended(event.order_status):
         return f"the order was {event.order_status.lower()} before it was sent"
     return None
 

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from collector.core import credit, flags, times
+from collector.core.capi import gate
 from collector.core.events import StoredClick
 from collector.storage.reports.folds import DAY_MS, MISSING
 from collector.storage.reports.landing import Campaign, campaign_of
@@ -138,7 +139,7 @@ async def _share(reader: Reader, rows: Sequence[Row], question: Question, sums: 
     found = [
         (ts, order, _touches(_decode_journey(match), ts, question))
         for ts, order, match in read
-        if order.order_status not in ("refunded", "cancelled")
+        if not gate.has_ended(order.order_status)
     ]
     labels = await _labels(reader, {click for _, _, touches in found for click, _ in touches}, question.by)
     for ts, order, touches in found:

@@ -16,12 +16,12 @@ from collector.storage.reports.reader import Reader
 _STORED_SQL: Final = """
 SELECT c.id, coalesce(s.name, ''), c.ts, c.received, c.event_type, c.flags, c.click, c.confidence, c.method"""
 LAST_SQL: Final = f"""{_STORED_SQL}, c.capi, {STATES_SQL}, c.match
-  FROM conversion c LEFT JOIN store s ON s.id = c.store WHERE c.id < ? ORDER BY c.id DESC LIMIT ?"""
+  FROM conversion c LEFT JOIN store s ON s.id = c.store WHERE c.id < ? AND c.store > 0 ORDER BY c.id DESC LIMIT ?"""
 ONE_SQL: Final = f"""{_STORED_SQL}, c.capi, {STATES_SQL}, c.match, c.revision, c.body
-  FROM conversion c LEFT JOIN store s ON s.id = c.store WHERE c.id = ?"""
+  FROM conversion c LEFT JOIN store s ON s.id = c.store WHERE c.id = ? AND c.store > 0"""
 CLICK_SQL: Final = """
 SELECT k.id, coalesce(s.name, ''), k.ts, k.last_ts, k.received, k.flags, k.body
-  FROM click k LEFT JOIN store s ON s.id = k.store WHERE k.id = ?"""
+  FROM click k LEFT JOIN store s ON s.id = k.store WHERE k.id = ? AND k.store > 0"""
 DELIVERY_SQL: Final = """
 SELECT o.id, coalesce(p.name, ''), o.state, o.created, o.due, o.settled, o.attempts, o.doubts, o.doubt_at, o.reason
   FROM outbox o LEFT JOIN pixel p ON p.id = o.pixel WHERE o.conversion = ? ORDER BY o.id"""

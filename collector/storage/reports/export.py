@@ -28,18 +28,18 @@ PAGE: Final = 1000
 CLICKS_SQL: Final = """
 SELECT k.id, s.name, k.ts, k.last_ts, k.received, k.flags, k.body, n.ip, n.user_agent
   FROM click k LEFT JOIN store s ON s.id = k.store LEFT JOIN click_network n ON n.id = k.id
- WHERE k.id > ? AND k.id <= ? ORDER BY k.id LIMIT ?"""
+ WHERE k.id > ? AND k.id <= ? AND k.store > 0 ORDER BY k.id LIMIT ?"""
 CONVERSIONS_SQL: Final = f"""
 SELECT c.id, s.name, c.ts, c.received, c.event_type, c.flags, c.click, c.confidence, c.method, c.revision, c.capi,
        {STATES_SQL}, c.body, c.match, k.ts, k.body
   FROM conversion c LEFT JOIN store s ON s.id = c.store LEFT JOIN click k ON k.id = c.click
- WHERE c.id > ? AND c.id <= ? ORDER BY c.id LIMIT ?"""
+ WHERE c.id > ? AND c.id <= ? AND c.store > 0 ORDER BY c.id LIMIT ?"""
 DELIVERIES_SQL: Final = """
 SELECT o.id, o.conversion, s.name, c.event_type, c.body, p.name, o.state, o.created, o.settled, o.attempts, o.doubts,
        o.doubt_at, o.reason, r.at, r.outcome, r.http_status, r.code, r.subcode, r.trace_id, r.message
   FROM outbox o LEFT JOIN conversion c ON c.id = o.conversion LEFT JOIN store s ON s.id = c.store
   LEFT JOIN pixel p ON p.id = o.pixel LEFT JOIN request r ON r.id = o.request
- WHERE o.id > ? AND o.id <= ? ORDER BY o.id LIMIT ?"""
+ WHERE o.id > ? AND o.id <= ? AND o.conversion > 0 ORDER BY o.id LIMIT ?"""
 
 _decode_click = msgspec.msgpack.Decoder(StoredClick).decode
 _decode_event = msgspec.msgpack.Decoder(StoredEvent).decode

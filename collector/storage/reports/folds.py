@@ -12,6 +12,7 @@ import msgspec
 
 from collector.core import flags
 from collector.core.calibration import logit
+from collector.core.capi import gate
 from collector.core.events import StoredClick
 from collector.core.matching.shapes import Label
 from collector.storage.reports.landing import campaign_of
@@ -33,12 +34,12 @@ MISSING: Final = "(none)"
 _LABELS_PER_SLICE: Final = 256
 _TYPES_PER_SLICE: Final = 256
 
-CLICK_SQL: Final = "SELECT id, ts, store, flags, body FROM click WHERE id >= ? AND id < ?"
+CLICK_SQL: Final = "SELECT id, ts, store, flags, body FROM click WHERE id >= ? AND id < ? AND store > 0"
 CONVERSION_SQL: Final = """
 SELECT c.id, c.ts, c.store, c.event_type, c.flags, c.click, c.ip_k IS NOT NULL, c.ua_k IS NOT NULL, c.body,
        c.match, k.body
   FROM conversion c LEFT JOIN click k ON k.id = c.click AND c.event_type NOT IN ('PageView', 'ViewContent', 'Search')
- WHERE c.id >= ? AND c.id < ?"""
+ WHERE c.id >= ? AND c.id < ? AND c.store > 0"""
 BROWSING: Final = frozenset({"PageView", "ViewContent", "Search"})  # not counted as what a campaign has brought
 
 
@@ -235,7 +236,7 @@ def _known_type(out: ConversionSlice, event_type: str) -> str:
 
 
 def _sums(event: _Event, attributed: bool) -> Sums:
-    if event.order_status in ("refunded", "cancelled"):
+    if gate.has_ended(event.order_status):
         return Sums(n=1, attributed=int(attributed), reversed=1)
     value = event.value or Decimal(0)
     return Sums(1, int(attributed), value, value if attributed else Decimal(0))
