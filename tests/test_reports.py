@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import sqlite3
 import subprocess
 import sys
@@ -245,8 +246,8 @@ def test_with_too_few_labels_no_error_is_stated() -> None:
     assert other_store.labels == 0
 
 
-async def test_labels_of_stored_matches_reach_the_trust_tables(tmp_path: Path) -> None:
-    db = make_store(tmp_path, clicks=5, conversions=0)
+def add_labels(db: sqlite3.Connection) -> None:
+    """150 orders of each kind that teaches: by identity, by device, and proven organic."""
     shared = {"model": "fs.2", "click": 1, "attributed": True}
     for i in range(150):
         identity = Label("identity", 1, stated=0.9, right=i % 10 != 0)
@@ -259,6 +260,36 @@ async def test_labels_of_stored_matches_reach_the_trust_tables(tmp_path: Path) -
         ]
         for kind, match in enumerate(matches):
             add_conversion(db, NOW - i * 1000, order=f"{kind}-{i}", match=match)
+
+
+def test_status_tells_how_far_the_confidence_can_be_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from collector.cli import status as command
+
+    db = make_store(tmp_path, clicks=5, conversions=0)
+    config = make_config(tmp_path)
+    command._show(commands.status(config, NOW))
+    assert "on defaults, with caps; 0 of 100 labels so far" in capsys.readouterr().out
+    add_labels(db)
+    db.executemany("INSERT INTO counter VALUES (?, 1, ?, ?)", [(NOW // DAY_MS, *c) for c in DECOYS])
+    db.commit()
+    found = commands.status(config, NOW)
+    command._show(found)
+    said = capsys.readouterr().out
+    assert re.search(r"(?m)^  visitor_id +98\.0% +98\.0% +150$", said)
+    assert re.search(r"(?m)^  inferred +90\.\d% +90\.0% +150$", said)
+    assert re.search(r"calibration error of inference 0\.00\d \(0\.0\d\d by chance alone, 150 labels\)", said)
+    assert "0.0050 at confidence 80, 0.0025 at 90 (400 orders; an upper bound)" in said
+    tiers = {one.tier: one.true for one in found.confidence.reliability}
+    assert tiers["phone"] is None  # no label tells of it yet
+
+
+DECOYS = [("decoy.orders", 400), ("decoy.80", 2), ("decoy.90", 1)]
+
+
+async def test_labels_of_stored_matches_reach_the_trust_tables(tmp_path: Path) -> None:
+    add_labels(make_store(tmp_path, clicks=5, conversions=0))
     found = trust.assess((await _totals(tmp_path)).labels(), {}, {1}, 50)
     assert found.labels == 150
     assert found.error is not None

@@ -9,7 +9,7 @@ from decimal import Decimal
 from collector.cli.output import print_json, print_table
 from collector.cli.settings import config_of
 from collector.storage.reports import commands
-from collector.storage.reports.status import Counts, Status
+from collector.storage.reports.status import Confidence, Counts, Status
 
 
 def status(args: argparse.Namespace) -> int:
@@ -33,9 +33,27 @@ def _show(found: Status) -> None:
     _section("queue", waiting or [["empty", "", "", ""]], ["pixel", "state", "events", "oldest"])
     pixels = [[p.pixel, p.state, p.since or "-", p.last_success or "never", p.reason or "-"] for p in found.pixels]
     _section("delivery", pixels, ["pixel", "state", "since", "last success", "reason"])
+    _show_confidence(found.confidence)
     if found.ambiguous7:
         print(f"\n{found.ambiguous7} events in doubt in 7 days: sent, no answer, sent again with the same ids")
     _section("processes", [[p.process, f"{_duration(p.age_seconds)} ago"] for p in found.processes], ["name", "seen"])
+
+
+def _show_confidence(found: Confidence) -> None:
+    """What is stated beside what came true, per tier; tiers that nothing tells of yet are left out."""
+    known = [one for one in found.reliability if one.true is not None]
+    rows = [[one.tier, f"{one.stated:.1%}", f"{one.true:.1%}", one.labels] for one in known]
+    _section("confidence", rows, ["evidence", "stated", "came true", "labels"])
+    if found.calibration_error is None:
+        print(
+            f"\nconfidence of inference: on defaults, with caps; {found.labels} of {found.labels_needed} labels so far"
+        )
+    else:
+        floor = f"{found.noise_floor:.3f} by chance alone"
+        print(f"  calibration error of inference {found.calibration_error:.3f} ({floor}, {found.labels} labels)")
+    if found.decoy_links_at80 is not None:
+        at = f"{found.decoy_links_at80:.4f} at confidence 80, {found.decoy_links_at90:.4f} at 90"
+        print(f"  decoy false links per order: {at} ({found.decoy_orders} orders; an upper bound)")
 
 
 _COUNTED = ["", "clicks", "kept apart", "events", "purchases", "attributed", "share"]

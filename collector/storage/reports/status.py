@@ -68,6 +68,15 @@ class Process(Camel):
     figures: dict[str, Any]
 
 
+class Stated(Camel):
+    """What was stated, and what came true of it by so many labels; `true` null where they are too few."""
+
+    tier: str  # the method of a proof, or "inferred"
+    stated: float
+    true: float | None
+    labels: int
+
+
 class Confidence(Camel):
     """Whether the stated confidence comes true; null where there are too few labels."""
 
@@ -78,6 +87,7 @@ class Confidence(Camel):
     decoy_orders: int
     decoy_links_at80: float | None
     decoy_links_at90: float | None
+    reliability: list[Stated]  # each proof's tier, then what inference states in steps of equal size
 
 
 class Status(Camel):
@@ -189,7 +199,17 @@ async def _confidence(reader: Reader, totals: Totals, now: int, threshold: int) 
         decoy_orders=tried.orders,
         decoy_links_at80=tried.at_80 / tried.orders if enough else None,
         decoy_links_at90=tried.at_90 / tried.orders if enough else None,
+        reliability=_reliability(found),
     )
+
+
+def _reliability(found: trust.Trust) -> list[Stated]:
+    def of(tier: str, stated: float, right: float, n: int, least: int) -> Stated:
+        return Stated(tier=tier, stated=stated, true=right if n >= least else None, labels=n)
+
+    proofs = [of(t.name, t.stated, t.right / max(t.labels, 1), t.labels, trust.ENOUGH) for t in found.tiers]
+    least = 1 if found.labels >= trust.ENOUGH else found.labels + 1  # ten bins of enough labels together
+    return proofs + [of("inferred", b.stated, b.true, b.n, least) for b in found.bins]
 
 
 def _age(at: int, now: int) -> int:
