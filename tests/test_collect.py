@@ -15,7 +15,8 @@ import msgspec
 import pytest
 
 from collector.core.events import StoredClick, StoredEvent
-from collector.storage.erasure import Asked, erase_person
+from collector.storage.erasure import erase_person
+from collector.storage.person import Asked
 from tests.edge_process import Edge, configuration, running
 from tests.raw_http import Answer
 

@@ -15,7 +15,8 @@ from collector.core.events import StoredClick, StoredEvent
 from collector.errors import ApiError
 from collector.storage import merging
 from collector.storage.database import connect
-from collector.storage.erasure import Asked, Erasure, Nameless, erase_person
+from collector.storage.erasure import Erasure, erase_person
+from collector.storage.person import Asked, Nameless
 from collector.storage.subjects import CLICKS, CONVERSIONS
 from collector.storage.transaction import Once
 from tests.journal_kit import DAY, HOUR, MINUTE, NOW, STORE, Kit, click, order
@@ -164,6 +165,23 @@ def test_nobody_is_followed_from_a_value_that_many_visitors_share(kit: Kit) -> N
         kit.post(order(f"T{n}", customerData=till, visitorId=f"till-{n}"))
     (receipt,) = erase(kit, email="till@shop.example").receipts
     assert (receipt.conversions, receipt.visitors, receipt.clicks, receipt.shared) == (25, 0, 0, 1)
+
+
+def test_whoever_placed_an_order_is_not_everybody_with_the_tills_address(kit: Kit) -> None:
+    till = {"email": "till@shop.example"}
+    for n in range(25):
+        kit.post(order(f"T{n}", customerData=till | {"externalId": f"cust-{n}"}, visitorId=f"till-{n}"))
+    (receipt,) = erase(kit, order="T3").receipts
+    assert (receipt.conversions, receipt.visitors, receipt.shared) == (1, 1, 1)
+
+
+def test_an_order_by_a_tagged_mailbox_is_not_everybody_of_that_mailbox(kit: Kit) -> None:
+    for tag in ("one", "two"):
+        kit.post(order(tag, customerData={"email": f"family+{tag}@example.net"}))
+    assert erase(kit, order="one").receipts[0].conversions == 1
+    assert erase(kit, dry_run=True, email="family+two@example.net").receipts[0].conversions == 1
+    (late_one,) = kit.post(order("three", NOW - DAY, customerData={"email": "family+two@example.net"}))
+    assert not late_one.duplicate  # not late word of the one who was erased
 
 
 def test_a_placeholder_names_nobody(kit: Kit) -> None:

@@ -13,7 +13,8 @@ from collector.cli.output import print_json, print_table, timestamp
 from collector.cli.settings import config_of
 from collector.errors import CollectorError, ConfigError
 from collector.process import hardening
-from collector.storage.erasure import Asked, Erasure, erase_person
+from collector.storage.erasure import Erasure, erase_person
+from collector.storage.person import Asked
 
 _STDIN: Final = "-"
 _COLUMNS: Final = {

@@ -75,12 +75,14 @@ class Erased:
         query, at = new.query, self._at
         if new.dedup_k in at:
             return ApiError("order_conflict", _ORDER, "orderId")
-        names = (query.visitor_k, query.fbp_k, query.fbclid_k, query.fbc_k, *(key for _, key in new.identities))
-        held = {name for name in names if name in at}
+        own = [query.visitor_k, query.fbp_k, query.fbclid_k, query.fbc_k]
+        own += [key for kind, key in new.identities if kind != "email_weak"]  # a mailbox may be a whole family's
+        held = {name for name in own if name in at}
+        if held and new.event.ts <= max(at.get(name, 0) for name in held if name is not None):
+            return ApiError("forbidden", _LATE)
+        held |= {key for _, key in new.identities if key in at}
         if not held:
             return new
-        if new.event.ts <= max(at[name] for name in held if name is not None):
-            return ApiError("forbidden", _LATE)
         gone = {column for column in ("visitor", "fbp", "fbclid", "fbc") if getattr(query, f"{column}_k") in held}
         event = structs.replace(new.event, **{"visitor_id" if c == "visitor" else c: None for c in gone})
         query = structs.replace(query, **{f"{column}_k": None for column in gone})

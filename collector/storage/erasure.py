@@ -1,21 +1,16 @@
 """The verb of `collector erase`: a person's rows go, everywhere, and leave keyed names by which late word is refused.
 
-Who is meant, one hop as in matching (identities.py): the value that was given leads to the orders that carry it and to
-the visitors that were seen with it; those lead to their clicks and events. A value with too many visitors is a shop's
-own, so nobody is followed from it. An order on one of these devices that carries somebody else's value of the same kind
-is that person's, and stays.
-
-Everything is found and deleted inside one transaction that holds up the edge, so nothing slips in between. The newest
-row of a table stays as an empty shell of no store (0), because the next one's number is one more than its own.
+Who is meant, person.py tells. Everything is found and deleted inside one transaction that holds up the edge, so nothing
+slips in between. The newest row of a table stays as an empty shell of no store (0), because the next one's number is
+one more than its own.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from contextlib import closing
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -24,41 +19,22 @@ import msgspec
 from msgspec import Struct
 
 from collector.config import Config
-from collector.core.capi.phones import e164_digits
 from collector.core.capi.states import OPEN, CapiState
-from collector.core.events import CustomerData, StoredClick, StoredEvent
+from collector.core.events import StoredClick, StoredEvent
 from collector.core.flags import WITHDRAWN
 from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
 from collector.core.matching import Match
-from collector.core.matching.proofs import ENRICHING
-from collector.errors import CollectorError, StorageError
-from collector.storage import identities, index
+from collector.errors import StorageError
+from collector.storage import index
 from collector.storage.database import immediate, load_pepper, open_existing
+from collector.storage.person import Asked, Finder, Person
 from collector.storage.subjects import CLICKS, CONVERSIONS, ClickRow, ConversionRow, Subject
 
 _encode = msgspec.msgpack.Encoder().encode
-_MOST: Final = 1_000_000  # rows of one name
-_CHECKPOINTS: Final = 20  # tries, of a quarter of a second each
+_CHECKPOINTS: Final = 10  # tries, of half a second and more each
 _PUBLIC_ID: Final = re.compile(rb"(?:click|conv)_[0-9a-f]{32}")
-_VISITORS: Final = "SELECT visitor_k FROM identity_link WHERE store = ? AND kind = ? AND key = ?"
-_CARRYING: Final = "SELECT conversion FROM conversion_identity WHERE key = ? AND kind = ?"
-_CARRIED: Final = "SELECT kind, key FROM conversion_identity WHERE conversion = ? AND kind > 0"
 _STATES: Final = "SELECT id, state FROM outbox WHERE conversion = ?"
-
-
-class Nameless(CollectorError):
-    """No row is named by this value: it is a placeholder, or no such value at all."""
-
-
-class Asked(Struct, frozen=True):
-    """Who is to be erased: by one of these, as a person would write it. An order means whoever placed it."""
-
-    email: str | None = None
-    phone: str | None = None
-    external_id: str | None = None
-    visitor: str | None = None
-    order: str | None = None
 
 
 class Receipt(Struct, frozen=True, rename="camel"):
@@ -118,7 +94,7 @@ def _country(config: Config, store: str) -> str:
 
 def _checkpointed(db: apsw.Connection) -> bool:
     """Whether the log could be emptied, which waits for whoever still reads a page of before."""
-    db.set_busy_timeout(0)
+    db.set_busy_timeout(500)
     for _ in range(_CHECKPOINTS):
         try:
             db.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
@@ -128,16 +104,6 @@ def _checkpointed(db: apsw.Connection) -> bool:
     return False
 
 
-class Person(Struct):
-    """What a store keeps of one person."""
-
-    keys: set[tuple[int, int]]  # (kind, key) of the values
-    visitors: set[int]
-    clicks: dict[int, ClickRow]
-    conversions: dict[int, ConversionRow]
-    shared: int = 0
-
-
 class Eraser:
     """Over the open main database and the folder's connection to its index. `stores`: number and country by id."""
 
@@ -145,7 +111,7 @@ class Eraser:
         self._db = db
         self._folded = folded
         self._reader = reader
-        self._names = names
+        self._find = Finder(db, reader, names)
         self._public = PublicIds(names.subkey("public ids"))
 
     def erase(self, stores: dict[str, tuple[int, str]], asked: Asked, now: int, *, dry_run: bool) -> list[Receipt]:
@@ -157,7 +123,7 @@ class Eraser:
         with immediate(self._db):
             self._fold()
             for store, (number, country) in stores.items():
-                person = self._person(number, country, asked, types)
+                person = self._find.find(number, country, asked, types)
                 receipts.append(self._receipt(store, number, person))
                 if not dry_run:
                     self._delete(number, person, now)
@@ -172,91 +138,6 @@ class Eraser:
             while index.watermark(self._folded, subject) != index.fold(self._folded, subject, index.MOST_UNFOLDED):
                 pass
             self._reader.refresh(subject)
-
-    # -- who is meant
-
-    def _person(self, store: int, country: str, asked: Asked, types: Collection[str]) -> Person:
-        person = Person(set(), set(), {}, {})
-        person.keys = self._keys(store, country, asked)
-        if asked.visitor is not None:
-            person.visitors.add(self._names.name(store, "visitor", asked.visitor))
-        if asked.order is not None:
-            self._take_order(store, asked.order, types, person)
-        elif asked.visitor is None and not person.keys:
-            raise Nameless(
-                "nothing is ever named by this value, so nothing can be found by it; try --order or --visitor"
-            )
-        self._follow(store, person, {kind for kind, _ in person.keys})
-        return person
-
-    def _keys(self, store: int, country: str, asked: Asked) -> set[tuple[int, int]]:
-        """The value's names: of its own form, and of the SHA-256 that a caller may have sent in its place."""
-        customer = CustomerData(
-            email=_both(asked.email, asked.email and asked.email.strip().lower()),
-            phone=_both(asked.phone, asked.phone and e164_digits(asked.phone, country.lower() or None)),
-            external_id=_both(asked.external_id, asked.external_id and asked.external_id.strip()),
-        )
-        found = identities.keys_of(self._names, store, customer, country)
-        return {(identities.KINDS[kind], key) for kind, key in found if kind != "email_weak"}
-
-    def _take_order(self, store: int, order: str, types: Collection[str], person: Person) -> None:
-        for event_type in types:
-            name = self._names.name(store, "once", f"{event_type}\0o{order}")
-            for row in self._conversions(store, self._reader.find(CONVERSIONS, "dedup", name, 0, _MOST)):
-                if row.dedup_k == name:
-                    person.conversions[row.id] = row
-        for row in person.conversions.values():
-            person.keys |= self._carried(row.id)
-            if row.visitor_k is not None:
-                person.visitors.add(row.visitor_k)
-
-    def _follow(self, store: int, person: Person, kinds: set[int]) -> None:
-        """One hop: from the values to their orders and visitors, from the visitors to their clicks and events."""
-        for kind, key in person.keys:
-            visitors = {row[0] for row in self._db.execute(_VISITORS, (store, kind, key))}
-            carrying = self._conversions(store, [row[0] for row in self._db.execute(_CARRYING, (key, kind))])
-            person.conversions |= {row.id: row for row in carrying}
-            visitors |= {row.visitor_k for row in carrying if row.visitor_k is not None}
-            if len(visitors) <= identities.MOST_VISITORS:
-                person.visitors |= visitors
-            else:
-                person.shared += 1
-        for visitor in person.visitors:
-            for row in self._conversions(store, self._reader.find(CONVERSIONS, "visitor", visitor, 0, _MOST)):
-                if row.visitor_k == visitor and not self._is_anothers(row, person, kinds):
-                    person.conversions[row.id] = row
-            self._take_clicks(store, person, "visitor", visitor)
-        for row in list(person.conversions.values()):
-            if row.fbp_k is not None and row.visitor_k in {None, *person.visitors}:
-                self._take_clicks(store, person, "fbp", row.fbp_k)
-            if row.click is not None and row.method in ENRICHING:
-                for click in self._clicks(store, [row.click]):
-                    if click.visitor_k is None or click.visitor_k in person.visitors:
-                        person.clicks[click.id] = click
-
-    def _is_anothers(self, row: ConversionRow, person: Person, kinds: set[int]) -> bool:
-        """Whether an event on the person's device carries another value of the kind by which the person is known."""
-        carried = {(kind, key) for kind, key in self._carried(row.id) if kind in kinds}
-        return bool(carried) and not carried & person.keys
-
-    def _take_clicks(self, store: int, person: Person, key: str, name: int) -> None:
-        """The clicks under a name, but those of a visitor who is known to be somebody else."""
-        for row in self._clicks(store, self._reader.find(CLICKS, key, name, 0, _MOST)):
-            if name in (row.visitor_k, row.fbp_k) and row.visitor_k in {None, *person.visitors}:
-                person.clicks[row.id] = row
-
-    def _carried(self, conversion: int) -> set[tuple[int, int]]:
-        return set(cast("Iterable[tuple[int, int]]", self._db.execute(_CARRIED, (conversion,))))
-
-    def _clicks(self, store: int, ids: Collection[int]) -> list[ClickRow]:
-        return [row for row in map(ClickRow._make, self._rows(CLICKS, ids)) if row.store == store]
-
-    def _conversions(self, store: int, ids: Collection[int]) -> list[ConversionRow]:
-        return [row for row in map(ConversionRow._make, self._rows(CONVERSIONS, ids)) if row.store == store]
-
-    def _rows(self, subject: Subject, ids: Collection[int]) -> Iterable[Any]:
-        sql = f"SELECT {subject.columns} FROM {subject.table} WHERE id = ?"
-        return [row for i in ids for row in self._db.execute(sql, (i,))]
 
     # -- what goes
 
@@ -326,7 +207,7 @@ class Eraser:
         names = {key for _, key in person.keys} | person.visitors
         fbclids: set[int | None] = set()
         for row in person.conversions.values():
-            names |= {key for _, key in self._carried(row.id)}
+            names |= {key for _, key in self._find.carried(row.id)}
             names |= {name for name in (row.dedup_k, row.fbp_k) if name is not None}
             fbclids.add(row.fbclid_k)
         for click in person.clicks.values():
@@ -338,14 +219,7 @@ class Eraser:
 
     def _is_theirs_alone(self, store: int, fbclid: int, person: Person) -> bool:
         """Whether nobody else came by this link: a link that was passed on stays the others'."""
-        rows = self._clicks(store, self._reader.find(CLICKS, "fbclid", fbclid, 0, 64))
-        return all(row.id in person.clicks for row in rows if row.fbclid_k == fbclid)
-
-
-def _both(value: str | None, normal: str | None) -> list[str] | None:
-    if value is None:
-        return None
-    return [value, sha256(normal.encode()).hexdigest()] if normal else [value]
+        return all(row.id in person.clicks for row in self._find.clicks_under(store, "fbclid", fbclid))
 
 
 def _unproven(person: Person) -> list[tuple[int, int, int]]:
