@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -153,6 +154,20 @@ def test_where_nobody_asked_to_be_told_nothing_is_kept(tmp_path: Path, hook: Hoo
         assert waiting(kit) == [(row_id, 1)]
         with courier(config):
             assert wait_until(lambda: not waiting(kit))
+    assert hook.received == []
+
+
+def test_without_the_key_of_names_the_courier_goes_on_and_tells_nothing(tmp_path: Path, hook: Hook) -> None:
+    """`collector courier` on a directory whose key is lost still delivers what waits."""
+    config = telling(tmp_path, hook.url)
+    with changed(config) as (kit, row_id):
+        (tmp_path / "pepper.key").rename(tmp_path / "elsewhere")
+        with courier(config) as running:
+            deliveries = "SELECT count(*) FROM heartbeat WHERE process = 'courier'"
+            assert wait_until(lambda: kit.rows(deliveries) == [(1,)])
+            time.sleep(0.3)  # several times its turn to tell
+            assert running._thread.is_alive()
+        assert waiting(kit) == [(row_id, 1)]
     assert hook.received == []
 
 

@@ -13,6 +13,7 @@ from msgspec import json
 from collector.config import Config
 from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
+from collector.errors import StorageError
 from collector.storage import notices
 from collector.storage.database import load_pepper
 from collector.telemetry import logger
@@ -44,7 +45,14 @@ class Revisions:
             return
         if now < self._not_before:
             return
-        noted = await ask(lambda: notices.pending(self._db, self._ids(), now, AT_ONCE))
+        try:
+            noted = await ask(lambda: notices.pending(self._db, self._ids(), now, AT_ONCE))
+        except (
+            StorageError
+        ) as error:  # the key is lost: what waits for Meta still goes out (README, "What to keep safe")
+            self._not_before = now + _LONGEST_MS
+            log.failed("changed answers cannot be told", error)
+            return
         if not noted:
             return
         if await self._post(json.encode({"kind": "revisions", "conversions": [one[2] for one in noted]})):
