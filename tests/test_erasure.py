@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,13 @@ import pytest
 
 from collector.core.events import StoredClick, StoredEvent
 from collector.errors import ApiError
-from collector.storage import merging
+from collector.storage import index, leaving, merging, subjects
 from collector.storage.database import connect
 from collector.storage.erasure import Erasure, erase_person
 from collector.storage.person import Asked, Nameless
 from collector.storage.subjects import CLICKS, CONVERSIONS
 from collector.storage.transaction import Once
+from collector.storage.withdrawals import Withdraw
 from tests.journal_kit import DAY, HOUR, MINUTE, NOW, STORE, Kit, click, order
 
 JANE = {"email": "Jane.Doe@example.com", "phone": "+14155550100", "externalId": "cust-77"}
@@ -276,15 +279,38 @@ def test_a_link_that_was_passed_on_stays_the_others(kit: Kit) -> None:
     assert friend.state.match.attributed
 
 
-def test_answers_that_are_remembered_go_too(kit: Kit) -> None:
-    def render(results: list[Any]) -> tuple[int, bytes]:
-        return 200, kit.journal.public.public("conv", results[0].state.row.id).encode()
+def remembered(kit: Kit, key: int, *bodies: dict[str, Any]) -> list[Any]:
+    """What the edge stores and answers under an Idempotency-Key: a batch, as responses.py puts it together."""
 
-    for number, who in enumerate(("jane", "eric")):
-        body = order(f"I{who}", customerData=JANE if who == "jane" else ERIC, **device(who))
-        kit.submit([Once([kit.operation(body)], 70 + number, b"hash", render)])
-    assert erase(kit, email=JANE["email"]).receipts[0].answers == 1
-    assert kit.rows("SELECT key_k FROM idempotency") == [(71,)]
+    def render(results: list[Any]) -> tuple[int, bytes]:
+        ids = [kit.journal.public.public("conv", one.state.row.id) for one in results]
+        items = [{"success": True, "data": {"conversionId": one, "fbclid": "IwARofJane0000"}} for one in ids]
+        return 200, msgspec.json.encode({"success": True, "data": {"results": items}} if len(ids) > 1 else items[0])
+
+    (answered,) = kit.submit([Once([kit.operation(body) for body in bodies], key, b"hash", render)])
+    assert not isinstance(answered, ApiError)
+    return [answered.replayed, msgspec.json.decode(answered.answer)]
+
+
+def test_remembered_answers_lose_the_person_and_keep_their_place(kit: Kit) -> None:
+    """Were they deleted, a replay would be a new request, and other people's events of the batch would count twice."""
+    jane, eric = order("J8", customerData=JANE), {"storeId": STORE, "eventType": "AddToCart", **device("eric")}
+    _, before = remembered(kit, 70, jane, eric)
+    remembered(kit, 71, order("J9", customerData=JANE))
+    remembered(kit, 72, order("E9", customerData=ERIC))
+    stored = counts(kit)["conversion"]
+    assert erase(kit, email=JANE["email"]).receipts[0].answers == 2
+    replayed, after = remembered(kit, 70, jane, eric)
+    assert replayed
+    hers, his = after["data"]["results"]
+    assert (hers["success"], hers["error"]["code"]) == (False, "forbidden")
+    assert his == before["data"]["results"][1]
+    replayed, alone = remembered(kit, 71, order("J9", customerData=JANE))
+    assert (replayed, alone["error"]["code"]) == (True, "forbidden")
+    assert kit.rows("SELECT status FROM idempotency ORDER BY key_k") == [(200,), (403,), (200,)]
+    assert remembered(kit, 72, order("E9", customerData=ERIC))[1]["success"]
+    assert counts(kit)["conversion"] == stored - 3  # J1, J8, J9; nothing came anew
+    assert not [1 for (answer,) in kit.rows("SELECT answer FROM idempotency WHERE key_k = 71") if b"IwARof" in answer]
 
 
 def test_an_edge_forgets_what_it_held_in_memory(kit: Kit) -> None:
@@ -316,15 +342,141 @@ def test_names_of_the_erased_are_kept_as_long_as_orders(kit: Kit) -> None:
     db.close()
 
 
-def test_a_withdrawal_leaves_no_key_in_the_index(kit: Kit) -> None:
-    from collector.storage import index
-    from collector.storage.withdrawals import Withdraw
-
+def test_a_withdrawal_leaves_no_key_in_the_index_and_the_order_is_known_again(kit: Kit) -> None:
     kit.fold()
     kit.submit([Withdraw(1, "visitor-of-jane", visitor_name(kit, "jane"))])
-    db = index.open_index(kit.journal.data_dir, kit.config.storage)
-    kit.journal._folder._move(db)
-    left = {row[0] for row in db.execute("SELECT id FROM click_visitor UNION SELECT id FROM click_ip")}
-    assert left == {2}
-    assert {row[0] for row in db.execute("SELECT id FROM conversion_visitor")} == {2}
+    with closing(index.open_index(kit.journal.data_dir, kit.config.storage)) as db:
+        leaving.work_off(kit.transaction._db, db)
+        left = {row[0] for row in db.execute("SELECT id FROM click_visitor UNION SELECT id FROM click_ip")}
+        assert left == {2}
+        assert {row[0] for row in db.execute("SELECT id FROM conversion_visitor")} == {2}
+    again, clicked = kit.post(order("J1", customerData=JANE), click("IwARofJane0000", NOW - HOUR))
+    assert (again.duplicate, again.state.row.id) == (True, 1)  # or Meta would be sent it twice
+    assert kit.rows("SELECT count(*) FROM outbox WHERE conversion = 1") == [(1,)]
+    assert (clicked.duplicate, clicked.id) == (True, 1)
+
+
+def test_what_is_noted_leaves_the_index_though_the_command_died(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    kit.fold()
+
+    def killed(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(leaving, "work_off", killed)
+        with pytest.raises(KeyboardInterrupt):
+            erase(kit, email=JANE["email"])
+    assert visitor_entries(kit) == {1, 2}
+    kit.transaction.wants_fold.set()  # the running edge's folder looks each second
+    deadline = time.monotonic() + 10
+    while visitor_entries(kit) != {2} and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert visitor_entries(kit) == {2}
+    assert counts(kit)["click"] == 1
+
+
+def visitor_entries(kit: Kit) -> set[int]:
+    with closing(connect(kit.journal.data_dir / "index.db", kit.config.storage, readonly=True)) as db:
+        return {row[0] for row in db.execute("SELECT id FROM click_visitor")}
+
+
+def test_a_browser_is_found_by_what_a_merge_gave_to_its_order(kit: Kit) -> None:
+    kit.post(order("G1"))
+    kit.fold()
+    kit.post(order("G1", visitorId="visitor-of-gus"))
+    assert erase(kit, visitor="visitor-of-gus").receipts[0].conversions == 1
+    assert kit.rows("SELECT count(*) FROM conversion_identity WHERE kind = 0") == [(0,)]
+
+
+def test_a_browser_that_is_known_by_its_fbp_alone_goes_too(kit: Kit) -> None:
+    fbp = device("jane")["fbp"]
+    kit.post({"storeId": STORE, "eventType": "AddToCart", "fbp": fbp}, click("IwARbyfbp0000", NOW - HOUR, fbp=fbp))
+    (receipt,) = erase(kit, email=JANE["email"]).receipts
+    assert (receipt.clicks, receipt.conversions) == (2, 2)
+    assert not [name for name, content in files(kit).items() if fbp.encode() in content]
+
+
+def test_a_households_phone_leads_to_no_other_of_its_people(kit: Kit) -> None:
+    """By her order: his orders and devices are his, and he is not taken for late word of her."""
+    phone = "+14155550777"
+    kit.post(
+        order("hers", customerData={"email": "she@example.com", "phone": phone}, visitorId="her-phone"),
+        order("his", customerData={"email": "he@example.com", "phone": phone}, visitorId="his-phone"),
+    )
+    (receipt,) = erase(kit, order="hers").receipts
+    assert (receipt.conversions, receipt.visitors) == (1, 1)
+    (late_his,) = kit.post(order("his-0", NOW - DAY, customerData={"email": "he@example.com", "phone": phone}))
+    assert not isinstance(late_his, ApiError)
+    assert kit.rows("SELECT count(*) FROM identity_link WHERE visitor_k = ?", visitor_of(kit, "his-phone")) != [(0,)]
+
+
+def visitor_of(kit: Kit, visitor: str) -> int:
+    return kit.journal.names.name(1, "visitor", visitor)
+
+
+def test_a_till_without_visitors_is_known_by_its_many_customers(kit: Kit) -> None:
+    for n in range(25):
+        kit.post(order(f"P{n}", customerData={"email": "till@shop.example", "phone": f"+141555501{n:02}"}))
+    (receipt,) = erase(kit, order="P3").receipts
+    assert (receipt.conversions, receipt.shared) == (1, 1)
+    (stranger,) = kit.post(order("P99", NOW - DAY, customerData={"email": "till@shop.example"}))
+    assert not isinstance(stranger, ApiError)
+
+
+def test_somebody_elses_order_on_the_device_loses_the_device(kit: Kit) -> None:
+    (other,) = kit.post(order("X1", customerData={"email": "third@example.com"}, **device("jane")))
+    erase(kit, email=JANE["email"])
+    row = other.state.row.id
+    keys = "visitor_k, fbp_k, fp_k, fbclid_k, dedup_k IS NOT NULL"
+    assert kit.rows(f"SELECT {keys} FROM conversion WHERE id = ?", row) == [(None, None, None, None, 1)]
+    event = kit.state(row).event
+    assert (event.visitor_id, event.fbp, event.order_id, sorted(event.user_data)) == (None, None, "X1", ["em"])
+
+
+def test_what_meta_may_have_is_told(kit: Kit) -> None:
+    db = apsw.Connection(str(kit.journal.data_dir / "collector.db"))
+    db.set_busy_timeout(5000)
+    kit.post(order("J2", customerData=JANE), order("J3", customerData=JANE), order("J4", customerData=JANE))
+    sent, doubted, flying = (row[0] for row in kit.rows("SELECT id FROM outbox ORDER BY id LIMIT 3 OFFSET 2"))
+    db.execute("UPDATE outbox SET state = 10, settled = 1 WHERE id = ?", (sent,))
+    db.execute("UPDATE outbox SET doubts = 1 WHERE id = ?", (doubted,))
+    flight = "INSERT INTO request (pixel, at, events, outcome, ids) VALUES (1, 1, 1, 'in_flight', ?)"
+    db.execute(flight, (msgspec.msgpack.encode([flying]),))
     db.close()
+    (receipt,) = erase(kit, email=JANE["email"]).receipts
+    assert (receipt.sent, receipt.not_sent) == (3, 1)
+
+
+def test_a_store_that_knows_no_such_form_does_not_stop_the_others(kit: Kit) -> None:
+    db = apsw.Connection(str(kit.journal.data_dir / "collector.db"))
+    db.execute("INSERT INTO store (name) VALUES ('store_of_old')")  # in the configuration no more: no country
+    db.close()
+    first, old = erase(kit, phone="415 555 0100").receipts
+    assert (first.conversions, old.store, old.conversions) == (1, "store_of_old", 0)
+
+
+def test_no_key_is_left_between_the_cells_of_a_folded_and_merged_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages split and empty while rows come and are merged; what was copied must not stay behind."""
+    for module in (index, subjects, merging):
+        monkeypatch.setattr(module, "BUCKET", 256)
+    index._fold_statement.cache_clear()
+    with Kit(tmp_path) as kit:
+        for start in range(0, 6_000, 500):
+            kit.submit(
+                [kit.operation(click(f"IwARrow{n:07}", visitorId=f"v-{n % 40}")) for n in range(start, start + 500)]
+            )
+            kit.fold()
+        with closing(index.open_index(tmp_path, kit.config.storage)) as db:
+            while merging.merge(db, CLICKS, index.watermark(db, CLICKS)):
+                pass
+        names = [kit.journal.names.name(1, "fbclid", f"IwARrow{n:07}") & merging.LOW_MASK for n in range(7, 6_000, 40)]
+        wanted = [name.to_bytes(6, "big") for name in names if name >= 1 << 40]
+        places = (index.merging.homes(n + 1, name) for n, name in zip(range(7, 6_000, 40), names, strict=True))
+        keys = {k.to_bytes(8, "big").lstrip(b"\0") for pair in places for k in pair if k >= 1 << 40}
+        assert erase(kit, visitor="v-7").receipts[0].clicks == 150
+        content = b"".join(content for name, content in files(kit).items() if "index" in name)
+        assert [key for key in keys if key in content] == []
+        assert len(wanted) > 100
+    index._fold_statement.cache_clear()

@@ -126,7 +126,7 @@ def test_an_answer_that_changes_again_meanwhile_is_told_again(tmp_path: Path, ho
     with changed(config) as (kit, row_id):
         db = apsw.Connection(str(tmp_path / "collector.db"))
         db.set_busy_timeout(5000)
-        noted = notices.pending(db, kit.journal.public, NOW, 10)
+        noted = notices.pending(db, lambda: kit.journal.public, NOW, 10)
         kit.post(click("IwARlater0000", NOW - HOUR - 1000, visitorId="visitor-1"))
         notices.told(db, noted)  # the word of before was taken
         assert waiting(kit) == [(row_id, 2)]
@@ -141,9 +141,9 @@ def test_what_cannot_be_told_for_a_week_is_let_go(tmp_path: Path, hook: Hook) ->
     with changed(config) as (kit, row_id):
         db = apsw.Connection(str(tmp_path / "collector.db"))
         db.set_busy_timeout(5000)
-        notices.pending(db, kit.journal.public, NOW + 7 * DAY, 10)
+        notices.pending(db, lambda: kit.journal.public, NOW + 7 * DAY, 10)
         assert waiting(kit) == [(row_id, 1)]
-        notices.pending(db, kit.journal.public, NOW + 7 * DAY + 1, 10)
+        notices.pending(db, lambda: kit.journal.public, NOW + 7 * DAY + 1, 10)
         assert waiting(kit) == []
         db.close()
 

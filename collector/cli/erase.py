@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from typing import Any, Final
@@ -28,8 +29,8 @@ _COLUMNS: Final = {
     "notSent": "unsent",
 }
 _SHARED: Final = (
-    "A value was seen with too many visitors to be one person's: the orders that carry it are counted, "
-    "the visitors are not."
+    "A value is shared by more than one person has visitors or other values (a till's, a shop's own): "
+    "nobody was followed from it."
 )
 _META: Final = "What Meta has been sent, Meta alone can erase."
 _COPIES: Final = "Backups and exports made before are not touched: delete them, or make them anew."
@@ -62,9 +63,15 @@ def _value(given: str | None) -> str | None:
 def _ask(would: Erasure) -> None:
     if not sys.stdin.isatty():
         raise ConfigError(["--yes: nobody is there to be asked; look with --dry-run, then say --yes"])
-    print_table([list(_row(r).values()) for r in would.receipts], list(_COLUMNS.values()))
-    if input("Erase this for good? [y/N] ").strip().lower() not in ("y", "yes"):
+    with contextlib.redirect_stdout(sys.stderr):  # stdout is for the receipt
+        _table(would)
+        print("Erase this for good? [y/N] ", end="", flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise CollectorError("nothing was erased")
+
+
+def _table(erasure: Erasure) -> None:
+    print_table([list(_row(r).values()) for r in erasure.receipts], list(_COLUMNS.values()))
 
 
 def _row(receipt: Any) -> dict[str, Any]:
@@ -76,7 +83,7 @@ def _show(args: argparse.Namespace, done: Erasure) -> None:
     if args.json:
         print_json({**msgspec.to_builtins(done), "at": timestamp(done.at), "dryRun": args.dry_run})
         return
-    print_table([list(_row(r).values()) for r in done.receipts], list(_COLUMNS.values()))
+    _table(done)
     print("nothing was erased: --dry-run" if args.dry_run else f"erased at {timestamp(done.at)}")
     notes = [(any(r.shared for r in done.receipts), _SHARED), (any(r.sent for r in done.receipts), _META)]
     notes += [(not args.dry_run, _COPIES), (not done.cleared, _LOG)]

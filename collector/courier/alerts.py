@@ -89,6 +89,6 @@ class Alerts:
                 answer = await client.post(self._config.webhook_url, content=json.encode(alert), headers=headers)
                 if answer.status_code < 500:
                     return
-            except httpx.HTTPError:
+            except (httpx.HTTPError, httpx.InvalidURL, ValueError):  # ValueError: a host name that IDNA refuses
                 log.warning("alert not delivered", kind=alert.kind, pixel=alert.pixel)
             await asyncio.sleep(2.0**attempt)

@@ -46,7 +46,7 @@ class Revisions:
         if now < self._not_before:
             return
         try:
-            noted = await ask(lambda: notices.pending(self._db, self._ids(), now, AT_ONCE))
+            noted = await ask(lambda: notices.pending(self._db, self._ids, now, AT_ONCE))
         except (
             StorageError
         ) as error:  # the key is lost: what waits for Meta still goes out (README, "What to keep safe")
@@ -74,5 +74,5 @@ class Revisions:
         try:
             async with httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=_TIMEOUT_S) as client:
                 return (await client.post(self._url, content=body, headers=headers)).is_success
-        except httpx.HTTPError:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError):  # ValueError: a host name that IDNA refuses
             return False

@@ -13,7 +13,7 @@ import apsw
 
 from collector import telemetry
 from collector.config import Config
-from collector.storage import database, index, merging
+from collector.storage import database, index, leaving, merging
 from collector.storage.subjects import CLICKS, CONVERSIONS
 from collector.storage.transaction import FOLD_AT_ONCE, FOLD_ROWS, GroupTransaction
 
@@ -86,6 +86,7 @@ class Folder(threading.Thread):
 
     def _step(self, db: apsw.Connection, main: apsw.Connection) -> None:
         self._move(db)
+        leaving.work_off(main, db)
         for subject in (CLICKS, CONVERSIONS):
             while len(self._transaction.lookup.tail_of(subject)) >= FOLD_ROWS and not self._ending.is_set():
                 before = index.watermark(db, subject)
@@ -112,16 +113,10 @@ class Folder(threading.Thread):
                     return
 
     def _move(self, db: apsw.Connection) -> None:
-        """Take clicks whose first sighting became known later to their hours, and what was withdrawn out of the index.
-
-        Before a fold, which counts the rest.
-        """
+        """Take clicks whose first sighting became known later to their hours; before a fold, which counts the rest."""
         moves = self._transaction.lookup.moves
         if moves:
             index.move(db, [moves.popleft() for _ in range(len(moves))])
-        gone = self._transaction.lookup.gone
-        if gone:
-            index.forget(db, [gone.popleft() for _ in range(len(gone))])
 
     def _checkpoint(self, main: apsw.Connection) -> None:
         """Move the WAL into the file; when it has grown far past its limit, make the writer wait for the rest."""

@@ -31,7 +31,6 @@ from collector.storage.subjects import (
     MINUTE_MS,
     VISITOR_TAG,
     ClickRow,
-    ConversionRow,
     Key,
     Subject,
 )
@@ -52,12 +51,15 @@ def _create_tables(db: apsw.Connection) -> None:
             )
 
 
-def open_index(data_dir: Path, config: StorageConfig) -> apsw.Connection:
-    """The index database, at most MOST_UNFOLDED rows behind; made anew where it is absent, damaged or another one's."""
+def open_index(data_dir: Path, config: StorageConfig, *, mend: bool = True) -> apsw.Connection:
+    """The index database, at most MOST_UNFOLDED rows behind; made anew where it is absent, damaged or another one's.
+
+    Without `mend` a damaged one is an error: another process may have it open.
+    """
     try:
         db = _open(data_dir, config)
     except (StorageError, apsw.Error) as error:
-        if not isinstance(error.__cause__ or error, apsw.NotADBError | apsw.CorruptError):
+        if not mend or not isinstance(error.__cause__ or error, apsw.NotADBError | apsw.CorruptError):
             raise
         log.failed("the index is damaged and is built anew", error)
         for file in (INDEX, INDEX + "-wal", INDEX + "-shm"):
@@ -150,23 +152,14 @@ def move(db: apsw.Connection, moves: Sequence[tuple[ClickRow, ClickRow]]) -> Non
                         db.execute(_MOVE.format(CLICKS.index_table(key.name)), (after.ts // MINUTE_MS, *entry))
 
 
-def forget(db: apsw.Connection, rows: Sequence[tuple[Subject, ClickRow | ConversionRow]]) -> None:
-    """Take out the entries of rows as they were before their keys were taken away, and overwrite them in the file.
+Entry = tuple[str, str, int, int]  # subject's table, key, low bits of the name, row
 
-    `db` is a connection of open_index. Call it once that is on disk: no later fold can bring the entries back.
-    """
-    if not rows:
-        return
-    db.pragma("secure_delete", 1)
-    try:
-        with immediate(db):
-            for subject, row in rows:
-                for key, name in zip(subject.keys, subject.names(row), strict=True):
-                    if name is not None:
-                        entry = (*merging.homes(row.id, name), row.id)
-                        db.execute(_FORGET.format(subject.index_table(key.name)), entry)
-    finally:
-        db.pragma("secure_delete", 0)
+
+def forget(db: apsw.Connection, entries: Sequence[Entry]) -> None:
+    """Take entries out; `db` is a connection of open_index."""
+    with immediate(db):
+        for table, key, name, row in entries:
+            db.execute(_FORGET.format(f"{table}_{key}"), (*merging.homes(row, name), row))
 
 
 def purge(db: apsw.Connection, subject: Subject, most: int) -> int:

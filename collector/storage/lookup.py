@@ -39,9 +39,6 @@ _FREQUENCY_DAYS = 30
 Move = tuple[ClickRow, ClickRow]  # a click before and after an earlier sighting of it became known
 
 
-Gone = tuple[Subject, ClickRow | ConversionRow]
-
-
 class Named(NamedTuple):
     """Ids of clicks; whether the conversion's own identifiers name one of them; whether these are all there are."""
 
@@ -65,8 +62,6 @@ class Lookup:
         self._begun_after = 0  # clicks above it were appended in the open transaction
         self._moving: list[Move] = []  # clicks to which the open transaction gave another time
         self.moves: deque[Move] = deque(maxlen=100_000)  # those on disk; the folder takes them to the folded sums
-        self._leaving: list[Gone] = []  # rows from which the open transaction takes the keys, as they were before it
-        self.gone: deque[Gone] = deque()  # those on disk; the folder takes their entries out of the index
         # The latest event time (ms) of each store: of anything in it, and of its conversions. late.py moves both on.
         self.latest: dict[int, int] = {}
         self.latest_conversion: dict[int, int] = {}
@@ -162,27 +157,32 @@ class Lookup:
             self.frequencies.add(after)
             self._moving.append((before, after))
 
-    def left(self, subject: Subject, before: ClickRow | ConversionRow) -> None:
-        """A row whose keys are taken away, as it was: its entries in the index are to go."""
-        self._leaving.append((subject, before))
-
     def evict(self, names: Iterable[int]) -> None:
-        """Drop from memory what another process has taken off the disk under these names."""
+        """Have in memory what is on disk of the rows under these names: another process took them away, or their keys.
+
+        Between transactions, or before the open one has done anything.
+        """
         for name in names:
             for key in ("visitor", "fbp", "fbclid"):
-                for row_id in self.clicks.find(key, name, _PASSED_OVER):
-                    self.confirm(row_id)
-            for key in ("dedup", "visitor", "fbp"):
-                for row_id in self.conversions.find(key, name, _PASSED_OVER):
-                    if not self.conversion_rows({row_id}):
-                        self.conversions.discard(row_id)
+                self._reread(self.clicks, CLICKS, key, name)
+            for key in ("dedup", "visitor", "fbp", "fbclid"):
+                self._reread(self.conversions, CONVERSIONS, key, name)
+
+    def _reread(self, tail: Tail[Any], subject: Subject, key: str, name: int) -> None:
+        ids = tail.find(key, name, _PASSED_OVER)
+        found = {row[0]: row for row in map(subject.row._make, _select(self._db, subject, ids))}
+        for row_id in ids:
+            if row_id in found:
+                tail.replace(found[row_id], undo=False)
+            else:
+                tail.discard(row_id)
 
     def retract(self, last: dict[Subject, int]) -> None:
         """Undo the open transaction: forget rows above `last`, give back what was replaced, take the sums back."""
         for before, after in reversed(self._moving):
             self.frequencies.remove(after)
             self.frequencies.add(before)
-        self._moving, self._leaving = [], []
+        self._moving = []
         for row in self.clicks.retract_after(last[CLICKS]):
             self.frequencies.remove(row)
         self.conversions.retract_after(last[CONVERSIONS])
@@ -195,9 +195,6 @@ class Lookup:
         if self._moving:
             self.moves.extend(self._moving)
             self._moving = []
-        if self._leaving:
-            self.gone.extend(self._leaving)
-            self._leaving = []
 
     def close(self) -> None:
         self.index.close()

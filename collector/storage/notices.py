@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, cast
 
 import apsw
@@ -19,9 +19,9 @@ _NOTE: Final = (
     "INSERT INTO notice VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET revision = excluded.revision, at = excluded.at"
 )
 _PENDING: Final = """
-SELECT n.conversion, n.revision, n.at, s.name, c.event_type, c.click, c.confidence, c.method, c.body
+SELECT n.conversion, n.revision, c.revision, s.name, c.event_type, c.click, c.confidence, c.method, c.body
   FROM notice n JOIN conversion c ON c.id = n.conversion JOIN store s ON s.id = c.store
- WHERE c.revision = n.revision ORDER BY n.at, n.conversion LIMIT ?"""
+ ORDER BY n.at, n.conversion LIMIT ?"""
 
 
 class Revision(Struct, frozen=True, rename="camel"):
@@ -38,7 +38,7 @@ class Revision(Struct, frozen=True, rename="camel"):
     method: str | None
 
 
-Noted = tuple[int, int, Revision]  # conversion, revision, and what is told
+Noted = tuple[int, int, Revision]  # conversion, the revision that was noted, and what is told: the newest
 
 
 def note(db: apsw.Connection, conversion: int, revision: int, now: int) -> None:
@@ -46,11 +46,15 @@ def note(db: apsw.Connection, conversion: int, revision: int, now: int) -> None:
     db.execute(_NOTE, (conversion, revision, now))
 
 
-def pending(db: apsw.Connection, public: PublicIds, now: int, limit: int) -> list[Noted]:
-    """The oldest of what is to be told; what is older than KEPT_MS, or gone, is dropped."""
+def pending(db: apsw.Connection, public: Callable[[], PublicIds], now: int, limit: int) -> list[Noted]:
+    """The oldest of what is to be told; what is older than KEPT_MS, or gone, is dropped.
+
+    `public` is asked when there is something: whatever it raises comes out.
+    """
     if db.execute("SELECT 1 FROM notice LIMIT 1").get is None:
         return []
-    found = [_noted(public, row) for row in db.execute(_PENDING, (limit,))]
+    ids = public()
+    found = [_noted(ids, row) for row in db.execute(_PENDING, (limit,))]
     with immediate(db):
         db.execute("DELETE FROM notice WHERE at < ?", (now - KEPT_MS,))
         db.execute("DELETE FROM notice WHERE conversion NOT IN (SELECT id FROM conversion)")
@@ -71,12 +75,12 @@ def told(db: apsw.Connection, noted: Iterable[Noted]) -> None:
 
 
 def _noted(public: PublicIds, row: tuple[object, ...]) -> Noted:
-    conversion, revision, _, store, event_type, click, confidence, method, body = cast(
+    conversion, noted, revision, store, event_type, click, confidence, method, body = cast(
         "tuple[int, int, int, str, str, int | None, int | None, str | None, bytes]", row
     )
     return (
         conversion,
-        revision,
+        noted,
         Revision(
             conversion_id=public.public("conv", conversion),
             store_id=store,

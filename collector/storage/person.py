@@ -1,9 +1,12 @@
 """Who is meant by an e-mail address, a phone number, a customer id, a visitor or an order: all rows of one person.
 
 One hop, as in matching (identities.py): the value that was given leads to the orders that carry it and to the visitors
-that were seen with it; those lead to their clicks and events. A value with too many visitors is a shop's own, so nobody
-is followed from it. An order on one of these devices that carries somebody else's value of the same kind is that
-person's.
+that were seen with it; those lead to their clicks and events.
+
+    a value that many share (a shop's own, a till's)    leads to the orders that carry it and to no visitor
+    a value that was only found on the order given      leads to the orders of the same person: whose strongest value
+                                                        of a kind that both carry is the same one
+    an order on the person's device                     is somebody else's if its strongest such value is another one
 """
 
 from __future__ import annotations
@@ -21,14 +24,18 @@ from collector.core.keyed import KeyedHash
 from collector.core.matching.proofs import ENRICHING
 from collector.errors import CollectorError
 from collector.storage import identities
+from collector.storage.identities import KINDS, MOST_VISITORS
 from collector.storage.index import IndexReader
 from collector.storage.subjects import CLICKS, CONVERSIONS, ClickRow, ConversionRow, Subject
 
 _MOST: Final = 1_000_000  # rows of one name
-_WEAK: Final = identities.KINDS["email_weak"]  # of a mailbox, whatever its +tag: of several people, maybe
+_STRICT: Final = (KINDS["external_id"], KINDS["email"], KINDS["phone"])  # the strongest first; no base of a mailbox
 _VISITORS: Final = "SELECT visitor_k FROM identity_link WHERE store = ? AND kind = ? AND key = ?"
 _CARRYING: Final = "SELECT conversion FROM conversion_identity WHERE key = ? AND kind = ?"
+_GAINED: Final = "SELECT conversion FROM conversion_identity WHERE key = ? AND kind = 0"  # by a merge, after its fold
 _CARRIED: Final = "SELECT kind, key FROM conversion_identity WHERE conversion = ? AND kind > 0"
+
+Value = tuple[int, int]  # kind and keyed name
 
 
 class Nameless(CollectorError):
@@ -44,15 +51,33 @@ class Asked(Struct, frozen=True):
     visitor: str | None = None
     order: str | None = None
 
+    @property
+    def by_value(self) -> bool:
+        return self.visitor is None and self.order is None
+
 
 class Person(Struct):
     """What a store keeps of one person."""
 
-    keys: set[tuple[int, int]]  # (kind, key) of the values
-    visitors: set[int]
-    clicks: dict[int, ClickRow]
-    conversions: dict[int, ConversionRow]
-    shared: int = 0
+    store: int
+    given: set[Value]  # the values that were given
+    values: set[Value] = set()  # those, and what the order given carries
+    visitors: set[int] = set()
+    clicks: dict[int, ClickRow] = {}
+    conversions: dict[int, ConversionRow] = {}
+    others: dict[int, ConversionRow] = {}  # somebody else's, on one of the person's devices
+    shared: set[Value] = set()  # values that many share
+    links: int = 0  # of a value with a visitor
+    sent: int = 0  # events that Meta has, or may have
+    not_sent: int = 0
+
+    @property
+    def own_values(self) -> set[Value]:
+        """What was given; else the strongest that the order carries, unless many share it."""
+        if self.given or not self.values:
+            return self.given
+        strongest = min(kind for kind, _ in self.values)
+        return {value for value in self.values - self.shared if value[0] == strongest}
 
 
 class Finder:
@@ -63,33 +88,28 @@ class Finder:
         self._reader = reader
         self._names = names
 
-    def find(self, store: int, country: str, asked: Asked, types: Collection[str]) -> Person:
-        """The person in one store; `types`: event types under which an order may have been told.
-
-        Raises Nameless where no row can be named by what was given.
-        """
-        person = Person(set(), set(), {}, {})
-        person.keys = self._keys(store, country, asked)
-        if asked.visitor is not None:
-            person.visitors.add(self._names.name(store, "visitor", asked.visitor))
-        if asked.order is not None:
-            self._take_order(store, asked.order, types, person)
-        elif asked.visitor is None and not person.keys:
-            raise Nameless(
-                "nothing is ever named by this value, so nothing can be found by it; try --order or --visitor"
-            )
-        self._follow(store, person, {kind for kind, _ in person.keys}, by_order=asked.order is not None)
-        return person
-
-    def _keys(self, store: int, country: str, asked: Asked) -> set[tuple[int, int]]:
-        """The value's names: of its own form, and of the SHA-256 that a caller may have sent in its place."""
+    def values(self, store: int, country: str, asked: Asked) -> set[Value]:
+        """The names of the value that was given: of its own form, and of its SHA-256, which may have come instead."""
         customer = CustomerData(
             email=_both(asked.email, asked.email and asked.email.strip().lower()),
             phone=_both(asked.phone, asked.phone and e164_digits(asked.phone, country.lower() or None)),
             external_id=_both(asked.external_id, asked.external_id and asked.external_id.strip()),
         )
         found = identities.keys_of(self._names, store, customer, country)
-        return {(identities.KINDS[kind], key) for kind, key in found if identities.KINDS[kind] != _WEAK}
+        return {(KINDS[kind], key) for kind, key in found if KINDS[kind] in _STRICT}
+
+    def find(self, store: int, country: str, asked: Asked, types: Collection[str]) -> Person:
+        """The person in one store; `types`: event types under which an order may have been told."""
+        person = Person(store, self.values(store, country, asked))
+        person.values = set(person.given)
+        if asked.visitor is not None:
+            person.visitors = {self._names.name(store, "visitor", asked.visitor)}
+        if asked.order is not None:
+            self._take_order(store, asked.order, types, person)
+        for value in sorted(person.values):
+            self._follow(store, value, person)
+        self._take_devices(store, person)
+        return person
 
     def _take_order(self, store: int, order: str, types: Collection[str], person: Person) -> None:
         for event_type in types:
@@ -97,55 +117,85 @@ class Finder:
             for row in self.conversions(store, self._reader.find(CONVERSIONS, "dedup", name, 0, _MOST)):
                 if row.dedup_k == name:
                     person.conversions[row.id] = row
-        for row in person.conversions.values():
-            person.keys |= {(kind, key) for kind, key in self.carried(row.id) if kind != _WEAK}
-            if row.visitor_k is not None:
-                person.visitors.add(row.visitor_k)
+                    person.values |= self.strict(row.id)
+                    if row.visitor_k is not None:
+                        person.visitors.add(row.visitor_k)
 
-    def _follow(self, store: int, person: Person, kinds: set[int], *, by_order: bool) -> None:
-        """One hop: from the values to their orders and visitors, from the visitors to their clicks and events."""
-        for kind, key in person.keys:
-            visitors = {row[0] for row in self._db.execute(_VISITORS, (store, kind, key))}
-            carrying = self.conversions(store, [row[0] for row in self._db.execute(_CARRYING, (key, kind))])
-            visitors |= {row.visitor_k for row in carrying if row.visitor_k is not None}
-            shared = len(visitors) > identities.MOST_VISITORS
-            person.shared += shared
-            if not shared:
+    def _follow(self, store: int, value: Value, person: Person) -> None:
+        """From a value to the orders that carry it and, unless many share it, to the visitors seen with it."""
+        kind, key = value
+        carrying = self.conversions(store, [row[0] for row in self._db.execute(_CARRYING, (key, kind))])
+        visitors = {row[0] for row in self._db.execute(_VISITORS, (store, kind, key))}
+        visitors |= {row.visitor_k for row in carrying if row.visitor_k is not None}
+        if self._is_shared(value, carrying, visitors):
+            person.shared.add(value)
+        if value in person.given:
+            person.conversions |= {row.id: row for row in carrying}
+            person.visitors |= visitors if value not in person.shared else set()
+        elif value not in person.shared:
+            own = [row for row in carrying if not self._is_anothers(row, person)]
+            person.conversions |= {row.id: row for row in own}
+            if kind == min(k for k, _ in person.values):  # the strongest that the order carries
                 person.visitors |= visitors
-            if not shared or not by_order:  # a till's own address on an order leads to no other one
-                person.conversions |= {row.id: row for row in carrying}
-        for visitor in person.visitors:
-            for row in self.conversions(store, self._reader.find(CONVERSIONS, "visitor", visitor, 0, _MOST)):
-                if row.visitor_k == visitor and not self._is_anothers(row, person, kinds):
-                    person.conversions[row.id] = row
-            self._take_clicks(store, person, "visitor", visitor)
-        for row in list(person.conversions.values()):
-            if row.fbp_k is not None and row.visitor_k in {None, *person.visitors}:
-                self._take_clicks(store, person, "fbp", row.fbp_k)
-            if row.click is not None and row.method in ENRICHING:
-                for click in self.clicks(store, [row.click]):
-                    if click.visitor_k is None or click.visitor_k in person.visitors:
-                        person.clicks[click.id] = click
+            else:
+                person.visitors |= {row.visitor_k for row in own if row.visitor_k is not None}
 
-    def _is_anothers(self, row: ConversionRow, person: Person, kinds: set[int]) -> bool:
-        """Whether an event on the person's device carries another value of the kind by which the person is known."""
-        carried = {(kind, key) for kind, key in self.carried(row.id) if kind in kinds}
-        return bool(carried) and not carried & person.keys
+    def _is_shared(self, value: Value, carrying: list[ConversionRow], visitors: set[int]) -> bool:
+        """Whether the value was seen with more visitors, or with more values of another kind, than a person has."""
+        if len(visitors) > MOST_VISITORS:
+            return True
+        beside: dict[int, set[int]] = {}
+        for row in carrying:
+            for kind, key in self.strict(row.id):
+                beside.setdefault(kind, set()).add(key)
+                if kind != value[0] and len(beside[kind]) > MOST_VISITORS:
+                    return True
+        return False
+
+    def _is_anothers(self, row: ConversionRow, person: Person) -> bool:
+        """Whether the strongest value of a kind that this event and the person both have is not the person's."""
+        carried = self.strict(row.id)
+        for kind in _STRICT:
+            theirs, here = ({key for k, key in values if k == kind} for values in (person.values, carried))
+            if theirs and here:
+                return theirs.isdisjoint(here)
+        return False
+
+    def _take_devices(self, store: int, person: Person) -> None:
+        """The clicks and events of the person's visitors, and of their browsers by `_fbp` where no visitor was told."""
+        own = {None, *person.visitors}
+        for visitor in person.visitors:
+            self._take(store, person, "visitor", visitor, own)
+        for row in list(person.conversions.values()):
+            if row.click is not None and row.method in ENRICHING:
+                person.clicks |= {c.id: c for c in self.clicks(store, [row.click]) if c.visitor_k in own}
+        seen = [(row.visitor_k, row.fbp_k) for row in person.conversions.values()]
+        seen += [(row.visitor_k, row.fbp_k) for row in person.clicks.values()]
+        for fbp in {fbp for visitor, fbp in seen if fbp is not None and visitor in own}:
+            self._take(store, person, "fbp", fbp, own)
+
+    def _take(self, store: int, person: Person, key: str, name: int, own: set[int | None]) -> None:
+        """What stands under a name, but for a visitor who is known to be somebody else."""
+        person.clicks |= {row.id: row for row in self.clicks_under(store, key, name) if row.visitor_k in own}
+        ids = set(self._reader.find(CONVERSIONS, key, name, 0, _MOST))
+        ids |= {row[0] for row in cast("Iterable[tuple[int]]", self._db.execute(_GAINED, (name,)))}
+        for row in self.conversions(store, ids):
+            if getattr(row, f"{key}_k") == name and row.visitor_k in own and row.id not in person.conversions:
+                kind = person.others if self._is_anothers(row, person) else person.conversions
+                kind[row.id] = row
 
     def clicks_under(self, store: int, key: str, name: int) -> list[ClickRow]:
         """The store's clicks whose fbclid, visitor or `_fbp` (`key`) has this name."""
         rows = self.clicks(store, self._reader.find(CLICKS, key, name, 0, _MOST))
         return [row for row in rows if getattr(row, f"{key}_k") == name]
 
-    def _take_clicks(self, store: int, person: Person, key: str, name: int) -> None:
-        """The clicks under a name, but those of a visitor who is known to be somebody else."""
-        for row in self.clicks_under(store, key, name):
-            if row.visitor_k in {None, *person.visitors}:
-                person.clicks[row.id] = row
+    def carried(self, conversion: int) -> set[Value]:
+        """The values that a conversion carries, bases of mailboxes too."""
+        return set(cast("Iterable[Value]", self._db.execute(_CARRIED, (conversion,))))
 
-    def carried(self, conversion: int) -> set[tuple[int, int]]:
-        """(kind, key) of the values that a conversion carries."""
-        return set(cast("Iterable[tuple[int, int]]", self._db.execute(_CARRIED, (conversion,))))
+    def strict(self, conversion: int) -> set[Value]:
+        """As `carried`, without bases of mailboxes, which several people may share."""
+        return {(kind, key) for kind, key in self.carried(conversion) if kind in _STRICT}
 
     def clicks(self, store: int, ids: Collection[int]) -> list[ClickRow]:
         return [row for row in map(ClickRow._make, self._rows(CLICKS, ids)) if row.store == store]

@@ -113,12 +113,16 @@ class Tail(Generic[R]):
             self._generations.append(current)
         current.extend(rows)
 
-    def replace(self, row: R) -> None:
-        """Put a changed row (same id) in the place of the old one, if it is still here; new names find it too."""
+    def replace(self, row: R, *, undo: bool = True) -> None:
+        """Put a changed row (same id) in the place of the old one, if it is still here; new names find it too.
+
+        `undo`: a rollback gives the old one back.
+        """
         for generation in reversed(self._generations):
             old = generation.rows.get(row.id)
             if old is not None:
-                self._replaced.setdefault(row.id, old)
+                if undo:
+                    self._replaced.setdefault(row.id, old)
                 generation.rows[row.id] = row
                 if any(key.of(row) != key.of(old) for key in self._keys):
                     generation.rename(row)

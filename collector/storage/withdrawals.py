@@ -16,7 +16,7 @@ from msgspec import Struct, structs
 
 from collector.core.events import StoredEvent
 from collector.core.flags import WITHDRAWN
-from collector.storage import clicks, conversions
+from collector.storage import clicks, conversions, leaving
 from collector.storage.clicks import Clicks
 from collector.storage.conversions import Conversions
 from collector.storage.lookup import Lookup
@@ -82,7 +82,7 @@ class Withdrawals:
         self._db.execute(_UPDATE_CLICK, (changed.flags, changed.body, row.id))
         self._db.execute("DELETE FROM click_network WHERE id = ?", (row.id,))
         self._lookup.clicks.replace(changed)
-        self._lookup.left(CLICKS, row)
+        leaving.note(self._db, CLICKS, row, kept=("fbclid",))  # it is still the click that it was
 
     def _forget_person(self, row: ConversionRow, now: int) -> None:
         event = structs.replace(conversions.without_person(_decode_event(row.body)), marketing="denied")
@@ -98,7 +98,7 @@ class Withdrawals:
         )
         self._db.execute("DELETE FROM conversion_identity WHERE conversion = ?", (row.id,))
         self._conversions.update(changed)
-        self._lookup.left(CONVERSIONS, row)
+        leaving.note(self._db, CONVERSIONS, row, kept=("dedup",))  # the same order must be known again
         store = self._stores.get(row.store)
         if store is not None:
             self._conversions.reconsider(changed, store, now)

@@ -8,3 +8,13 @@ CREATE TABLE erased (
     at    INTEGER NOT NULL                   -- when, ms
 ) STRICT;
 CREATE INDEX erased_at ON erased (at);
+
+-- Entries that are to leave the index because their rows, or their rows' keys, are gone: written with that, taken out of
+-- the index by the next folder that looks, and then forgotten here too.
+CREATE TABLE leaving (
+    id      INTEGER PRIMARY KEY,
+    subject TEXT NOT NULL,                   -- click or conversion
+    key     TEXT NOT NULL,                   -- the index table's key
+    name    INTEGER NOT NULL,                -- its low 44 bits
+    row     INTEGER NOT NULL
+) STRICT;
