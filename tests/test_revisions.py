@@ -16,7 +16,7 @@ import pytest
 
 from collector.config import AlertsConfig, Config
 from collector.courier import housekeeping, revisions
-from collector.storage import notices
+from collector.storage.notices import Notices
 from tests.courier_kit import CourierThread, now_ms, wait_until
 from tests.journal_kit import DAY, HOUR, NOW, Kit, click, config_for, order
 
@@ -126,9 +126,9 @@ def test_an_answer_that_changes_again_meanwhile_is_told_again(tmp_path: Path, ho
     with changed(config) as (kit, row_id):
         db = apsw.Connection(str(tmp_path / "collector.db"))
         db.set_busy_timeout(5000)
-        noted = notices.pending(db, lambda: kit.journal.public, NOW, 10)
+        noted = Notices(db, config).pending(NOW, 10)
         kit.post(click("IwARlater0000", NOW - HOUR - 1000, visitorId="visitor-1"))
-        notices.told(db, noted)  # the word of before was taken
+        Notices(db, config).told(noted)  # the word of before was taken
         assert waiting(kit) == [(row_id, 2)]
         db.close()
         with courier(config):
@@ -141,9 +141,9 @@ def test_what_cannot_be_told_for_a_week_is_let_go(tmp_path: Path, hook: Hook) ->
     with changed(config) as (kit, row_id):
         db = apsw.Connection(str(tmp_path / "collector.db"))
         db.set_busy_timeout(5000)
-        notices.pending(db, lambda: kit.journal.public, NOW + 7 * DAY, 10)
+        Notices(db, config).pending(NOW + 7 * DAY, 10)
         assert waiting(kit) == [(row_id, 1)]
-        notices.pending(db, lambda: kit.journal.public, NOW + 7 * DAY + 1, 10)
+        Notices(db, config).pending(NOW + 7 * DAY + 1, 10)
         assert waiting(kit) == []
         db.close()
 
@@ -169,6 +169,14 @@ def test_without_the_key_of_names_the_courier_goes_on_and_tells_nothing(tmp_path
             assert running._thread.is_alive()
         assert waiting(kit) == [(row_id, 1)]
     assert hook.received == []
+
+
+@pytest.mark.parametrize("url", ["https://ex\u00e4mple..com/x", "https://xn--a/", "http://127.0.0.1:1/x"])
+def test_an_address_that_is_none_does_not_stop_the_courier(tmp_path: Path, hook: Hook, url: str) -> None:
+    with changed(telling(tmp_path, url)) as (kit, row_id), courier(telling(tmp_path, url)) as running:
+        time.sleep(0.5)  # several tries
+        assert running._thread.is_alive()
+        assert waiting(kit) == [(row_id, 1)]
 
 
 def test_the_address_is_a_secret_that_the_courier_alone_holds(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from collector.errors import ConfigError, StorageError
 from collector.storage import learning
 from collector.storage.database import DATABASE, connect, open_database, prepare_data_dir
 from collector.storage.dispatch import Outbox, may_open_later
+from collector.storage.notices import Notices
 from collector.storage.upkeep import Upkeep
 from collector.telemetry import logger
 
@@ -149,7 +150,7 @@ class Courier:
             self._config.privacy,
             self._now,
             lambda now: learning.night_if_due(spare, self._config, now),
-            Revisions(self._config, spare),
+            Revisions(self._config.alerts.revisions_url, Notices(spare, self._config)),
         )
         try:
             await self._take_over(desk)

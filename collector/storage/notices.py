@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Final, cast
 
 import apsw
 import msgspec
 from msgspec import Struct
 
+from collector.config import Config
 from collector.core.events import StoredEvent
 from collector.core.ids import PublicIds
-from collector.storage.database import immediate
+from collector.core.keyed import KeyedHash
+from collector.storage.database import immediate, load_pepper
 
 # Beyond it a shop that could not be reached asks GET /v1/conversions instead.
 KEPT_MS: Final = 7 * 86_400_000
@@ -46,32 +49,48 @@ def note(db: apsw.Connection, conversion: int, revision: int, now: int) -> None:
     db.execute(_NOTE, (conversion, revision, now))
 
 
-def pending(db: apsw.Connection, public: Callable[[], PublicIds], now: int, limit: int) -> list[Noted]:
-    """The oldest of what is to be told; what is older than KEPT_MS, or gone, is dropped.
+class Notices:
+    """The courier's side, over a connection of its own."""
 
-    `public` is asked when there is something: whatever it raises comes out.
-    """
-    if db.execute("SELECT 1 FROM notice LIMIT 1").get is None:
-        return []
-    ids = public()
-    found = [_noted(ids, row) for row in db.execute(_PENDING, (limit,))]
-    with immediate(db):
-        db.execute("DELETE FROM notice WHERE at < ?", (now - KEPT_MS,))
-        db.execute("DELETE FROM notice WHERE conversion NOT IN (SELECT id FROM conversion)")
-    return found
+    def __init__(self, db: apsw.Connection, config: Config) -> None:
+        self._db = db
+        self._config = config
+        self._public: PublicIds | None = None
 
+    def pending(self, now: int, limit: int) -> list[Noted]:
+        """The oldest of what is to be told; what is older than KEPT_MS, or gone, is dropped.
 
-def drop_all(db: apsw.Connection) -> None:
-    """Nobody wants to be told. (The edge does not know that: the address is a secret that it does not hold.)"""
-    if db.execute("SELECT 1 FROM notice LIMIT 1").get is not None:
-        with immediate(db):
-            db.execute("DELETE FROM notice")
+        StorageError when the key of names is lost: the courier needs it for nothing else, and delivers without it.
+        """
+        if self._none():
+            return []
+        public = self._ids()
+        found = [_noted(public, row) for row in self._db.execute(_PENDING, (limit,))]
+        with immediate(self._db):
+            self._db.execute("DELETE FROM notice WHERE at < ?", (now - KEPT_MS,))
+            self._db.execute("DELETE FROM notice WHERE conversion NOT IN (SELECT id FROM conversion)")
+        return found
 
+    def told(self, noted: Iterable[Noted]) -> None:
+        """These were taken; one that changed again meanwhile stays."""
+        with immediate(self._db):
+            sql = "DELETE FROM notice WHERE conversion = ? AND revision = ?"
+            self._db.executemany(sql, [one[:2] for one in noted])
 
-def told(db: apsw.Connection, noted: Iterable[Noted]) -> None:
-    """These were taken; one that changed again meanwhile stays."""
-    with immediate(db):
-        db.executemany("DELETE FROM notice WHERE conversion = ? AND revision = ?", [one[:2] for one in noted])
+    def drop_all(self) -> None:
+        """Nobody wants to be told. (The edge does not know that: the address is a secret that it does not hold.)"""
+        if not self._none():
+            with immediate(self._db):
+                self._db.execute("DELETE FROM notice")
+
+    def _none(self) -> bool:
+        return self._db.execute("SELECT 1 FROM notice LIMIT 1").get is None
+
+    def _ids(self) -> PublicIds:
+        if self._public is None:
+            data_dir, file = Path(self._config.storage.data_dir), self._config.privacy.pepper_file
+            self._public = PublicIds(KeyedHash(load_pepper(self._db, data_dir, file)).subkey("public ids"))
+        return self._public
 
 
 def _noted(public: PublicIds, row: tuple[object, ...]) -> Noted:
