@@ -176,7 +176,7 @@ def _ingest(size: Size, home: Path, say: Say) -> Iterator[Result]:
 
 
 def _beside(size: Size, kind: Kind, connections: int, few: Child, many: Child) -> Ingest:
-    rounds = 2 * size.rounds + 1
+    rounds = 2 * size.rounds - 1
     seconds, pairs = size.seconds, []
     load.drive(few, kind, connections, seconds)  # both warm
     load.drive(many, kind, connections, seconds)

@@ -54,6 +54,7 @@ class Folder(threading.Thread):
                 self._transaction.wants_fold.wait(timeout=1.0)
                 self._transaction.wants_fold.clear()
                 self._guarded(lambda: self._step(db, main))
+                self._guarded(lambda: self._forget(db, main))
             self._guarded(lambda: self._move(db))
         finally:
             main.close()
@@ -86,7 +87,6 @@ class Folder(threading.Thread):
 
     def _step(self, db: apsw.Connection, main: apsw.Connection) -> None:
         self._move(db)
-        leaving.work_off(main, db)
         for subject in (CLICKS, CONVERSIONS):
             while len(self._transaction.lookup.tail_of(subject)) >= FOLD_ROWS and not self._ending.is_set():
                 before = index.watermark(db, subject)
@@ -117,6 +117,10 @@ class Folder(threading.Thread):
         moves = self._transaction.lookup.moves
         if moves:
             index.move(db, [moves.popleft() for _ in range(len(moves))])
+
+    def _forget(self, db: apsw.Connection, main: apsw.Connection) -> None:
+        """Take out of the index what was erased or withdrawn; apart, so that its faults keep nothing from folding."""
+        leaving.work_off(main, db)
 
     def _checkpoint(self, main: apsw.Connection) -> None:
         """Move the WAL into the file; when it has grown far past its limit, make the writer wait for the rest."""

@@ -18,6 +18,7 @@ cuts (32 clicks per key, 3 identity values per visitor), what arrived decides wh
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -55,6 +56,11 @@ _KNOWN: Final = "SELECT 1 FROM unproven WHERE store = ? AND ts = ? AND conversio
 _DONE: Final = "DELETE FROM unproven WHERE store = ? AND ts = ? AND conversion = ?"
 # Where a click may be given once, an order that arrives late takes it from the orders after it.
 _LATER: Final = "SELECT id FROM conversion WHERE click = ? AND event_type = ? AND ts > ?"
+
+_INFERABLE: Final = (
+    "SELECT id FROM conversion WHERE id IN (SELECT value FROM carray(?)) AND ts >= ? "
+    "AND (method IS NULL OR method = 'probabilistic')"
+)
 
 
 class Late:
@@ -234,7 +240,7 @@ class Late:
                 ids.update(find(CONVERSIONS, key, name, since, _PER_KEY))
         for key, name in (("ip", click.ip_k), ("fp", click.fp_k)):
             if name is not None:
-                ids.update(i for i in find(CONVERSIONS, key, name, since, _PER_KEY) if self._may_infer(i, click.ts))
+                ids |= self._inferable(find(CONVERSIONS, key, name, since, _PER_KEY), click.ts)
         if click.visitor_k is not None:
             ids |= identities.conversions_with(identities.values_of(click.store, click.visitor_k))
         if self._conversions.gained:  # by a merge, maybe after their rows were folded into the index
@@ -267,13 +273,19 @@ class Late:
             later: Any = self._db.execute(_LATER, (row.click, row.event_type, row.ts)).fetchall()
             self._reopen({found[0] for found in later}, row.store, now)
 
-    def _may_infer(self, conversion: int, ts: int) -> bool:
-        """Whether a click of `ts` on the same address or device may be the cause: not of what is proved or earlier.
+    def _inferable(self, conversions: list[int], ts: int) -> set[int]:
+        """Those of which a click of `ts` on the same address or device may be the cause: neither proved nor earlier.
 
         One click at a hot address would match 32 conversions anew for nothing.
         """
-        row = self._lookup.conversions.get(conversion)
-        return row is None or (row.ts >= ts and row.method in (None, "probabilistic"))
+        held = self._lookup.conversions.get
+        rows = {i: row for i in conversions if (row := held(i)) is not None}
+        found = {i for i, row in rows.items() if row.ts >= ts and row.method in (None, "probabilistic")}
+        folded = array("q", [i for i in conversions if i not in rows])
+        if folded:
+            rows_on_disk: Any = self._db.execute(_INFERABLE, (apsw.carray(memoryview(folded)), ts))
+            found.update(row[0] for row in rows_on_disk)
+        return found
 
     def _is_open(self, row: ConversionRow) -> bool:
         """A proved one by the clock, any other until its last match, which follows within moments."""
