@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -143,6 +145,13 @@ def courier_process(config: Config) -> subprocess.Popen[bytes]:
     )
     text = msgspec.json.encode(config).decode()
     return subprocess.Popen([sys.executable, "-c", code, text], preexec_fn=hardening.die_with_parent)
+
+
+def heeds(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for this signal by now: one that was just started would be ended by it."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (caught,) = re.findall(r"(?m)^SigCgt:\s*([0-9a-f]+)$", status)
+    return bool(int(caught, 16) >> number - 1 & 1)
 
 
 def wait_until(question: Callable[[], Any], seconds: float = 60.0, every: float = 0.02) -> bool:

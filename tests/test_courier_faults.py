@@ -7,6 +7,7 @@ ambiguities, exactly once; the queue of another pixel is not delayed. The tables
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.courier_kit import CourierThread, bench, config_for, courier_process, now_ms, wait_until
+from tests.courier_kit import CourierThread, bench, config_for, courier_process, heeds, now_ms, wait_until
 from tests.simulators.graph import ANSWERS, GraphSimulator, graph_process
 
 # Where nothing of a refused or unreached request can have been taken, a repetition must not show at Meta.
@@ -138,6 +139,7 @@ def mixed(total: int, tmp_path: Path, *, kill: bool = False, seed: int = 1) -> d
                 assert time.monotonic() - started < 60 + total / 100, (edge.states(SICK), edge.states(HEALTHY))
                 time.sleep(0.05)
             seconds = time.monotonic() - started
+            assert wait_until(lambda: heeds(child.pid, signal.SIGTERM), 15)  # the last one may have come just now
             child.terminate()
             assert child.wait(15) == 0
             counts = graph.ask("counts")
