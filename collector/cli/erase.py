@@ -29,7 +29,7 @@ _COLUMNS: Final = {
     "notSent": "unsent",
 }
 _SHARED: Final = (
-    "A value is shared by more than one person has visitors or other values (a till's, a shop's own): "
+    "A value belongs to more browsers or customers than one person has (a till's, a shop's own): "
     "nobody was followed from it."
 )
 _META: Final = "What Meta has been sent, Meta alone can erase."

@@ -62,7 +62,7 @@ class Receipt(Struct, frozen=True, rename="camel"):
     answers: int = 0  # remembered for an Idempotency-Key
     sent: int = 0  # events that Meta has, or may have: it alone can erase those
     not_sent: int = 0  # events that were still to be sent
-    shared: int = 0  # values with too many visitors to be one person's: their visitors were not followed
+    shared: int = 0  # values that too many share to be one person's: nobody was followed from them
 
 
 class Erasure(Struct, frozen=True, rename="camel"):
@@ -81,7 +81,9 @@ def erase_person(config: Config, store: str | None, asked: Asked, now: int, *, d
     try:
         return _erase(config, store, asked, now, dry_run=dry_run)
     except apsw.Error as error:
-        raise StorageError(f"the database could not be changed: {error}; try again") from error
+        raise StorageError(
+            f"the database refused a part of it: {error}; run it again, which does what is left"
+        ) from error
 
 
 def _erase(config: Config, store: str | None, asked: Asked, now: int, *, dry_run: bool) -> Erasure:
@@ -144,10 +146,14 @@ class Eraser:
         if asked.by_value and not any(self._finder.values(*store, asked) for store in stores.values()):
             raise Nameless("nothing is ever named by this value, so nothing is found by it; try --order or --visitor")
         self._fold()  # most of it before the edge is held up
-        people = self._look(stores, asked) if dry_run else self._take(stores, asked, now)
-        answers = self._answers(people.values())
+        people = self._look(stores, asked)
+        answers = self._answers(people.values())  # they are many: not while the edge is held up
         if not dry_run:
-            self._blank(answers)
+            people = self._take(stores, asked, answers, now)
+            late = self._answers(people.values())  # given meanwhile
+            with immediate(self._db):
+                self._blank(late)
+            answers |= late
         return [self._receipt(name, person, answers) for name, person in people.items()]
 
     def _look(self, stores: dict[str, tuple[int, str]], asked: Asked) -> dict[str, Person]:
@@ -157,12 +163,15 @@ class Eraser:
         finally:
             self._db.execute("ROLLBACK")
 
-    def _take(self, stores: dict[str, tuple[int, str]], asked: Asked, now: int) -> dict[str, Person]:
+    def _take(
+        self, stores: dict[str, tuple[int, str]], asked: Asked, answers: dict[int, set[bytes]], now: int
+    ) -> dict[str, Person]:
         with immediate(self._db):
             self._fold()
             people = self._find(stores, asked)
             for name, person in people.items():
                 self._delete(stores[name][0], person, now)
+            self._blank(answers)
         leaving.work_off(self._db, self._folded)
         return people
 
@@ -299,13 +308,10 @@ class Eraser:
     def _blank(self, answers: dict[int, set[bytes]]) -> None:
         """Put a refusal in the place of each; a replay without an answer would be taken for a new request."""
         for key, named in answers.items():
-            with immediate(self._db):
-                row = self._db.execute("SELECT status, answer FROM idempotency WHERE key_k = ?", (key,)).fetchone()
-                if row is not None:
-                    status, answer = blanked(cast(int, row[0]), cast(bytes, row[1]), named)
-                    self._db.execute(
-                        "UPDATE idempotency SET status = ?, answer = ? WHERE key_k = ?", (status, answer, key)
-                    )
+            row = self._db.execute("SELECT status, answer FROM idempotency WHERE key_k = ?", (key,)).fetchone()
+            if row is not None:
+                blank = blanked(cast(int, row[0]), cast(bytes, row[1]), named)
+                self._db.execute("UPDATE idempotency SET status = ?, answer = ? WHERE key_k = ?", (*blank, key))
 
 
 def blanked(status: int, answer: bytes, named: set[bytes]) -> tuple[int, bytes]:
