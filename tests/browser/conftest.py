@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 
 from collector.process import hardening
@@ -181,8 +182,20 @@ def chromium(
     if agent is not None:
         options.add_argument(f"--user-agent={agent}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = Service(shutil.which("chromedriver"), popen_kw={"preexec_fn": hardening.die_with_parent})
-    browser = Browser(options=options, service=service)
+    profile.mkdir(parents=True, exist_ok=True)
+    log = profile / "chromedriver.log"
+    # Selenium would pick among the ports that the kernel gives to outgoing connections; other tests open thousands.
+    service = Service(
+        shutil.which("chromedriver"),
+        port=ground.free_port(),
+        log_output=str(log),
+        popen_kw={"preexec_fn": hardening.die_with_parent},
+    )
+    try:
+        browser = Browser(options=options, service=service)
+    except WebDriverException as error:
+        error.add_note(log.read_text()[-3000:])
+        raise
     try:
         browser.set_page_load_timeout(20)
         yield browser
