@@ -11,11 +11,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import apsw
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from collector.errors import ApiError
+from collector.errors import ApiError, StorageError
 from collector.storage.bloom import Bloom
 from collector.storage.frequency import Frequencies
 from tests.journal_kit import DAY, HOUR, MINUTE, NOW, Kit, click, order
@@ -256,3 +257,38 @@ def test_a_late_click_finds_an_order_by_a_key_that_it_gained_after_its_fold(tmp_
     with Kit(tmp_path) as kit:
         (clicked,) = kit.post(click("IwARgain00000", NOW - HOUR, visitorId="visitor-1"))
         assert kit.state(ordered.state.row.id).match.click == clicked.id
+
+
+def test_a_folded_click_is_found_at_its_earlier_time_at_once(tmp_path: Path) -> None:
+    """Reported first after the order, then from before it: the index has the later minute until its folder is there."""
+    keys = {"ipAddress": ADDRESSES[0], "userAgent": AGENTS[0]}
+    with Kit(tmp_path) as kit:
+        (first,) = kit.post(click("IwAReq1000000", NOW - HOUR, visitorId="visitor-1", **keys))
+        (taken,) = kit.post(order("1", NOW - 2 * HOUR, **keys))
+        assert taken.state.match.reason == "no_candidate"
+        kit.fold()
+        (again,) = kit.post(click("IwAReq1000000", NOW - 3 * HOUR, visitorId="visitor-1", **keys))
+        assert (again.id, again.ts) == (first.id, NOW - 3 * HOUR)
+        assert kit.rows("SELECT click, method, revision FROM conversion") == [(first.id, "probabilistic", 1)]
+        assert kit.rows("SELECT count(*) FROM unproven") == [(1,)], "before its last match, which heals what is missed"
+
+
+def test_a_transaction_undone_takes_back_the_earlier_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or an order from before the click would count its visitor among those on the address."""
+    with Kit(tmp_path) as kit:
+        kit.post(click("IwAReq1000000", NOW - HOUR, visitorId="visitor-1", ipAddress=ADDRESSES[0]))
+        kit.fold()
+        earlier = click("IwAReq1000000", NOW - 3 * HOUR, visitorId="visitor-1", ipAddress=ADDRESSES[0])
+        with monkeypatch.context() as patch:
+            patch.setattr(kit.transaction, "commit", failing)
+            with pytest.raises(StorageError):
+                kit.post(earlier)
+        lookup, before = kit.transaction.lookup, NOW - 2 * HOUR
+        (row,) = lookup.click_rows({1})
+        assert lookup._visitors_on("ip", row.ip_k, before) == 0
+        kit.post(earlier)
+        assert lookup._visitors_on("ip", row.ip_k, before) == 1, "control"
+
+
+def failing(*_: Any) -> None:
+    raise apsw.IOError("io")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +34,7 @@ _PER_VISITOR = 8  # candidates taken per visitor that an identity leads to
 _VISITORS_COUNTED = 256  # entries read to count a value's visitors; beyond it the count is extrapolated
 _PASSED_OVER = 2_048  # entries read of a value, those of later clicks among them
 _FREQUENCY_DAYS = 30
+_MOST_MOVES = 100_000  # that wait for the folder
 
 
 Move = tuple[ClickRow, ClickRow]  # a click before and after an earlier sighting of it became known
@@ -61,7 +62,8 @@ class Lookup:
         self._indexed_until = {CLICKS: 0, CONVERSIONS: 0}  # what was received (ms) later is in the tail alone
         self._begun_after = 0  # clicks above it were appended in the open transaction
         self._moving: list[Move] = []  # clicks to which the open transaction gave another time
-        self.moves: deque[Move] = deque(maxlen=100_000)  # those on disk; the folder takes them to the folded sums
+        self.moves: deque[Move] = deque(maxlen=_MOST_MOVES)  # those on disk; the folder takes them to the folded sums
+        self._earlier: dict[int, int] = {}  # minutes of moved clicks: an entry of the index may still have a later one
         # The latest event time (ms) of each store: of anything in it, and of its conversions. late.py moves both on.
         self.latest: dict[int, int] = {}
         self.latest_conversion: dict[int, int] = {}
@@ -156,6 +158,12 @@ class Lookup:
             self.frequencies.remove(before)
             self.frequencies.add(after)
             self._moving.append((before, after))
+            self._note(after)
+
+    def _note(self, moved: ClickRow) -> None:
+        self._earlier[moved.id] = moved.ts // MINUTE_MS
+        if len(self._earlier) > _MOST_MOVES:
+            del self._earlier[next(iter(self._earlier))]
 
     def evict(self, names: Iterable[int]) -> None:
         """Have in memory what is on disk of the rows under these names: another process took them away, or their keys.
@@ -182,6 +190,7 @@ class Lookup:
         for before, after in reversed(self._moving):
             self.frequencies.remove(after)
             self.frequencies.add(before)
+            self._note(before)
         self._moving = []
         for row in self.clicks.retract_after(last[CLICKS]):
             self.frequencies.remove(row)
@@ -272,11 +281,18 @@ class Lookup:
         found = [row.id for row in self._newest(key, name, until, PER_KEY)]
         if len(found) < PER_KEY and since <= self._indexed_until[CLICKS]:
             last = until // MINUTE_MS
-            entries = self.index.find_tagged(key, name, since, _PASSED_OVER)
+            entries = self._indexed(key, name, since)
             seen = set(found)
             earlier = (row_id for row_id, _, minute in entries if minute <= last and row_id not in seen)
             found += islice(earlier, PER_KEY - len(found))
         return found
+
+    def _indexed(self, key: str, name: int, since: int) -> Iterator[tuple[int, int, int]]:
+        """Entries of the index, each at its click's first minute: (id, the visitor's tag, minute), newest first."""
+        entries = self.index.find_tagged(key, name, since, _PASSED_OVER)
+        if not (earlier := self._earlier):
+            return entries
+        return ((row_id, tag, min(minute, earlier.get(row_id, minute))) for row_id, tag, minute in entries)
 
     def _newest(self, key: str, name: int, until: int, limit: int, since: int = 0) -> list[ClickRow]:
         """At most `limit` rows of the tail under `name`, of clicks in [since, until] (ms, to the minute)."""
@@ -314,7 +330,7 @@ class Lookup:
         if len(entries) < _VISITORS_COUNTED:
             first, last = since // MINUTE_MS, ts // MINUTE_MS
             passed: list[tuple[int, int]] = []
-            for row_id, tag, minute in self.index.find_tagged(key, name, since - _AHEAD_MS, _PASSED_OVER):
+            for row_id, tag, minute in self._indexed(key, name, since - _AHEAD_MS):
                 if first <= minute <= last:
                     entries[row_id] = tag
                     if len(entries) >= _VISITORS_COUNTED:
