@@ -15,7 +15,7 @@ from collector.core.matching import Match, match
 from tests.simulators import broken
 from tests.simulators.scores import Scores, address_and_agent_24h, last_click_of_address, merged, trial
 from tests.simulators.targets import MANY_LINKS, missed
-from tests.simulators.trial import nightly
+from tests.simulators.trial import Shelf, nightly
 from tests.simulators.truth import Public, World
 
 REFERENCE = (401, 402)
@@ -89,7 +89,11 @@ def test_the_sweeps_corner_holds_for_a_new_store() -> None:
 
 def new_and_trained(public: Public) -> dict[str, Scores]:
     """One public twice: building it takes longer than both trials."""
-    return {"new": trial(public), "trained": trial(public, learn=nightly(public))}
+    shelf = Shelf(public)
+    return {
+        "new": trial(public, shelf=shelf),
+        "trained": trial(public, learn=nightly(public, shelf=shelf), shelf=shelf),
+    }
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from math import sqrt
 from collector.core.calibration import Statement, brier, calibration_error, overstatement
 from collector.core.matching import DEFAULT_MODEL, Candidate, Match, Model, Policy, Query, Statistics, match
 from tests.simulators.trial import Shelf, Verdict, counted, decoy, try_matcher
-from tests.simulators.truth import DAY, WINDOW, Public
+from tests.simulators.truth import DAY, WINDOW, Public, collecting_nothing
 
 STRATUM = 200  # orders that a stratum needs before it is judged
 
@@ -118,25 +118,26 @@ def trial(
     model: Model = DEFAULT_MODEL,
     learn: Callable[[Model, list[Match], int], Model] | None = None,
     decoys: bool = True,
+    shelf: Shelf | None = None,
 ) -> Scores:
     """Days 31-60 of a public, and the same orders against the clicks of 8-15 days later, which are all false.
 
     Without `learn` it is a new store: defaults, and orders and clicks counted each night.
     """
     learn = learn or counted(public)
-    shelf = Shelf(public)
+    shelf = shelf or Shelf(public)
     last = [model]
 
     def remember(m: Model, answers: list[Match], day: int) -> Model:
         last[0] = learn(m, answers, day)
         return last[0]
 
-    verdicts = try_matcher(public, matcher, model, since_day=30, learn=remember, shelf=shelf)
-    scores = Scores(verdicts)
-    if decoys:
-        scores.decoys = [
-            decoy(shelf, v.order, matcher, last[0]) for v in scores.unproven if v.order.ts < shelf.ends - 15 * DAY
-        ]
+    with collecting_nothing():
+        scores = Scores(try_matcher(public, matcher, model, since_day=30, learn=remember, shelf=shelf))
+        if decoys:
+            scores.decoys = [
+                decoy(shelf, v.order, matcher, last[0]) for v in scores.unproven if v.order.ts < shelf.ends - 15 * DAY
+            ]
     return scores
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import TypeVar
 
 from msgspec import structs
 
@@ -16,6 +17,7 @@ from collector.core.matching import DEFAULT_MODEL, Candidate, Match, Model, Poli
 from tests.simulators.truth import DAY, START, WINDOW, Order, Public
 
 Matcher = Callable[[Query, Sequence[Candidate], Statistics, Model, Policy], Match]
+Timed = TypeVar("Timed", Order, Candidate)
 POLICY = Policy()
 LIMIT = 32  # rows per key, as storage reads them
 
@@ -187,26 +189,30 @@ def decoy(shelf: Shelf, order: Order, matcher: Matcher, model: Model) -> Match:
     return matcher(moved, clicks, shelf.statistics(moved), model, POLICY)
 
 
+def _between(rows: Sequence[Timed], since: int, until: int) -> Sequence[Timed]:
+    """Of rows in time order those of [since, until)."""
+    return rows[bisect_left(rows, since, key=lambda row: row.ts) : bisect_left(rows, until, key=lambda row: row.ts)]
+
+
 def nightly(
-    public: Public, pairs_a_night: int = 600, decoys_a_night: int = 100
+    public: Public, pairs_a_night: int = 600, decoys_a_night: int = 100, shelf: Shelf | None = None
 ) -> Callable[[Model, list[Match], int], Model]:
     """The store's own nightly step: the day's answers, and random pairs of its orders and the window's clicks."""
     random, rate = Random(1), _orders_per_click(public)
-    shelf = Shelf(public)
-    clicks = [c for c in public.clicks if not c.flags & flags.INELIGIBLE]
+    shelf = shelf or Shelf(public)
     orders = [o for o in public.orders if not o.denied]
 
     def step(model: Model, answers: list[Match], day: int) -> Model:
         until = START + day * DAY
-        now_orders = [o for o in orders if until - DAY <= o.ts < until]
-        now_clicks = [c for c in clicks if until - WINDOW <= c.ts < until]
+        now_orders = _between(orders, until - DAY, until)
+        now_clicks = _between(shelf.allowed, until - WINDOW, until)
         pairs = []
         if now_orders and now_clicks:
             for _ in range(pairs_a_night):
                 o, c = random.choice(now_orders), random.choice(now_clicks)
                 near = shelf.distinct_but("i", c.ip_k, c.ts, c.visitor_k)
                 pairs.append(pair(o.ua_k, o.ua_class, o.jar_since, c.ua_k, c.ua_class, c.ts, near))
-        old = [o for o in orders if until - 16 * DAY <= o.ts < until - 15 * DAY and day >= 16 + 8]
+        old = _between(orders, until - 16 * DAY, until - 15 * DAY) if day >= 16 + 8 else []
         decoys = [decoy(shelf, o, match, model) for o in random.sample(old, min(len(old), decoys_a_night))]
         return learn(model, answers, pairs, decoys, now=until, orders_per_click=rate(day))
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import heappop, heappush
+from itertools import accumulate
 from math import exp
 from random import Random
 from zlib import crc32
@@ -27,6 +28,17 @@ MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 START = 1_767_225_600_000  # 2026-01-01
 WINDOW = 7 * DAY
 ORDERS_PER_CLICK = 0.12
+MODELS = {"ios": 25, "android": 250, "windows": 1, "mac": 1}
+# Shares of a system's versions, added up.
+VERSIONS = {
+    "ios": tuple(accumulate((30, 20, 15, 10, 8, 7, 5, 5))),
+    "android": tuple(accumulate((25, 30, 20, 15, 10))),
+    "windows": (1,),
+    "mac": (1,),
+}
+HARDWARE = {"ios": 12, "android": 400, "windows": 600, "mac": 60}
+APPS = tuple(accumulate((40, 25, 15, 10, 6, 4)))
+HOUSEHOLDS = tuple(accumulate((35, 35, 15, 15)))
 
 
 @dataclass(frozen=True)
@@ -88,6 +100,7 @@ class Person:
 
 
 Play = Callable[["Person", int], None]
+Planned = tuple[int, int, Person, Play]  # when (ms), a number of its own, who, what
 
 
 @dataclass(slots=True)
@@ -151,7 +164,7 @@ class Public:
         offices = [self._next() for _ in range(max(2, w.people // 300))]
         people: list[Person] = []
         while len(people) < w.people:
-            size = r.choices((1, 2, 3, 4), (35, 35, 15, 15))[0]
+            size = r.choices((1, 2, 3, 4), cum_weights=HOUSEHOLDS)[0]
             home = self._home(homes_behind_nat)
             email = len(people)
             for _ in range(size):
@@ -174,18 +187,13 @@ class Public:
         return devices
 
     def _device(self, kind: str) -> Device:
-        r = self.random
-        models = {"ios": 25, "android": 250, "windows": 1, "mac": 1}[kind]
+        r, models, versions = self.random, MODELS[kind], VERSIONS[kind]
         model = str(min(models - 1, int(r.expovariate(1) * models / 4)))
-        versions = {"ios": (30, 20, 15, 10, 8, 7, 5, 5), "android": (25, 30, 20, 15, 10), "windows": (1,), "mac": (1,)}[
-            kind
-        ]
-        version = r.choices(range(len(versions)), versions)[0]
-        hardware = r.randrange({"ios": 12, "android": 400, "windows": 600, "mac": 60}[kind])
+        version = r.choices(range(len(versions)), cum_weights=versions)[0]
+        hardware = r.randrange(HARDWARE[kind])
         private = r.random() < 0.05
-        return Device(
-            kind, hardware, model, version, r.choices(range(6), (40, 25, 15, 10, 6, 4))[0], r.randrange(28), {}, private
-        )
+        app = r.choices(range(6), cum_weights=APPS)[0]
+        return Device(kind, hardware, model, version, app, r.randrange(28), {}, private)
 
     # -- where and with what ------------------------------------------------------------------------------------------
 
@@ -237,23 +245,32 @@ class Public:
     def _events(self) -> None:
         """Everybody's visits, clicks and organic orders, played in time order; clicks add second clicks and orders."""
         r, w, span = self.random, self.world, self.world.days * DAY
-        self._heap: list[tuple[int, int, Person, Play]] = []
+        self._added: list[Planned] = []  # a heap of what the playing adds
+        planned: list[Planned] = []
         clicks = 0
+
+        def plan(ts: int, p: Person, play: Play) -> None:
+            planned.append((ts, self._next(), p, play))
+
         for p in self.people:
             for _ in range(_poisson(r, w.clicks_per_person)):
                 clicks += 1
-                self._push(START + int(r.random() * span), p, self._first_click)
+                plan(START + int(r.random() * span), p, self._first_click)
             for _ in range(_poisson(r, w.visits)):
-                self._push(START + int(r.random() * span), p, self._visit)
+                plan(START + int(r.random() * span), p, self._visit)
         for _ in range(int(clicks * ORDERS_PER_CLICK * w.organic)):
-            self._push(START + int(r.random() * span), r.choice(self.people), self._organic_order)
-        while self._heap and self._heap[0][0] < START + span:
-            ts, _, p, play = heappop(self._heap)
+            plan(START + int(r.random() * span), r.choice(self.people), self._organic_order)
+        planned.sort(reverse=True)
+        while planned or self._added:
+            added = not planned or (self._added and self._added[0] < planned[-1])
+            ts, _, p, play = heappop(self._added) if added else planned.pop()
+            if ts >= START + span:
+                break
             play(p, ts)
         self._tell_truth()
 
     def _push(self, ts: int, p: Person, play: Play) -> None:
-        heappush(self._heap, (ts, self._next(), p, play))
+        heappush(self._added, (ts, self._next(), p, play))
 
     def _pick_device(self, p: Person, ad: bool) -> Device:
         if len(p.devices) == 1 or self.random.random() < (0.85 if ad else 0.55):
