@@ -132,9 +132,8 @@ class Kit:
         from collector.storage import index
 
         db = index.open_index(self.journal.data_dir, self.config.storage)
-        moves = self.transaction.lookup.moves
         try:
-            index.move(db, [moves.popleft() for _ in range(len(moves))])
+            index.move(db)
             for subject in (index.CLICKS, index.CONVERSIONS):
                 while index.watermark(db, subject) != index.fold(db, subject, 20_000):
                     pass

@@ -17,9 +17,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from collector.errors import ApiError, StorageError
+from collector.storage import index
 from collector.storage.bloom import Bloom
 from collector.storage.frequency import Frequencies
 from tests.journal_kit import DAY, HOUR, MINUTE, NOW, Kit, click, order
+from tests.program import wait_until
 
 AGENTS = ("Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X)", "Mozilla/5.0 (Linux; Android 14; Pixel 8)")
 ADDRESSES = ("93.184.216.34", "185.60.216.35", "2a03:2880:f12f:83::25de")
@@ -288,6 +290,38 @@ def test_a_transaction_undone_takes_back_the_earlier_time(tmp_path: Path, monkey
         assert lookup._visitors_on("ip", row.ip_k, before) == 0
         kit.post(earlier)
         assert lookup._visitors_on("ip", row.ip_k, before) == 1, "control"
+
+
+@pytest.mark.parametrize("folds", [("before",), ("after",), ("before", "after"), ()], ids=" and ".join)
+def test_a_crash_before_the_folder_comes_loses_no_earlier_time_and_counts_it_once(
+    tmp_path: Path, folds: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the click was folded before it moved or moved before it was folded."""
+    life, crashed = tmp_path / "life", tmp_path / "crashed"
+    keys = {"visitorId": "visitor-1", "ipAddress": ADDRESSES[0], "userAgent": AGENTS[0]}
+    with Kit(life) as kit:
+        with monkeypatch.context() as patch:
+            patch.setattr(index, "move", lambda _: None)
+            kit.post(click("IwAReq1000000", NOW - HOUR, **keys))
+            if "before" in folds:
+                kit.fold()
+            kit.post(click("IwAReq1000000", NOW - 3 * HOUR, **keys))
+            kit.post(click("IwAReq1000000", NOW - 26 * HOUR, **keys))
+            if "after" in folds:
+                kit.post(click("IwAReq2000000", NOW, visitorId="visitor-2"))
+                kit.fold()
+            shutil.copytree(life, crashed)
+        expected = sums(kit)
+        hours = {hour for (_, hour) in expected[0]}
+        assert hours == {(NOW - 26 * HOUR) // HOUR, *([NOW // HOUR] if "after" in folds else [])}
+        (taken,) = kit.post(order("1", NOW - 2 * HOUR, ipAddress=ADDRESSES[0], userAgent=AGENTS[0]))
+    for _ in range(2):  # the second start finds what the first one's folder has made of it
+        with Kit(crashed) as kit:
+            assert sums(kit) == expected
+            (again,) = kit.post(order("1", NOW - 2 * HOUR, ipAddress=ADDRESSES[0], userAgent=AGENTS[0]))
+            assert again.state.match == taken.state.match
+            assert again.state.match.click == 1
+            assert wait_until(lambda kit=kit: not kit.rows("SELECT count(*) FROM moved")[0][0], 5.0)
 
 
 def failing(*_: Any) -> None:

@@ -12,7 +12,7 @@ import apsw
 import pytest
 
 from collector.config import StorageConfig
-from collector.storage import index, merging, subjects
+from collector.storage import index, merging, moving, subjects
 from collector.storage.database import open_database
 from collector.storage.subjects import CLICKS, MINUTE_MS, ClickRow
 from tests.journal_kit import Kit, click
@@ -125,7 +125,9 @@ def test_a_click_that_moves_in_time_is_found_at_its_new_minute_wherever_its_entr
         for _ in range(merging.SLICES * len(CLICKS.keys) + 5):
             shelf.merge()
         moved = row._replace(ts=row.ts - 2 * MINUTE_MS)
-        index.move(shelf.db, [(row, moved)])
+        shelf.main.execute("UPDATE click SET ts = ? WHERE id = ?", (moved.ts, moved.id))
+        moving.note(shelf.main, row, moved)
+        index.move(shelf.db)
         assert row.ip_k is not None
         minutes = {i: minute for i, _, minute in shelf.fresh().find_tagged("ip", row.ip_k, 0, ROWS)}
         assert minutes[row.id] == row.id - 2

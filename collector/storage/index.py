@@ -18,9 +18,8 @@ import apsw
 
 from collector import telemetry
 from collector.config import StorageConfig
-from collector.core.flags import INELIGIBLE
 from collector.errors import StorageError
-from collector.storage import merging, sums
+from collector.storage import merging, moving, sums
 from collector.storage.bloom import LOW_BITS, LOW_MASK
 from collector.storage.database import DATABASE, INDEX, connect, immediate, migrate
 from collector.storage.subjects import (
@@ -30,7 +29,6 @@ from collector.storage.subjects import (
     ELIGIBLE,
     MINUTE_MS,
     VISITOR_TAG,
-    ClickRow,
     Key,
     Subject,
 )
@@ -121,6 +119,8 @@ def fold(db: apsw.Connection, subject: Subject, most: int) -> int:
         if high <= low:
             db.execute("ROLLBACK")
             return low
+        if subject is CLICKS:
+            moving.follow(db, low)
         # The wide rows are read once: ten passes over them took a quarter of a fold.
         db.execute(_NARROW.format(table=subject.table, columns=_narrow_columns(subject)), (low, high))
         for key in subject.keys:
@@ -139,17 +139,11 @@ def fold(db: apsw.Connection, subject: Subject, most: int) -> int:
         raise
 
 
-def move(db: apsw.Connection, moves: Sequence[tuple[ClickRow, ClickRow]]) -> None:
-    """Put clicks at their new times in entries and folded sums; one that is not folded yet comes so by its fold."""
-    with immediate(db):
-        through = watermark(db, CLICKS)
-        for before, after in moves:
-            if before.id <= through and not before.flags & INELIGIBLE:
-                sums.move(db, before, after)
-                for key, name in zip(CLICKS.keys, CLICKS.names(before), strict=True):
-                    if key.tagged and name is not None:
-                        entry = (*merging.homes(before.id, name), before.id)
-                        db.execute(_MOVE.format(CLICKS.index_table(key.name)), (after.ts // MINUTE_MS, *entry))
+def move(db: apsw.Connection) -> None:
+    """Follow the clicks whose first sighting became known later; `db` is a connection of open_index."""
+    if moving.pending(db):
+        with immediate(db):
+            moving.follow(db, watermark(db, CLICKS))
 
 
 Entry = tuple[str, str, int, int]  # subject's table, key, low bits of the name, row
@@ -214,7 +208,6 @@ _BEGUN = (
     "WHERE id >= ?2 AND id < ?3 HAVING count(*)"
 )
 _FORGET = "DELETE FROM main.{} WHERE k IN (?, ?) AND id = ?"
-_MOVE = "UPDATE main.{} SET minute = ? WHERE k IN (?, ?) AND id = ?"
 
 
 _MAPPED_BYTES = 0x7FFF0000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -13,6 +12,7 @@ import apsw
 
 from collector.config import StorageConfig
 from collector.core.matching import Candidate, Query, Statistics
+from collector.storage import moving
 from collector.storage.frequency import Frequencies
 from collector.storage.index import IndexReader
 from collector.storage.subjects import (
@@ -37,9 +37,6 @@ _FREQUENCY_DAYS = 30
 _MOST_MOVES = 100_000  # that wait for the folder
 
 
-Move = tuple[ClickRow, ClickRow]  # a click before and after an earlier sighting of it became known
-
-
 class Named(NamedTuple):
     """Ids of clicks; whether the conversion's own identifiers name one of them; whether these are all there are."""
 
@@ -61,8 +58,7 @@ class Lookup:
         self.last = {CLICKS: 0, CONVERSIONS: 0}  # the highest row id that the tail knows of
         self._indexed_until = {CLICKS: 0, CONVERSIONS: 0}  # what was received (ms) later is in the tail alone
         self._begun_after = 0  # clicks above it were appended in the open transaction
-        self._moving: list[Move] = []  # clicks to which the open transaction gave another time
-        self.moves: deque[Move] = deque(maxlen=_MOST_MOVES)  # those on disk; the folder takes them to the folded sums
+        self._moving: list[tuple[ClickRow, ClickRow]] = []  # clicks to which the open transaction gave another time
         self._earlier: dict[int, int] = {}  # minutes of moved clicks: an entry of the index may still have a later one
         # The latest event time (ms) of each store: of anything in it, and of its conversions. late.py moves both on.
         self.latest: dict[int, int] = {}
@@ -75,7 +71,16 @@ class Lookup:
             self.frequencies.load(snapshot)
             for subject in (CLICKS, CONVERSIONS):
                 self.last[subject] = self._refresh(subject)
+            self._load_moves(moving.followed(snapshot))
         self.catch_up()
+
+    def _load_moves(self, followed: int) -> None:
+        """Take over moves that the index has not followed yet: an earlier life ended before its folder came to them."""
+        for move in moving.noted(self._db, followed):
+            self._earlier[move.click] = move.after_ts // MINUTE_MS
+            for row in self.click_rows({move.click}) if move.click <= self.last[CLICKS] else ():
+                self.frequencies.remove(row._replace(ts=move.before_ts))
+                self.frequencies.add(row._replace(ts=move.after_ts))
 
     def _refresh(self, subject: Subject) -> int:
         """Learn how far the index has come by now: its watermark."""
@@ -153,8 +158,9 @@ class Lookup:
             self.tail_of(subject).drop_through(self._refresh(subject))
 
     def moved(self, before: ClickRow, after: ClickRow) -> None:
-        """Count a click at its new time."""
+        """Count a click at its new time, in the open transaction."""
         if before.ts != after.ts:
+            moving.note(self._db, before, after)
             self.frequencies.remove(before)
             self.frequencies.add(after)
             self._moving.append((before, after))
@@ -201,9 +207,7 @@ class Lookup:
         """The open transaction is on disk."""
         self.clicks.settle()
         self.conversions.settle()
-        if self._moving:
-            self.moves.extend(self._moving)
-            self._moving = []
+        self._moving = []
 
     def close(self) -> None:
         self.index.close()
