@@ -243,6 +243,16 @@ def test_the_filter_has_room_for_what_is_stored(names: int, megabytes: int) -> N
     assert Bloom.holding(names)._words.buffer_info()[1] * 8 == megabytes << 20
 
 
+def test_many_names_at_once_are_the_same_as_one_by_one() -> None:
+    one, many, random = Bloom(bits=12), Bloom(bits=12), Random(1)
+    names = [random.getrandbits(63) - (1 << 62) for _ in range(100)]
+    for name in names:
+        one.add(name)
+    many.update(names)
+    assert many._words == one._words
+    assert all(many.add(name) for name in names)
+
+
 def test_the_filter_learns_an_index_by_its_low_bits() -> None:
     """The index keeps 44 bits of a name under its bucket; the filter must know the name by them."""
     bloom = Bloom(bits=12)

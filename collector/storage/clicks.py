@@ -116,8 +116,7 @@ class Clicks:
 
     def learn(self, names: Iterable[int]) -> None:
         """Fill the filter with names that the index has (the tail's are added as they come)."""
-        for name in names:
-            self._known.add(name)
+        self._known.update(names)
 
     def append(self, clicks: Sequence[NewClick]) -> list[ClickResult]:
         """Store each click, unless the same visitor's same click is here from the last `click_days`."""
