@@ -133,7 +133,7 @@ class Kit:
 
         db = index.open_index(self.journal.data_dir, self.config.storage)
         try:
-            index.move(db)
+            index.follow(db)
             for subject in (index.CLICKS, index.CONVERSIONS):
                 while index.watermark(db, subject) != index.fold(db, subject, 20_000):
                     pass

@@ -311,7 +311,7 @@ def test_a_crash_before_the_folder_comes_loses_no_earlier_time_and_counts_it_onc
     keys = {"visitorId": "visitor-1", "ipAddress": ADDRESSES[0], "userAgent": AGENTS[0]}
     with Kit(life) as kit:
         with monkeypatch.context() as patch:
-            patch.setattr(index, "move", lambda _: None)
+            patch.setattr(index, "follow", lambda _: None)
             kit.post(click("IwAReq1000000", NOW - HOUR, **keys))
             if "before" in folds:
                 kit.fold()
@@ -331,7 +331,7 @@ def test_a_crash_before_the_folder_comes_loses_no_earlier_time_and_counts_it_onc
             (again,) = kit.post(order("1", NOW - 2 * HOUR, ipAddress=ADDRESSES[0], userAgent=AGENTS[0]))
             assert again.state.match == taken.state.match
             assert again.state.match.click == 1
-            assert wait_until(lambda kit=kit: not kit.rows("SELECT count(*) FROM moved")[0][0], 5.0)
+            assert wait_until(lambda kit=kit: not kit.rows("SELECT count(*) FROM changed_click")[0][0], 5.0)
 
 
 def failing(*_: Any) -> None:

@@ -12,7 +12,7 @@ import apsw
 import pytest
 
 from collector.config import StorageConfig
-from collector.storage import index, merging, moving, subjects
+from collector.storage import changing, index, merging, subjects
 from collector.storage.database import open_database
 from collector.storage.subjects import CLICKS, MINUTE_MS, ClickRow
 from tests.journal_kit import Kit, click
@@ -126,8 +126,8 @@ def test_a_click_that_moves_in_time_is_found_at_its_new_minute_wherever_its_entr
             shelf.merge()
         moved = row._replace(ts=row.ts - 2 * MINUTE_MS)
         shelf.main.execute("UPDATE click SET ts = ? WHERE id = ?", (moved.ts, moved.id))
-        moving.note(shelf.main, row, moved)
-        index.move(shelf.db)
+        changing.note(shelf.main, row)
+        index.follow(shelf.db)
         assert row.ip_k is not None
         minutes = {i: minute for i, _, minute in shelf.fresh().find_tagged("ip", row.ip_k, 0, ROWS)}
         assert minutes[row.id] == row.id - 2

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import apsw
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from collector.core import addresses, canonical, flags
 from collector.core.capi.identifiers import public_normalised
 from collector.core.events import StoredClick
 from collector.core.intake import CheckedClick
 from collector.core.keyed import KeyedHash
+from collector.core.matching.shapes import FP_VERSION_MASK
 from collector.core.useragents import classify
 from collector.storage import multirow
 from collector.storage.bloom import Bloom
@@ -27,6 +28,14 @@ _decode = msgspec.msgpack.Decoder(StoredClick).decode
 _NAMELESS = (None, None, None, None, None, 0)  # visitor, fbp, address, user agent, fingerprint; class of the user agent
 _SIGHTED = "UPDATE click SET ts = min(ts, ?), last_ts = max(last_ts, ?) WHERE id = ?"
 _LAST_SEEN_STEP_MS = 60_000  # a reload within a minute does not rewrite the row
+_FILLED = ("referrer", "visitor_id", "fbp", "fbc", "fingerprint_version", "event_id")
+_REFUSED = flags.DENIED | flags.WITHDRAWN
+_EITHER = _REFUSED | flags.RECOVERED
+_UNLESS_BOTH = flags.BOT | flags.PREFETCH | flags.PENDING | flags.TEST | flags.TIME_CORRECTED
+_COMPLETED = f"UPDATE click SET {', '.join(f'{column} = ?' for column in ClickRow._fields[6:])} WHERE id = ?"
+_NETWORK = "INSERT INTO click_network VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+_EARLIER_NETWORK = f"{_NETWORK}ip = coalesce(excluded.ip, ip), user_agent = coalesce(excluded.user_agent, user_agent)"
+_LATER_NETWORK = f"{_NETWORK}ip = coalesce(ip, excluded.ip), user_agent = coalesce(user_agent, excluded.user_agent)"
 
 
 class NewClick(Struct, array_like=True, gc=False):
@@ -44,6 +53,7 @@ class ClickResult(Struct, frozen=True, gc=False):
     id: int
     ts: int
     duplicate: bool
+    before: ClickRow | None = None  # as it was, if this report has told more of it than its time
 
 
 def prepare(names: KeyedHash, store: int, click: CheckedClick, store_ip: str) -> NewClick:
@@ -52,7 +62,8 @@ def prepare(names: KeyedHash, store: int, click: CheckedClick, store_ip: str) ->
     named = _namers(names, store)
     if click.flags & flags.DENIED:
         own = (store, click.ts, click.ts, click.received, named.fbclid(stored.fbclid))
-        return NewClick((*own, *_NAMELESS, click.flags, _encode(stored)), (None, None), None, stored.fbclid)
+        body = _encode(without_visitor(stored))
+        return NewClick((*own, *_NAMELESS, click.flags, body), (None, None), None, stored.fbclid)
     address = public_normalised(click.ip) if click.ip is not None else None
     agent, visitor, fbp, fingerprint = click.user_agent, stored.visitor_id, stored.fbp, click.fingerprint
     agent_k, agent_class = _agent(names, store, agent) if agent else (None, 0)
@@ -72,6 +83,11 @@ def prepare(names: KeyedHash, store: int, click: CheckedClick, store_ip: str) ->
         _encode(stored),
     )
     return NewClick(row, (network_address(address, store_ip), agent), visitor, stored.fbclid)
+
+
+def without_visitor(click: StoredClick) -> StoredClick:
+    """What is kept of a click whose visitor refused: that an ad was clicked, not by whom."""
+    return structs.replace(click, referrer=None, visitor_id=None, fbp=None, fbc=None, marketing="denied")
 
 
 class _Namers(NamedTuple):
@@ -151,7 +167,7 @@ class Clicks:
         """What became of a click that is here already."""
         while (known := self._earlier(click)) is not None:
             if self._lookup.confirm(known.id):
-                return self._seen_again(known, click.row[1])
+                return self._seen_again(known, click)
         return None
 
     def _earlier(self, click: NewClick) -> ClickRow | None:
@@ -171,17 +187,27 @@ class Clicks:
                     same.append(row)
         return min(same, key=lambda row: (row.ts, row.id)) if same else None
 
-    def _seen_again(self, row: ClickRow, ts: int) -> ClickResult:
+    def _seen_again(self, row: ClickRow, click: NewClick) -> ClickResult:
         """One click however often it is reported: its window starts at the first sighting, the last one is kept."""
+        ts = click.row[1]
         first, last = min(row.ts, ts), max(row.last_ts, ts)
-        if first < row.ts or last >= row.last_ts + _LAST_SEEN_STEP_MS:
+        united = row if click.row[4:] == row[5:] else _united(row, ClickRow(row.id, *click.row))
+        if united != row:
             self.flush()
-            changed = row._replace(ts=first, last_ts=last)
+            self._db.execute(_COMPLETED, (*united[6:], row.id))
+            self._unite_networks(united, click.network, earlier=ts < row.ts)
+        if united != row or first < row.ts or last >= row.last_ts + _LAST_SEEN_STEP_MS:
+            self.flush()
             # The smaller and the larger by SQL: another edge may have moved them since this one read the row.
             self._db.execute(_SIGHTED, (ts, ts, row.id))
-            self._lookup.clicks.replace(changed)
-            self._lookup.moved(row, changed)
-        return ClickResult(row.id, first, True)
+            self._lookup.changed(row, united._replace(ts=first, last_ts=last))
+        return ClickResult(row.id, first, True, row if united != row else None)
+
+    def _unite_networks(self, row: ClickRow, network: tuple[str | None, str | None], *, earlier: bool) -> None:
+        if row.flags & _REFUSED:
+            self._db.execute("DELETE FROM click_network WHERE id = ?", (row.id,))
+        elif network != (None, None):
+            self._db.execute(_EARLIER_NETWORK if earlier else _LATER_NETWORK, (row.id, *network))
 
     def flush(self) -> None:
         """Write what was appended into the open transaction."""
@@ -196,6 +222,49 @@ class Clicks:
         """Drop what was appended: the transaction is rolled back. The filter may keep it: it only says "maybe"."""
         self._rows = []
         self._networks = []
+
+
+def _united(row: ClickRow, other: ClickRow) -> ClickRow:
+    """Two reports of a click as one, whichever came first: each adds what the other lacks, the earlier sighting wins.
+
+    A refusal stands, also beside a grant; a grant ends the wait for a decision; a person's hit confirms what a crawler
+    or a prefetch told before (matching.md 5, rows 12 and 42).
+    """
+    first, second = (other, row) if other.ts < row.ts else (row, other)
+    bits = first.flags & second.flags & _UNLESS_BOTH | (first.flags | second.flags) & _EITHER
+    if bits & _REFUSED:
+        bits &= ~flags.PENDING
+        body = without_visitor(_unite_bodies(first, second, bits))
+        bare = row._replace(visitor_k=None, fbp_k=None, ip_k=None, ua_k=None, fp_k=None, ua_class=0)
+        return bare._replace(flags=bits, body=_encode(body))
+    bits |= (first if first.fp_k is not None else second).flags & FP_VERSION_MASK
+    agent = first if first.ua_k is not None else second
+    return row._replace(
+        visitor_k=_either(first.visitor_k, second.visitor_k),
+        fbp_k=_either(first.fbp_k, second.fbp_k),
+        ip_k=_either(first.ip_k, second.ip_k),
+        ua_k=agent.ua_k,
+        fp_k=_either(first.fp_k, second.fp_k),
+        ua_class=agent.ua_class,
+        flags=bits,
+        body=_encode(_unite_bodies(first, second, bits)),
+    )
+
+
+def _either(first: int | None, second: int | None) -> int | None:
+    return second if first is None else first
+
+
+def _unite_bodies(first: ClickRow, second: ClickRow, bits: int) -> StoredClick:
+    a, b = _decode(first.body), _decode(second.body)
+    filled = {name: getattr(b, name) for name in _FILLED if getattr(a, name) is None}
+    return structs.replace(
+        a,
+        **filled,
+        marketing="denied" if bits & _REFUSED else "pending" if bits & flags.PENDING else "granted",
+        ldu=a.ldu or b.ldu,
+        bot=a.bot or b.bot if bits & flags.BOT else None,
+    )
 
 
 def network_of(db: apsw.Connection, click_id: int) -> tuple[str | None, str | None]:

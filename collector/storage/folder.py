@@ -13,7 +13,7 @@ import apsw
 
 from collector import telemetry
 from collector.config import Config
-from collector.storage import database, index, leaving, merging, moving
+from collector.storage import changing, database, index, leaving, merging
 from collector.storage.subjects import CLICKS, CONVERSIONS
 from collector.storage.transaction import FOLD_AT_ONCE, FOLD_ROWS, GroupTransaction
 
@@ -55,7 +55,7 @@ class Folder(threading.Thread):
                 self._transaction.wants_fold.clear()
                 self._guarded(lambda: self._step(db, main))
                 self._guarded(lambda: self._forget(db, main))
-            self._guarded(lambda: index.move(db))
+            self._guarded(lambda: index.follow(db))
         finally:
             main.close()
             db.close()
@@ -86,7 +86,7 @@ class Folder(threading.Thread):
         self._transaction.all_learned.set()
 
     def _step(self, db: apsw.Connection, main: apsw.Connection) -> None:
-        index.move(db)
+        index.follow(db)
         for subject in (CLICKS, CONVERSIONS):
             while len(self._transaction.lookup.tail_of(subject)) >= FOLD_ROWS and not self._ending.is_set():
                 before = index.watermark(db, subject)
@@ -115,7 +115,7 @@ class Folder(threading.Thread):
     def _forget(self, db: apsw.Connection, main: apsw.Connection) -> None:
         """Take out of the index what was erased or withdrawn; apart, so that its faults keep nothing from folding."""
         leaving.work_off(main, db)
-        moving.forget(main, db)
+        changing.forget(main, db)
 
     def _checkpoint(self, main: apsw.Connection) -> None:
         """Move the WAL into the file; when it has grown far past its limit, make the writer wait for the rest."""

@@ -19,7 +19,7 @@ import apsw
 from collector import telemetry
 from collector.config import StorageConfig
 from collector.errors import StorageError
-from collector.storage import merging, moving, sums
+from collector.storage import changing, merging, sums
 from collector.storage.bloom import LOW_BITS, LOW_MASK
 from collector.storage.database import DATABASE, INDEX, connect, immediate, migrate
 from collector.storage.subjects import (
@@ -120,7 +120,7 @@ def fold(db: apsw.Connection, subject: Subject, most: int) -> int:
             db.execute("ROLLBACK")
             return low
         if subject is CLICKS:
-            moving.follow(db, low)
+            changing.follow(db, low)
         # The wide rows are read once: ten passes over them took a quarter of a fold.
         db.execute(_NARROW.format(table=subject.table, columns=_narrow_columns(subject)), (low, high))
         for key in subject.keys:
@@ -139,11 +139,11 @@ def fold(db: apsw.Connection, subject: Subject, most: int) -> int:
         raise
 
 
-def move(db: apsw.Connection) -> None:
-    """Follow the clicks whose first sighting became known later; `db` is a connection of open_index."""
-    if moving.pending(db):
+def follow(db: apsw.Connection) -> None:
+    """Follow the clicks that changed since they were folded; `db` is a connection of open_index."""
+    if changing.pending(db):
         with immediate(db):
-            moving.follow(db, watermark(db, CLICKS))
+            changing.follow(db, watermark(db, CLICKS))
 
 
 Entry = tuple[str, str, int, int]  # subject's table, key, low bits of the name, row

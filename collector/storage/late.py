@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import apsw
 
-from collector.core.flags import BOT, DENIED, INELIGIBLE, WITHDRAWN
+from collector.core.flags import BOT, DENIED, INELIGIBLE, PENDING, WITHDRAWN
 from collector.core.matching.proofs import ENRICHING
 from collector.core.matching.shapes import OPEN_MS
 from collector.errors import StorageError
@@ -41,6 +41,7 @@ SILENT_MS: Final = 7 * 86_400_000
 SKEW_MS: Final = 5 * 60_000
 _PER_KEY: Final = 32
 _NEVER: Final = 1 << 62
+_NEVER_SHARED: Final = INELIGIBLE & ~PENDING  # that a visitor has not decided yet is an answer's reason
 _NOT_MATCHED: Final = BOT | DENIED | WITHDRAWN
 _CLOCKS: Final = "SELECT store, ts, conversion_ts, heard FROM event_clock"
 # A crash may have lost the last seconds of the clocks.
@@ -103,10 +104,13 @@ class Late:
             self._advance(store, max(click.row[1] for click in clicks if click.row[0] == store))
         ordered = {store: ts + SKEW_MS for store, ts in self._conversion_clock.items()}
         for click, result in zip(clicks, results, strict=True) if ordered else ():
-            store, ts = click.row[0], click.row[1]
+            # What completes a click, or refuses it, changes what it is to orders since its first sighting.
+            store, before = click.row[0], result.before
+            ts = click.row[1] if before is None else result.ts
             if ts <= ordered.get(store, 0):
                 for row in self._lookup.click_rows({result.id}):
-                    self._reopen(self._sharing(row), store, now, ts - SKEW_MS)
+                    shared = self._sharing(row) if before is None else self._sharing(row) | self._sharing(before)
+                    self._reopen(shared, store, now, ts - SKEW_MS)
 
     def after_event(self, new: NewEvent, taken: EventResult, now: int) -> None:
         """Move the clocks, and re-open what a new link between a person and a visitor may change."""
@@ -230,7 +234,7 @@ class Late:
 
     def _sharing(self, click: ClickRow) -> set[int]:
         """Conversions that share a key with the click and are not earlier than it."""
-        if click.flags & INELIGIBLE:
+        if click.flags & _NEVER_SHARED:
             return set()
         ids: set[int] = set()
         since = click.ts - SKEW_MS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Iterable, Iterator
+from heapq import merge
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import apsw
 
 from collector.config import StorageConfig
 from collector.core.matching import Candidate, Query, Statistics
-from collector.storage import moving
+from collector.storage import changing
 from collector.storage.frequency import Frequencies
 from collector.storage.index import IndexReader
 from collector.storage.subjects import (
@@ -34,7 +35,8 @@ _PER_VISITOR = 8  # candidates taken per visitor that an identity leads to
 _VISITORS_COUNTED = 256  # entries read to count a value's visitors; beyond it the count is extrapolated
 _PASSED_OVER = 2_048  # entries read of a value, those of later clicks among them
 _FREQUENCY_DAYS = 30
-_MOST_MOVES = 100_000  # that wait for the folder
+_MOST_TOUCHED = 100_000  # far more than change in the second until the folder follows
+_NAME_BY = {key.name: key.of for key in CLICKS.keys}
 
 
 class Named(NamedTuple):
@@ -58,8 +60,9 @@ class Lookup:
         self.last = {CLICKS: 0, CONVERSIONS: 0}  # the highest row id that the tail knows of
         self._indexed_until = {CLICKS: 0, CONVERSIONS: 0}  # what was received (ms) later is in the tail alone
         self._begun_after = 0  # clicks above it were appended in the open transaction
-        self._moving: list[tuple[ClickRow, ClickRow]] = []  # clicks to which the open transaction gave another time
-        self._earlier: dict[int, int] = {}  # minutes of moved clicks: an entry of the index may still have a later one
+        # Clicks that changed after they were stored, as they are now: the index may still have them as they were.
+        self._touched: Tail[ClickRow] = Tail(CLICKS)
+        self._changing: list[tuple[ClickRow, ClickRow]] = []  # those of the open transaction, before and after
         # The latest event time (ms) of each store: of anything in it, and of its conversions. late.py moves both on.
         self.latest: dict[int, int] = {}
         self.latest_conversion: dict[int, int] = {}
@@ -71,16 +74,16 @@ class Lookup:
             self.frequencies.load(snapshot)
             for subject in (CLICKS, CONVERSIONS):
                 self.last[subject] = self._refresh(subject)
-            self._load_moves(moving.followed(snapshot))
+            self._load_changes(changing.followed(snapshot))
         self.catch_up()
 
-    def _load_moves(self, followed: int) -> None:
-        """Take over moves that the index has not followed yet: an earlier life ended before its folder came to them."""
-        for move in moving.noted(self._db, followed):
-            self._earlier[move.click] = move.after_ts // MINUTE_MS
-            for row in self.click_rows({move.click}) if move.click <= self.last[CLICKS] else ():
-                self.frequencies.remove(row._replace(ts=move.before_ts))
-                self.frequencies.add(row._replace(ts=move.after_ts))
+    def _load_changes(self, followed: int) -> None:
+        """Take over what the index has not followed yet: an earlier life ended before its folder came to it."""
+        for before, now in changing.noted(self._db, followed):
+            if now.id <= self.last[CLICKS]:
+                self._touch(now)
+                self.frequencies.remove(before)
+                self.frequencies.add(now)
 
     def _refresh(self, subject: Subject) -> int:
         """Learn how far the index has come by now: its watermark."""
@@ -157,19 +160,24 @@ class Lookup:
         for subject in (CLICKS, CONVERSIONS):
             self.tail_of(subject).drop_through(self._refresh(subject))
 
-    def moved(self, before: ClickRow, after: ClickRow) -> None:
-        """Count a click at its new time, in the open transaction."""
-        if before.ts != after.ts:
-            moving.note(self._db, before, after)
+    def changed(self, before: ClickRow, after: ClickRow) -> None:
+        """Have a stored click as the open transaction makes it, and count it so."""
+        self.clicks.replace(after)
+        if before._replace(last_ts=0, body=b"") != after._replace(last_ts=0, body=b""):
+            changing.note(self._db, before)
             self.frequencies.remove(before)
             self.frequencies.add(after)
-            self._moving.append((before, after))
-            self._note(after)
+            self._changing.append((before, after))
+            self._touch(after)
+        else:
+            self._touched.replace(after)
 
-    def _note(self, moved: ClickRow) -> None:
-        self._earlier[moved.id] = moved.ts // MINUTE_MS
-        if len(self._earlier) > _MOST_MOVES:
-            del self._earlier[next(iter(self._earlier))]
+    def _touch(self, row: ClickRow) -> None:
+        if self._touched.get(row.id) is not None:
+            self._touched.replace(row, undo=False)
+        else:
+            self._touched.add(row)
+            self._touched.trim(_MOST_TOUCHED)
 
     def evict(self, names: Iterable[int]) -> None:
         """Have in memory what is on disk of the rows under these names: another process took them away, or their keys.
@@ -179,6 +187,7 @@ class Lookup:
         for name in names:
             for key in ("visitor", "fbp", "fbclid"):
                 self._reread(self.clicks, CLICKS, key, name)
+                self._reread(self._touched, CLICKS, key, name)
             for key in ("dedup", "visitor", "fbp", "fbclid"):
                 self._reread(self.conversions, CONVERSIONS, key, name)
 
@@ -193,11 +202,12 @@ class Lookup:
 
     def retract(self, last: dict[Subject, int]) -> None:
         """Undo the open transaction: forget rows above `last`, give back what was replaced, take the sums back."""
-        for before, after in reversed(self._moving):
+        for before, after in reversed(self._changing):
             self.frequencies.remove(after)
             self.frequencies.add(before)
-            self._note(before)
-        self._moving = []
+            self._touch(before)
+        self._changing = []
+        self._touched.retract_after(last[CLICKS])
         for row in self.clicks.retract_after(last[CLICKS]):
             self.frequencies.remove(row)
         self.conversions.retract_after(last[CONVERSIONS])
@@ -207,7 +217,8 @@ class Lookup:
         """The open transaction is on disk."""
         self.clicks.settle()
         self.conversions.settle()
-        self._moving = []
+        self._touched.settle()
+        self._changing = []
 
     def close(self) -> None:
         self.index.close()
@@ -220,7 +231,11 @@ class Lookup:
         found = self.tail_of(subject).find(key, name, limit)
         if len(found) < limit and since <= self._indexed_until[subject]:
             seen = set(found)
-            found += [i for i in self.index.find(subject, key, name, since, limit) if i not in seen]
+            folded = self.index.find(subject, key, name, since, limit)
+            if subject is CLICKS and self._touched:
+                same = [i for i in folded if self._touched.get(i) is None]
+                folded = sorted({*same, *self._touched.find(key, name, limit)}, reverse=True)
+            found += [i for i in folded if i not in seen]
         return found[:limit]
 
     def click_rows(self, ids: set[int]) -> list[ClickRow]:
@@ -292,11 +307,15 @@ class Lookup:
         return found
 
     def _indexed(self, key: str, name: int, since: int) -> Iterator[tuple[int, int, int]]:
-        """Entries of the index, each at its click's first minute: (id, the visitor's tag, minute), newest first."""
+        """Entries of the index, of clicks as they are now: (id, the visitor's tag, minute), newest first."""
         entries = self.index.find_tagged(key, name, since, _PASSED_OVER)
-        if not (earlier := self._earlier):
+        if not self._touched:
             return entries
-        return ((row_id, tag, min(minute, earlier.get(row_id, minute))) for row_id, tag, minute in entries)
+        rows = [row for i in self._touched.find(key, name, _PASSED_OVER) if (row := self._touched.get(i)) is not None]
+        own = sorted(
+            ((row.id, click_tag(row), row.ts // MINUTE_MS) for row in rows if _NAME_BY[key](row) == name), reverse=True
+        )
+        return merge(own, (entry for entry in entries if self._touched.get(entry[0]) is None), reverse=True)
 
     def _newest(self, key: str, name: int, until: int, limit: int, since: int = 0) -> list[ClickRow]:
         """At most `limit` rows of the tail under `name`, of clicks in [since, until] (ms, to the minute)."""

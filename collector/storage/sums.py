@@ -89,14 +89,14 @@ def _add_day(db: apsw.Connection, store: int, first: int, last: int) -> None:
 
 
 def move(db: apsw.Connection, before: ClickRow, after: ClickRow) -> None:
-    """Count a folded click at its new time. The sketch keeps its visitor under the old day too: it is an estimate."""
+    """Count a folded click as it is now. The sketch keeps its visitor under the old day too: it is an estimate."""
     for row, n in ((before, -1), (after, 1)):
         if not row.flags & INELIGIBLE:
             db.execute(_ADD_HOUR, (row.store, row.ts // _HOUR_MS, n))
             if row.ua_k is not None:
                 db.execute(_ADD_AGENT, (row.store, row.ts // _DAY_MS, row.ua_k, n))
     visitor = after.visitor_k if after.visitor_k is not None else after.fbclid_k
-    if visitor is not None:
+    if visitor is not None and not after.flags & INELIGIBLE:
         db.execute(_ADD_VISITOR, (after.store, after.ts // _DAY_MS, visitor))
 
 

@@ -62,21 +62,25 @@ class _Generation(Generic[R]):
                         _put(by_name, name, row[0])
         return by_name
 
-    def rename(self, row: R) -> None:
-        """Have a row that is here already under its new names too."""
+    def rename(self, old: R, row: R) -> None:
+        """Have a row that is here already under its new names."""
         for position, key in enumerate(self._keys):
-            name = key.of(row)
-            if name is not None and row.id not in self.find(position, name):
-                _put(self._under(position), name, row.id)
+            before, name = key.of(old), key.of(row)
+            if before != name:
+                self._unname(position, before, row.id)
+                if name is not None and row.id not in self.find(position, name):
+                    _put(self._under(position), name, row.id)
 
     def remove(self, row_id: int) -> R:
         """Forget a row."""
         row = self.rows.pop(row_id)
         for position, key in enumerate(self._keys):
-            name = key.of(row)
-            if name is not None and row_id in (ids := self.find(position, name)):
-                self._under(position)[name] = [i for i in ids if i != row_id]
+            self._unname(position, key.of(row), row_id)
         return row
+
+    def _unname(self, position: int, name: int | None, row_id: int) -> None:
+        if name is not None and row_id in (ids := self.find(position, name)):
+            self._under(position)[name] = [i for i in ids if i != row_id]
 
 
 def _put(by_name: dict[int | None, Ids], name: int, row_id: int) -> None:
@@ -114,7 +118,7 @@ class Tail(Generic[R]):
         current.extend(rows)
 
     def replace(self, row: R, *, undo: bool = True) -> None:
-        """Put a changed row (same id) in the place of the old one, if it is still here; new names find it too.
+        """Put a changed row (same id) in the place of the old one, if it is still here; its new names find it.
 
         `undo`: a rollback gives the old one back.
         """
@@ -124,9 +128,13 @@ class Tail(Generic[R]):
                 if undo:
                     self._replaced.setdefault(row.id, old)
                 generation.rows[row.id] = row
-                if any(key.of(row) != key.of(old) for key in self._keys):
-                    generation.rename(row)
+                generation.rename(old, row)
                 return
+
+    def trim(self, most: int) -> None:
+        """Forget the oldest generations above so many rows."""
+        while len(self) > most and len(self._generations) > 1:
+            del self._generations[0]
 
     def discard(self, row_id: int) -> None:
         """Forget a row that is no longer on disk."""
