@@ -19,7 +19,7 @@ from collector.core.keyed import KeyedHash
 from collector.core.matching import Match, Query
 from collector.core.useragents import classify
 from collector.errors import ApiError
-from collector.storage import clicks, multirow, notices, outbox
+from collector.storage import clicks, leaving, multirow, notices, outbox
 from collector.storage.attribution import Attribution
 from collector.storage.clicks import Clicks
 from collector.storage.identities import Identities, Keys, keys_of
@@ -175,7 +175,7 @@ class Conversions:
         return None
 
     def _again(self, row: ConversionRow, new: NewEvent, now: int) -> EventResult:
-        """The same order again: nothing is sent twice, and nothing richer is lost."""
+        """The same order again: nothing is sent twice, and nothing richer is lost; a refusal then or now stands."""
         self._clicks.flush()
         self.flush()
         old, event_id = _decode_event(row.body), row.id
@@ -183,13 +183,17 @@ class Conversions:
         merged = merge(old, new.event, confirmed=new.confirmed)
         if merged == old:
             return EventResult(event_state(self._db, row), duplicate=True)
-        store = new.store
+        store, bits = new.store, _bits_of(row, new, merged)
+        if merged.marketing == "denied":
+            self.identities.drop(event_id, store.number, row.visitor_k)
+            leaving.note(self._db, CONVERSIONS, row, kept=("dedup",))  # the same order must be known again
+            new = structs.replace(new, query=_BARE, identities=[])
+            row = row._replace(visitor_k=None, fbp_k=None, ip_k=None, ua_k=None, fp_k=None, ua_class=0)
         keys = list(dict.fromkeys([*self.identities.keys_in(event_id), *new.identities]))
-        query = _complete(self.query_of(row, merged), new.query)
+        query = structs.replace(_complete(self.query_of(row, merged), new.query), flags=bits)
         people = self.identities.known(store.number, keys, query.visitor_k)
         found, enrichment, click = self._attribution.of(store, query, people.visitors(merged.ts), merged, now)
         state = self._queueing.requeue(event_id, store, merged, enrichment, now)
-        bits = new.query.flags if new.confirmed else row.flags & ~flags.UNCONFIRMED | new.query.flags
         changed = _row(event_id, structs.replace(new, query=query), merged, found, state, row.revision + 1, bits=bits)
         self.update(changed)
         if gained := {n for n in CONVERSIONS.names(changed)[1:] if n is not None} - set(CONVERSIONS.names(row)):
@@ -306,6 +310,17 @@ def _complete(query: Query, new: Query) -> Query:
     return structs.replace(query, ua_class=query.ua_class or new.ua_class, **absent)
 
 
+def _bits_of(row: ConversionRow, new: NewEvent, merged: StoredEvent) -> int:
+    """The flags of an order that was told again."""
+    bits = new.query.flags if new.confirmed else row.flags & ~flags.UNCONFIRMED | new.query.flags
+    bits &= ~(flags.DENIED | flags.PENDING)
+    withdrawn = row.flags & flags.WITHDRAWN
+    if merged.marketing == "denied" and not withdrawn:
+        bits |= flags.DENIED
+    return bits | withdrawn | (flags.PENDING if merged.marketing == "pending" else 0)
+
+
+_BARE = Query(ts=0)  # asks for nobody
 _KEYS = ("visitor_k", "fbp_k", "ip_k", "ua_k", "fp_k", "click_id")
 
 
@@ -350,7 +365,8 @@ def merge(old: StoredEvent, new: StoredEvent, *, confirmed: bool) -> StoredEvent
         changes["marketing"] = new.marketing
     if old.marketing == "granted" and new.marketing == "denied":
         changes["marketing"] = "denied"
-    return structs.replace(old, **changes)
+    merged = structs.replace(old, **changes)
+    return without_person(merged) if merged.marketing == "denied" else merged
 
 
 _FILLED = (

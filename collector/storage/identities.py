@@ -42,6 +42,10 @@ _TRIM: Final = (
     "DELETE FROM identity_link WHERE store = ?1 AND kind = ?2 AND key = ?3 AND visitor_k NOT IN "
     "(SELECT visitor_k FROM identity_link WHERE store = ?1 AND kind = ?2 AND key = ?3 ORDER BY last_ts DESC LIMIT ?4)"
 )
+_UNLINK: Final = (
+    "DELETE FROM identity_link WHERE store = ?1 AND visitor_k = ?2 "
+    "AND (kind, key) IN (SELECT kind, key FROM conversion_identity WHERE conversion = ?3)"
+)
 
 
 @lru_cache(maxsize=64)
@@ -165,6 +169,12 @@ class Identities:
         for name in names:
             self._carried.append((conversion, _GAINED, name))
             self._unwritten.update((conversion, name))
+
+    def drop(self, conversion: int, store: int, visitor: int | None) -> None:
+        """Forget what a conversion carries, and that its visitor was seen with it."""
+        self.flush()
+        self._db.execute(_UNLINK, (store, visitor, conversion))
+        self._db.execute("DELETE FROM conversion_identity WHERE conversion = ?", (conversion,))
 
     def any_gained(self) -> bool:
         """Whether there is any such key; most stores post an order once."""
