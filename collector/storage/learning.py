@@ -31,7 +31,10 @@ _SLICE: Final = 2_000
 _SAMPLE: Final = 400  # clicks and orders that make pairs; each click meets ten orders
 _PARTNERS: Final = 10
 _DECOYS: Final = 200
-_DECOY_SHIFT_MS: Final = 15 * DAY_MS  # with a window of 7 days: clicks made 8 to 15 days after the order
+# Clicks made 8 to 15 days after the order. However long the store's own window is: a longer one would reach back to the
+# order, and to the click that it came from.
+_DECOY_SHIFT_MS: Final = 15 * DAY_MS
+_DECOY_WINDOW_MS: Final = 7 * DAY_MS
 _NEIGHBOURS_MS: Final = 30 * DAY_MS
 _ENOUGH_ORDERS: Final = 20
 _GOLDEN: Final = 0.6180339887498949  # multiples of it, modulo 1, spread evenly: a sample without randomness
@@ -249,6 +252,7 @@ def _decoys(db: apsw.Connection, lookup: Lookup, store: int, policy: Policy, mod
     found: list[Match] = []
     if not policy.probabilistic:
         return found
+    policy = msgspec.structs.replace(policy, window_ms=min(policy.window_ms, _DECOY_WINDOW_MS))
     for row_id in _unproven(db, store, now - _DECOY_SHIFT_MS - DAY_MS, now - _DECOY_SHIFT_MS):
         query = order_query(db, row_id)
         if query is not None and not (query.ip_k is None and query.fp_k is None):

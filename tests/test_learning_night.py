@@ -1,0 +1,58 @@
+"""What a night reads of a real journal: decoys, renewals, and how often a night there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import apsw
+import pytest
+
+from collector.core.matching import Model
+from collector.storage import database, learning
+from tests.journal_kit import DAY, HOUR, MINUTE, NOW, STORE, Kit, click, config_for, order
+
+AGENT = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.4"
+START = NOW - 20 * DAY
+
+
+def opened(kit: Kit) -> apsw.Connection:
+    return database.connect(kit.journal.data_dir / database.DATABASE, kit.config.storage)
+
+
+def a_night(kit: Kit, now: int) -> Model:
+    kit.fold()
+    with closing(opened(kit)) as db:
+        return learning.night(db, kit.config, now)[STORE]
+
+
+def device(n: int) -> dict[str, str]:
+    return {"ipAddress": f"93.184.{n}.34", "userAgent": f"{AGENT} x{n}", "fingerprint": f"{n:064x}"}
+
+
+@pytest.fixture(params=[1, 7, 28, 30, 90])
+def clicked_before(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kit]:
+    """Twenty orders, each four minutes after its own click, in a store with this window."""
+    with Kit(tmp_path, START, config_for(tmp_path, window_days=request.param)) as kit:
+        for n in range(20):
+            kit.now = START + n * 10 * MINUTE
+            kit.post(click(f"IwAR{n:010}", kit.now, visitorId=f"v{n}", **device(n)))
+            kit.now += 4 * MINUTE
+            kit.post(order(f"o{n}", kit.now, **device(n)))
+        yield kit
+
+
+def test_a_decoy_never_meets_the_click_that_its_order_came_from(clicked_before: Kit) -> None:
+    counts = a_night(clicked_before, START + 15 * DAY + 12 * HOUR).counts
+    assert counts["dec:all"] == 20
+    assert [name for name in counts if name.startswith("dec:") and name != "dec:all"] == []
+
+
+def test_a_decoy_meets_a_click_made_up_to_fifteen_days_after_its_order(clicked_before: Kit) -> None:
+    kit = clicked_before
+    for n in range(20):
+        kit.now = START + 15 * DAY + n * 10 * MINUTE
+        kit.post(click(f"IwARlate{n:010}", kit.now, visitorId=f"w{n}", **device(n)))
+    counts = a_night(kit, START + 15 * DAY + 12 * HOUR).counts
+    assert counts["dec:high"] == counts["dec:all"] == 20
