@@ -9,6 +9,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from collector.config import Config
 from collector.core.matching import Model
 from collector.storage import database, learning
 from tests.journal_kit import DAY, HOUR, MINUTE, NOW, STORE, Kit, click, config_for, order
@@ -56,3 +57,22 @@ def test_a_decoy_meets_a_click_made_up_to_fifteen_days_after_its_order(clicked_b
         kit.post(click(f"IwARlate{n:010}", kit.now, visitorId=f"w{n}", **device(n)))
     counts = a_night(kit, START + 15 * DAY + 12 * HOUR).counts
     assert counts["dec:high"] == counts["dec:all"] == 20
+
+
+def test_a_night_without_a_lesson_is_the_only_one_of_its_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shop that sends page views alone never gets a model; its rows are not read again every ten minutes."""
+    nights: list[int] = []
+    real = learning.night
+
+    def counted(db: apsw.Connection, config: Config, now: int) -> dict[str, Model]:
+        nights.append(now)
+        return real(db, config, now)
+
+    monkeypatch.setattr(learning, "night", counted)
+    with Kit(tmp_path, START) as kit:
+        kit.post({"storeId": STORE, "eventType": "PageView", "visitorId": "me", "at": START})
+        kit.fold()
+        with closing(opened(kit)) as db:
+            for n in range(4 * 144):
+                assert learning.night_if_due(db, kit.config, START + n * 10 * MINUTE) == {}
+    assert nights == [START + DAY, START + 2 * DAY, START + 3 * DAY]

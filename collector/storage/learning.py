@@ -49,6 +49,9 @@ _ROWS: Final = (
 )
 _ORDER: Final = "SELECT ts, visitor_k, fbp_k, ip_k, ua_k, fp_k, ua_class, flags, body FROM conversion WHERE id = ?"
 _COUNT: Final = "INSERT INTO counter VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
+# When a night was, whatever it found: its day, and the millisecond of it in place of a count.
+_NIGHT: Final = f"SELECT max(day * {DAY_MS} + n) FROM counter WHERE store = 0 AND name = 'night'"
+_KEEP_NIGHT: Final = "INSERT OR REPLACE INTO counter VALUES (?, 0, 'night', ?)"
 _decode_match = msgspec.msgpack.Decoder(Match).decode
 
 
@@ -87,15 +90,21 @@ class Lesson(Struct):
 
 def due(db: apsw.Connection, now: int) -> bool:
     """Whether a day has passed since the last night, or since the first conversion of a new installation."""
-    last = cast("int | None", db.execute("SELECT max(created) FROM model").get)
-    if last is None:
-        last = cast("int | None", db.execute("SELECT received FROM conversion ORDER BY id LIMIT 1").get)
-    return last is not None and now - last >= DAY_MS
+    for sql in (_NIGHT, "SELECT max(created) FROM model", "SELECT received FROM conversion ORDER BY id LIMIT 1"):
+        last = cast("int | None", db.execute(sql).get)
+        if last is not None:
+            return now - last >= DAY_MS
+    return False
 
 
 def night_if_due(db: apsw.Connection, config: Config, now: int) -> dict[str, Model]:
-    """`night`, once a day."""
-    return night(db, config, now) if due(db, now) else {}
+    """`night`, once a day: one that taught nothing was a night as well."""
+    if not due(db, now):
+        return {}
+    found = night(db, config, now)
+    with immediate(db):
+        db.execute(_KEEP_NIGHT, divmod(now, DAY_MS))
+    return found
 
 
 def night(db: apsw.Connection, config: Config, now: int, settled_ms: int = SETTLED_MS) -> dict[str, Model]:
