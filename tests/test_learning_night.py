@@ -76,3 +76,30 @@ def test_a_night_without_a_lesson_is_the_only_one_of_its_day(tmp_path: Path, mon
             for n in range(4 * 144):
                 assert learning.night_if_due(db, kit.config, START + n * 10 * MINUTE) == {}
     assert nights == [START + DAY, START + 2 * DAY, START + 3 * DAY]
+
+
+def signed_in(kit: Kit) -> None:
+    """A click, and a sign-in in its browser."""
+    kit.post(click("IwAR0000000001", START, visitorId="v", **device(1)))
+    jane = {"customerData": {"email": "jane@example.com"}}
+    kit.post({"storeId": STORE, "eventType": "Lead", "at": START + 1, "visitorId": "v", **jane})
+
+
+def test_renewals_do_not_repeat_the_lesson_of_the_first_order(tmp_path: Path) -> None:
+    with Kit(tmp_path, START) as kit:
+        signed_in(kit)
+        kit.post(order("1", START + HOUR, **device(1), customerData={"email": "jane@example.com"}))
+        for n in range(12):
+            kit.post(order(f"r{n}", START + HOUR + n, renewalOf="1"))
+        model = a_night(kit, START + 2 * DAY)
+    assert model.labels == model.counts["labels"] == model.counts["cal:all"] == 1
+
+
+def test_renewals_are_no_orders_without_proof(tmp_path: Path) -> None:
+    """Nor decoys: an order that inference does not serve tells nothing about it."""
+    with Kit(tmp_path, START) as kit:
+        kit.post(order("1", START, **device(1)))
+        for n in range(12):
+            kit.post(order(f"r{n}", START + 1 + n, renewalOf="1", **device(1)))
+        counts = a_night(kit, START + 15 * DAY + 12 * HOUR).counts
+    assert counts["obs:all"] == counts["pi:0:n"] == counts["dec:all"] == 1

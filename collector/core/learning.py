@@ -92,6 +92,8 @@ def _add(counts: Counts, name: str, n: float = 1.0) -> None:
 
 
 def _count_answer(counts: Counts, answer: Match, model: Model) -> None:
+    if answer.inherited:
+        return
     label = answer.label
     if label is not None and label.kind == "identity":
         _count_features(counts, label)

@@ -75,14 +75,20 @@ class Lesson(Struct):
     purchases: bool = False
 
     def add(self, row_id: int, ts: int, event_type: str, body: bytes) -> None:
-        """Where there are purchases, a Lead is a step to them; a shop without any learns from what it has."""
+        """Where there are purchases, a Lead is a step to them; a shop without any learns from what it has.
+
+        A renewal is no order of its own: no click was looked for.
+        """
+        answer = _decode_match(body)
+        if answer.inherited:
+            return
         if event_type == "Purchase" and not self.purchases:
             self.purchases, self.first_ts, self.last_ts = True, 0, 0
             self.answers.clear()
             self.ids.clear()
         if self.purchases and event_type != "Purchase":
             return
-        self.answers.append(_decode_match(body))
+        self.answers.append(answer)
         self.ids.append(row_id)
         self.first_ts = min(ts, self.first_ts or ts)
         self.last_ts = max(ts, self.last_ts)
@@ -293,7 +299,7 @@ def _unproven(db: apsw.Connection, store: int, since: int, until: int) -> list[i
         if row is None or row[0] != store or row[1] in FUNNEL or row[2] & (flags.TEST | flags.BOT):
             continue
         answer = _decode_match(row[3])
-        if answer.tier in ("inferred", "none") and answer.reason != "consent":
+        if answer.tier in ("inferred", "none") and answer.reason != "consent" and not answer.inherited:
             found.append(row_id)
         if len(found) == _DECOYS:
             break

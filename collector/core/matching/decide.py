@@ -13,7 +13,18 @@ from collector.core.matching.inference import Inference, Journey, Weights, infer
 from collector.core.matching.lessons import lesson_of_organic, lesson_of_proof
 from collector.core.matching.model import BUCKET_NAMES, OTHER_PLATFORM, Model, bucket
 from collector.core.matching.proofs import ENRICHING, Proven, older, prove
-from collector.core.matching.shapes import DAY_MS, Candidate, Evidence, Match, Policy, Query, Reason, Rival, Statistics
+from collector.core.matching.shapes import (
+    DAY_MS,
+    RENEWAL,
+    Candidate,
+    Evidence,
+    Match,
+    Policy,
+    Query,
+    Reason,
+    Rival,
+    Statistics,
+)
 
 LN2 = log(2.0)
 RIVALS_KEPT = 5
@@ -49,8 +60,8 @@ def match(query: Query, candidates: Sequence[Candidate], statistics: Statistics,
 
 
 def renew(first: Match) -> Match:
-    """A subscription's renewal inherits the first order's attribution; no click is looked for."""
-    return structs.replace(first, evidence=[*first.evidence, Evidence("renewal", "inherited", 0.0)])
+    """A subscription's renewal inherits the first order's attribution; no click is looked for, and nothing learnt."""
+    return structs.replace(first, evidence=[*first.evidence, Evidence(RENEWAL, "inherited", 0.0)], label=None)
 
 
 def _unattributed(reason: Reason, model: Model, policy: Policy) -> Match:

@@ -28,6 +28,7 @@ Method = Literal[
 Reason = Literal["no_candidate", "below_threshold", "ambiguous", "outside_window", "consent"]
 Identity = Literal["external_id", "email", "phone", "email_weak"]
 
+RENEWAL = "renewal"  # the signal of an inherited answer
 FP_VERSION_SHIFT = 16
 FP_VERSION_MASK = 0xFF << FP_VERSION_SHIFT
 
@@ -164,3 +165,8 @@ class Match(Struct, frozen=True, omit_defaults=True, kw_only=True):
     ua_level: int = -1
     pool: int = 0  # 1: the order came with cookies
     label: Label | None = None  # for core/learning.py
+
+    @property
+    def inherited(self) -> bool:
+        """Whether it is a renewal's: the first order's answer once more, which must not teach twice."""
+        return any(item.signal == RENEWAL for item in self.evidence)
