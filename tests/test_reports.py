@@ -408,3 +408,16 @@ os._exit(9)
     assert asyncio.run(read()) == (200,)
     assert (tmp_path / "collector.db-wal").exists(), "a reader took the writer's log away"
     assert sqlite3.connect(path).execute("SELECT count(*) FROM counter").fetchone() == (200,)
+
+
+async def test_only_orders_are_labels_and_a_lead_is_one_where_there_are_no_purchases(tmp_path: Path) -> None:
+    """The rule of core/learning.py: a page view of a known browser is no proven organic order."""
+    db = make_store(tmp_path, clicks=5, conversions=0)
+    organic = Match(attributed=False, model="x", reason="no_candidate", label=Label("organic", 1, stated=0.6))
+    for n, kind in enumerate(["PageView"] * 30 + ["InitiateCheckout"] * 5 + ["Lead"] * 3):
+        add_conversion(db, NOW + n, kind=kind, match=organic)
+    db.commit()
+    assert trust.assess((await _totals(tmp_path)).labels(), {}, {1}, 50).organic == 3
+    add_conversion(db, NOW + 99, order="1", match=organic)
+    db.commit()
+    assert trust.assess((await _totals(tmp_path)).labels(), {}, {1}, 50).organic == 1

@@ -26,9 +26,18 @@ CAP_MOST = 98
 DECOYS = 200.0  # decoys below which labels are not believed
 HIGH = 0.3  # stated so likely, an order counts as seen to have a click (for the share of those that do)
 CAP_GROUPS = ((0, 1), (2, 3), (4, 5), (6, 7))  # under 1 h, 1-24 h, 1-7 d, longer
+# Steps of the funnel are not orders: they would teach that hardly anything comes from an ad.
+FUNNEL = frozenset(
+    "PageView ViewContent Search AddToCart AddToWishlist InitiateCheckout AddPaymentInfo CustomizeProduct".split()
+)
 BIN = 0.25  # width of a calibration bin, in nats of log odds
 
 Counts = dict[str, float]
+
+
+def is_order(event_type: str, purchases: bool) -> bool:
+    """Whether it teaches: where there are `purchases`, a Lead is a step to them; a shop without any has its Leads."""
+    return event_type == "Purchase" or (not purchases and event_type not in FUNNEL)
 
 
 class Pair(Struct, frozen=True, array_like=True):

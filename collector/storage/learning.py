@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from collector.config import Config
 from collector.core import clickid, flags
-from collector.core.learning import Pair, learn, pair
+from collector.core.learning import FUNNEL, Pair, is_order, learn, pair
 from collector.core.matching import DEFAULT_MODEL, Match, Model, Policy, Query, match
 from collector.storage import models
 from collector.storage.database import INDEX, immediate
@@ -38,10 +38,6 @@ _DECOY_WINDOW_MS: Final = 7 * DAY_MS
 _NEIGHBOURS_MS: Final = 30 * DAY_MS
 _ENOUGH_ORDERS: Final = 20
 _GOLDEN: Final = 0.6180339887498949  # multiples of it, modulo 1, spread evenly: a sample without randomness
-# Steps of the funnel are not orders: they would teach that hardly anything comes from an ad.
-FUNNEL: Final = frozenset(
-    "PageView ViewContent Search AddToCart AddToWishlist InitiateCheckout AddPaymentInfo CustomizeProduct".split()
-)
 _NO_LESSON: Final = flags.TEST | flags.BOT | flags.UNCONFIRMED
 _ROWS: Final = (
     "SELECT id, ts, event_type, match FROM conversion "
@@ -75,10 +71,9 @@ class Lesson(Struct):
     purchases: bool = False
 
     def add(self, row_id: int, ts: int, event_type: str, body: bytes) -> None:
-        """Where there are purchases, a Lead is a step to them; a shop without any learns from what it has.
-
-        A renewal is no order of its own: no click was looked for.
-        """
+        """Keep an order's answer. A renewal is no order of its own: no click was looked for."""
+        if not is_order(event_type, self.purchases):
+            return
         answer = _decode_match(body)
         if answer.inherited:
             return
@@ -86,8 +81,6 @@ class Lesson(Struct):
             self.purchases, self.first_ts, self.last_ts = True, 0, 0
             self.answers.clear()
             self.ids.clear()
-        if self.purchases and event_type != "Purchase":
-            return
         self.answers.append(answer)
         self.ids.append(row_id)
         self.first_ts = min(ts, self.first_ts or ts)
@@ -191,8 +184,7 @@ def _lesson(db: apsw.Connection, store: int, after: int, received_before: int) -
     for start in range(first, last, _SLICE):
         rows = db.execute(_ROWS, (start, min(start + _SLICE, last), store)).fetchall()
         for row_id, ts, event_type, body in cast("list[tuple[int, int, str, bytes]]", rows):
-            if event_type not in FUNNEL:
-                lesson.add(row_id, ts, event_type, body)
+            lesson.add(row_id, ts, event_type, body)
     return lesson
 
 

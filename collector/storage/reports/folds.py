@@ -14,6 +14,7 @@ from collector.core import flags
 from collector.core.calibration import logit
 from collector.core.capi import gate
 from collector.core.events import StoredClick
+from collector.core.learning import is_order
 from collector.core.matching.shapes import Label
 from collector.storage.reports.landing import campaign_of
 from collector.storage.reports.reader import Row
@@ -95,6 +96,7 @@ class LabelKey(NamedTuple):
     kind: str
     method: str
     step: int
+    purchase: bool = True
 
 
 @dataclass(slots=True)
@@ -144,6 +146,7 @@ class ConversionSlice:
     signals: Counter[SignalKey] = field(default_factory=Counter)
     outcomes: Counter[OutcomeKey] = field(default_factory=Counter)
     labels: dict[LabelKey, Truth] = field(default_factory=lambda: defaultdict(Truth))
+    sellers: set[int] = field(default_factory=set)  # stores with purchases
 
 
 class _Event(msgspec.Struct):
@@ -221,8 +224,10 @@ def fold_conversions(rows: Iterable[Row]) -> ConversionSlice:
         out.hours[ConversionKey(ts // HOUR_MS, store, kind, event.currency or "")].add(sums)
         out.outcomes[OutcomeKey(day, store, judged.tier, judged.method or judged.reason or "none")] += 1
         out.signals[SignalKey(day, store, kind, _signals(event, judged, has_ip, has_ua))] += 1
-        if judged.label is not None:
-            _count_truth(out.labels, store, judged.method or "", judged.label)
+        if event_type == "Purchase":
+            out.sellers.add(store)
+        if judged.label is not None and is_order(event_type, purchases=False):
+            _count_truth(out.labels, store, event_type == "Purchase", judged.method or "", judged.label)
         if click is not None and event_type not in BROWSING:
             _count_order(out, _label(day, store, click_body), event.currency or "", sums)
     return out
@@ -252,13 +257,13 @@ def _signals(event: _Event, judged: _Judged, has_ip: int, has_ua: int) -> int:
     return bits
 
 
-def _count_truth(into: dict[LabelKey, Truth], store: int, method: str, label: Label) -> None:
+def _count_truth(into: dict[LabelKey, Truth], store: int, purchase: bool, method: str, label: Label) -> None:
     if label.kind == "device":
         if label.contradicted is not None:
-            into[LabelKey(store, "device", method, 0)].add(Truth(1, int(not label.contradicted)))
+            into[LabelKey(store, "device", method, 0, purchase)].add(Truth(1, int(not label.contradicted)))
         return
     step = round(logit(label.stated) / LOG_ODDS_STEP) if label.stated > 0 else -1000
-    into[LabelKey(store, label.kind, "", step)].add(Truth(1, int(label.right)))
+    into[LabelKey(store, label.kind, "", step, purchase)].add(Truth(1, int(label.right)))
 
 
 def _count_order(out: ConversionSlice, key: CampaignKey, currency: str, sums: Sums) -> None:

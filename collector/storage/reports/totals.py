@@ -191,11 +191,13 @@ class Totals:
         return out
 
     def labels(self) -> dict[LabelKey, Truth]:
-        """What later proof said about what was stated, over the whole horizon."""
+        """What later proof said about what was stated, over the whole horizon; of purchases where a store has them."""
         out: dict[LabelKey, Truth] = defaultdict(Truth)
+        sellers = {store for part in self.conversions.since(0) for store in part.sellers}
         for part in self.conversions.since(0):
             for key, truth in part.labels.items():
-                out[key].add(truth)
+                if key.purchase or key.store not in sellers:
+                    out[key].add(truth)
         return out
 
     def campaigns(self, since: int) -> tuple[Counter[CampaignKey], dict[CampaignKey, dict[str, Sums]]]:
