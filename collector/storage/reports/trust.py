@@ -8,7 +8,7 @@ a device proof is wrong. Fewer labels than `ENOUGH` say nothing, and the answer 
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -67,7 +67,7 @@ def assess(labels: dict[LabelKey, Truth], models: dict[int, Model], stores: set[
         bins=bins,
         error=calibration_error(bins) if enough else None,
         floor=noise_floor(bins) if enough else None,
-        tiers=_tiers(own, models),
+        tiers=_tiers(own, models, stores),
         organic=sum(truth.n for _, truth in organic),
         organic_linked=sum(truth.n for key, truth in organic if _stated(key, models) * 100 >= threshold),
     )
@@ -136,14 +136,18 @@ def _drawn(draw: random.Random, b: Bin) -> int:
     return sum(draw.random() < b.stated for _ in range(b.n))
 
 
-def _tiers(labels: Iterable[tuple[LabelKey, Truth]], models: dict[int, Model]) -> list[Tier]:
-    """Device proofs by method: the model's own belief beside what contradicting proofs showed."""
-    by_method: dict[str, Truth] = {}
+def _tiers(labels: Iterable[tuple[LabelKey, Truth]], models: dict[int, Model], stores: set[int]) -> list[Tier]:
+    """Device proofs by method: the stores' own belief beside what contradicting proofs showed."""
+    shown: dict[str, dict[int, Truth]] = defaultdict(lambda: defaultdict(Truth))
     for key, truth in labels:
         if key.kind == "device":
-            by_method.setdefault(key.method, Truth()).add(truth)
-    model = next(iter(models.values()), DEFAULT_MODEL)
-    return [
-        Tier(name, tier.mean, by_method.get(name, Truth()).n, by_method.get(name, Truth()).right)
-        for name, tier in model.tiers.items()
-    ]
+            shown[key.method][key.store].add(truth)
+    return [_tier(name, shown[name], models, stores) for name in DEFAULT_MODEL.tiers]
+
+
+def _tier(name: str, shown: dict[int, Truth], models: dict[int, Model], stores: set[int]) -> Tier:
+    """A store's belief counts as often as its labels tell of the proof; all count alike where none does."""
+    labels, right = sum(truth.n for truth in shown.values()), sum(truth.right for truth in shown.values())
+    weights = {store: truth.n for store, truth in shown.items()} if labels else dict.fromkeys(stores or (0,), 1)
+    stated = sum(n * models.get(store, DEFAULT_MODEL).tiers[name].mean for store, n in weights.items())
+    return Tier(name, stated / sum(weights.values()), labels, right)
