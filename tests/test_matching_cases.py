@@ -20,6 +20,7 @@ from collector.core.matching import (
     match,
     renew,
 )
+from collector.core.matching.shapes import Identity
 from collector.core.useragents import classify
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
@@ -337,6 +338,21 @@ def test_a_device_proof_stands_before_a_newer_identity() -> None:
     assert (found.click, found.alternatives) == (own.id, 2)
     assert found.label is not None
     assert found.label.contradicted is True
+
+
+@pytest.mark.parametrize(
+    ("visitor", "people", "contradicted"),
+    [(7, {7: "email"}, None), (7, {7: "email", 70: "email"}, False), (None, {7: "email"}, False), (7, {}, None)],
+)
+def test_an_identity_confirms_a_cookie_only_where_it_leads_elsewhere(
+    visitor: int | None, people: dict[int, Identity], contradicted: bool | None
+) -> None:
+    """One that the cookie itself has made known repeats it, and could not have said otherwise."""
+    query = order(visitor_k=visitor, fbp_k=9, identity_visitors=people)
+    found = answer(query, click(DAY, visitor_k=7, fbp_k=9), click(2 * DAY, visitor_k=70))
+    assert found.tier == "device"
+    assert found.label is not None
+    assert found.label.contradicted is contradicted
 
 
 def test_the_click_that_the_caller_names_stands_before_all() -> None:

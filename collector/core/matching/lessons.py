@@ -19,13 +19,17 @@ NO_LESSON = flags.TEST | flags.BOT | flags.UNCONFIRMED
 def lesson_of_proof(
     query: Query, proven: Proven, fresh: list[Candidate], statistics: Statistics, model: Model, policy: Policy
 ) -> Label | None:
-    """Identity proof: features, and what inference would have stated. Device proof: whether an identity contradicts."""
+    """Identity proof: features, and what inference would have stated. Device proof: whether an identity contradicts.
+
+    An identity that leads to the order's own cookie alone only repeats it: it could not have contradicted.
+    """
     click = proven.click
     if click is None or query.flags & NO_LESSON or query.consent != "granted":
         return None
     if proven.tier != "identity":
+        elsewhere = query.identity_visitors.keys() - {query.visitor_k}
         newer = [c for name, c in proven.conflicting if name in IDENTITY and c.ts > proven.ts]
-        told = bool(newer) if query.identity_visitors else None
+        told = bool(newer) if elsewhere else None
         return Label("device", bucket(max(0, query.ts - click.ts)), contradicted=told)
     features = _features(query, click)
     inference = infer(query, fresh, statistics, model, policy)
