@@ -12,11 +12,11 @@ from markupsafe import Markup
 from collector.console import plots, words
 from collector.console.shell import Desk, delivery_word, page
 from collector.core import flags, times
-from collector.core.explain import Change, explain
+from collector.core.explain import Change
 from collector.core.ids import PublicIds
 from collector.core.matching.shapes import Match
 from collector.storage.reports import conversions, orders
-from collector.storage.reports.explain import WHY_NOT, sent_kinds, why_unqueued
+from collector.storage.reports.explain import WHY_NOT, sent_kinds, why, why_unqueued
 
 _PAGE: Final = 50
 _SIGNALS: Final = {
@@ -124,7 +124,7 @@ async def conversion(desk: Desk, public_id: str) -> Response[bytes]:
     if found is None:
         raise HTTPException("no such conversion", status_code=404)
     now = desk.clock()
-    match = found.match
+    match, reasons = found.match, await why(desk.reader, found, desk.config.matching.threshold)
     largest = max((abs(e.bits) for e in match.evidence), default=0)
     return page(
         "conversion.html",
@@ -135,7 +135,7 @@ async def conversion(desk: Desk, public_id: str) -> Response[bytes]:
         facts=_facts(found, now),
         evidence=[_evidence(e, largest) for e in match.evidence],
         total=_bits(match.log_odds_bits),
-        changes=[_change(c) for c in explain(match, desk.config.matching.threshold).changes],
+        changes=[_change(c) for c in reasons.changes],
         odds=_odds(match),
         rivals=[{"id": ids.public("click", r.click), "share": words.percent(r.probability, 1)} for r in match.rivals],
         path=[ids.public("click", click) for click in match.path],
@@ -192,7 +192,7 @@ def _evidence(e: Any, largest: float) -> dict[str, Any]:
 
 def _change(change: Change) -> str:
     name = _SIGNALS.get(change.without, change.without.replace("_", " ")).lower()
-    outcome = "still attributed" if change.attributed else "not attributed"
+    outcome = "attributed" if change.attributed else "not attributed"
     return f"Without the {name} it would be {outcome}, with {change.confidence}."
 
 

@@ -40,6 +40,19 @@ def _between(p: float, knots: Sequence[tuple[float, float]]) -> float:
     return y0 + (y1 - y0) * (p - x0) / (x1 - x0)
 
 
+def least_for(q: float, platt: tuple[float, float], knots: Sequence[tuple[float, float]] = ()) -> float | None:
+    """The least probability that `calibrate` takes to `q` or more; None where none is taken so high."""
+    if not knots:
+        least = sigmoid((logit(q) - platt[1]) / platt[0])
+        return least if least <= 1 - EPSILON else None
+    if knots[0][1] >= q:
+        return 0.0
+    for (x0, y0), (x1, y1) in pairwise(knots):
+        if y1 >= q:
+            return x0 + (x1 - x0) * (q - y0) / (y1 - y0)
+    return None
+
+
 Bins = Sequence[tuple[float, float, float]]  # (stated, labels, of which right)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from math import floor, log2
+from math import log2
 
 from msgspec import Struct
 
+from collector.core.calibration import calibrate, least_for
+from collector.core.matching.decide import cap_of, score_of
+from collector.core.matching.inference import MISSING
+from collector.core.matching.model import DEFAULT_MODEL, Model
 from collector.core.matching.shapes import Evidence, Match
 
 _REASONS = {
@@ -26,11 +30,13 @@ _SIGNALS = {
     "journey": "Further clicks of the same visitor",
     "rivals": "Other visitors' clicks that fit as well",
 }
-_NOT_REMOVABLE = frozenset({"prior", "unreachable", "time"})
+_WEIGHED = frozenset({"ip", "user_agent", "fingerprint", "cookie_jar"})
+# Log odds in bits, or None where no click would have been found; several where the stored answer leaves that open.
+Outcomes = tuple[float | None, ...]
 
 
 class Change(Struct, frozen=True):
-    """What the answer would have been without one piece of evidence."""
+    """What the answer would have been without one piece of evidence; confidence 0: no click would have been found."""
 
     without: str
     confidence: int
@@ -46,11 +52,17 @@ class Explanation(Struct, frozen=True):
     missing_bits: float = 0.0  # evidence that a refused order lacked, in bits
 
 
-def explain(match: Match, threshold: int = 50) -> Explanation:
-    """Works on what is stored alone; holds no address, user agent or identity."""
+def explain(match: Match, threshold: int = 50, model: Model | None = DEFAULT_MODEL) -> Explanation:
+    """Works on what is stored alone; holds no address, user agent or identity.
+
+    `model`: the one that made the answer, for its map and its caps. What another one says is not known, so without it
+    (None) nothing is said about what would have changed the answer.
+    """
     lines = [_line(item) for item in match.evidence]
-    lacking = 0.0 if match.attributed else _lacking(match, threshold)
-    return Explanation(_summary(match), lines, _changes(match, threshold), lacking)
+    if model is None or not _told_by(match, threshold, model):
+        return Explanation(_summary(match), lines, [])
+    lacking = 0.0 if match.attributed else _lacking(match, threshold, model)
+    return Explanation(_summary(match), lines, _changes(match, threshold, model), lacking)
 
 
 def _summary(match: Match) -> str:
@@ -81,29 +93,73 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _changes(match: Match, threshold: int) -> list[Change]:
-    if match.tier != "inferred":
-        return []
+def _told_by(match: Match, threshold: int, model: Model) -> bool:
+    """Whether the answer is an inferred one that this model and this threshold give."""
+    if match.tier != "inferred" or not _WEIGHED.issubset(item.signal for item in match.evidence):
+        return False
+    score = _score(match.log_odds_bits, match.ua_level, match, model)
+    return score == (match.confidence or match.best) and (score >= threshold) == match.attributed
+
+
+def _score(bits: float, ua_level: int, match: Match, model: Model) -> int:
+    """Confidence of other log odds, in the answer's stratum."""
+    score = score_of(calibrate(_probability(bits), model.calibration, model.knots))
+    return min(score, cap_of(match.stratum, ua_level, model))
+
+
+def _probability(bits: float) -> float:
+    return 1 / (1 + 2.0**-bits) if bits > -500 else 0.0
+
+
+def _changes(match: Match, threshold: int, model: Model) -> list[Change]:
+    """Each piece of evidence whose absence would have turned the answer, all else and the store's frequencies equal."""
     found = []
-    for item in match.evidence:
-        if item.signal in _NOT_REMOVABLE or abs(item.bits) < 0.01:
-            continue
-        score = _score(match.log_odds_bits - item.bits, match)
-        if (score >= threshold) != match.attributed:
-            found.append(Change(item.signal, score, score >= threshold))
+    for signal, outcomes in _without(match).items():
+        ua_level = MISSING if signal == "user_agent" else match.ua_level
+        scores = [_score(bits, ua_level, match, model) if bits is not None else 0 for bits in outcomes]
+        if all((score >= threshold) != match.attributed for score in scores):
+            found.append(Change(signal, scores[0], not match.attributed))
     return found
 
 
-def _score(bits: float, match: Match) -> int:
-    """Confidence of other log odds, under the cap that held this answer."""
-    probability = 1 / (1 + 2.0**-bits) if bits > -500 else 0.0
-    cap = max(match.confidence, match.best) if match.capped_from else 99
-    return min(max(1, floor(100 * probability + 1e-9)), cap)
+def _without(match: Match) -> dict[str, Outcomes]:
+    """What the log odds could have been without each piece of evidence, as far as the stored answer tells.
+
+    How other clicks would have fared without the order's address or browser is not kept: that is told only where the
+    credited click was alone.
+    """
+    items, total = {item.signal: item for item in match.evidence}, match.log_odds_bits
+    found: dict[str, Outcomes] = {}
+    if "rivals" in items:
+        found["rivals"] = (total - items["rivals"].bits,)
+    if "journey" in items and _stays_first(match, items["journey"].bits):
+        found["journey"] = (total - items["journey"].bits,)
+    if "rivals" not in items and "journey" not in items:
+        ip, agent, fingerprint, jar = (items[name] for name in ("ip", "user_agent", "fingerprint", "cookie_jar"))
+        found["ip"] = _without_the_address(total - ip.bits, ip, fingerprint)
+        found["fingerprint"] = (total - fingerprint.bits if ip.result == "equal" else None,)
+        found["cookie_jar"] = (total - jar.bits,)
+        if match.ua_level == 0 and fingerprint.result != "equal":  # else a fingerprint alone would have another weight
+            found["user_agent"] = (total - agent.bits - fingerprint.bits - jar.bits,)
+    return found
 
 
-def _lacking(match: Match, threshold: int) -> float:
-    """Bits by which the best click fell short of the threshold; 0 where there was none."""
-    if match.tier != "inferred":
+def _without_the_address(bits: float, ip: Evidence, fingerprint: Evidence) -> Outcomes:
+    """A click is found by its address or its fingerprint; one that is not compared may still be equal."""
+    if ip.result != "equal" or fingerprint.result == "equal":
+        return (bits,)
+    return (None,) if fingerprint.result == "differs" else (None, bits)
+
+
+def _stays_first(match: Match, bits: float) -> bool:
+    """Whether the journey would still be the likeliest if it were less likely by so many bits."""
+    own = _probability(match.log_odds_bits) * 2.0**-bits
+    return all(rival.probability < own for rival in match.rivals)
+
+
+def _lacking(match: Match, threshold: int, model: Model) -> float:
+    """Bits by which the best click fell short of the threshold; 0 where no evidence would have lifted it there."""
+    least = least_for(threshold / 100, model.calibration, model.knots)
+    if least is None or least <= 0 or cap_of(match.stratum, match.ua_level, model) < threshold:
         return 0.0
-    needed = log2(threshold / 100 / (1 - threshold / 100))
-    return max(0.0, needed - match.log_odds_bits)
+    return max(0.0, log2(least / (1 - least)) - match.log_odds_bits)

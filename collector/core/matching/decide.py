@@ -78,13 +78,14 @@ def _why_nothing(query: Query, field: Field, policy: Policy) -> Reason:
     return "no_candidate"
 
 
-def _score(probability: float) -> int:
+def score_of(probability: float) -> int:
+    """A probability as a confidence, before its cap: rounded down, at least 1."""
     return max(1, floor(100 * probability + 1e-9))
 
 
 def _proved(query: Query, proven: Proven, before: list[Candidate], model: Model, policy: Policy) -> Match:
     mean = model.tiers[proven.method].mean
-    score = _score(mean)
+    score = score_of(mean)
     bits = log2(mean / (1 - mean))
     confidence = min(score, proven.cap, 99)
     return Match(
@@ -131,8 +132,8 @@ def _path(journey: Sequence[Candidate]) -> list[int]:
 def _inferred(query: Query, inference: Inference, before: list[Candidate], model: Model, policy: Policy) -> Match:
     top = inference.journeys[0]
     newest, weights = top.newest, weigh(top.newest, inference.scale)
-    score = _score(calibrate(inference.probability(top), model.calibration, model.knots))
-    confidence = min(score, _cap(weights, model), 99)
+    score = score_of(calibrate(inference.probability(top), model.calibration, model.knots))
+    confidence = min(score, cap_of(weights.bucket, weights.ua_level, model))
     attributed = confidence >= policy.threshold
     evidence = _weights(inference, top, weights)
     return Match(
@@ -163,15 +164,15 @@ def _inferred(query: Query, inference: Inference, before: list[Candidate], model
     )
 
 
-def _cap(weights: Weights, model: Model) -> int:
+def cap_of(stratum: int, ua_level: int, model: Model) -> int:
     """What a stratum may state until its labels have earned more."""
-    cap = model.caps[weights.bucket]
-    return min(cap, model.cap_other_platform) if weights.ua_level == OTHER_PLATFORM else cap
+    cap = min(model.caps[stratum], 99)
+    return min(cap, model.cap_other_platform) if ua_level == OTHER_PLATFORM else cap
 
 
 def _why_refused(inference: Inference, model: Model, policy: Policy) -> Reason:
     """Ambiguous when some stored click is the likely cause, and only which one is open."""
-    any_click = _score(calibrate(inference.p_any, model.calibration, model.knots))
+    any_click = score_of(calibrate(inference.p_any, model.calibration, model.knots))
     return "ambiguous" if any_click >= policy.threshold and len(inference.journeys) > 1 else "below_threshold"
 
 

@@ -7,9 +7,10 @@ from typing import Any
 from collector.core import times
 from collector.core.capi import gate
 from collector.core.capi.states import NAMES, CapiState
+from collector.core.explain import Explanation
 from collector.core.explain import explain as explanation
 from collector.core.ids import PublicIds
-from collector.storage.reports import conversions
+from collector.storage.reports import conversions, models
 from collector.storage.reports.reader import Reader
 
 WHY_NOT = {
@@ -25,12 +26,19 @@ async def explain(reader: Reader, ids: PublicIds, public_id: str, threshold: int
     """The conversion of a public id as plain data, names as in the API; None when there is none."""
     number = ids.row("conv", public_id)
     found = await conversions.find(reader, number) if number is not None else None
-    return None if found is None else _explained(found, ids, threshold)
+    if found is None:
+        return None
+    return _explained(found, await why(reader, found, threshold), ids)
 
 
-def _explained(found: conversions.Conversion, ids: PublicIds, threshold: int) -> dict[str, Any]:
+async def why(reader: Reader, found: conversions.Conversion, threshold: int) -> Explanation:
+    """The reasons, under the model that made the answer."""
+    model = await models.version(reader, found.store, found.match.model)
+    return explanation(found.match, threshold, model)
+
+
+def _explained(found: conversions.Conversion, why: Explanation, ids: PublicIds) -> dict[str, Any]:
     match, event = found.match, found.event
-    why = explanation(match, threshold)
     return {
         "conversionId": ids.public("conv", found.id),
         "storeId": found.store,
