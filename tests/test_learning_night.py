@@ -103,3 +103,15 @@ def test_renewals_are_no_orders_without_proof(tmp_path: Path) -> None:
             kit.post(order(f"r{n}", START + 1 + n, renewalOf="1", **device(1)))
         counts = a_night(kit, START + 15 * DAY + 12 * HOUR).counts
     assert counts["obs:all"] == counts["pi:0:n"] == counts["dec:all"] == 1
+
+
+def test_a_night_that_found_no_index_is_made_up_for(tmp_path: Path) -> None:
+    """The edge may be building it anew just then."""
+    with Kit(tmp_path, START) as kit, closing(opened(kit)) as db:
+        kit.post(order("1", START, **device(1)))
+        kit.fold()
+        index, away = tmp_path / database.INDEX, tmp_path / "away"
+        index.rename(away)
+        assert learning.night_if_due(db, kit.config, START + 2 * DAY) == {}
+        away.rename(index)
+        assert learning.night_if_due(db, kit.config, START + 2 * DAY + 10 * MINUTE).keys() == {STORE}

@@ -98,12 +98,7 @@ def due(db: apsw.Connection, now: int) -> bool:
 
 def night_if_due(db: apsw.Connection, config: Config, now: int) -> dict[str, Model]:
     """`night`, once a day: one that taught nothing was a night as well."""
-    if not due(db, now):
-        return {}
-    found = night(db, config, now)
-    with immediate(db):
-        db.execute(_KEEP_NIGHT, divmod(now, DAY_MS))
-    return found
+    return night(db, config, now) if due(db, now) else {}
 
 
 def night(db: apsw.Connection, config: Config, now: int, settled_ms: int = SETTLED_MS) -> dict[str, Model]:
@@ -113,9 +108,12 @@ def night(db: apsw.Connection, config: Config, now: int, settled_ms: int = SETTL
         return {}
     lookup = Lookup(db, data_dir, config.storage)
     try:
-        return {name: model for name, model in _nights(db, lookup, config, now, settled_ms) if model is not None}
+        found = {name: model for name, model in _nights(db, lookup, config, now, settled_ms) if model is not None}
     finally:
         lookup.close()
+    with immediate(db):
+        db.execute(_KEEP_NIGHT, divmod(now, DAY_MS))
+    return found
 
 
 def _nights(
