@@ -124,6 +124,19 @@ def test_10_a_shared_link_alone_goes_to_the_earliest_hit_at_90_at_most() -> None
     assert "shared_link" in {e.signal for e in found.evidence}
 
 
+@pytest.mark.parametrize(("visitor", "credited"), [(None, 0), (8, 1), (9, 2)])
+def test_10_the_other_hits_of_a_shared_link_are_in_nobodys_journey(visitor: int | None, credited: int) -> None:
+    hits = [click(hours * HOUR, fbclid_k=9, visitor_k=10 - hours) for hours in (3, 2, 1)]
+    found = answer(order(fbclid_k=9, visitor_k=visitor), *hits)
+    own = hits[credited]
+    assert (found.click, found.path, found.journey) == (own.id, [own.id], [(own.id, own.ts)])
+
+
+def test_10_an_expired_hit_of_a_shared_link_is_not_the_visitors_own() -> None:
+    stranger, own = click(20 * DAY, fbclid_k=9), click(DAY, fbclid_k=9, visitor_k=7)
+    assert answer(order(fbclid_k=9, visitor_k=7), stranger, own).journey == [(own.id, own.ts)]
+
+
 @pytest.mark.parametrize("bit", [flags.PREFETCH, flags.BOT, flags.WITHDRAWN])
 def test_12_13_prefetches_and_bots_are_never_a_cause(bit: int) -> None:
     found = answer(order(SAFARI, visitor_k=7, ip_k=5), click(MINUTE, SAFARI, visitor_k=7, ip_k=5, flags=bit))
@@ -357,7 +370,14 @@ def test_an_identity_confirms_a_cookie_only_where_it_leads_elsewhere(
 
 def test_the_click_that_the_caller_names_stands_before_all() -> None:
     named, newer = click(2 * HOUR), click(HOUR, visitor_k=7)
-    assert answer(order(visitor_k=7, click_id=named.id), named, newer).click == named.id
+    found = answer(order(visitor_k=7, click_id=named.id), named, newer)
+    assert (found.click, found.path, found.journey) == (named.id, [named.id], [(named.id, named.ts)])
+
+
+def test_the_journey_ends_at_an_unseen_fbc_that_is_credited() -> None:
+    before, after = click(2 * HOUR, visitor_k=7), click(MINUTE, visitor_k=70)
+    query = order(fbc_k=9, fbc_created=NOW - HOUR, visitor_k=7, identity_visitors={70: "email"})
+    assert answer(query, before, after).journey == [(before.id, before.ts)]
 
 
 def test_an_older_cookie_jar_of_the_same_browser_speaks_against_a_click() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from operator import itemgetter
 from typing import Literal
 
 CreditModel = Literal["last", "first", "linear", "time-decay", "position"]
@@ -60,6 +61,7 @@ def allocate(minor: int, shares: Sequence[Fraction]) -> list[int]:
 def within(journey: Sequence[tuple[int, int]], conversion: int, window_ms: int) -> list[tuple[int, int]]:
     """The (click, time) pairs of a stored journey that are eligible for another window, oldest first.
 
-    A click stamped a little after its conversion (two clocks) counts as at it.
+    Clicks of one moment keep their order: the last is the credited one. A click stamped a little after its conversion
+    (two clocks) counts as at it.
     """
-    return sorted(((c, t) for c, t in journey if conversion - t <= window_ms), key=lambda pair: (pair[1], pair[0]))
+    return sorted(((c, t) for c, t in journey if conversion - t <= window_ms), key=itemgetter(1))

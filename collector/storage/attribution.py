@@ -116,7 +116,8 @@ class Attribution:
             return found
         new = clicks.recovered(self._names, store.number, fbc.fbclid, event.fbc or "", fbc.created, now)
         (result,) = self._clicks.append([new])
-        return structs.replace(found, click=result.id, path=[result.id])
+        path, journey = [*found.path, result.id], [*found.journey, (result.id, result.ts)]
+        return structs.replace(found, click=result.id, path=path, journey=journey)
 
     def enrichment(self, found: Match) -> tuple[Enrichment, StoredClick | None]:
         """What the credited click adds: everything on proof, nothing on inference."""

@@ -7,6 +7,7 @@ click of); an identity one hop away. Within a tier the newest wins, because `_fb
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -34,15 +35,18 @@ class Proven(Struct):
     agreeing: list[Method]  # further identifiers that name the same click
     conflicting: list[tuple[Method, Candidate]]  # identifiers whose newest click is another one
     sharers: int  # distinct visitors on the fbclid
-    journey: list[Candidate]  # eligible clicks that any identifier names, oldest first
+    journey: list[Candidate]  # the person's eligible clicks that any identifier names, oldest first, up to `click`
 
 
 def older(query: Query, field: Field, policy: Policy) -> list[Candidate]:
     """Expired clicks of the same person: no cause within this window, but part of the journey in a longer one."""
     if not field.expired:
         return []
-    kept = (c for c in _named(query, field.expired) if query.ts - c.ts <= policy.click_ms and names_of(query, c))
-    return sorted(kept, key=order_key)
+    kept = [c for c in _named(query, field.expired) if query.ts - c.ts <= policy.click_ms]
+    named = [(c, names) for c in kept if (names := names_of(query, c))]
+    known = {c.fbclid_k for c in field.fresh}
+    own = [c for c, names in _without_strangers(named) if names != ["fbclid"] or c.fbclid_k not in known]
+    return sorted(own, key=order_key)
 
 
 def names_of(query: Query, c: Candidate) -> list[Method]:
@@ -82,7 +86,7 @@ def prove(query: Query, field: Field, model: Model, policy: Policy) -> Proven | 
         if tier == "device" and unseen is not None and (pick is None or unseen > pick[0].ts):
             return _unseen(unseen, named)
         if pick is not None:
-            return _proven(query, tier, *pick, named)
+            return _proven(tier, *pick, named)
     return None
 
 
@@ -127,8 +131,20 @@ def _pick(
     return *min(hits, key=lambda pair: order_key(pair[0])), max(1, sharers)
 
 
+def _without_strangers(named: list[tuple[Candidate, list[Method]]]) -> list[tuple[Candidate, list[Method]]]:
+    """Of each passed-on link, the hits of the conversion's own visitor, else the earliest: the rest are others'."""
+    links: defaultdict[int | None, list[tuple[Candidate, list[Method]]]] = defaultdict(list)
+    for c, names in named:
+        if "fbclid" in names:
+            links[c.fbclid_k].append((c, names))
+    strangers: set[int] = set()
+    for hits in links.values():
+        own = {c.id for c, names in hits if len(names) > 1} or {min((c for c, _ in hits), key=order_key).id}
+        strangers.update(c.id for c, _ in hits if c.id not in own)
+    return [(c, names) for c, names in named if c.id not in strangers]
+
+
 def _proven(
-    query: Query,
     tier: str,
     c: Candidate,
     names: list[Method],
@@ -143,7 +159,8 @@ def _proven(
         if clicks and other not in names:
             conflicts.append((other, max(clicks, key=order_key)))
     cap = UNSEEN_CAP if recovered else SHARED_LINK_CAP if sharers > 1 else 99
-    journey = sorted((k for k, _ in named if k.ts <= max(c.ts, query.ts)), key=order_key)
+    until = order_key(c)
+    journey = sorted((k for k, _ in _without_strangers(named) if order_key(k) <= until), key=order_key)
     return Proven("fbc_unseen" if recovered else method, tier, c, c.ts, cap, names[1:], conflicts, sharers, journey)
 
 
@@ -160,4 +177,5 @@ def _unseen_at(query: Query, field: Field, policy: Policy) -> int | None:
 
 def _unseen(at: int, named: list[tuple[Candidate, list[Method]]]) -> Proven:
     conflicts = [(names[0], c) for c, names in named if "fbclid" not in names]
-    return Proven("fbc_unseen", "device", None, at, UNSEEN_CAP, [], conflicts[-1:], 1, [c for c, _ in named])
+    journey = sorted((c for c, _ in _without_strangers(named) if c.ts <= at), key=order_key)
+    return Proven("fbc_unseen", "device", None, at, UNSEEN_CAP, [], conflicts[-1:], 1, journey)

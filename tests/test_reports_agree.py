@@ -1,0 +1,77 @@
+"""`report attribution --model last` credits the click that the API names, for every kind of answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.storage.reports import commands
+from collector.storage.reports.attribution import UNATTRIBUTED, Question
+from collector.storage.reports.folds import MISSING
+from tests.journal_kit import HOUR, NOW, Kit, click, order
+
+JO = {"email": "jo@example.com"}
+
+
+def ad(fbclid: str, campaign: str, ago: int, visitor: str) -> dict[str, Any]:
+    page = f"https://mystore.com/p?utm_campaign={campaign}"
+    return click(fbclid, NOW - ago, landingPage=page, visitorId=visitor)
+
+
+SHARED = [ad("IwARp00000000", f"by-{n}", hours * HOUR, f"visitor-{n}") for n, hours in ((1, 20), (2, 15), (3, 10))]
+TWO_DEVICES = [
+    ad("IwARa00000000", "phone", 9 * HOUR, "phone"),
+    ad("IwARb00000000", "desk", 5 * HOUR, "desk"),
+    order("known", NOW - 4 * HOUR, eventType="Lead", visitorId="desk", customerData=JO),
+]
+UNSEEN = f"fb.1.{NOW - 2 * HOUR}.IwARu00000000"
+
+
+@pytest.fixture
+def kit(tmp_path: Path) -> Iterator[Kit]:
+    with Kit(tmp_path) as kit:
+        yield kit
+
+
+def credited(kit: Kit) -> str:
+    """The one label that the report credits with the purchase at NOW."""
+    question = Question(model="last", by="campaign", since=NOW, until=NOW + 1)
+    (line,) = [line for line in commands.attribution(kit.config, question).lines if line.conversions]
+    return line.label
+
+
+def answer(kit: Kit, **named: Any) -> Any:
+    (result,) = kit.post(order("1", NOW, **named))
+    return result.state
+
+
+@pytest.mark.parametrize(
+    ("before", "named", "expected"),
+    [
+        (SHARED, {"fbclid": "IwARp00000000"}, "by-1"),
+        (SHARED, {"fbclid": "IwARp00000000", "visitorId": "visitor-2"}, "by-2"),
+        (TWO_DEVICES, {"visitorId": "phone", "customerData": JO}, "phone"),
+        (TWO_DEVICES, {"customerData": JO}, "desk"),
+        (TWO_DEVICES, {"visitorId": "phone", "fbc": UNSEEN}, MISSING),
+        (TWO_DEVICES, {"visitorId": "nobody"}, UNATTRIBUTED),
+    ],
+)
+def test_the_report_credits_the_click_that_the_answer_names(
+    kit: Kit, before: list[dict[str, Any]], named: dict[str, Any], expected: str
+) -> None:
+    kit.post(*before)
+    state = answer(kit, **named)
+    assert credited(kit) == expected
+    if state.match.attributed:
+        assert (state.match.path[-1], state.match.journey[-1][0]) == (state.match.click, state.match.click)
+
+
+def test_a_click_that_the_caller_names_is_credited_though_a_newer_one_came(kit: Kit) -> None:
+    named, _ = kit.post(
+        ad("IwARa00000000", "named", 9 * HOUR, "visitor-1"), ad("IwARb00000000", "newer", 5 * HOUR, "visitor-1")
+    )
+    answer(kit, clickId=kit.journal.public.public("click", named.id), visitorId="visitor-1")
+    assert credited(kit) == "named"
