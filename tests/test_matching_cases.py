@@ -249,8 +249,9 @@ def test_34_only_eligible_clicks_count_and_the_older_ones_stay_in_the_journey() 
 
 def test_37_a_renewal_inherits() -> None:
     first = answer(order(visitor_k=7), click(DAY, visitor_k=7))
-    again = renew(first)
-    assert (again.click, again.confidence) == (first.click, first.confidence)
+    again = renew(first, NOW)
+    assert (again.click, again.confidence, again.first_ts) == (first.click, first.confidence, NOW)
+    assert renew(again, NOW + 30 * DAY).first_ts == NOW
     assert again.evidence[-1].signal == "renewal"
 
 

@@ -11,7 +11,7 @@ import pytest
 from collector.storage.reports import commands
 from collector.storage.reports.attribution import UNATTRIBUTED, Question
 from collector.storage.reports.folds import MISSING
-from tests.journal_kit import HOUR, NOW, Kit, click, order
+from tests.journal_kit import DAY, HOUR, NOW, Kit, click, order
 
 JO = {"email": "jo@example.com"}
 
@@ -36,9 +36,9 @@ def kit(tmp_path: Path) -> Iterator[Kit]:
         yield kit
 
 
-def credited(kit: Kit) -> str:
+def credited(kit: Kit, window_days: int = 7) -> str:
     """The one label that the report credits with the purchase at NOW."""
-    question = Question(model="last", by="campaign", since=NOW, until=NOW + 1)
+    question = Question(model="last", by="campaign", since=NOW, until=NOW + 1, window_days=window_days)
     (line,) = [line for line in commands.attribution(kit.config, question).lines if line.conversions]
     return line.label
 
@@ -75,3 +75,14 @@ def test_a_click_that_the_caller_names_is_credited_though_a_newer_one_came(kit: 
     )
     answer(kit, clickId=kit.journal.public.public("click", named.id), visitorId="visitor-1")
     assert credited(kit) == "named"
+
+
+@pytest.mark.parametrize(("window_days", "expected"), [(7, "spring"), (1, UNATTRIBUTED)])
+def test_a_renewal_is_credited_as_the_order_that_it_inherits_from(kit: Kit, window_days: int, expected: str) -> None:
+    kit.post(
+        ad("IwARa00000000", "spring", 42 * DAY, "visitor-1"),
+        order("first", NOW - 40 * DAY, visitorId="visitor-1"),
+        order("second", NOW - 10 * DAY, renewalOf="first"),
+    )
+    assert answer(kit, renewalOf="second").match.attributed
+    assert credited(kit, window_days) == expected

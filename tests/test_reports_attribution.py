@@ -101,6 +101,12 @@ def test_the_window_decides_which_clicks_count(tmp_path: Path, shop: sqlite3.Con
     assert _values(_ask(tmp_path, model="first", window_days=1)) == {UNATTRIBUTED: "10.00"}
 
 
+def test_a_renewal_that_an_older_version_stored_keeps_its_credit(tmp_path: Path, shop: sqlite3.Connection) -> None:
+    _order(shop, [45, 40], ["old", "new"], "10.00")
+    assert _values(_ask(tmp_path, model="first", window_days=1)) == {"new": "10.00"}
+    assert _values(_ask(tmp_path, model="first", window_days=7)) == {"old": "10.00", "new": "0.00"}
+
+
 def test_days_are_the_clicks_or_the_orders(tmp_path: Path, shop: sqlite3.Connection) -> None:
     _order(shop, [3], ["a"], "10.00")
     assert list(_values(_ask(tmp_path, by="day"))) == ["2026-09-21"]

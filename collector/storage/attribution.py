@@ -106,7 +106,7 @@ class Attribution:
         first = self._names.name(store.number, "once", f"{event.event_type}\0o{event.renewal_of}")
         for row in self._lookup.conversion_rows(set(self._lookup.find(CONVERSIONS, "dedup", first, 0, 4))):
             if row.store == store.number and row.dedup_k == first:
-                return renew(_decode_match(row.match))
+                return renew(_decode_match(row.match), row.ts)
         return None
 
     def _recover(self, store: Store, query: Query, event: StoredEvent, found: Match, now: int) -> Match:

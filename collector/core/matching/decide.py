@@ -59,9 +59,14 @@ def match(query: Query, candidates: Sequence[Candidate], statistics: Statistics,
     return _inferred(query, inference, before, model, policy)
 
 
-def renew(first: Match) -> Match:
-    """A subscription's renewal inherits the first order's attribution; no click is looked for, and nothing learnt."""
-    return structs.replace(first, evidence=[*first.evidence, Evidence(RENEWAL, "inherited", 0.0)], label=None)
+def renew(first: Match, ts: int) -> Match:
+    """A subscription's renewal inherits the attribution of the first order, made at `ts`.
+
+    No click is looked for, and nothing learnt.
+    """
+    since = ts if first.first_ts is None else first.first_ts
+    evidence = [*first.evidence, Evidence(RENEWAL, "inherited", 0.0)]
+    return structs.replace(first, evidence=evidence, first_ts=since, label=None)
 
 
 def _unattributed(reason: Reason, model: Model, policy: Policy) -> Match:

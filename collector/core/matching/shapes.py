@@ -161,6 +161,7 @@ class Match(Struct, frozen=True, omit_defaults=True, kw_only=True):
     best_click: int | None = None
     window_days: float = 7.0
     click_ts: int | None = None  # when the credited click (or the unseen one) happened
+    first_ts: int | None = None  # of a renewal: when the order was made from which it inherits
     stratum: int = 0  # delay bucket, for the reliability tables
     ua_level: int = -1
     pool: int = 0  # 1: the order came with cookies

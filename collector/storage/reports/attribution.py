@@ -81,6 +81,8 @@ class _Journey(Struct):
     click: int | None = None
     click_ts: int | None = None
     attributed: bool = False
+    first_ts: int | None = None
+    window_days: float = 7.0
     journey: list[tuple[int, int]] = []
 
 
@@ -137,14 +139,14 @@ async def _share(reader: Reader, rows: Sequence[Row], question: Question, sums: 
     """Share out some orders; how many they were. Refunded and cancelled ones have nothing to share."""
     read = [(ts, _decode_order(body), match) for _, ts, _, body, match in rows]
     found = [
-        (ts, order, _touches(_decode_journey(match), ts, question))
+        (ts, order, *_touches(_decode_journey(match), ts, question))
         for ts, order, match in read
         if not gate.has_ended(order.order_status)
     ]
-    labels = await _labels(reader, {click for _, _, touches in found for click, _ in touches}, question.by)
-    for ts, order, touches in found:
+    labels = await _labels(reader, {click for *_, touches in found for click, _ in touches}, question.by)
+    for ts, order, asked, touches in found:
         names = [_label(touch, ts, labels, question) for touch in touches] or [UNATTRIBUTED]
-        shares = credit.weights(question.model, [at for _, at in touches], ts) or [Fraction(1)]
+        shares = credit.weights(question.model, [at for _, at in touches], asked) or [Fraction(1)]
         units, decimals = to_minor(order.value or Decimal(0), order.currency or "")
         for name, share, part in zip(names, shares, credit.allocate(units, shares), strict=True):
             own = sums[name, order.currency or ""]
@@ -153,12 +155,25 @@ async def _share(reader: Reader, rows: Sequence[Row], question: Question, sums: 
     return len(found)
 
 
-def _touches(match: _Journey, ts: int, question: Question) -> list[tuple[int, int]]:
-    """The journey's clicks within the window asked for; what is credited now where no journey was kept."""
+def _touches(match: _Journey, ts: int, question: Question) -> tuple[int, list[tuple[int, int]]]:
+    """When the order was made that the clicks led to, and the journey's clicks within the window asked for.
+
+    What is credited now where no journey was kept. A renewal's clicks are those of the order that it inherits from.
+    """
+    ts = _led_to(match, ts)
     journey = match.journey
     if not journey and match.attributed and match.click is not None:
         journey = [(match.click, match.click_ts if match.click_ts is not None else ts)]
-    return credit.within(journey, ts, question.window_days * DAY_MS)
+    return ts, credit.within(journey, ts, question.window_days * DAY_MS)
+
+
+def _led_to(match: _Journey, ts: int) -> int:
+    """The moment at which the journey ended; an older version's renewal does not tell it: that of the click."""
+    if match.first_ts is not None:
+        return match.first_ts
+    if match.attributed and match.click_ts is not None and ts - match.click_ts > match.window_days * DAY_MS:
+        return match.click_ts
+    return ts
 
 
 def _label(touch: tuple[int, int], ts: int, labels: dict[int, str], question: Question) -> str:
