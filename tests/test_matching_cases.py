@@ -346,6 +346,14 @@ def test_each_proof_states_its_own_tier(
     assert (found.attributed, found.method, found.confidence, found.deterministic) == (True, method, confidence, True)
 
 
+def test_a_proof_below_the_threshold_is_refused_and_says_so() -> None:
+    old, linked = click(20 * DAY, visitor_k=70), click(HOUR, visitor_k=70)
+    found = answer(order(identity_visitors={70: "email_weak"}), old, linked, threshold=90)
+    assert (found.attributed, found.reason, found.method, found.click) == (False, "below_threshold", None, None)
+    assert (found.best, found.best_click, found.tier) == (85, linked.id, "identity")
+    assert (found.path, found.journey) == ([], [(old.id, old.ts)])
+
+
 def test_a_device_proof_stands_before_a_newer_identity() -> None:
     own, linked = click(2 * HOUR, visitor_k=7), click(HOUR, visitor_k=70)
     found = answer(order(visitor_k=7, identity_visitors={70: "email"}), own, linked)

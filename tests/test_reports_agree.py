@@ -11,7 +11,7 @@ import pytest
 from collector.storage.reports import commands
 from collector.storage.reports.attribution import UNATTRIBUTED, Question
 from collector.storage.reports.folds import MISSING
-from tests.journal_kit import DAY, HOUR, NOW, Kit, click, order
+from tests.journal_kit import DAY, HOUR, NOW, Kit, click, config_for, order
 
 JO = {"email": "jo@example.com"}
 
@@ -75,6 +75,17 @@ def test_a_click_that_the_caller_names_is_credited_though_a_newer_one_came(kit: 
     )
     answer(kit, clickId=kit.journal.public.public("click", named.id), visitorId="visitor-1")
     assert credited(kit) == "named"
+
+
+def test_a_proof_below_the_threshold_is_credited_by_neither(tmp_path: Path) -> None:
+    with Kit(tmp_path, config=config_for(tmp_path, threshold=90)) as kit:
+        kit.post(
+            ad("IwARa00000000", "refused", 9 * HOUR, "visitor-1"),
+            order("known", NOW - 8 * HOUR, eventType="Lead", visitorId="visitor-1", customerData=JO),
+        )
+        match = answer(kit, customerData={"email": "jo+x@example.com"}).match
+        assert (match.attributed, match.reason, match.best) == (False, "below_threshold", 85)
+        assert credited(kit) == UNATTRIBUTED
 
 
 @pytest.mark.parametrize(("window_days", "expected"), [(7, "spring"), (1, UNATTRIBUTED)])
