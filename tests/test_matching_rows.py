@@ -219,6 +219,36 @@ def test_30_an_fbc_of_four_or_five_parts_is_one_and_any_other_is_missing(kit: Ki
     assert found.state.match.click == (clicked.id if attributed else None)
 
 
+FBC = f"fb.1.{NOW - 2 * HOUR}.IwARneighbour0"
+
+
+def neighbours(folder: Path, own: str, other: str) -> Kit:
+    """Two stores, each of a domain."""
+    config = config_for(folder)
+    one = replace(config.store[0], domains=[own])
+    return Kit(folder, config=replace(config, store=[one, replace(one, id="store_other", domains=[other], pixel=[])]))
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "attributed"),
+    [
+        ("mystore.com", "mystore.com", False),
+        ("mystore.com", "shop.mystore.com", False),
+        ("de.shop.co.uk", "fr.shop.co.uk", False),
+        ("mystore.co.uk", "other.co.uk", True),
+        ("one.myshopify.com", "other.myshopify.com", True),
+    ],
+)
+def test_31_a_click_of_a_store_on_the_same_registrable_domain_is_that_stores(
+    tmp_path: Path, own: str, other: str, attributed: bool
+) -> None:
+    with neighbours(tmp_path, own, other) as kit:
+        _, ordered = kit.post(
+            click("IwARneighbour0", NOW - 2 * HOUR, storeId="store_other", visitorId="v1"), order("1", fbc=FBC)
+        )
+        assert ordered.state.match.attributed is attributed
+
+
 def test_35_a_click_of_another_store_is_never_the_cause(two_stores: Kit) -> None:
     two_stores.post(
         click("IwARother0000", NOW - HOUR, storeId="store_other", visitorId="v1", ipAddress="93.184.216.34")

@@ -182,11 +182,13 @@ def _suffixes() -> PublicSuffixList:
 
 def same_site(one: str, other: str) -> bool:
     """Say whether two hosts share a registrable domain, so that a cookie set by one is sent to the other."""
-    names = host_name(one), host_name(other)
-    if None in names:
-        return one == other
-    first, second = (registrable_domain(name) or name for name in names if name)
-    return first == second
+    return site_name(one) == site_name(other)
+
+
+def site_name(host: str) -> str:
+    """The registrable domain of a host, by which sites are told apart; an address or a lone name stands for itself."""
+    name = host_name(host)
+    return host if name is None else registrable_domain(name) or name
 
 
 def set_cookies(write: Jar, policy: Policy) -> list[str]:

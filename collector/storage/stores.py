@@ -8,6 +8,7 @@ from msgspec import Struct
 from collector.config import Config, StoreConfig
 from collector.core.capi.gate import Terms
 from collector.core.capi.payload import Profile
+from collector.core.cookies import site_name
 from collector.core.matching import Policy
 from collector.storage import outbox
 
@@ -33,7 +34,7 @@ class Store(Struct, frozen=True):
     profile: Profile
     policy: Policy
     pixels: tuple[Pixel, ...]
-    siblings: tuple[int, ...]  # other stores that share one of its domains
+    siblings: tuple[int, ...]  # other stores that share a registrable domain with it
     purchase_wait: float
     other_wait: float
     dry_run: bool
@@ -43,7 +44,8 @@ def load(db: apsw.Connection, config: Config) -> dict[str, Store]:
     """Every store of the configuration by its id; numbers are made at first use, inside the caller's transaction."""
     numbers = {s.id: _number(db, s.id) for s in config.store}
     pixels = {p.id: outbox.pixel_number(db, p.id) for s in config.store for p in s.pixel}
-    return {s.id: _store(s, config, numbers, pixels) for s in config.store}
+    sites = {s.id: set(map(site_name, s.domains)) for s in config.store}
+    return {s.id: _store(s, config, numbers, pixels, sites) for s in config.store}
 
 
 def _number(db: apsw.Connection, name: str) -> int:
@@ -51,7 +53,9 @@ def _number(db: apsw.Connection, name: str) -> int:
     return int(db.execute("SELECT id FROM store WHERE name = ?", (name,)).get)
 
 
-def _store(store: StoreConfig, config: Config, numbers: dict[str, int], pixels: dict[str, int]) -> Store:
+def _store(
+    store: StoreConfig, config: Config, numbers: dict[str, int], pixels: dict[str, int], sites: dict[str, set[str]]
+) -> Store:
     matching, meta = config.matching, config.meta
     probabilistic = matching.probabilistic if store.probabilistic is None else store.probabilistic
     return Store(
@@ -70,7 +74,7 @@ def _store(store: StoreConfig, config: Config, numbers: dict[str, int], pixels: 
             probabilistic=probabilistic,
         ),
         pixels=tuple(Pixel(pixels[p.id], frozenset(p.events)) for p in store.pixel),
-        siblings=tuple(numbers[o.id] for o in config.store if o.id != store.id and set(o.domains) & set(store.domains)),
+        siblings=tuple(numbers[o.id] for o in config.store if o.id != store.id and sites[o.id] & sites[store.id]),
         purchase_wait=meta.batch_wait_seconds.purchase,
         other_wait=meta.batch_wait_seconds.other,
         dry_run=meta.mode == "dry_run",
