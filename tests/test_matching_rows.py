@@ -6,6 +6,7 @@ test_erasure.py, 52 in test_journal_count.py; the last test here says that none 
 
 from __future__ import annotations
 
+import itertools
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -247,6 +248,28 @@ def test_31_a_click_of_a_store_on_the_same_registrable_domain_is_that_stores(
             click("IwARneighbour0", NOW - 2 * HOUR, storeId="store_other", visitorId="v1"), order("1", fbc=FBC)
         )
         assert ordered.state.match.attributed is attributed
+
+
+@pytest.mark.parametrize("sequence", list(itertools.permutations(range(4))))
+def test_31_whenever_the_neighbours_click_arrives(tmp_path: Path, sequence: tuple[int, ...]) -> None:
+    """Neither the order whose fbc it is nor one that names the click that was recovered from it keeps it."""
+    bodies = [
+        click("IwARneighbour0", NOW - 2 * HOUR, storeId="store_other", visitorId="v1"),
+        click("IwARown000000", NOW - 5 * HOUR, visitorId="v2"),
+        order("1", fbc=FBC),
+        order("2", NOW - HOUR, fbc=FBC, visitorId="v2"),
+    ]
+    with neighbours(tmp_path, "mystore.com", "shop.mystore.com") as kit:
+        results = dict(zip(sequence, kit.post(*(bodies[i] for i in sequence)), strict=True))
+        guest, known = (kit.state(results[i].state.row.id).match for i in (2, 3))
+        assert (guest.attributed, guest.click, guest.path) == (False, None, [])
+        assert (known.method, known.click, known.path) == ("visitor_id", results[1].id, [results[1].id])
+
+
+def test_31_an_fbc_that_two_stores_share_is_unseen_in_both(tmp_path: Path) -> None:
+    with neighbours(tmp_path, "mystore.com", "shop.mystore.com") as kit:
+        for ordered in kit.post(order("1", fbc=FBC), order("1", fbc=FBC, storeId="store_other")):
+            assert ordered.state.match.method == "fbc_unseen"
 
 
 def test_35_a_click_of_another_store_is_never_the_cause(two_stores: Kit) -> None:

@@ -6,7 +6,7 @@ import apsw
 import msgspec
 from msgspec import structs
 
-from collector.core import clickid
+from collector.core import clickid, flags
 from collector.core.events import Enrichment, StoredClick, StoredEvent
 from collector.core.keyed import KeyedHash
 from collector.core.matching import DEFAULT_MODEL, Candidate, Match, Model, Query, Statistics, match, renew
@@ -47,7 +47,8 @@ class Attribution:
             return Match(attributed=False, model=model.version, reason="no_candidate"), Enrichment(), None
         query.identity_visitors = people
         if query.fbc_k is not None and store.siblings:
-            query.fbc_foreign = self._known_elsewhere(store, event)
+            fbc = clickid.parse_fbc(event.fbc or "")
+            query.fbc_foreign = fbc is not None and self._known_elsewhere(store, fbc.fbclid, event.ts)
         while True:
             found = self._found(store, query, event, model)
             if found.click is None or self._lookup.confirm(found.click):
@@ -77,10 +78,16 @@ class Attribution:
 
     def _candidates(self, store: Store, query: Query, event: StoredEvent, ids: set[int]) -> list[Candidate]:
         rows = self._lookup.rows_of(store.number, ids)
+        if store.siblings:
+            rows = [row for row in rows if not self._is_a_siblings(store, row, event.ts)]
         self._read = {row.id: row for row in rows}
         if store.config.count == "one":
             query.taken = self._taken(set(self._read), event)
         return list(map(candidate, rows))
+
+    def _is_a_siblings(self, store: Store, row: ClickRow, ts: int) -> bool:
+        """Whether it was recovered from an fbc before the store told us of the click that it belongs to."""
+        return bool(row.flags & flags.RECOVERED) and self._known_elsewhere(store, clicks.read(row).fbclid, ts)
 
     def _taken(self, ids: set[int], event: StoredEvent) -> frozenset[int]:
         """Clicks that an earlier conversion of the same kind has: earlier in event time, whatever arrived first."""
@@ -92,14 +99,15 @@ class Attribution:
             written | {r.click for r in new if r.click in ids and r.event_type == event.event_type and r.ts < event.ts}
         )
 
-    def _known_elsewhere(self, store: Store, event: StoredEvent) -> bool:
-        """Whether another store on the same domain has this click id: then it is that store's click."""
-        fbc = clickid.parse_fbc(event.fbc or "")
-        since = event.ts - store.policy.click_ms
-        return fbc is not None and any(
-            self._lookup.find(CLICKS, "fbclid", self._names.name(other, "fbclid", fbc.fbclid), since, 1)
-            for other in store.siblings
-        )
+    def _known_elsewhere(self, store: Store, fbclid: str, ts: int) -> bool:
+        """Whether another store on the same domain has a click of this id: then it is that store's click."""
+        return any(self._known_in(other, fbclid, ts - store.policy.click_ms) for other in store.siblings)
+
+    def _known_in(self, store: int, fbclid: str, since: int) -> bool:
+        """Whether the store was told of such a click; one that it knows from an fbc alone is nobody's yet."""
+        name = self._names.name(store, "fbclid", fbclid)
+        rows = self._lookup.click_rows(set(self._lookup.find(CLICKS, "fbclid", name, since)))
+        return any((row.store, row.fbclid_k) == (store, name) and not row.flags & flags.RECOVERED for row in rows)
 
     def _renewed(self, store: Store, event: StoredEvent) -> Match | None:
         """A renewal inherits the first order's attribution (matching.md 5, row 37)."""

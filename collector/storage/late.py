@@ -25,13 +25,14 @@ from typing import Any, Final
 import apsw
 
 from collector.core.flags import BOT, DENIED, INELIGIBLE, PENDING, WITHDRAWN
+from collector.core.keyed import KeyedHash
 from collector.core.matching.proofs import ENRICHING
 from collector.core.matching.shapes import OPEN_MS
 from collector.errors import StorageError
 from collector.storage import multirow
 from collector.storage.clicks import ClickResult, Clicks, NewClick
 from collector.storage.conversions import Conversions, EventResult, NewEvent
-from collector.storage.lookup import Lookup
+from collector.storage.lookup import AHEAD_MS, Lookup
 from collector.storage.stores import Store
 from collector.storage.subjects import CONVERSIONS, ClickRow, ConversionRow
 
@@ -68,13 +69,21 @@ class Late:
     """Owned by the writer thread; keeps each store's event clock, and the conversions that are still to be matched."""
 
     def __init__(
-        self, db: apsw.Connection, lookup: Lookup, conversions: Conversions, clicks: Clicks, stores: Mapping[int, Store]
+        self,
+        db: apsw.Connection,
+        names: KeyedHash,
+        lookup: Lookup,
+        conversions: Conversions,
+        clicks: Clicks,
+        stores: Mapping[int, Store],
     ) -> None:
         self._db = db
+        self._names = names
         self._lookup = lookup
         self._conversions = conversions
         self._clicks = clicks
         self._stores = stores
+        self._siblings = {number: store.siblings for number, store in stores.items() if store.siblings}
         self._clock = lookup.latest
         self._conversion_clock = lookup.latest_conversion
         self._heard: dict[int, int] = {}
@@ -111,6 +120,22 @@ class Late:
                 for row in self._lookup.click_rows({result.id}):
                     shared = self._sharing(row) if before is None else self._sharing(row) | self._sharing(before)
                     self._reopen(shared, store, now, ts - SKEW_MS)
+        for click, result in zip(clicks, results, strict=True) if self._siblings else ():
+            if not result.duplicate:
+                self._reopen_siblings(click, now)
+
+    def _reopen_siblings(self, click: NewClick, now: int) -> None:
+        """Match anew what carries the click's id in other stores on its domain: whenever it was made, it is not theirs.
+
+        At most 32 of each store at once; the others follow by their last match.
+        """
+        for store in self._siblings.get(click.row[0], ()):
+            name = self._names.name(store, "fbclid", click.fbclid)
+            since = self._clock.get(store, 0) - OPEN_MS - AHEAD_MS
+            ids = set(self._lookup.find(CONVERSIONS, "fbclid", name, since, _PER_KEY))
+            if self._conversions.gained:
+                ids |= self._conversions.identities.conversions_with([name])
+            self._reopen(ids, store, now)
 
     def after_event(self, new: NewEvent, taken: EventResult, now: int) -> None:
         """Move the clocks, and re-open what a new link between a person and a visitor may change."""

@@ -28,7 +28,7 @@ from collector.storage.subjects import (
 from collector.storage.tail import Tail
 
 _DAY_MS = 86_400_000
-_AHEAD_MS = 10 * 60_000  # a click's own time is at most this far ahead of its receipt
+AHEAD_MS = 10 * 60_000  # a click's own time is at most this far ahead of its receipt
 PER_KEY = 32  # candidates taken per key, the newest: the right click on a hot address is usually under (address, agent)
 MOST_CANDIDATES = 96
 _PER_VISITOR = 8  # candidates taken per visitor that an identity leads to
@@ -93,7 +93,7 @@ class Lookup:
             f"SELECT received FROM {subject.table} WHERE id <= ? ORDER BY id DESC LIMIT 1", (through,)
         )
         received = newest.get
-        self._indexed_until[subject] = received + _AHEAD_MS if isinstance(received, int) else 0
+        self._indexed_until[subject] = received + AHEAD_MS if isinstance(received, int) else 0
         return through
 
     def catch_up(self) -> list[int]:
@@ -262,7 +262,7 @@ class Lookup:
 
     def named(self, query: Query, click_ms: int) -> Named:
         """The clicks that the conversion's identifiers name."""
-        since = query.ts - click_ms - _AHEAD_MS
+        since = query.ts - click_ms - AHEAD_MS
         ids: set[int] = set() if query.click_id is None else {query.click_id}
         whole = True
         for key, name in (
@@ -285,7 +285,7 @@ class Lookup:
 
     def alike(self, query: Query, window_ms: int) -> set[int]:
         """Clicks from the conversion's address or device."""
-        since = query.ts - window_ms - _AHEAD_MS
+        since = query.ts - window_ms - AHEAD_MS
         ids: set[int] = set()
         if query.ip_k is not None:
             if query.ua_k is not None:
@@ -353,7 +353,7 @@ class Lookup:
         if len(entries) < _VISITORS_COUNTED:
             first, last = since // MINUTE_MS, ts // MINUTE_MS
             passed: list[tuple[int, int]] = []
-            for row_id, tag, minute in self._indexed(key, name, since - _AHEAD_MS):
+            for row_id, tag, minute in self._indexed(key, name, since - AHEAD_MS):
                 if first <= minute <= last:
                     entries[row_id] = tag
                     if len(entries) >= _VISITORS_COUNTED:

@@ -109,7 +109,7 @@ class GroupTransaction:
         self.conversions = Conversions(db, names, self.lookup, self.clicks, self.figures)
         numbered = {store.number: store for store in known.values()}
         self.withdrawals = Withdrawals(db, self.lookup, self.clicks, self.conversions, numbered)
-        self.late = Late(db, self.lookup, self.conversions, self.clicks, numbered)
+        self.late = Late(db, names, self.lookup, self.conversions, self.clicks, numbered)
         self.erased = Erased(db)
         self.erased.refresh()
         self.keys: dict[bytes, keys.ApiKey] = {}
