@@ -168,6 +168,8 @@ def _visitors_counted_exactly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     def counted(self: Frequencies, rows: Sequence[ClickRow]) -> None:
         extend(self, rows)
         for row in rows:
+            if row.flags & flags.UNCOUNTED:
+                continue
             who = row.visitor_k if row.visitor_k is not None else row.fbclid_k
             seen[id(self), row.store].add((row.ts // DAY, who))
 

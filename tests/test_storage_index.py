@@ -14,7 +14,7 @@ from collector.storage import index
 from collector.storage.index import BUCKET
 from collector.storage.lookup import Lookup
 from collector.storage.subjects import CLICKS, CONVERSIONS
-from tests.journal_kit import NOW, Kit, click, order
+from tests.journal_kit import DAY, HOUR, NOW, Kit, click, order
 
 
 def test_a_fold_does_not_hold_up_the_writer(tmp_path: Path) -> None:
@@ -141,6 +141,24 @@ def test_what_is_counted_and_what_is_not(tmp_path: Path) -> None:
             assert lookup.find(CLICKS, "ip", ip.ip_k or 0, 0) == [2]
             assert lookup.frequencies.clicks_between(1, NOW - 1, NOW + 1) == 1
             kit.fold()
+
+
+def recovered(kit: Kit) -> int:
+    """The clicks in the store's figures once an order's fbc has named one that nobody told us of."""
+    (ordered,) = kit.post(order("1", NOW, fbc=f"fb.1.{NOW - HOUR}.IwARunseen000"))
+    assert ordered.state.match.click is not None
+    return int(kit.transaction.lookup.frequencies.clicks_between(1, NOW - DAY, NOW))
+
+
+def test_a_click_known_from_an_fbc_alone_is_not_counted(tmp_path: Path) -> None:
+    with Kit(tmp_path) as kit:
+        assert recovered(kit) == 0
+        assert kit.transaction.lookup.frequencies.visitors(1, NOW) == 0
+        kit.post(order("2", NOW, fbc=f"fb.1.{NOW - 2 * HOUR}.IwARunseen000"))  # an earlier time of the same one
+        kit.fold()
+    with Kit(tmp_path) as kit:
+        assert kit.transaction.lookup.frequencies.clicks_between(1, NOW - DAY, NOW) == 0
+        assert kit.transaction.lookup.frequencies.visitors(1, NOW) == 0
 
 
 def test_look_ups_cross_buckets_newest_first(tmp_path: Path) -> None:

@@ -16,3 +16,5 @@ WITHDRAWN: Final = 256  # consent was taken back later
 
 # Never a candidate, never counted in a frequency.
 INELIGIBLE: Final = BOT | PREFETCH | DENIED | PENDING | TEST | WITHDRAWN
+# In no frequency: a recovered click may still be told of by itself, and would then count twice.
+UNCOUNTED: Final = INELIGIBLE | RECOVERED

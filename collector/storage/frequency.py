@@ -14,7 +14,7 @@ from math import log
 
 import apsw
 
-from collector.core.flags import INELIGIBLE
+from collector.core.flags import UNCOUNTED
 from collector.storage.subjects import ClickRow
 from collector.storage.sums import SKETCH_BITS, SKETCH_RANK_BITS, SUM_DAYS
 
@@ -98,7 +98,7 @@ class Frequencies:
         self.extend((row,))
 
     def extend(self, rows: Iterable[ClickRow]) -> None:
-        """Count clicks, but those that may not be candidates; with others, when somebody asks or many wait."""
+        """Count clicks, but those that stand apart (flags.py); with others, when somebody asks or many wait."""
         self._waiting += rows
         if len(self._waiting) >= _MOST_WAITING:
             self._count()
@@ -109,7 +109,7 @@ class Frequencies:
         counted_store, hour, first, end, n, useful = 0, 0, 0, 0, 0, 0
         for row in rows:
             _, store, ts, _, _, fbclid_k, visitor_k, _, _, ua_k, _, _, bits, _ = row
-            if bits & INELIGIBLE:
+            if bits & UNCOUNTED:
                 continue
             if store != counted_store or not first <= ts < end:
                 self._count_hour(counted_store, hour, n)
@@ -145,7 +145,7 @@ class Frequencies:
 
     def remove(self, row: ClickRow) -> None:
         """Take back a click whose transaction was rolled back. The sketch keeps its visitor: it is an estimate."""
-        if not row.flags & INELIGIBLE:
+        if not row.flags & UNCOUNTED:
             self._hours[row.store][row.ts // _HOUR_MS] -= 1
             self._days[row.store][row.ts // _DAY_MS] -= 1
             if row.ua_k is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from collector.core.flags import INELIGIBLE
+from collector.core.flags import INELIGIBLE, UNCOUNTED
 
 
 class ClickRow(NamedTuple):
@@ -117,6 +117,7 @@ _IP_AND_UA: Final = "((ip_k | ua_k) - (ip_k & ua_k))"
 VISITOR_TAG: Final = "coalesce(visitor_k, fbclid_k, id) & 65535"
 MINUTE_MS: Final = 60_000
 ELIGIBLE: Final = f"flags & {INELIGIBLE} = 0"
+COUNTED: Final = f"flags & {UNCOUNTED} = 0"
 
 CLICKS: Final = Subject(
     "click",

@@ -9,9 +9,9 @@ from typing import Final
 
 import apsw
 
-from collector.core.flags import INELIGIBLE
+from collector.core.flags import UNCOUNTED
 from collector.storage.database import immediate
-from collector.storage.subjects import ELIGIBLE, ClickRow
+from collector.storage.subjects import COUNTED, ClickRow
 
 SKETCH_BITS: Final = 10
 SKETCH_RANK_BITS: Final = 52
@@ -22,7 +22,7 @@ _REGISTERS: Final = 1 << SKETCH_BITS
 
 # HyperLogLog registers (Flajolet 2007), kept by SQL: `v` names a visitor, `u` is the upper part of it, and a register
 # holds the position of the first set bit of the smallest `u` that it saw.
-_VISITORS: Final = f"SELECT store, ts, coalesce(visitor_k, fbclid_k) AS v FROM temp.folding_click WHERE {ELIGIBLE}"
+_VISITORS: Final = f"SELECT store, ts, coalesce(visitor_k, fbclid_k) AS v FROM temp.folding_click WHERE {COUNTED}"
 _REGISTER: Final = f"v & {_REGISTERS - 1}"
 _UPPER: Final = f"(v >> {SKETCH_BITS} & {(1 << SKETCH_RANK_BITS) - 1})"
 _RANK: Final = f"{SKETCH_RANK_BITS} - CAST(floor(log2(u | 1)) AS INTEGER)"
@@ -31,20 +31,20 @@ _MORE: Final = "ON CONFLICT DO UPDATE SET n = n + excluded.n"
 
 _OF_ANY_DAY: Final = (
     f"INSERT INTO main.click_hour SELECT store, ts / {_HOUR_MS}, count(*) FROM temp.folding_click "
-    f"WHERE {ELIGIBLE} GROUP BY 1, 2 {_MORE}",
+    f"WHERE {COUNTED} GROUP BY 1, 2 {_MORE}",
     f"INSERT INTO main.ua_day SELECT store, ts / {_DAY_MS}, ua_k, count(*) FROM temp.folding_click "
-    f"WHERE ua_k IS NOT NULL AND {ELIGIBLE} GROUP BY 1, 2, 3 {_MORE}",
+    f"WHERE ua_k IS NOT NULL AND {COUNTED} GROUP BY 1, 2, 3 {_MORE}",
     f"INSERT INTO main.visitor_sketch SELECT store, day, register, {_RANK} FROM ("
     f"SELECT store, ts / {_DAY_MS} AS day, {_REGISTER} AS register, min({_UPPER}) AS u FROM ({_VISITORS}) "
     f"WHERE v IS NOT NULL GROUP BY 1, 2, 3) WHERE true {_HIGHER}",
 )
 _OF_HOUR: Final = (
     "INSERT INTO main.click_hour SELECT ?1, ?2, count(*) FROM temp.folding_click "
-    f"WHERE ts >= ?3 AND ts < ?4 AND {ELIGIBLE} HAVING count(*) {_MORE}"
+    f"WHERE ts >= ?3 AND ts < ?4 AND {COUNTED} HAVING count(*) {_MORE}"
 )
 _OF_DAY: Final = (
     "INSERT INTO main.ua_day SELECT ?1, ?2, ua_k, count(*) FROM temp.folding_click "
-    f"WHERE ua_k IS NOT NULL AND {ELIGIBLE} GROUP BY 3 {_MORE}"
+    f"WHERE ua_k IS NOT NULL AND {COUNTED} GROUP BY 3 {_MORE}"
 )
 _SKETCH_OF_DAY: Final = (
     f"INSERT INTO main.visitor_sketch SELECT ?1, ?2, register, {_RANK} FROM ("
@@ -91,12 +91,12 @@ def _add_day(db: apsw.Connection, store: int, first: int, last: int) -> None:
 def move(db: apsw.Connection, before: ClickRow, after: ClickRow) -> None:
     """Count a folded click as it is now. The sketch keeps its visitor under the old day too: it is an estimate."""
     for row, n in ((before, -1), (after, 1)):
-        if not row.flags & INELIGIBLE:
+        if not row.flags & UNCOUNTED:
             db.execute(_ADD_HOUR, (row.store, row.ts // _HOUR_MS, n))
             if row.ua_k is not None:
                 db.execute(_ADD_AGENT, (row.store, row.ts // _DAY_MS, row.ua_k, n))
     visitor = after.visitor_k if after.visitor_k is not None else after.fbclid_k
-    if visitor is not None and not after.flags & INELIGIBLE:
+    if visitor is not None and not after.flags & UNCOUNTED:
         db.execute(_ADD_VISITOR, (after.store, after.ts // _DAY_MS, visitor))
 
 
