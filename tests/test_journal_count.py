@@ -34,5 +34,21 @@ def test_52_the_first_alone_whatever_arrives_first(tmp_path: Path, sequence: tup
     assert attributed(tmp_path, "one", sequence) == {"first": True, "second": False}
 
 
+@pytest.mark.parametrize("named", [("early", "late"), ("late", "early")])
+@pytest.mark.parametrize("told", [(), ("click",)])
+def test_52_a_click_that_an_fbc_names_is_given_once_too(
+    tmp_path: Path, named: tuple[str, ...], told: tuple[str, ...]
+) -> None:
+    config = config_for(tmp_path)
+    config = replace(config, store=[replace(config.store[0], count="one")])
+    fbc = f"fb.1.{NOW - 5 * HOUR}.IwARone"
+    bodies = {"early": order("early", NOW - 4 * HOUR, fbc=fbc), "late": order("late", NOW - 3 * HOUR, fbc=fbc)}
+    with Kit(tmp_path, config=config) as kit:
+        kit.post(*(click("IwARone", NOW - 5 * HOUR) for _ in told))
+        results = {name: kit.post(bodies[name])[0].state.row.id for name in named}
+        assert kit.state(results["early"]).match.attributed
+        assert not kit.state(results["late"]).match.attributed
+
+
 def test_52_a_page_view_takes_no_orders_click(tmp_path: Path) -> None:
     assert attributed(tmp_path, "one", ("click", "view", "first", "second"))["first"]

@@ -83,6 +83,24 @@ SETS: dict[str, list[dict[str, Any]]] = {
         click("IwARy00000000", at(9), visitorId="visitor-1"),
         order("3", at(1), visitorId="visitor-1"),
     ],
+    "a click known from fbc alone is counted once": [
+        order("1", at(10), fbc=f"fb.1.{at(12)}.IwARx00000000"),
+        click("IwARx00000000", at(12), visitorId="visitor-1", userAgent=IPHONE),
+        click("IwARy00000000", at(9), ipAddress=HOME, userAgent=IPHONE),
+        order("2", at(7), ipAddress=HOME, userAgent=IPHONE),
+    ],
+    "an order that names one click and carries the fbc of another": [
+        click("IwARa00000000", at(20), visitorId="visitor-1"),
+        order("1", at(10), fbclid="IwARa00000000", fbc=f"fb.1.{at(25)}.IwARx00000000"),
+        order("2", at(9), fbclid="IwARa00000000", fbc=f"fb.1.{at(12)}.IwARx00000000"),
+        click("IwARx00000000", at(12), visitorId="visitor-2"),
+    ],
+    "an fbc that speaks for its own order alone": [
+        click("IwARa00000000", at(7), visitorId="visitor-1"),
+        click("IwARa00000000", at(1), visitorId="visitor-1"),
+        order("1", at(3), visitorId="visitor-1", fbc=f"fb.1.{at(8)}.IwARx00000000"),
+        order("2", at(2), fbclid="IwARx00000000"),
+    ],
     "a shared address that grows common": [
         *[
             click(f"IwARs{n:08}", at(20 - n), visitorId=f"visitor-{n}", ipAddress=OFFICE, userAgent=IPHONE)

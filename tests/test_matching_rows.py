@@ -220,6 +220,19 @@ def test_30_an_fbc_of_four_or_five_parts_is_one_and_any_other_is_missing(kit: Ki
     assert found.state.match.click == (clicked.id if attributed else None)
 
 
+def test_29_the_click_takes_the_place_of_what_an_fbc_has_told_of_it(kit: Kit) -> None:
+    """Also in an order that names it by the id which it had until then."""
+    fbc = f"fb.1.{NOW - 2 * HOUR}.IwARlater0000"
+    (first,) = kit.post(order("1", NOW - HOUR, fbc=fbc))
+    unseen = first.state.match.click
+    (second,) = kit.post(order("2", clickId=kit.journal.public.public("click", unseen)))
+    assert second.state.match.click == unseen
+    (real,) = kit.post(click("IwARlater0000", NOW - 2 * HOUR, visitorId="v1"))
+    for ordered in (first, second):
+        match = kit.state(ordered.state.row.id).match
+        assert (match.click, match.path) == (real.id, [real.id])
+
+
 FBC = f"fb.1.{NOW - 2 * HOUR}.IwARneighbour0"
 
 

@@ -80,6 +80,9 @@ class Attribution:
         rows = self._lookup.rows_of(store.number, ids)
         if store.siblings:
             rows = [row for row in rows if not self._is_a_siblings(store, row, event.ts)]
+        if query.click_id is not None:
+            named = [row for row in rows if row.id == query.click_id and row.flags & flags.RECOVERED]
+            rows += [real for row in named for real in self._told_of(store, query, row)]
         self._read = {row.id: row for row in rows}
         if store.config.count == "one":
             query.taken = self._taken(set(self._read), event)
@@ -88,6 +91,14 @@ class Attribution:
     def _is_a_siblings(self, store: Store, row: ClickRow, ts: int) -> bool:
         """Whether it was recovered from an fbc before the store told us of the click that it belongs to."""
         return bool(row.flags & flags.RECOVERED) and self._known_elsewhere(store, clicks.read(row).fbclid, ts)
+
+    def _told_of(self, store: Store, query: Query, row: ClickRow) -> list[ClickRow]:
+        """The hits that we were told of since the caller learnt the click's name: the first is what it names now."""
+        hits = self._lookup.rows_of(store.number, set(self._lookup.find(CLICKS, "fbclid", row.fbclid_k or 0, 0)))
+        real = [hit for hit in hits if hit.fbclid_k == row.fbclid_k and not hit.flags & flags.UNCOUNTED]
+        if real:
+            query.click_id = min(real, key=lambda hit: (hit.ts, hit.visitor_k or 0)).id
+        return real
 
     def _taken(self, ids: set[int], event: StoredEvent) -> frozenset[int]:
         """Clicks that an earlier conversion of the same kind has: earlier in event time, whatever arrived first."""
@@ -124,7 +135,7 @@ class Attribution:
             return found
         new = clicks.recovered(self._names, store.number, fbc.fbclid, event.fbc or "", fbc.created, now)
         (result,) = self._clicks.append([new])
-        path, journey = [*found.path, result.id], [*found.journey, (result.id, result.ts)]
+        path, journey = [*found.path, result.id], [*found.journey, (result.id, fbc.created)]
         return structs.replace(found, click=result.id, path=path, journey=journey)
 
     def enrichment(self, found: Match) -> tuple[Enrichment, StoredClick | None]:

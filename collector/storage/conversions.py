@@ -140,6 +140,9 @@ class Conversions:
         self._append(row)
         self.related = self.identities.link(people, event.ts)
         self.identities.carry(event_id, new.identities)
+        if second := _second_click(new.query, row):
+            self.identities.gain(event_id, second)
+            self.gained = True
         return EventResult(EventState(row, event, found, state, None, click))
 
     def _next_id(self) -> int:
@@ -196,7 +199,8 @@ class Conversions:
         state = self._queueing.requeue(event_id, store, merged, enrichment, now)
         changed = _row(event_id, structs.replace(new, query=query), merged, found, state, row.revision + 1, bits=bits)
         self.update(changed)
-        if gained := {n for n in CONVERSIONS.names(changed)[1:] if n is not None} - set(CONVERSIONS.names(row)):
+        gained = {n for n in CONVERSIONS.names(changed)[1:] if n is not None} - set(CONVERSIONS.names(row))
+        if gained := gained | _second_click(query, changed):
             self.identities.gain(event_id, gained)
             self.gained = True
         self.related = self.identities.link(people, merged.ts) - {event_id}
@@ -302,6 +306,11 @@ def _row(
         _encode(event),
         _encode(found),
     )
+
+
+def _second_click(query: Query, row: ConversionRow) -> set[int]:
+    """The click id inside `fbc` where the event also names another: the row is found by that one."""
+    return set() if query.fbc_k in (None, row.fbclid_k) else {query.fbc_k}
 
 
 def _complete(query: Query, new: Query) -> Query:

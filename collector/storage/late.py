@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import apsw
 
-from collector.core.flags import BOT, DENIED, INELIGIBLE, PENDING, WITHDRAWN
+from collector.core.flags import BOT, DENIED, INELIGIBLE, PENDING, RECOVERED, WITHDRAWN
 from collector.core.keyed import KeyedHash
 from collector.core.matching.proofs import ENRICHING
 from collector.core.matching.shapes import OPEN_MS
@@ -34,7 +34,7 @@ from collector.storage.clicks import ClickResult, Clicks, NewClick
 from collector.storage.conversions import Conversions, EventResult, NewEvent
 from collector.storage.lookup import AHEAD_MS, Lookup
 from collector.storage.stores import Store
-from collector.storage.subjects import CONVERSIONS, ClickRow, ConversionRow
+from collector.storage.subjects import CLICKS, CONVERSIONS, ClickRow, ConversionRow
 
 # A store that has told nothing for so long (by our clock) has fallen silent: its event time will not come to an end.
 SILENT_MS: Final = 7 * 86_400_000
@@ -58,6 +58,7 @@ _KNOWN: Final = "SELECT 1 FROM unproven WHERE store = ? AND ts = ? AND conversio
 _DONE: Final = "DELETE FROM unproven WHERE store = ? AND ts = ? AND conversion = ?"
 # Where a click may be given once, an order that arrives late takes it from the orders after it.
 _LATER: Final = "SELECT id FROM conversion WHERE click = ? AND event_type = ? AND ts > ?"
+_GIVEN: Final = "SELECT id FROM conversion WHERE click = ? ORDER BY id DESC LIMIT 32"
 
 _INFERABLE: Final = (
     "SELECT id FROM conversion WHERE id IN (SELECT value FROM carray(?)) AND ts >= ? "
@@ -267,15 +268,27 @@ class Late:
         for key, name in (("fbclid", click.fbclid_k), ("visitor", click.visitor_k), ("fbp", click.fbp_k)):
             if name is not None:
                 ids.update(find(CONVERSIONS, key, name, since, _PER_KEY))
+        if ids or self._conversions.gained:
+            ids |= self._of_recovered(click)
         for key, name in (("ip", click.ip_k), ("fp", click.fp_k)):
             if name is not None:
                 ids |= self._inferable(find(CONVERSIONS, key, name, since, _PER_KEY), click.ts)
         if click.visitor_k is not None:
             ids |= identities.conversions_with(identities.values_of(click.store, click.visitor_k))
-        if self._conversions.gained:  # by a merge, maybe after their rows were folded into the index
+        if self._conversions.gained:  # by a merge after their rows were folded into the index, or beside a first fbclid
             names = [n for n in (click.fbclid_k, click.visitor_k, click.fbp_k, click.ip_k, click.fp_k) if n is not None]
             ids |= identities.conversions_with(names)
         return ids
+
+    def _of_recovered(self, click: ClickRow) -> set[int]:
+        """Conversions that were given the click when it was known from an fbc alone: some name it by its id."""
+        if click.fbclid_k is None or click.flags & RECOVERED:
+            return set()
+        rows = self._lookup.click_rows(set(self._lookup.find(CLICKS, "fbclid", click.fbclid_k, 0)))
+        known = [r.id for r in rows if r.flags & RECOVERED and (r.store, r.fbclid_k) == (click.store, click.fbclid_k)]
+        if known:
+            self._conversions.flush()
+        return {found[0] for row_id in known for found in self._db.execute(_GIVEN, (row_id,))}
 
     def _reopen(self, ids: set[int], store: int, now: int, since: int = 0) -> None:
         """Match those of the conversions anew that are of `since` (ms, event time) or later, and still open."""

@@ -21,6 +21,7 @@ class Field(Struct, gc=False):
     skewed: list[Candidate]  # up to 5 minutes after the conversion: only proof of a device makes them a cause
     expired: list[Candidate]
     denied: list[Candidate]
+    spent: bool = False  # what the conversion's fbc names is another conversion's
 
 
 def order_key(c: Candidate) -> tuple[int, int, int, int, int]:
@@ -29,16 +30,24 @@ def order_key(c: Candidate) -> tuple[int, int, int, int, int]:
 
 
 def sort_out(query: Query, candidates: Sequence[Candidate], policy: Policy) -> Field:
-    """Every candidate in its place; bots, prefetches, tests and clicks that another conversion has used are nowhere."""
+    """Every candidate in its place; bots, prefetches, tests and clicks that another conversion has used are nowhere.
+
+    Nor is a click recovered from an fbc, but where the caller names it: each fbc speaks for itself (proofs.py), so that
+    no answer depends on whether another conversion has made us keep the click.
+    """
     barred = flags.INELIGIBLE & ~(query.flags & flags.TEST)  # a test order may have a test click
     field = Field([], [], [], [])
     conversion, window, taken = query.ts, policy.window_ms, query.taken
     for c in _once(candidates):
+        if c.flags & flags.RECOVERED and c.id != query.click_id:
+            field.spent |= c.id in taken and c.fbclid_k == query.fbc_k
+            continue
         if c.flags & barred:
             if not c.flags & barred & ~(flags.DENIED | flags.PENDING | flags.WITHDRAWN):
                 field.denied.append(c)
             continue
         if taken and c.id in taken:
+            field.spent |= c.fbclid_k == query.fbc_k
             continue
         delay = conversion - c.ts
         if delay > window:

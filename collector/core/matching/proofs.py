@@ -167,7 +167,7 @@ def _proven(
 def _unseen_at(query: Query, field: Field, policy: Policy) -> int | None:
     """When the click inside `fbc` happened, if we never stored it and it may be the cause."""
     created = query.fbc_created
-    if created is None or query.fbc_k is None or query.fbc_foreign:
+    if created is None or query.fbc_k is None or query.fbc_foreign or field.spent:
         return None
     if not 0 <= query.ts - created <= policy.window_ms:
         return None
