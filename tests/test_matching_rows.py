@@ -368,6 +368,27 @@ def test_43_consent_that_is_withdrawn_takes_the_device_and_leaves_the_order(kit:
     assert kit.rows("SELECT count(*) FROM click_network") == kit.rows("SELECT count(*) FROM identity_link") == [(0,)]
 
 
+def withdraw(kit: Kit, visitor: str) -> None:
+    number, name = kit.journal.stores[STORE].number, kit.journal.names.name
+    kit.submit([Withdraw(number, visitor, name(number, "visitor", visitor))])
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_43_an_order_that_gained_its_visitor_by_a_second_report_is_withdrawn_too(kit: Kit, folded: bool) -> None:
+    kit.post(click("IwARwithdrawn", NOW - HOUR, visitorId="v1"))
+    device = {"ipAddress": "93.184.216.34", "userAgent": SAFARI}
+    (ordered,) = kit.post(order("1", customerData={"email": "jo@example.com"}, **device))
+    if folded:
+        kit.fold()
+    kit.post(order("1", visitorId="v1"))
+    assert kit.state(ordered.state.row.id).match.attributed
+    withdraw(kit, "v1")
+    state = kit.state(ordered.state.row.id)
+    assert (state.match.attributed, state.match.reason) == (False, "consent")
+    assert (state.event.user_data, state.event.visitor_id, state.event.ip) == ({}, None, None)
+    assert kit.rows("SELECT count(*) FROM conversion_identity") == [(0,)]
+
+
 @pytest.mark.parametrize(
     "body",
     [

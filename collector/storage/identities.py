@@ -27,6 +27,7 @@ _NAMES: Final = {number: kind for kind, number in KINDS.items()}
 # A value has few visitors: _trim.
 _VISITORS: Final = "SELECT {n}, visitor_k, first_ts FROM identity_link WHERE store = ? AND kind = ? AND key = ?"
 _HELD: Final = "SELECT -1, key, kind FROM identity_link WHERE store = ? AND visitor_k = ?"
+_GAINED_BY: Final = "SELECT conversion FROM conversion_identity WHERE key = ? AND kind = ? LIMIT ?"
 _ANY_CARRIED: Final = "SELECT -2, EXISTS (SELECT 1 FROM conversion_identity WHERE key IN ({marks})), 0"
 # Limits are in the text: SQLite prepares a statement anew for each value that a limit is bound to (10 µs).
 _MOST_CONVERSIONS: Final = 32
@@ -175,6 +176,11 @@ class Identities:
         self.flush()
         self._db.execute(_UNLINK, (store, visitor, conversion))
         self._db.execute("DELETE FROM conversion_identity WHERE conversion = ?", (conversion,))
+
+    def gained_by(self, name: int, most: int) -> set[int]:
+        """At most `most` conversions to which a merge gave this key."""
+        self._write_what_names({name})
+        return {row[0] for row in self._db.execute(_GAINED_BY, (name, _GAINED, most))}
 
     def any_gained(self) -> bool:
         """Whether there is any such key; most stores post an order once."""

@@ -57,16 +57,14 @@ class Withdrawals:
         self._clicks.flush()
         self._conversions.flush()
         self._db.execute("DELETE FROM identity_link WHERE store = ? AND visitor_k = ?", (asked.store, asked.visitor_k))
-        for click in self._lookup.click_rows(self._ids(asked, "click")):
+        name, find = asked.visitor_k, self._lookup.find
+        for click in self._lookup.click_rows(set(find(CLICKS, "visitor", name, 0, MOST))):
             if click.store == asked.store and clicks.read(click).visitor_id == asked.visitor:
                 self._forget_click(click)
-        for row in self._lookup.conversion_rows(self._ids(asked, "conversion")):
+        ids = {*find(CONVERSIONS, "visitor", name, 0, MOST), *self._conversions.identities.gained_by(name, MOST)}
+        for row in self._lookup.conversion_rows(ids):
             if row.store == asked.store and _decode_event(row.body).visitor_id == asked.visitor:
                 self._forget_person(row, now)
-
-    def _ids(self, asked: Withdraw, table: str) -> set[int]:
-        subject = CLICKS if table == "click" else CONVERSIONS
-        return set(self._lookup.find(subject, "visitor", asked.visitor_k, 0, MOST))
 
     def _forget_click(self, row: ClickRow) -> None:
         bare = structs.replace(clicks.read(row), visitor_id=None, fbp=None, fbc=None, referrer=None, marketing="denied")
