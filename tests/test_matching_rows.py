@@ -21,6 +21,7 @@ import pytest
 from msgspec.structs import replace
 
 from collector.core.capi import gate
+from collector.core.consent import Decision
 from collector.core.flags import BOT
 from collector.core.intake import Caller
 from collector.errors import ApiError
@@ -351,6 +352,16 @@ def test_41_a_draft_that_is_paid_with_another_value_stays_one_order(kit: Kit) ->
     )
     assert (paid.duplicate, paid.state.row.id) == (True, draft.state.row.id)
     assert (paid.state.event.value, paid.state.row.revision) == (Decimal(12), 1)
+
+
+def test_42_a_renewal_whose_consent_is_denied_inherits_nothing(kit: Kit) -> None:
+    kit.post(click("IwARfirst", NOW - HOUR, visitorId="v1"))
+    (first,) = kit.post(order("1", visitorId="v1"))
+    assert first.state.match.attributed
+    renewal = kit.operation(order("2", NOW + MINUTE, renewalOf="1"), decision=Decision("denied", False))
+    (renewed,) = kit.submit([renewal])
+    match = renewed.state.match
+    assert (match.attributed, match.click, match.reason) == (False, None, "consent")
 
 
 def test_43_consent_that_is_withdrawn_takes_the_device_and_leaves_the_order(kit: Kit) -> None:

@@ -53,7 +53,7 @@ class Attribution:
             found = self._found(store, query, event, model)
             if found.click is None or self._lookup.confirm(found.click):
                 break
-        if event.renewal_of is not None:
+        if event.renewal_of is not None and query.consent != "denied":
             found = self._renewed(store, event) or found
         if found.attributed and found.click is None and found.method == "fbc_unseen":
             found = self._recover(store, query, event, found, now)
