@@ -116,6 +116,13 @@ SETS: dict[str, list[dict[str, Any]]] = {
         order("1", at(5), fbclid="IwARp00000000"),
         order("2", at(4), fbclid="IwARp00000000", visitorId="visitor-2"),
     ],
+    "a renewal with a click of its own": [
+        click("IwARa00000000", at(20), visitorId="visitor-1"),
+        click("IwARb00000000", at(2), visitorId="visitor-1"),
+        order("1", at(10), visitorId="visitor-1"),
+        order("2", at(1), visitorId="visitor-1", renewalOf="1"),
+        order("3", at(0), renewalOf="2"),
+    ],
     "clocks that differ": [
         click("IwARk00000000", at(0), visitorId="visitor-1"),
         order("1", at(0) - 2 * MINUTE, visitorId="visitor-1"),

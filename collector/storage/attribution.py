@@ -122,7 +122,7 @@ class Attribution:
 
     def _renewed(self, store: Store, event: StoredEvent) -> Match | None:
         """A renewal inherits the first order's attribution (matching.md 5, row 37)."""
-        first = self._names.name(store.number, "once", f"{event.event_type}\0o{event.renewal_of}")
+        first = first_order(self._names, store.number, event)
         for row in self._lookup.conversion_rows(set(self._lookup.find(CONVERSIONS, "dedup", first, 0, 4))):
             if row.store == store.number and row.dedup_k == first:
                 return renew(_decode_match(row.match), row.ts)
@@ -161,6 +161,11 @@ class Attribution:
             ),
             click,
         )
+
+
+def first_order(names: KeyedHash, store: int, event: StoredEvent) -> int:
+    """The name of the order that a renewal renews."""
+    return names.name(store, "once", f"{event.event_type}\0o{event.renewal_of}")
 
 
 def _alike(query: Query, c: Candidate) -> bool:

@@ -20,7 +20,7 @@ from collector.core.matching import Match, Query
 from collector.core.useragents import classify
 from collector.errors import ApiError
 from collector.storage import clicks, leaving, multirow, notices, outbox
-from collector.storage.attribution import Attribution
+from collector.storage.attribution import Attribution, first_order
 from collector.storage.clicks import Clicks
 from collector.storage.identities import Identities, Keys, keys_of
 from collector.storage.lookup import Lookup
@@ -143,7 +143,13 @@ class Conversions:
         if second := _second_click(new.query, row):
             self.identities.gain(event_id, second)
             self.gained = True
+        self._renew(event_id, new.store, event)
         return EventResult(EventState(row, event, found, state, None, click))
+
+    def _renew(self, event_id: int, store: Store, event: StoredEvent) -> None:
+        """Have a renewal found by its first order, whose answer it inherits unless its own consent is denied."""
+        if event.renewal_of is not None and event.marketing != "denied":
+            self.identities.renew(event_id, first_order(self._names, store.number, event))
 
     def _next_id(self) -> int:
         last = self._lookup.last
@@ -205,6 +211,7 @@ class Conversions:
             self.gained = True
         self.related = self.identities.link(people, merged.ts) - {event_id}
         self.identities.carry(event_id, new.identities)
+        self._renew(event_id, store, merged)
         self._queueing.flush()
         delivery = outbox.delivery_of(self._db, event_id)
         return EventResult(

@@ -21,13 +21,16 @@ MOST_VALUES: Final = 3
 KINDS: Final[dict[Identity, int]] = {"external_id": 1, "email": 2, "phone": 3, "email_weak": 4}
 
 _GAINED: Final = 0  # in the place of a kind: not who the person is, but a further key by which a late click finds it
+_RENEWS: Final = -1  # likewise: the name of the order whose answer a renewal inherits
 _NAMES: Final = {number: kind for kind, number in KINDS.items()}
 
 # One statement for all of a customer's values: each statement costs 5 µs and a hand-over of the interpreter's lock.
 # A value has few visitors: _trim.
 _VISITORS: Final = "SELECT {n}, visitor_k, first_ts FROM identity_link WHERE store = ? AND kind = ? AND key = ?"
 _HELD: Final = "SELECT -1, key, kind FROM identity_link WHERE store = ? AND visitor_k = ?"
-_GAINED_BY: Final = "SELECT conversion FROM conversion_identity WHERE key = ? AND kind = ? LIMIT ?"
+_LED_TO: Final = (
+    "SELECT conversion FROM conversion_identity WHERE key = ? AND kind = ? ORDER BY conversion DESC LIMIT {n}"
+)
 _ANY_CARRIED: Final = "SELECT -2, EXISTS (SELECT 1 FROM conversion_identity WHERE key IN ({marks})), 0"
 # Limits are in the text: SQLite prepares a statement anew for each value that a limit is bound to (10 µs).
 _MOST_CONVERSIONS: Final = 32
@@ -178,9 +181,21 @@ class Identities:
         self._db.execute("DELETE FROM conversion_identity WHERE conversion = ?", (conversion,))
 
     def gained_by(self, name: int, most: int) -> set[int]:
-        """At most `most` conversions to which a merge gave this key."""
+        """At most `most` conversions to which a merge gave this key, the newest."""
+        return self._led_to(name, _GAINED, most)
+
+    def renew(self, conversion: int, first: int) -> None:
+        """Remember that a conversion inherits the answer of the order of this name."""
+        self._carried.append((conversion, _RENEWS, first))
+        self._unwritten.update((conversion, first))
+
+    def renewals_of(self, first: int, most: int) -> set[int]:
+        """At most `most` conversions that inherit the answer of the order of this name, the newest."""
+        return self._led_to(first, _RENEWS, most)
+
+    def _led_to(self, name: int, kind: int, most: int) -> set[int]:
         self._write_what_names({name})
-        return {row[0] for row in self._db.execute(_GAINED_BY, (name, _GAINED, most))}
+        return {row[0] for row in self._db.execute(_LED_TO.format(n=most), (name, kind))}
 
     def any_gained(self) -> bool:
         """Whether there is any such key; most stores post an order once."""

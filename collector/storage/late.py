@@ -2,8 +2,9 @@
 
 The final answer must not depend on the order of arrival, nor on whether somebody looked. So what becomes known re-opens
 the conversions that share a key with it, for 96 hours of event time: once a store has seen an event that much later
-than a conversion, the conversion's answer stands. Nothing is sent a second time; what was not sent yet goes out with
-what the click adds.
+than a conversion, the conversion's answer stands. An order's answer is its renewals' too, and where a click is given
+once, it says who else may have the click: so a changed answer re-opens those. Nothing is sent a second time; what was
+not sent yet goes out with what the click adds.
 
 An inference also depends on clicks that share no key with it: they say how common its values are. Therefore a
 conversion that no proof names is matched a last time when its 96 hours end, and is closed by that match. Figures end at
@@ -41,6 +42,7 @@ SILENT_MS: Final = 7 * 86_400_000
 # Clocks of callers differ: a click may be stamped this much later than the conversion that it caused (matching.md 5).
 SKEW_MS: Final = 5 * 60_000
 _PER_KEY: Final = 32
+_MOST_AT_ONCE: Final = 2_000  # matches that follow from one event; 0.3 ms each
 _NEVER: Final = 1 << 62
 _NEVER_SHARED: Final = INELIGIBLE & ~PENDING  # that a visitor has not decided yet is an answer's reason
 _NOT_MATCHED: Final = BOT | DENIED | WITHDRAWN
@@ -146,11 +148,8 @@ class Late:
         _raise(self._conversion_clock, store, ts)
         if not taken.duplicate:
             self._keep(row)
-        if self._conversions.related:
-            related, self._conversions.related = self._conversions.related, set()
-            self._reopen(related, store, now)
-        if new.store.config.count == "one":
-            self._displace(row, now)
+        related, self._conversions.related = self._conversions.related, set()
+        self._reopen(related | self._resting_on(row, new.store), store, now)
 
     def again(self, conversion: int, now: int) -> None:
         """Look at one conversion again, while it is open: its values may have become more common or rarer."""
@@ -187,7 +186,7 @@ class Late:
             if (row.store, row.ts) != (store, ts) or row.method in ENRICHING or row.id in self._hopeless:
                 continue  # an id that was given again, or proof came meanwhile
             try:
-                self._match(row, known, now)
+                self._reopen(self._match(row, known, now), store, now)
             except (apsw.Error, StorageError):
                 raise
             except Exception:
@@ -293,27 +292,43 @@ class Late:
     def _reopen(self, ids: set[int], store: int, now: int, since: int = 0) -> None:
         """Match those of the conversions anew that are of `since` (ms, event time) or later, and still open."""
         known = self._stores.get(store)
-        if known is None or not ids:
-            return
-        for row in sorted(self._lookup.conversion_rows(ids), key=lambda row: (row.ts, row.id)):
-            if row.store == store and row.ts >= since and self._is_open(row):
-                self._match(row, known, now)
+        if known is not None and ids:
+            self._match_all(self._open(ids, known, since), known, now)
 
-    def _match(self, row: ConversionRow, known: Store, now: int) -> None:
+    def _open(self, ids: set[int], known: Store, since: int = 0) -> dict[int, ConversionRow]:
+        rows = self._lookup.conversion_rows(ids) if ids else []
+        return {row.id: row for row in rows if row.store == known.number and row.ts >= since and self._is_open(row)}
+
+    def _match_all(self, waiting: dict[int, ConversionRow], known: Store, now: int) -> None:
+        """Match these anew, and then the open ones that rest on a changed answer; the earliest first.
+
+        Answers rest on earlier ones, so none is matched twice, unless renewals are told to renew one another.
+        """
+        for _ in range(_MOST_AT_ONCE):
+            if not waiting:
+                return
+            row = waiting.pop(min(waiting.values(), key=_place).id)
+            waiting |= self._open(self._match(row, known, now), known)
+
+    def _match(self, row: ConversionRow, known: Store, now: int) -> set[int]:
+        """Match a conversion anew; those that rest on its answer, if that changed."""
         self._clicks.flush()
         changed = self._conversions.reconsider(row, known, now)
         if changed is None:
-            return
+            return set()
         self._keep(changed)
-        if known.config.count == "one" and changed.click != row.click:
-            self._displace(changed, now)
+        return self._resting_on(changed, known)
 
-    def _displace(self, row: ConversionRow, now: int) -> None:
-        """Where a click may be given once: match anew the later conversions that have the click of this one."""
-        if row.click is not None:
+    def _resting_on(self, row: ConversionRow, known: Store) -> set[int]:
+        """Its renewals and, where a click may be given once, the later conversions that have its click."""
+        ids: set[int] = set()
+        if row.dedup_k is not None:
+            ids |= self._conversions.identities.renewals_of(row.dedup_k, _PER_KEY)
+        if known.config.count == "one" and row.click is not None:
             self._conversions.flush()
             later: Any = self._db.execute(_LATER, (row.click, row.event_type, row.ts)).fetchall()
-            self._reopen({found[0] for found in later}, row.store, now)
+            ids.update(found[0] for found in later)
+        return ids
 
     def _inferable(self, conversions: list[int], ts: int) -> set[int]:
         """Those of which a click of `ts` on the same address or device may be the cause: neither proved nor earlier.
@@ -337,6 +352,11 @@ class Late:
 
     def _is_past(self, row: ConversionRow) -> bool:
         return self._clock.get(row.store, 0) - row.ts > OPEN_MS
+
+
+def _place(row: ConversionRow) -> tuple[int, int, int]:
+    """Where a conversion comes among others: by time, then by what does not depend on arrival."""
+    return (row.ts, row.dedup_k or 0, row.id)
 
 
 def _raise(clock: dict[int, int], store: int, ts: int) -> None:

@@ -33,6 +33,7 @@ ALTERNATIVE = 0.05
 # Indexed by level, so that the last word answers for -1.
 LEVELS = ("equal", "same_ios_version", "same_android", "same_system", "other_platform", "missing")
 EQUALITY = ("differs", "equal", "missing")
+_INHERITED = Evidence(RENEWAL, "inherited", 0.0)
 
 
 def match(query: Query, candidates: Sequence[Candidate], statistics: Statistics, model: Model, policy: Policy) -> Match:
@@ -65,7 +66,7 @@ def renew(first: Match, ts: int) -> Match:
     No click is looked for, and nothing learnt.
     """
     since = ts if first.first_ts is None else first.first_ts
-    evidence = [*first.evidence, Evidence(RENEWAL, "inherited", 0.0)]
+    evidence = first.evidence if _INHERITED in first.evidence else [*first.evidence, _INHERITED]
     return structs.replace(first, evidence=evidence, first_ts=since, label=None)
 
 
