@@ -400,6 +400,52 @@ def test_43_an_order_that_gained_its_visitor_by_a_second_report_is_withdrawn_too
     assert kit.rows("SELECT count(*) FROM conversion_identity") == [(0,)]
 
 
+OTHERS: dict[str, dict[str, Any]] = {
+    "by e-mail": {"customerData": {"email": "jo@example.com"}},
+    "by fbclid": {"fbclid": "IwARwithdrawn"},
+    "by inference": {"ipAddress": "93.184.216.34", "userAgent": SAFARI},
+    "by a renewal": {"renewalOf": "own"},
+    "by a renewal's renewal": {"renewalOf": "renewal"},
+}
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("name", OTHERS)
+def test_43_an_order_that_was_given_a_withdrawn_click_is_answered_as_if_told_afterwards(
+    kit: Kit, name: str, folded: bool
+) -> None:
+    device = {"visitorId": "v1", "ipAddress": "93.184.216.34", "userAgent": SAFARI}
+    kit.post(click("IwARwithdrawn", NOW - HOUR, **device))
+    kit.post(order("own", customerData={"email": "jo@example.com"}, **device))
+    kit.post(order("renewal", NOW + MINUTE, renewalOf="own"))
+    (other,) = kit.post(order("before", NOW + 2 * MINUTE, **OTHERS[name]))
+    kit.post(click("IwARmuchlater", NOW + 5 * DAY, visitorId="v9"))  # by now its answer would stand
+    assert other.state.match.attributed
+    if folded:
+        kit.fold()
+    withdraw(kit, "v1")
+    state = kit.state(other.state.row.id)
+    (told,) = kit.post(order("after", NOW + 2 * MINUTE, **OTHERS[name]))
+    assert (state.match.attributed, state.row.click, state.row.revision) == (False, None, 1)
+    assert state.match.reason == told.state.match.reason
+    assert kit.rows("SELECT revision FROM notice WHERE conversion = ?", other.state.row.id) == [(1,)]
+
+
+@pytest.mark.parametrize(("more", "kept"), [({"customerData": {"email": "jo@example.com"}}, True), ({}, False)])
+def test_43_what_waits_to_be_sent_loses_what_a_withdrawn_click_gave_it(kit: Kit, more: Any, kept: bool) -> None:
+    device = {"visitorId": "v1", "ipAddress": "93.184.216.34", "userAgent": SAFARI}
+    (clicked,) = kit.post(click("IwARwithdrawn", NOW - HOUR, **device))
+    (other,) = kit.post(order("1", clickId=kit.journal.public.public("click", clicked.id), **more))
+    assert other.state.match.method == "click_id"
+    payload = "SELECT body FROM outbox JOIN outbox_payload USING (id)"
+    ((before,),) = kit.rows(payload)
+    assert b"93.184.216.34" in before
+    withdraw(kit, "v1")
+    after = kit.rows(payload)
+    assert len(after) == kept
+    assert not any(b"93.184.216.34" in body or b"IwARwithdrawn" in body for (body,) in after)
+
+
 @pytest.mark.parametrize(
     "body",
     [

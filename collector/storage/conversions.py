@@ -267,7 +267,7 @@ class Conversions:
         )
         self.update(changed)
         if not same:
-            self._queueing.enrich(row.id, store, event, enrichment)
+            self._queueing.enrich(row.id, store, event, enrichment, now)
             notices.note(self._db, row.id, changed.revision, now)
         return changed
 

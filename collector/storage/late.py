@@ -156,6 +156,12 @@ class Late:
         for row in self._lookup.conversion_rows({conversion}):
             self._reopen({row.id}, row.store, now)
 
+    def rematch(self, rows: dict[int, ConversionRow], store: int, now: int) -> None:
+        """Match these of one store anew though their time may be over: what they were given was taken back."""
+        known = self._stores.get(store)
+        if known is not None:
+            self._match_all(rows, known, now)
+
     # -- the last match
 
     @property

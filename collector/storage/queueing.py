@@ -91,12 +91,18 @@ class Queueing:
         after = outbox.delivery_of(self._db, event_id)
         return after.state if after else verdict.state
 
-    def enrich(self, event_id: int, store: Store, event: StoredEvent, enrichment: Enrichment) -> None:
-        """Give what is not settled yet what a late click adds; what was sent is never sent again."""
+    def enrich(self, event_id: int, store: Store, event: StoredEvent, enrichment: Enrichment, now: int) -> None:
+        """Give what is not settled yet what its click adds by now; what was sent is never sent again.
+
+        What only a click made sendable is refused when it has lost the click.
+        """
         self.flush()
         built = self._build(store, event, enrichment)
+        state = gate.decide(event, store.terms, len(store.pixels)).state
         if built.refused is None:
             payloads = {pixel.number: built.payload for pixel in store.pixels}
             outbox.merge(self._db, event_id, payloads)
-            if gate.decide(event, store.terms, len(payloads)).state is CapiState.QUEUED:
+            if state is CapiState.QUEUED:
                 outbox.revive(self._db, event_id, payloads, now=event.received, deadline=built.deadline)
+        elif state in (CapiState.QUEUED, CapiState.HELD):
+            outbox.drop(self._db, event_id, now=now, reason=built.refused, state=built.state)

@@ -108,8 +108,8 @@ class GroupTransaction:
         self._written: Mapping[str, int] = {}  # those of them that are in the database
         self.conversions = Conversions(db, names, self.lookup, self.clicks, self.figures)
         numbered = {store.number: store for store in known.values()}
-        self.withdrawals = Withdrawals(db, self.lookup, self.clicks, self.conversions, numbered)
         self.late = Late(db, names, self.lookup, self.conversions, self.clicks, numbered)
+        self.withdrawals = Withdrawals(db, self.lookup, self.clicks, self.conversions, self.late, numbered)
         self.erased = Erased(db)
         self.erased.refresh()
         self.keys: dict[bytes, keys.ApiKey] = {}

@@ -2,12 +2,14 @@
 
 The visitor's clicks lose their device keys and address, in the index too, and are never a candidate again; conversions
 lose the person and the attribution; what has not been delivered is not (the courier asks a conversion's flags before it
-sends). Nothing else tells that somebody withdrew.
+sends). Other orders that were given one of the clicks, and renewals, are matched anew, closed ones too: as if they were
+told only now. Nothing else tells that somebody withdrew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import apsw
@@ -19,6 +21,7 @@ from collector.core.flags import WITHDRAWN
 from collector.storage import clicks, conversions, leaving
 from collector.storage.clicks import Clicks
 from collector.storage.conversions import Conversions
+from collector.storage.late import Late
 from collector.storage.lookup import Lookup
 from collector.storage.stores import Store
 from collector.storage.subjects import CLICKS, CONVERSIONS, ClickRow, ConversionRow
@@ -29,6 +32,9 @@ MOST: Final = 2_000  # rows of one visitor; who has more is a script
 _UPDATE_CLICK: Final = (
     "UPDATE click SET visitor_k = NULL, fbp_k = NULL, ip_k = NULL, ua_k = NULL, fp_k = NULL, flags = ?, body = ? "
     "WHERE id = ?"
+)
+_CREDITED: Final = (
+    f"SELECT id FROM conversion WHERE click IN (SELECT value FROM carray(?)) ORDER BY id DESC LIMIT {MOST}"
 )
 
 
@@ -44,27 +50,60 @@ class Withdrawals:
     """Owned by the writer thread."""
 
     def __init__(
-        self, db: apsw.Connection, lookup: Lookup, clicks: Clicks, conversions: Conversions, stores: Mapping[int, Store]
+        self,
+        db: apsw.Connection,
+        lookup: Lookup,
+        clicks: Clicks,
+        conversions: Conversions,
+        late: Late,
+        stores: Mapping[int, Store],
     ) -> None:
         self._db = db
         self._lookup = lookup
         self._clicks = clicks
         self._conversions = conversions
+        self._late = late
         self._stores = stores
 
     def take(self, asked: Withdraw, now: int) -> None:
-        """Forget the visitor in everything stored so far."""
+        """Forget the visitor in everything stored so far, and what others were given of it."""
         self._clicks.flush()
         self._conversions.flush()
         self._db.execute("DELETE FROM identity_link WHERE store = ? AND visitor_k = ?", (asked.store, asked.visitor_k))
         name, find = asked.visitor_k, self._lookup.find
-        for click in self._lookup.click_rows(set(find(CLICKS, "visitor", name, 0, MOST))):
-            if click.store == asked.store and clicks.read(click).visitor_id == asked.visitor:
-                self._forget_click(click)
+        forgotten = [
+            click
+            for click in self._lookup.click_rows(set(find(CLICKS, "visitor", name, 0, MOST)))
+            if click.store == asked.store and clicks.read(click).visitor_id == asked.visitor
+        ]
+        for click in forgotten:
+            self._forget_click(click)
         ids = {*find(CONVERSIONS, "visitor", name, 0, MOST), *self._conversions.identities.gained_by(name, MOST)}
-        for row in self._lookup.conversion_rows(ids):
-            if row.store == asked.store and _decode_event(row.body).visitor_id == asked.visitor:
-                self._forget_person(row, now)
+        own = [
+            row
+            for row in self._lookup.conversion_rows(ids)
+            if row.store == asked.store and _decode_event(row.body).visitor_id == asked.visitor
+        ]
+        for row in own:
+            self._forget_person(row, now)
+        self._late.rematch(self._indebted(asked.store, forgotten, own), asked.store, now)
+
+    def _indebted(self, store: int, forgotten: list[ClickRow], own: list[ConversionRow]) -> dict[int, ConversionRow]:
+        """Others that were given one of the clicks, their renewals, and the renewals of the visitor's own orders."""
+        ids = self._renewals(own)
+        if forgotten:
+            given = apsw.carray(memoryview(array("q", [click.id for click in forgotten])))
+            ids |= {row[0] for row in self._db.execute(_CREDITED, (given,))}
+        found: dict[int, ConversionRow] = {}
+        while ids and len(found) < MOST:
+            rows = [row for row in self._lookup.conversion_rows(ids) if row.store == store]
+            found |= {row.id: row for row in rows}
+            ids = self._renewals(rows) - found.keys()
+        return found
+
+    def _renewals(self, orders: Iterable[ConversionRow]) -> set[int]:
+        renewals_of = self._conversions.identities.renewals_of
+        return {i for order in orders if order.dedup_k is not None for i in renewals_of(order.dedup_k, MOST)}
 
     def _forget_click(self, row: ClickRow) -> None:
         bare = structs.replace(clicks.read(row), visitor_id=None, fbp=None, fbc=None, referrer=None, marketing="denied")
