@@ -13,7 +13,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -131,6 +131,29 @@ SETS: dict[str, list[dict[str, Any]]] = {
     ],
 }  # fmt: skip
 
+ONCE_SETS: dict[str, list[dict[str, Any]]] = {
+    "an order that finds a nearer click leaves the one it had": [
+        click("IwARw00000000", at(40), visitorId="visitor-1"),
+        click("IwARx00000000", at(30), visitorId="visitor-1"),
+        click("IwARy00000000", at(21), visitorId="visitor-2"),
+        order("1", at(20), visitorId="visitor-1", fbclid="IwARy00000000"),
+        order("2", at(10), visitorId="visitor-1"),
+    ],
+    "an order that is completed later leaves the click it had": [
+        click("IwARw00000000", at(40), visitorId="visitor-1"),
+        click("IwARx00000000", at(30), visitorId="visitor-1"),
+        click("IwARy00000000", at(21), visitorId="visitor-2"),
+        order("1", at(20), visitorId="visitor-1"),
+        order("1", at(20), fbclid="IwARy00000000"),
+        order("2", at(10), visitorId="visitor-1"),
+    ],
+    "each order leaves its click to the next": [
+        *[click(f"IwAR{n}00000000", at(60 - n), visitorId="visitor-1") for n in range(4)],
+        *[order(f"{n}", at(20 - n), visitorId="visitor-1") for n in range(3)],
+        order("0", at(20), eventType="Lead", visitorId="visitor-1"),
+    ],
+}
+
 CLOSING = click("IwARclosing00", at(-240), visitorId="somebody-else")  # after it, every other answer stands
 LATEST_MS = 72 * HOUR  # how late anything arrives in a set that spans more than 96 hours
 
@@ -239,6 +262,7 @@ def play(
     orders: list[tuple[int, ...]],
     fold_at: int | None = None,
     looks: str = "at the end",
+    count: Literal["every", "one"] = "every",
 ) -> list[Answer]:
     """The final answer of each order of arrival. All stores go step by step together, so a group holds many stores.
 
@@ -247,7 +271,7 @@ def play(
     config = config_for(folder)
     names = [f"store_{i}" for i in range(len(orders))]
     pixel = config.store[0].pixel
-    stores = [StoreConfig(id=name, currency="USD", country="US", pixel=pixel) for name in names]
+    stores = [StoreConfig(id=name, currency="USD", country="US", pixel=pixel, count=count) for name in names]
     with Kit(folder, config=msgspec.structs.replace(config, store=stores)) as kit:
         for step in range(len(bodies)):
             if step == fold_at:
@@ -334,6 +358,15 @@ def _show(answer: Answer) -> list[str]:
 @pytest.mark.parametrize("name", SETS)
 def test_every_order_of_arrival_gives_one_answer(tmp_path: Path, name: str) -> None:
     assert_one_answer(tmp_path, SETS[name], 120)
+
+
+@pytest.mark.parametrize("looks", ["at the end", "always", "never"])
+@pytest.mark.parametrize("name", ONCE_SETS)
+def test_a_click_that_is_given_once_goes_to_the_same_order_whatever_arrives_first(
+    tmp_path: Path, name: str, looks: str
+) -> None:
+    orders = permutations(ONCE_SETS[name], 120)
+    assert_one(play(tmp_path, ONCE_SETS[name], orders, looks=looks, count="one"), orders)
 
 
 @pytest.mark.parametrize("name", SETS)

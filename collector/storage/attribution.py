@@ -15,7 +15,7 @@ from collector.storage import clicks, models
 from collector.storage.clicks import Clicks
 from collector.storage.lookup import Lookup, candidate
 from collector.storage.stores import Store
-from collector.storage.subjects import CLICKS, CONVERSIONS, ClickRow
+from collector.storage.subjects import CLICKS, CONVERSIONS, PLACE, ClickRow
 
 _decode_match = msgspec.msgpack.Decoder(Match).decode
 _UNASKED = Statistics()  # where no inference is made
@@ -85,7 +85,7 @@ class Attribution:
             rows += [real for row in named for real in self._told_of(store, query, row)]
         self._read = {row.id: row for row in rows}
         if store.config.count == "one":
-            query.taken = self._taken(set(self._read), event)
+            query.taken = self._taken(set(self._read), query, event.event_type)
         return list(map(candidate, rows))
 
     def _is_a_siblings(self, store: Store, row: ClickRow, ts: int) -> bool:
@@ -100,15 +100,14 @@ class Attribution:
             query.click_id = min(real, key=lambda hit: (hit.ts, hit.visitor_k or 0)).id
         return real
 
-    def _taken(self, ids: set[int], event: StoredEvent) -> frozenset[int]:
+    def _taken(self, ids: set[int], query: Query, kind: str) -> frozenset[int]:
         """Clicks that an earlier conversion of the same kind has: earlier in event time, whatever arrived first."""
         marks = ", ".join("?" * len(ids))
-        sql = f"SELECT click FROM conversion WHERE click IN ({marks}) AND event_type = ? AND ts < ?"
-        written = {row[0] for row in self._db.execute(sql, (*ids, event.event_type, event.ts))}
+        sql = f"SELECT click FROM conversion WHERE click IN ({marks}) AND event_type = ? AND {PLACE} < (?, ?)"
+        own = (query.ts, query.rank)
+        written = {row[0] for row in self._db.execute(sql, (*ids, kind, *own))}
         new = self._lookup.unwritten.values()
-        return frozenset(
-            written | {r.click for r in new if r.click in ids and r.event_type == event.event_type and r.ts < event.ts}
-        )
+        return frozenset(written | {r.click for r in new if r.click in ids and r.event_type == kind and r.place < own})
 
     def _known_elsewhere(self, store: Store, fbclid: str, ts: int) -> bool:
         """Whether another store on the same domain has a click of this id: then it is that store's click."""

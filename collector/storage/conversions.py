@@ -50,10 +50,11 @@ class NewEvent(Struct, gc=False):
 
 
 class EventResult(Struct, frozen=True, gc=False):
-    """Where the event is, what is known of it now, and whether it was here before."""
+    """Where the event is, what is known of it now, and whether it was here before; `before`: as this one found it."""
 
     state: EventState
     duplicate: bool = False
+    before: ConversionRow | None = None
 
 
 def prepare(
@@ -69,6 +70,7 @@ def prepare(
     fingerprint = (
         checked.fingerprint if keyed and checked.fingerprint and canonical.fingerprint(checked.fingerprint) else None
     )
+    dedup_k = names.optional(number, "once", checked.idempotent and f"{event.event_type}\0{checked.idempotent}")
     query = Query(
         ts=event.ts,
         fbclid_k=names.name(number, "fbclid", event.fbclid) if keyed and event.fbclid else None,
@@ -84,13 +86,14 @@ def prepare(
         fbc_created=fbc.created if fbc else None,
         jar_since=clickid.fbp_created(event.fbp) if keyed and event.fbp else None,
         consent=event.marketing,
+        rank=dedup_k or 0,
     )
     kept = structs.replace(event, ip=clicks.network_address(address, store_ip), user_agent=agent, click=query.click_id)
     return NewEvent(
         store=store,
         event=kept if keyed else without_person(kept),
         query=query,
-        dedup_k=names.optional(number, "once", checked.idempotent and f"{event.event_type}\0{checked.idempotent}"),
+        dedup_k=dedup_k,
         identities=keys_of(names, number, checked.customer, store.config.country) if keyed else [],
         public=public,
         confirmed=confirmed,
@@ -224,6 +227,7 @@ class Conversions:
                 click,
             ),
             duplicate=True,
+            before=row,
         )
 
     def query_of(self, row: ConversionRow, event: StoredEvent) -> Query:
@@ -245,6 +249,7 @@ class Conversions:
             fbc_created=fbc.created if fbc else None,
             jar_since=clickid.fbp_created(event.fbp) if event.fbp else None,
             consent=event.marketing,
+            rank=row.dedup_k or 0,
         )
 
     def reconsider(self, row: ConversionRow, store: Store, now: int) -> ConversionRow | None:

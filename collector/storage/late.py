@@ -20,7 +20,8 @@ cuts (32 clicks per key, 3 identity values per visitor), what arrived decides wh
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import heappop, heappush
 from typing import Any, Final
 
 import apsw
@@ -35,7 +36,7 @@ from collector.storage.clicks import ClickResult, Clicks, NewClick
 from collector.storage.conversions import Conversions, EventResult, NewEvent
 from collector.storage.lookup import AHEAD_MS, Lookup
 from collector.storage.stores import Store
-from collector.storage.subjects import CLICKS, CONVERSIONS, ClickRow, ConversionRow
+from collector.storage.subjects import CLICKS, CONVERSIONS, PLACE, ClickRow, ConversionRow
 
 # A store that has told nothing for so long (by our clock) has fallen silent: its event time will not come to an end.
 SILENT_MS: Final = 7 * 86_400_000
@@ -59,8 +60,9 @@ _FIRST: Final = "SELECT min(ts) FROM unproven WHERE store = ?"
 _KNOWN: Final = "SELECT 1 FROM unproven WHERE store = ? AND ts = ? AND conversion = ?"
 _DONE: Final = "DELETE FROM unproven WHERE store = ? AND ts = ? AND conversion = ?"
 # Where a click may be given once, an order that arrives late takes it from the orders after it.
-_LATER: Final = "SELECT id FROM conversion WHERE click = ? AND event_type = ? AND ts > ?"
 _GIVEN: Final = "SELECT id FROM conversion WHERE click = ? ORDER BY id DESC LIMIT 32"
+_LATER: Final = f"SELECT id FROM conversion WHERE click = ? AND event_type = ? AND {PLACE} > (?, ?)"
+_EARLIER: Final = f"SELECT id FROM conversion WHERE click = ? AND event_type = ? AND {PLACE} < (?, ?) LIMIT 1"
 
 _INFERABLE: Final = (
     "SELECT id FROM conversion WHERE id IN (SELECT value FROM carray(?)) AND ts >= ? "
@@ -149,18 +151,25 @@ class Late:
         if not taken.duplicate:
             self._keep(row)
         related, self._conversions.related = self._conversions.related, set()
-        self._reopen(related | self._resting_on(row, new.store), store, now)
+        self._reopen(related | self._resting_on(taken.before, row, new.store), store, now)
 
     def again(self, conversion: int, now: int) -> None:
         """Look at one conversion again, while it is open: its values may have become more common or rarer."""
         for row in self._lookup.conversion_rows({conversion}):
             self._reopen({row.id}, row.store, now)
 
-    def rematch(self, rows: dict[int, ConversionRow], store: int, now: int) -> None:
-        """Match these of one store anew though their time may be over: what they were given was taken back."""
+    def rematch(self, rows: dict[int, ConversionRow], left: list[ConversionRow], store: int, now: int) -> None:
+        """Match these of one store anew though their time may be over: what they were given was taken back.
+
+        `left`: conversions that have lost their answer, as they were before.
+        """
         known = self._stores.get(store)
-        if known is not None:
-            self._match_all(rows, known, now)
+        if known is None:
+            return
+        if known.config.count == "one":
+            heirs = {i for row in left for i in self._heirs(row)} - rows.keys()
+            rows = rows | {row.id: row for row in self._open(heirs, known)}
+        self._match_all(rows.values(), known, now)
 
     # -- the last match
 
@@ -301,20 +310,25 @@ class Late:
         if known is not None and ids:
             self._match_all(self._open(ids, known, since), known, now)
 
-    def _open(self, ids: set[int], known: Store, since: int = 0) -> dict[int, ConversionRow]:
+    def _open(self, ids: set[int], known: Store, since: int = 0) -> list[ConversionRow]:
         rows = self._lookup.conversion_rows(ids) if ids else []
-        return {row.id: row for row in rows if row.store == known.number and row.ts >= since and self._is_open(row)}
+        return [row for row in rows if row.store == known.number and row.ts >= since and self._is_open(row)]
 
-    def _match_all(self, waiting: dict[int, ConversionRow], known: Store, now: int) -> None:
-        """Match these anew, and then the open ones that rest on a changed answer; the earliest first.
+    def _match_all(self, rows: Iterable[ConversionRow], known: Store, now: int) -> None:
+        """Match these anew, and then the open ones that rest on a changed answer.
 
-        Answers rest on earlier ones, so none is matched twice, unless renewals are told to renew one another.
+        The earliest first: an answer rests on earlier ones, which stand by then.
         """
+        queue = sorted((row.place, row.id, row) for row in rows)
+        waiting = {row_id for _, row_id, _ in queue}
         for _ in range(_MOST_AT_ONCE):
-            if not waiting:
+            if not queue:
                 return
-            row = waiting.pop(min(waiting.values(), key=_place).id)
-            waiting |= self._open(self._match(row, known, now), known)
+            *_, row = heappop(queue)
+            waiting.discard(row.id)
+            for follower in self._open(self._match(row, known, now) - waiting, known):
+                heappush(queue, (follower.place, follower.id, follower))
+                waiting.add(follower.id)
 
     def _match(self, row: ConversionRow, known: Store, now: int) -> set[int]:
         """Match a conversion anew; those that rest on its answer, if that changed."""
@@ -323,18 +337,29 @@ class Late:
         if changed is None:
             return set()
         self._keep(changed)
-        return self._resting_on(changed, known)
+        return self._resting_on(row, changed, known)
 
-    def _resting_on(self, row: ConversionRow, known: Store) -> set[int]:
-        """Its renewals and, where a click may be given once, the later conversions that have its click."""
+    def _resting_on(self, before: ConversionRow | None, row: ConversionRow, known: Store) -> set[int]:
+        """Its renewals and, where a click may be given once, later ones that have its click, or may have its former."""
         ids: set[int] = set()
         if row.dedup_k is not None:
             ids |= self._conversions.identities.renewals_of(row.dedup_k, _PER_KEY)
-        if known.config.count == "one" and row.click is not None:
+        if known.config.count == "one":
             self._conversions.flush()
-            later: Any = self._db.execute(_LATER, (row.click, row.event_type, row.ts)).fetchall()
-            ids.update(found[0] for found in later)
-        return ids
+            if row.click is not None:
+                ids.update(found[0] for found in self._holders(_LATER, row))
+            if before is not None and before.click != row.click:
+                ids |= self._heirs(before)
+        return ids - {row.id}
+
+    def _heirs(self, before: ConversionRow) -> set[int]:
+        """Who may have the click that this conversion had, unless an earlier one has it still."""
+        if before.click is None or self._holders(_EARLIER, before):
+            return set()
+        return {i for click in self._lookup.click_rows({before.click}) for i in self._sharing(click)}
+
+    def _holders(self, which: str, row: ConversionRow) -> list[Any]:
+        return self._db.execute(which, (row.click, row.event_type, *row.place)).fetchall()
 
     def _inferable(self, conversions: list[int], ts: int) -> set[int]:
         """Those of which a click of `ts` on the same address or device may be the cause: neither proved nor earlier.
@@ -358,11 +383,6 @@ class Late:
 
     def _is_past(self, row: ConversionRow) -> bool:
         return self._clock.get(row.store, 0) - row.ts > OPEN_MS
-
-
-def _place(row: ConversionRow) -> tuple[int, int, int]:
-    """Where a conversion comes among others: by time, then by what does not depend on arrival."""
-    return (row.ts, row.dedup_k or 0, row.id)
 
 
 def _raise(clock: dict[int, int], store: int, ts: int) -> None:

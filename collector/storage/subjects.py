@@ -54,6 +54,14 @@ class ConversionRow(NamedTuple):
     body: bytes
     match: bytes
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where it comes among others: by time, and at one moment by what does not depend on arrival; as PLACE."""
+        return (self.ts, self.dedup_k or 0)
+
+
+PLACE: Final = "(ts, coalesce(dedup_k, 0))"
+
 
 # Rows per bucket of an index key: a merge of some thousand rows writes into the pages of the newest bucket only
 # (measured: append-only with deferred indexes 61,000-72,000 rows/s at 10^6-10^7 rows, four live indexes 6,700-2,700).

@@ -86,7 +86,7 @@ class Withdrawals:
         ]
         for row in own:
             self._forget_person(row, now)
-        self._late.rematch(self._indebted(asked.store, forgotten, own), asked.store, now)
+        self._late.rematch(self._indebted(asked.store, forgotten, own), own, asked.store, now)
 
     def _indebted(self, store: int, forgotten: list[ClickRow], own: list[ConversionRow]) -> dict[int, ConversionRow]:
         """Others that were given one of the clicks, their renewals, and the renewals of the visitor's own orders."""

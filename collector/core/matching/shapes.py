@@ -74,6 +74,7 @@ class Query(Struct, kw_only=True):
     identity_visitors: dict[int, Identity] = {}  # visitors one hop away, with the strongest kind of link
     consent: Marketing = "granted"
     taken: frozenset[int] = frozenset()  # clicks already given to another conversion, where the store counts one
+    rank: int = 0  # which of the conversions of one moment is the earlier one, whatever arrived first
 
 
 class Statistics(Struct, kw_only=True):
