@@ -20,6 +20,7 @@ from collector.errors import ApiError, StorageError
 from collector.storage import index
 from collector.storage.bloom import Bloom
 from collector.storage.frequency import Frequencies
+from collector.storage.withdrawals import Withdraw
 from tests.journal_kit import DAY, HOUR, MINUTE, NOW, Kit, click, order
 from tests.program import wait_until
 
@@ -300,6 +301,57 @@ def test_a_transaction_undone_takes_back_the_earlier_time(tmp_path: Path, monkey
         assert lookup._visitors_on("ip", row.ip_k, before) == 0
         kit.post(earlier)
         assert lookup._visitors_on("ip", row.ip_k, before) == 1, "control"
+
+
+HOME = {"ipAddress": ADDRESSES[0], "userAgent": AGENTS[0]}
+
+
+def withdraw(kit: Kit, visitor: str) -> None:
+    kit.submit([Withdraw(1, visitor, kit.journal.names.name(1, "visitor", visitor))])
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_a_withdrawn_click_counts_after_a_restart_as_before_it(tmp_path: Path, folded: bool) -> None:
+    """The index keeps what it has summed; what it has not summed yet counts no more, at once."""
+    with Kit(tmp_path) as kit:
+        kit.post(*[click(f"IwAReq{n}000000", NOW - HOUR, visitorId=f"visitor-{n}", **HOME) for n in range(3)])
+        if folded:
+            kit.fold()
+        all_three = sums(kit)
+        withdraw(kit, "visitor-1")
+        before = sums(kit)
+        assert (before == all_three) == folded
+        (told,) = kit.post(order("1", NOW, **HOME))
+    with Kit(tmp_path) as kit:
+        assert sums(kit) == before
+        (again,) = kit.post(order("2", NOW, **HOME))
+        assert again.state.match == told.state.match
+
+
+def test_an_order_of_who_withdrew_has_the_same_reason_before_and_after_a_restart(tmp_path: Path) -> None:
+    orders = [order("1", visitorId="visitor-1"), order("2", fbclid="IwAReq1000000"), order("3", **HOME)]
+    with Kit(tmp_path) as kit:
+        kit.post(click("IwAReq1000000", NOW - HOUR, visitorId="visitor-1", **HOME))
+        withdraw(kit, "visitor-1")
+        told = [result.state.match.reason for result in kit.post(*orders)]
+    with Kit(tmp_path) as kit:
+        again = kit.post(*[body | {"orderId": f"again {body['orderId']}"} for body in orders])
+    assert told == [result.state.match.reason for result in again] == ["no_candidate", "consent", "no_candidate"]
+
+
+def test_a_withdrawal_undone_counts_and_finds_the_click_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Kit(tmp_path) as kit:
+        kit.post(*[click(f"IwAReq{n}000000", NOW - HOUR, visitorId=f"visitor-{n}", **HOME) for n in range(2)])
+        before = sums(kit)
+        with monkeypatch.context() as patch:
+            patch.setattr(kit.transaction, "commit", failing)
+            with pytest.raises(StorageError):
+                withdraw(kit, "visitor-1")
+        assert sums(kit) == before
+        (told,) = kit.post(order("1", visitorId="visitor-1"))
+        assert told.state.match.click == 2
 
 
 @pytest.mark.parametrize("folds", [("before",), ("after",), ("before", "after"), ()], ids=" and ".join)

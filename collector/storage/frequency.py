@@ -29,6 +29,7 @@ _MANY = 256  # clicks of one store and hour side by side, after which it pays to
 _ANY = 1 << SKETCH_RANK_BITS
 _RANK_MASK = (1 << SKETCH_RANK_BITS) - 1
 _MOST_RANK = SKETCH_RANK_BITS + 1
+_FOLDED_SKETCH = "SELECT register, rank FROM visitor_sketch WHERE store = ? AND day = ?"
 _POWERS = [1 << _MOST_RANK - rank for rank in range(_MOST_RANK + 1)]  # 2^-rank, as integers: sums without rounding
 
 
@@ -122,8 +123,8 @@ class Frequencies:
             if ua_k is not None:
                 agents[ua_k] += 1
             visitor = visitor_k if visitor_k is not None else fbclid_k
-            if visitor is not None and (upper := visitor >> SKETCH_BITS & _RANK_MASK) < useful:
-                self._sight(sketch, store, day, visitor & (_REGISTERS - 1), _MOST_RANK - (upper | 1).bit_length())
+            if visitor is not None and visitor >> SKETCH_BITS & _RANK_MASK < useful:
+                self._sight(sketch, store, day, *_place_of(visitor))
         self._count_hour(counted_store, hour, n)
 
     def _count_hour(self, store: int, hour: int, n: int) -> None:
@@ -150,6 +151,22 @@ class Frequencies:
             self._days[row.store][row.ts // _DAY_MS] -= 1
             if row.ua_k is not None:
                 self._agents[row.store, row.ts // _DAY_MS][row.ua_k] -= 1
+
+    def resketch(self, store: int, day: int, db: apsw.Connection, rows: Iterable[ClickRow]) -> None:
+        """Make a day's sketch anew: from the index (`db`) and from the rows that it may lack."""
+        self._count()
+        if (store, day) not in self._sketches:
+            return
+        sketch = self._sketches[store, day] = bytearray(_REGISTERS)
+        self._useful.pop((store, day), None)
+        self._unions.pop(store, None)
+        for register, rank in db.execute(_FOLDED_SKETCH, (store, day)):
+            sketch[register] = rank
+        for row in rows:
+            if row.store == store and row.ts // _DAY_MS == day and not row.flags & UNCOUNTED:
+                visitor = row.visitor_k if row.visitor_k is not None else row.fbclid_k
+                if visitor is not None:
+                    self._sight(sketch, store, day, *_place_of(visitor))
 
     def clicks_between(self, store: int, since: int, until: int) -> int:
         """Eligible clicks of the hours that touch [since, until] (ms)."""
@@ -187,6 +204,12 @@ class Frequencies:
             days = [s for d in range(day - _DAYS + 1, day + 1) if (s := self._sketches.get((store, d))) is not None]
             union = unions[day] = _Union(days)
         return union.visitors()
+
+
+def _place_of(visitor: int) -> tuple[int, int]:
+    """A visitor's register, and the rank to which it raises that."""
+    upper = visitor >> SKETCH_BITS & _RANK_MASK
+    return visitor & (_REGISTERS - 1), _MOST_RANK - (upper | 1).bit_length()
 
 
 def _sum(counts: dict[int, int], first: int, end: int) -> int:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from collector.config import StorageConfig
+from collector.core.flags import UNCOUNTED
 from collector.core.matching import Candidate, Query, Statistics
 from collector.storage import changing
 from collector.storage.frequency import Frequencies
@@ -35,6 +36,7 @@ _PER_VISITOR = 8  # candidates taken per visitor that an identity leads to
 _VISITORS_COUNTED = 256  # entries read to count a value's visitors; beyond it the count is extrapolated
 _PASSED_OVER = 2_048  # entries read of a value, those of later clicks among them
 _FREQUENCY_DAYS = 30
+_FEW = 1_000  # rows of the tail: a millisecond
 _MOST_TOUCHED = 100_000  # far more than change in the second until the folder follows
 _NAME_BY = {key.name: key.of for key in CLICKS.keys}
 
@@ -169,8 +171,19 @@ class Lookup:
             self.frequencies.add(after)
             self._changing.append((before, after))
             self._touch(after)
+            self._resketch(before, after)
         else:
             self._touched.replace(after)
+
+    def _resketch(self, before: ClickRow, after: ClickRow) -> None:
+        """Count a small shop's visitors without a click that is counted no more, as after a restart.
+
+        Among many one visitor makes no difference to the estimate, and counting anew would take long.
+        """
+        uncounted = after.flags & UNCOUNTED and not before.flags & UNCOUNTED
+        if uncounted and len(self.clicks) <= _FEW and before.id > self.index.watermark(CLICKS):
+            day = before.ts // _DAY_MS
+            self.frequencies.resketch(before.store, day, self.index.connection(), self.clicks.rows())
 
     def _touch(self, row: ClickRow) -> None:
         if self._touched.get(row.id) is not None:

@@ -8,7 +8,8 @@ step; then whole generations are dropped. At start the tail is read back from th
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Generic, TypeVar
 
 from collector.storage.subjects import ClickRow, ConversionRow, Key, Subject
@@ -152,6 +153,10 @@ class Tail(Generic[R]):
             if row is not None:
                 return row
         return None
+
+    def rows(self) -> Iterator[R]:
+        """Every row, the oldest first."""
+        return chain.from_iterable(generation.rows.values() for generation in self._generations)
 
     def names_of(self, key: str) -> list[int]:
         """Every name under which a row can be found by `key`."""

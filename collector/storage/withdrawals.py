@@ -106,7 +106,6 @@ class Withdrawals:
         return {i for order in orders if order.dedup_k is not None for i in renewals_of(order.dedup_k, MOST)}
 
     def _forget_click(self, row: ClickRow) -> None:
-        bare = structs.replace(clicks.read(row), visitor_id=None, fbp=None, fbc=None, referrer=None, marketing="denied")
         changed = row._replace(
             visitor_k=None,
             fbp_k=None,
@@ -114,12 +113,11 @@ class Withdrawals:
             ua_k=None,
             fp_k=None,
             flags=row.flags | WITHDRAWN,
-            body=_encode(bare),
+            body=_encode(clicks.without_visitor(clicks.read(row))),
         )
         self._db.execute(_UPDATE_CLICK, (changed.flags, changed.body, row.id))
         self._db.execute("DELETE FROM click_network WHERE id = ?", (row.id,))
-        self._lookup.clicks.replace(changed)
-        leaving.note(self._db, CLICKS, row, kept=("fbclid",))  # it is still the click that it was
+        self._lookup.changed(row, changed)  # by its fbclid it is still the click that it was
 
     def _forget_person(self, row: ConversionRow, now: int) -> None:
         event = structs.replace(conversions.without_person(_decode_event(row.body)), marketing="denied")
