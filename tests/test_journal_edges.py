@@ -102,6 +102,28 @@ def test_what_the_courier_wiped_stays_wiped(edges: tuple[Kit, Kit]) -> None:
     assert (state.event.ip, state.event.user_agent) == (None, None)
 
 
+@pytest.mark.parametrize("told_at", [0, 1])
+def test_a_renewal_that_another_edge_was_told_takes_the_answer_of_its_order(
+    edges: tuple[Kit, Kit], told_at: int
+) -> None:
+    one, _ = edges
+    one.post(click("IwARfirst0000", NOW - 3 * HOUR, visitorId="v1"), click("IwARsecond000", NOW - HOUR, visitorId="v1"))
+    (renewal,) = edges[told_at].post(order("2", NOW, visitorId="v1", renewalOf="1"))
+    assert renewal.state.match.click == 2
+    one.post(order("1", NOW - 2 * HOUR, visitorId="v1"))
+    assert one.state(renewal.state.row.id).match.click == 1
+
+
+def test_a_renewal_of_an_earlier_life_takes_the_answer_of_its_order(tmp_path: Path) -> None:
+    with Kit(tmp_path) as kit:
+        kit.post(click("IwARfirst0000", NOW - 3 * HOUR, visitorId="v1"))
+        kit.post(click("IwARsecond000", NOW - HOUR, visitorId="v1"))
+        (renewal,) = kit.post(order("2", NOW, visitorId="v1", renewalOf="1"))
+    with Kit(tmp_path) as kit:
+        kit.post(order("1", NOW - 2 * HOUR, visitorId="v1"))
+        assert kit.state(renewal.state.row.id).match.click == 1
+
+
 def test_a_withdrawal_at_the_other_edge_is_heeded(edges: tuple[Kit, Kit]) -> None:
     from collector.storage.withdrawals import Withdraw
 

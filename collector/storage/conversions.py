@@ -120,7 +120,7 @@ class Conversions:
         self._attribution = Attribution(db, names, lookup, appended)
         self._queueing = Queueing(db, figures)
         self.identities = Identities(db)
-        self.gained = self.identities.any_gained()
+        self.gained, self.renewed = self.identities.beyond_values()
         self.related: set[int] = set()  # conversions with a value whose link to a visitor is new (late.py)
 
     def take_models(self) -> None:
@@ -153,6 +153,7 @@ class Conversions:
         """Have a renewal found by its first order, whose answer it inherits unless its own consent is denied."""
         if event.renewal_of is not None and event.marketing != "denied":
             self.identities.renew(event_id, first_order(self._names, store.number, event))
+            self.renewed = True
 
     def _next_id(self) -> int:
         last = self._lookup.last

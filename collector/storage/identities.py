@@ -197,11 +197,10 @@ class Identities:
         self._write_what_names({name})
         return {row[0] for row in self._db.execute(_LED_TO.format(n=most), (name, kind))}
 
-    def any_gained(self) -> bool:
-        """Whether there is any such key; most stores post an order once."""
-        return bool(
-            self._db.execute("SELECT EXISTS (SELECT 1 FROM conversion_identity WHERE kind = ?)", (_GAINED,)).get
-        )
+    def beyond_values(self) -> tuple[bool, bool]:
+        """Whether there is any such key, and any renewal; most stores post an order once. Reads the whole table."""
+        kinds = {row[0] for row in self._db.execute("SELECT DISTINCT kind FROM conversion_identity WHERE kind <= 0")}
+        return _GAINED in kinds, _RENEWS in kinds
 
     def keys_in(self, conversion: int) -> Keys:
         """The values that a conversion carries, the strongest kind first."""

@@ -342,7 +342,8 @@ class Late:
     def _resting_on(self, before: ConversionRow | None, row: ConversionRow, known: Store) -> set[int]:
         """Its renewals and, where a click may be given once, later ones that have its click, or may have its former."""
         ids: set[int] = set()
-        if row.dedup_k is not None:
+        # 20 µs, in every order; another edge's renewals may be the first.
+        if row.dedup_k is not None and (self._conversions.renewed or self._lookup.shared):
             ids |= self._conversions.identities.renewals_of(row.dedup_k, _PER_KEY)
         if known.config.count == "one":
             self._conversions.flush()

@@ -61,6 +61,7 @@ class Lookup:
         self.frequencies = Frequencies()
         self.last = {CLICKS: 0, CONVERSIONS: 0}  # the highest row id that the tail knows of
         self._indexed_until = {CLICKS: 0, CONVERSIONS: 0}  # what was received (ms) later is in the tail alone
+        self.shared = False  # another edge writes too
         self._begun_after = 0  # clicks above it were appended in the open transaction
         # Clicks that changed after they were stored, as they are now: the index may still have them as they were.
         self._touched: Tail[ClickRow] = Tail(CLICKS)
@@ -130,6 +131,7 @@ class Lookup:
         """Inside a write transaction: learn of rows of another edge before ids are given; as catch_up."""
         newest = self._db.execute("SELECT (SELECT max(id) FROM click), (SELECT max(id) FROM conversion)").fetchone()
         if newest != (self.last[CLICKS] or None, self.last[CONVERSIONS] or None):
+            self.shared = True
             learned = self.catch_up()
             self._begun_after = self.last[CLICKS]
             return learned
