@@ -347,6 +347,7 @@ def test_a_withdrawal_leaves_no_key_in_the_index_and_the_order_is_known_again(ki
     kit.submit([Withdraw(1, "visitor-of-jane", visitor_name(kit, "jane"))])
     with closing(index.open_index(kit.journal.data_dir, kit.config.storage)) as db:
         leaving.work_off(kit.transaction._db, db)
+        index.follow(db)
         left = {row[0] for row in db.execute("SELECT id FROM click_visitor UNION SELECT id FROM click_ip")}
         assert left == {2}
         assert {row[0] for row in db.execute("SELECT id FROM conversion_visitor")} == {2}
