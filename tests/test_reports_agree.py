@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from collector.core.explain import explain
 from collector.storage.reports import commands
 from collector.storage.reports.attribution import UNATTRIBUTED, Question
 from collector.storage.reports.folds import MISSING
@@ -85,6 +86,7 @@ def test_a_proof_below_the_threshold_is_credited_by_neither(tmp_path: Path) -> N
         )
         match = answer(kit, customerData={"email": "jo+x@example.com"}).match
         assert (match.attributed, match.reason, match.best) == (False, "below_threshold", 85)
+        assert explain(match, 90).summary.startswith("A click is proven, but")
         assert credited(kit) == UNATTRIBUTED
 
 

@@ -19,6 +19,7 @@ _REASONS = {
     "outside_window": "Its click is known, but lies before the attribution window.",
     "consent": "The visitor's consent does not allow matching.",
 }
+_REFUSED_PROOF = "A click is proven, but by evidence that counts for less than the store's threshold."
 _SIGNALS = {
     "prior": "One of {value:.0f} clicks in the window, before any evidence",
     "time": "Delay between click and order",
@@ -68,6 +69,8 @@ def explain(match: Match, threshold: int = 50, model: Model | None = DEFAULT_MOD
 def _summary(match: Match) -> str:
     if not match.attributed:
         best = f" The best scored {match.best}." if match.best else ""
+        if match.reason == "below_threshold" and match.tier != "inferred":
+            return _REFUSED_PROOF + best
         return _REASONS.get(match.reason or "", "Not attributed.") + best
     how = "inferred from shared signals" if match.method == "probabilistic" else f"proven by {match.method}"
     cap = f", held down from {match.capped_from}" if match.capped_from else ""
