@@ -37,7 +37,7 @@ class StorageConfig(Struct, frozen=True, kw_only=True):
     data_dir: str = "./collector-data"
     durability: Literal["full", "normal"] = "full"
     cache_mb: Annotated[int, Meta(ge=2, le=16_384)] = 64
-    checkpoint_pages: Annotated[int, Meta(ge=100, le=1_000_000)] = 4000
+    checkpoint_pages: Annotated[int, Meta(ge=32, le=1_000_000)] = 256  # of 8 KiB
     reserve_mb: Annotated[int, Meta(ge=1)] = 32  # ballast, and the free space below which posts are refused
 
 

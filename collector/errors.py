@@ -3,7 +3,8 @@
 CollectorError                    anything we raise on purpose
 ├── ConfigError                   exit code 2; carries every fault found
 ├── StorageError                  exit code 3 / HTTP 503 storage_unavailable
-│   └── SchemaTooNew              the data directory was written by a newer release
+│   ├── SchemaTooNew              the data directory was written by a newer release
+│   └── Damaged                   rows or pages of the database are lost or unreadable
 └── ApiError                      one refused request or batch item, in the contract's shape
 """
 
@@ -52,6 +53,10 @@ class StorageError(CollectorError):
 
 class SchemaTooNew(StorageError):
     """The database was written by a newer release than this one."""
+
+
+class Damaged(StorageError):
+    """The database is damaged, or has lost what was acknowledged; the text says what to do."""
 
 
 class ApiError(CollectorError):

@@ -20,6 +20,7 @@ from collector.core.events import ConversionBody
 from collector.core.ids import PublicIds
 from collector.core.intake import Caller
 from collector.storage import conversions, database, stores
+from collector.storage.acknowledged import EDGE, Ledger
 from collector.storage.attribution import Attribution
 from collector.storage.conversions import NewEvent
 from collector.storage.stores import Store
@@ -57,7 +58,7 @@ def measure(config: Config, stored: int, orders: int) -> Matching:
         known = stores.load(db, config)
         store, names = known[people.STORE], names_of(db, config)
         public = PublicIds(names.subkey("public ids"))
-        writer = GroupTransaction(db, config, data_dir, names, known, now_ms)
+        writer = GroupTransaction(db, config, data_dir, names, known, Ledger(data_dir, EDGE), now_ms)
         attribution = Attribution(db, names, writer.lookup, writer.clicks)
 
         def made(kind: str, count: int) -> list[NewEvent]:

@@ -207,6 +207,20 @@ COMMANDS: Final = (
         (*FILES, person, store, as_json),
     ),
     Command(
+        "damage show",
+        "say what the database has lost, and read it through for what is damaged",
+        "damage:show",
+        "collector damage show --config collector.toml",
+        (*FILES, as_json),
+    ),
+    Command(
+        "damage accept",
+        "go on without acknowledged rows that are lost: commands answer again, /readyz is 200",
+        "damage:accept",
+        "collector damage accept --config collector.toml",
+        (*FILES, as_json),
+    ),
+    Command(
         "bench",
         "measure this machine: each figure beside what it is to be judged by",
         "bench:bench",
@@ -224,6 +238,7 @@ GROUPS: Final = {
     "config": "check and show the configuration",
     "keys": "API keys",
     "report": "what the orders are owed to",
+    "damage": "what the database has lost, and going on without it",
 }
 
 

@@ -125,6 +125,8 @@ def _readiness(journal: Journal) -> Handler:
     async def readiness(request: DoorRequest) -> Answer:
         if journal.refusing:
             raise ApiError("storage_unavailable", "the disk is full: posts are refused until there is room")
+        if journal.damage is not None:
+            raise ApiError("storage_unavailable", journal.damage)
         if not journal.able:
             raise ApiError("storage_unavailable", "the last write failed; it is tried again every few seconds")
         return Answer(200, b'{"status":"ready"}')

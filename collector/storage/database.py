@@ -15,8 +15,8 @@ import apsw
 
 from collector.config import StorageConfig
 from collector.core.keyed import PEPPER_BYTES
-from collector.errors import SchemaTooNew, StorageError
-from collector.storage import pepper
+from collector.errors import Damaged, SchemaTooNew, StorageError
+from collector.storage import damage, losses, pepper
 
 DATABASE = "collector.db"
 INDEX = "index.db"
@@ -25,7 +25,8 @@ INDEX = "index.db"
 # (sqlite.org/wal.html).
 _OLDEST_SQLITE = (3, 51, 3)
 _BUSY_MS = 5_000
-_JOURNAL_LIMIT = 64 * 1024 * 1024
+_JOURNAL_LIMIT = 4 * 1024 * 1024  # bytes of the log's file once it is begun anew; all behind a damaged byte is lost
+_DERIVABLE_JOURNAL_LIMIT = 64 * 1024 * 1024
 _PAGE_SIZE = 8192  # +11 % on appends against 4,096 (measured)
 # File systems where WAL's shared memory does not work (sqlite.org/wal.html): NFS, SMB, CIFS, 9p; FUSE is allowed.
 _NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ncpfs"}
@@ -159,7 +160,7 @@ def _configure(db: apsw.Connection, config: StorageConfig, *, derivable: bool, r
         raise apsw.CantOpenError("WAL mode is refused by this file system")
     full = config.durability == "full" and not derivable
     db.pragma("synchronous", "FULL" if full else "NORMAL")
-    db.pragma("journal_size_limit", _JOURNAL_LIMIT)
+    db.pragma("journal_size_limit", _DERIVABLE_JOURNAL_LIMIT if derivable else _JOURNAL_LIMIT)
     db.pragma("wal_autocheckpoint", config.checkpoint_pages)
     # Erased rows must not linger in free pages of a file (measured: OFF left every marker in the main one, and a tenth
     # of the erased keys between the cells of the index).
@@ -180,22 +181,31 @@ def immediate(db: apsw.Connection) -> Iterator[None]:
 
 
 def open_database(config: StorageConfig, *, migrations: str = "migrations") -> apsw.Connection:
-    """The main database, ready at the newest schema."""
-    db = connect(prepare_data_dir(config) / DATABASE, config)
+    """The main database, ready at the newest schema; what it has lost is told (losses.py)."""
+    path = prepare_data_dir(config) / DATABASE
+    db = connect(path, config)
     migrate(db, migrations)
     if db.pragma("application_id") == 0:
         with immediate(db):  # a random identity, by which index.py knows which journal an index belongs to
             if db.pragma("application_id") == 0:
                 db.pragma("application_id", secrets.randbelow((1 << 31) - 1) + 1)
+    losses.examine(db, path)
     return db
 
 
-def open_existing(config: StorageConfig) -> apsw.Connection:
-    """As `open_database`, for a command that makes none: in a mistyped directory it would leave an empty one."""
+def open_existing(config: StorageConfig, *, accepting: bool = False) -> apsw.Connection:
+    """As `open_database`, for a command that makes none: in a mistyped directory it would leave an empty one.
+
+    Damaged when something is missing that nobody has accepted, unless this is to accept it.
+    """
     path = Path(config.data_dir) / DATABASE
     if not path.is_file():
         raise StorageError(f"[storage] data_dir: no database at {path}; start the edge (collector serve) first")
-    return open_database(config)
+    db = open_database(config)
+    if not accepting and (sentence := damage.told(path.parent)) is not None:
+        db.close()
+        raise Damaged(sentence)
+    return db
 
 
 def migrate(db: apsw.Connection, folder: str) -> None:

@@ -1,8 +1,7 @@
-"""The edge's second thread of storage: keeps the index and checkpoints the WAL, beside the writer."""
+"""The edge's second thread of storage: keeps the index, beside the writer."""
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from array import array
@@ -22,13 +21,12 @@ log = telemetry.logger("storage")
 _LEARN_STEP = 20_000
 _LEARN_AHEAD = 4  # steps that may wait for the writer
 _PURGE_ROWS = 2_000  # per key and step: a step is short, so that a stop or a fold never waits for it
-_CHECKPOINT_BUSY_MS = 250  # while a checkpoint waits, nothing is folded
 _MERGE_S = 0.5  # of merging before a look at what else there is to do
 _MERGE_REST = 3  # times a step's length: a quarter of one processor at most, and only while nothing is to be folded
 
 
 class Folder(threading.Thread):
-    """Folds the tail into the index, merges its buckets and checkpoints the WAL, beside the writer."""
+    """Folds the tail into the index and merges its buckets, beside the writer."""
 
     def __init__(self, config: Config, data_dir: Path, transaction: GroupTransaction, db: apsw.Connection) -> None:
         super().__init__(name="folder", daemon=True)
@@ -47,13 +45,12 @@ class Folder(threading.Thread):
     def run(self) -> None:
         db = self._db
         main = database.connect(self._data_dir / database.DATABASE, self._config.storage)
-        main.set_busy_timeout(_CHECKPOINT_BUSY_MS)
         try:
             self._guarded(lambda: self._learn(db))
             while not self._ending.is_set():
                 self._transaction.wants_fold.wait(timeout=1.0)
                 self._transaction.wants_fold.clear()
-                self._guarded(lambda: self._step(db, main))
+                self._guarded(lambda: self._step(db))
                 self._guarded(lambda: self._forget(db, main))
             self._guarded(lambda: index.follow(db))
         finally:
@@ -61,7 +58,7 @@ class Folder(threading.Thread):
             db.close()
 
     def _guarded(self, work: Callable[[], None]) -> None:
-        """Whatever goes wrong, the thread lives on: without it the tail and the WAL would grow for ever."""
+        """Whatever goes wrong, the thread lives on: without it the tail would grow for ever."""
         try:
             work()
         except Exception as error:
@@ -85,7 +82,7 @@ class Folder(threading.Thread):
         self._transaction.learned.append(names)
         self._transaction.all_learned.set()
 
-    def _step(self, db: apsw.Connection, main: apsw.Connection) -> None:
+    def _step(self, db: apsw.Connection) -> None:
         index.follow(db)
         for subject in (CLICKS, CONVERSIONS):
             while len(self._transaction.lookup.tail_of(subject)) >= FOLD_ROWS and not self._ending.is_set():
@@ -96,7 +93,6 @@ class Folder(threading.Thread):
                     break
                 time.sleep(0.002)  # let the writer drop what is folded
             index.purge(db, subject, _PURGE_ROWS)
-        self._checkpoint(main)
         self._merge(db)
 
     def _merge(self, db: apsw.Connection) -> None:
@@ -116,16 +112,3 @@ class Folder(threading.Thread):
         """Take out of the index what was erased or withdrawn; apart, so that its faults keep nothing from folding."""
         leaving.work_off(main, db)
         changing.forget(main, db)
-
-    def _checkpoint(self, main: apsw.Connection) -> None:
-        """Move the WAL into the file; when it has grown far past its limit, make the writer wait for the rest."""
-        wal = self._data_dir / (database.DATABASE + "-wal")
-        limit = self._config.storage.checkpoint_pages * main.pragma("page_size")
-        size = wal.stat().st_size if wal.exists() else 0
-        with contextlib.suppress(
-            apsw.BusyError
-        ):  # another edge is at it, a writer or a reader in the middle: next time
-            if size >= limit:
-                main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            if size >= 2 * limit:
-                main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)

@@ -7,14 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import apsw
+
+from collector import telemetry
 from collector.config import Config
 from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
-from collector.storage import database, index, keys, stores
+from collector.storage import acknowledged, damage, database, index, keys, losses, stores
+from collector.storage.acknowledged import Ledger
+from collector.storage.checkpoints import Checkpointer
 from collector.storage.folder import Folder
 from collector.storage.stores import Store
 from collector.storage.transaction import GroupTransaction, Operation
 from collector.storage.writer import GroupWriter
+
+log = telemetry.logger("storage")
 
 
 class Journal:
@@ -27,15 +34,30 @@ class Journal:
         self._db = database.open_database(config.storage)
         self.names = KeyedHash(database.load_pepper(self._db, self.data_dir, config.privacy.pepper_file))
         self.public = PublicIds(self.names.subkey("public ids"))
-        self._db.pragma("wal_autocheckpoint", 0)  # the folder checkpoints, away from the acknowledging path
+        if (lost := damage.told(self.data_dir)) is not None:
+            log.error(lost)
         with database.immediate(self._db):
             self.stores: dict[str, Store] = stores.load(self._db, config)
+        self._ledger = self._opened_ledger()
         folded = index.open_index(self.data_dir, config.storage)
-        self._transaction = GroupTransaction(self._db, config, self.data_dir, self.names, self.stores, clock)
+        self._transaction = GroupTransaction(
+            self._db, config, self.data_dir, self.names, self.stores, self._ledger, clock
+        )
         if crowded:
             self._transaction.refuse()
         self._writer: GroupWriter | None = None
         self._folder = Folder(config, self.data_dir, self._transaction, folded)
+        self._checkpointer = Checkpointer(config.storage, self.data_dir, self._ledger)
+        self._checkpointer.watch(self._db)
+
+    def _opened_ledger(self) -> Ledger:
+        """The note of what is acknowledged; after a crash only once the database is found whole."""
+        path = self.data_dir / database.DATABASE
+        ledger = Ledger(self.data_dir, acknowledged.EDGE)
+        if ledger.crashed:
+            losses.check(self._db, path)
+        ledger.pages, _ = self._db.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_NOOP)
+        return ledger
 
     def start(self, loop: asyncio.AbstractEventLoop, totals: Callable[[], Mapping[str, int]] = dict) -> None:
         """Begin to take operations.
@@ -47,6 +69,7 @@ class Journal:
         self._transaction.refresh_keys(force=True)
         self._writer = GroupWriter(self._transaction, loop)
         self._folder.start()
+        self._checkpointer.start()
 
     def submit(self, operations: Sequence[Operation]) -> asyncio.Future[list[Any]]:
         """One result per operation, once all of them are on disk; see GroupWriter.submit."""
@@ -71,6 +94,11 @@ class Journal:
         """Whether an event could be stored now, as far as the last write tells."""
         return not (self._transaction.refusing or self._transaction.broken)
 
+    @property
+    def damage(self) -> str | None:
+        """What is lost or damaged, in a sentence with the mend, until it is mended or accepted."""
+        return self._transaction.damage
+
     def key(self, hashed: bytes) -> keys.ApiKey | None:
         """The key in force with this digest; what `keys create` and `keys revoke` did is seen within seconds."""
         return self._transaction.keys.get(hashed)
@@ -84,6 +112,8 @@ class Journal:
         if self._writer is not None:
             self._writer.close()
             self._transaction.beat()
+        self._checkpointer.stop()
         self._folder.stop()
         self._transaction.lookup.close()
         self._db.close()
+        self._ledger.close()

@@ -18,7 +18,8 @@ from collector import telemetry
 from collector.config import Config
 from collector.core.keyed import KeyedHash
 from collector.errors import ApiError, StorageError
-from collector.storage import database, keys
+from collector.storage import damage, database, keys
+from collector.storage.acknowledged import Ledger
 from collector.storage.clicks import ClickResult, Clicks, NewClick
 from collector.storage.conversions import Conversions, NewEvent
 from collector.storage.erased import Erased
@@ -28,6 +29,7 @@ from collector.storage.queueing import Figures
 from collector.storage.remembered import Remember, recall
 from collector.storage.space import Space
 from collector.storage.stores import Store
+from collector.storage.subjects import CLICKS, CONVERSIONS
 from collector.storage.withdrawals import Withdraw, Withdrawals
 
 log = telemetry.logger("storage")
@@ -94,10 +96,14 @@ class GroupTransaction:
         data_dir: Path,
         names: KeyedHash,
         known: Mapping[str, Store],
+        ledger: Ledger,
         clock: Callable[[], int],
     ) -> None:
         self._db = db
         self._clock = clock
+        self._ledger = ledger
+        self._data_dir = data_dir
+        self.damage: str | None = damage.told(data_dir)
         self._now = 0
         self.lookup = Lookup(db, data_dir, config.storage)
         self.clicks = Clicks(db, self.lookup, config.matching.click_days * _DAY_MS)
@@ -117,6 +123,7 @@ class GroupTransaction:
         self._models_at = time.monotonic()
         self._space = Space(data_dir, config)
         self._committed = dict(self.lookup.last)
+        ledger.note(self._committed[CLICKS], self._committed[CONVERSIONS])
         self.distrusted = False
         self.folded = threading.Event()
         self.learned: list[Sequence[int]] = []  # names for the duplicate filter, from the folder's thread
@@ -239,7 +246,9 @@ class GroupTransaction:
                 self.distrusted = True
             raise
         self.broken = False
-        self._committed = dict(self.lookup.last)
+        last = self.lookup.last
+        self._ledger.note(last[CLICKS], last[CONVERSIONS])
+        self._committed = dict(last)
         self.late.mark()
         self.lookup.settle()
 
@@ -319,6 +328,7 @@ class GroupTransaction:
     def refresh_keys(self, *, force: bool = False) -> None:
         if force or time.monotonic() - self._keys_at >= _KEYS_CHECK_S:
             self._keys_at = time.monotonic()
+            self.damage = damage.told(self._data_dir)
             self._heed_erasures()  # before the next group: pages are asked for their cookies ahead of it
             self.keys = {key.hash: key for key in keys.list_keys(self._db) if key.revoked is None}
 

@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, BinaryIO
 
 from collector.config import Config
+from collector.errors import Damaged
+from collector.storage import acknowledged, damage
 from collector.storage.reports import export as exports
 from collector.storage.reports.attribution import Question, Report
 from collector.storage.reports.attribution import attribution as shared
 from collector.storage.reports.explain import explain as explained
 from collector.storage.reports.names import public_ids
 from collector.storage.reports.orders import of_order
-from collector.storage.reports.reader import Reader, database
+from collector.storage.reports.reader import DEADLINE_SECONDS, Reader, database
 from collector.storage.reports.status import Status
 from collector.storage.reports.status import status as stand
+
+
+@asynccontextmanager
+async def _whole(config: Config, deadline_seconds: float = DEADLINE_SECONDS) -> AsyncIterator[Reader]:
+    """A reader of a database that has lost nothing; Damaged where something is missing: no answer is a shorter one."""
+    path = database(config.storage.data_dir)
+    damage.refuse(path.parent)
+    async with Reader(path, deadline_seconds=deadline_seconds) as reader:
+        noted = acknowledged.read(path.parent)[acknowledged.EDGE]
+        newest = [(await reader.one(f"SELECT coalesce(max(id), 0) FROM {table}"), table) for table, _ in noted.rows()]
+        gone = [
+            damage.Missing(table, row[0], number)
+            for (row, table), (_, number) in zip(newest, noted.rows(), strict=True)
+            if row is not None and row[0] < number
+        ]
+        if gone:
+            raise Damaged(damage.missing(path, gone))
+        yield reader
+
 
 Progress = Callable[[int, float], None]  # rows so far, share done (0..1)
 
@@ -24,7 +46,7 @@ def status(config: Config, now: int) -> Status:
     """The state of the installation at `now` (ms). StorageError when there is no store yet."""
 
     async def ask() -> Status:
-        async with Reader(database(config.storage.data_dir), deadline_seconds=20) as reader:
+        async with _whole(config, 20) as reader:
             return await stand(reader, now, config.matching.threshold)
 
     return asyncio.run(ask())
@@ -37,7 +59,7 @@ def explain(config: Config, conversion_id: str) -> dict[str, Any] | None:
     """
 
     async def ask() -> dict[str, Any] | None:
-        async with Reader(database(config.storage.data_dir)) as reader:
+        async with _whole(config) as reader:
             ids, wanted = await public_ids(reader, config), conversion_id
             if not wanted.startswith("conv_"):
                 found = await of_order(reader, config, wanted, ())
@@ -51,7 +73,7 @@ def attribution(config: Config, question: Question) -> Report:
     """Orders shared out over campaigns, ads, pages or days under a credit model."""
 
     async def ask() -> Report:
-        async with Reader(database(config.storage.data_dir), deadline_seconds=30) as reader:
+        async with _whole(config, 30) as reader:
             return await shared(reader, question)
 
     return asyncio.run(ask())
@@ -61,7 +83,7 @@ def store_number(config: Config, store: str) -> int | None:
     """The row number of a store; None when it has no rows yet."""
 
     async def ask() -> int | None:
-        async with Reader(database(config.storage.data_dir)) as reader:
+        async with _whole(config) as reader:
             row = await reader.one("SELECT id FROM store WHERE name = ?", store)
             return row[0] if row else None
 
@@ -81,7 +103,7 @@ def export(
 
     async def ask() -> int:
         total = 0
-        async with Reader(database(config.storage.data_dir), deadline_seconds=30) as reader:
+        async with _whole(config, 30) as reader:
             ids = await public_ids(reader, config)
             async for chunk in exports.export(reader, ids, what, form, store=store):
                 out.write(chunk.data)
