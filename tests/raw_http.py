@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import uvicorn
 
 from collector.core.addresses import Networks, parse_networks
-from collector.edge.gate import Gate, GuardLimits
-from collector.edge.guard import make_protocol
+from collector.guard.gate import Gate, GuardLimits
+from collector.guard.protocol import make_protocol
 
 UNTRUSTED = Networks()
 LOOPBACK = parse_networks(["127.0.0.1/32"])
@@ -158,10 +158,12 @@ class Served(NamedTuple):
 
 
 @contextlib.contextmanager
-def serve(limits: GuardLimits | None = None, trusted: Networks = UNTRUSTED, protocol: Any = None) -> Iterator[Served]:
+def serve(
+    limits: GuardLimits | None = None, trusted: Networks = UNTRUSTED, protocol: Any = None, allowance: Any = None
+) -> Iterator[Served]:
     """A real uvicorn on uvloop in a thread; without `limits` its own protocol, unguarded."""
     app = Notebook()
-    chosen = protocol or ("httptools" if limits is None else make_protocol(limits, trusted))
+    chosen = protocol or ("httptools" if limits is None else make_protocol(limits, trusted, None, allowance))
     gate = getattr(chosen, "gate", Gate(GuardLimits(), UNTRUSTED))
     config = uvicorn.Config(
         app,

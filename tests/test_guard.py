@@ -18,7 +18,8 @@ import pytest
 from msgspec import structs
 
 from collector.core.addresses import parse_networks
-from collector.edge.gate import OVERLOADED, TOO_MANY_FROM_ADDRESS, Gate, GuardLimits, connections_that_fit
+from collector.guard.gate import Gate, GuardLimits, connections_that_fit
+from collector.guard.refusals import OVERLOADED, TOO_MANY_FROM_ADDRESS
 from tests.raw_http import (
     LOOPBACK,
     UNTRUSTED,
@@ -336,14 +337,6 @@ def test_nothing_is_processed_after_connection_close(served: Served) -> None:
     answer = exchange(served.port, get("/last", b"Connection: close\r\n") + get("/smuggled"))
     assert answer.statuses == [200]
     assert [path for path, _, _ in served.app.seen[before:]] == ["/last"]
-
-
-@pytest.mark.parametrize("upgrade", [b"websocket", b"h2c", b"TLS/1.0"])
-def test_an_upgrade_is_answered_as_a_plain_request(served: Served, upgrade: bytes) -> None:
-    extra = b"Connection: Upgrade\r\nUpgrade: " + upgrade + b"\r\nSec-WebSocket-Version: 13\r\n"
-    answer = exchange(served.port, get("/up", extra) + b"\x81\x05hello")
-    assert answer.statuses == [200]
-    assert answer.closed
 
 
 # -- how many

@@ -19,7 +19,7 @@ from statistics import median
 
 import pytest
 
-from collector.edge.gate import GuardLimits
+from collector.guard.gate import GuardLimits
 from collector.process import hardening
 from tests.raw_http import Served, connect, eventually, exchange, get, read_to_end, serve
 
@@ -179,8 +179,8 @@ def test_control_the_well_formed_forms_of_these_pass(served: Served) -> None:
 PROGRAM = """
     import socket, uvicorn
     from collector.core.addresses import parse_networks
-    from collector.edge.gate import GuardLimits
-    from collector.edge.guard import make_protocol
+    from collector.guard.gate import GuardLimits
+    from collector.guard.protocol import make_protocol
     from tests.raw_http import Notebook
     limits = GuardLimits({limits})
     config = uvicorn.Config(

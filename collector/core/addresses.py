@@ -161,6 +161,17 @@ def client_address(
     return (normalise(real_ip) if real_ip else None) or own
 
 
+def forwarded_address(peer: str, headers: Iterable[tuple[bytes, bytes]], trusted: Networks) -> str:
+    """The caller's address by a request's own headers (names in lower case)."""
+    lines, real = list[str](), None
+    for name, value in headers:
+        if name == b"x-forwarded-for":
+            lines.append(value.decode("latin-1"))
+        elif name == b"x-real-ip" and real is None:
+            real = value.decode("latin-1")
+    return client_address(peer, lines, trusted, real)
+
+
 def _first_untrusted(chain: str, trusted: Networks) -> str | None:
     for hop in reversed(chain.rsplit(",", MAX_HOPS)[-MAX_HOPS:]):
         address = normalise(hop)

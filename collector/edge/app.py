@@ -27,14 +27,16 @@ from collector.edge.aside import Aside
 from collector.edge.collect import Collect
 from collector.edge.door import Door, Handler
 from collector.edge.door import Request as DoorRequest
-from collector.edge.gate import GuardLimits, connections_that_fit
-from collector.edge.guard import make_protocol
 from collector.edge.prepare import Preparer
 from collector.edge.responses import Answer
 from collector.edge.snippet import Script, Snippet
-from collector.edge.tally import NO_VERB, Counts, Tally
+from collector.edge.tally import NO_VERB, Tally
 from collector.edge.track import Tracker
 from collector.errors import ApiError
+from collector.guard.bodies import Allowance
+from collector.guard.gate import Counts, GuardLimits, connections_that_fit
+from collector.guard.names import request_id
+from collector.guard.protocol import make_protocol
 from collector.storage.journal import Journal
 
 log = telemetry.logger("edge")
@@ -50,17 +52,17 @@ def clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-def build(config: Config, journal: Journal, aside: Aside, tracker: Tracker, tally: Tally) -> AsgiApp:
-    """Every route of the public door; the busiest are taken before Litestar routes them."""
+def build(config: Config, journal: Journal, aside: Aside, tracker: Tracker, tally: Tally) -> tuple[AsgiApp, Allowance]:
+    """Every route of the public door, the busiest taken before Litestar routes them; and how large a body may be."""
     preparer = Preparer(config, journal.stores, journal.names, journal.public, clock, journal.count)
     door = Door(config, journal, preparer, aside, tracker, tally, clock)
     collect = Collect(config, journal, preparer, door, clock)
     script = Script(Snippet(config.edge, config.privacy, config.store), door)
     busy: dict[str, AsgiApp] = {
-        "/v1/track/click": door.endpoint("POST", "click", door.click),
-        "/v1/track/conversion": door.endpoint("POST", "conversion", door.event),
-        "/v1/track/event": door.endpoint("POST", "event", door.event),
-        "/v1/track/batch": door.endpoint("POST", "batch", door.batch),
+        "/v1/track/click": door.endpoint("POST", "click", door.click, door.event_key),
+        "/v1/track/conversion": door.endpoint("POST", "conversion", door.event, door.event_key),
+        "/v1/track/event": door.endpoint("POST", "event", door.event, door.event_key),
+        "/v1/track/batch": door.endpoint("POST", "batch", door.batch, door.batch_key),
         config.edge.beacon_path: door.endpoint("POST", "beacon", collect.beacon),
     }
     handlers = [
@@ -82,7 +84,7 @@ def build(config: Config, journal: Journal, aside: Aside, tracker: Tracker, tall
         logging_config=None,  # its own would replace telemetry's handler, which keeps data out of the log
         exception_handlers=_refusing(tally.of(NO_VERB)),
     )
-    return _shortcut(busy, app)
+    return _shortcut(busy, app), door.allowance
 
 
 def _shortcut(busy: Mapping[str, AsgiApp], rest: Litestar) -> AsgiApp:
@@ -138,25 +140,26 @@ def _refusing(counts: Counts) -> ExceptionHandlersMap:
     """How Litestar's own refusals and crashes are answered; `counts` by HTTP status."""
 
     def refuse(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-        answer = _http_error(error)
+        answer = _http_error(error, request_id(request.scope))  # type: ignore[arg-type]
         counts[answer.status] += 1
         return _response(answer)
 
     def crash(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-        log.failed("a request crashed", error)
-        answer = responses.error_answer(ApiError("internal_error", "an internal error"))
+        name = request_id(request.scope)  # type: ignore[arg-type]
+        log.failed("a request crashed", error, request_id=name)
+        answer = responses.error_answer(ApiError("internal_error", "an internal error"), name)
         counts[answer.status] += 1
         return _response(answer)
 
     return {HTTPException: refuse, Exception: crash}
 
 
-def _http_error(error: HTTPException) -> Answer:
+def _http_error(error: HTTPException, name: str) -> Answer:
     """Litestar's own refusals (no such path, a malformed Host) in the contract's shape."""
     code = {404: "not_found", 405: "method_not_allowed", 413: "payload_too_large"}.get(error.status_code)
     if code is None:
         code = "invalid_field" if error.status_code < 500 else "internal_error"
-    return responses.error_answer(ApiError(code, "nothing is at this path" if code == "not_found" else "refused"))
+    return responses.error_answer(ApiError(code, "nothing is at this path" if code == "not_found" else "refused"), name)
 
 
 def _response(answer: Answer) -> Response[bytes]:
@@ -216,7 +219,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     journal.start(loop, tally.totals)
     aside = Aside(helper, config, journal)
-    server = _Server(_server_config(config, build(config, journal, aside, tracker, tally), tally), ready, tracker)
+    server = _Server(_server_config(config, *build(config, journal, aside, tracker, tally), tally), ready, tracker)
     _spare_the_collector()
     try:
         await server.serve(sockets=[listener])
@@ -249,15 +252,16 @@ def _listening(config: Config, fd: int | None) -> socket.socket:
     return sock
 
 
-def _server_config(config: Config, app: AsgiApp, tally: Tally) -> uvicorn.Config:
+def _server_config(config: Config, app: AsgiApp, allowance: Allowance, tally: Tally) -> uvicorn.Config:
     limits = GuardLimits(
         connections=connections_that_fit(config.edge.max_connections),
         connections_per_address=config.edge.max_connections_per_address,
     )
+    trusted = addresses.parse_networks(config.edge.trusted_proxies)
     return uvicorn.Config(
         app,
         interface="asgi3",
-        http=make_protocol(limits, addresses.parse_networks(config.edge.trusted_proxies), tally.of(NO_VERB)),
+        http=make_protocol(limits, trusted, tally.of(NO_VERB), allowance),
         loop="uvloop",
         ws="none",
         lifespan="off",

@@ -50,6 +50,14 @@ def authenticate(journal: Journal, presented: bytes | None) -> ApiKey:
     return key
 
 
+def known(journal: Journal, authorization: bytes) -> ApiKey | None:
+    """The key in force that an Authorization header carries; None where it carries none."""
+    presented = authorization[len(_BEARER) :].strip()
+    if authorization[: len(_BEARER)].lower() != _BEARER or len(presented) > LONGEST_KEY:
+        return None
+    return journal.key(keys.digest(presented))
+
+
 def key_in_body(presented: str | None) -> bytes | None:
     """The publishable key that a body carries, where a page cannot set headers."""
     if presented is None:

@@ -1,6 +1,8 @@
 """One request through the door: limits, body, key, store, verb, answer. Raw ASGI, because this is the hot path.
 
-scope ─▶ media type, length ─▶ body ─▶ key ─▶ rate ─▶ decode ─▶ store, origin ─▶ track ─▶ 200 after the commit
+scope ─▶ method, media type ─▶ key, rate ─▶ length ─▶ body ─▶ decode ─▶ store, origin ─▶ track ─▶ 200 after the commit
+
+What the head tells is judged before a byte of the body is asked for (D1).
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from collector.edge.responses import JSON, Answer, Headers
 from collector.edge.tally import Tally
 from collector.edge.track import Asked, Tracker
 from collector.errors import ApiError, StorageError
+from collector.guard.bodies import BodyLimits
+from collector.guard.names import request_id
 from collector.storage.journal import Journal
 from collector.storage.keys import ApiKey
 from collector.storage.stores import Store
@@ -33,34 +37,40 @@ from collector.storage.stores import Store
 log = telemetry.logger("edge")
 
 _JSON_TYPES: Final = frozenset({b"application/json", b"text/plain", b""})
-# What a page sends is small (reliability.md 4.3); what a server sends is bounded by [edge] max_body_bytes.
-MOST_PAGE_BYTES: Final = 65_536
+# What a page sends is small; what a server sends is bounded by [edge] max_body_bytes.
+MOST_PAGE_BYTES: Final = BodyLimits().of_page
 _LINES_TYPE: Final = b"application/x-ndjson"
 # An answer before the body was read ends the connection; a client that is not told uses it again (axios: hang up).
 _CLOSE: Final = (b"connection", b"close")
 _EXPOSED: Final = (
-    b"Collector-Ignored-Fields, Collector-Reason, Idempotent-Replayed, Retry-After, RateLimit, RateLimit-Policy"
+    b"Collector-Ignored-Fields, Collector-Reason, Idempotent-Replayed, Request-Id, Retry-After, "
+    b"RateLimit, RateLimit-Policy"
 )
 _PREFLIGHT: Final = [
     (b"access-control-allow-methods", b"GET, POST"),
-    (b"access-control-allow-headers", b"authorization, content-type, idempotency-key, prefer"),
+    (b"access-control-allow-headers", b"authorization, content-type, idempotency-key, prefer, x-request-id"),
     (b"access-control-max-age", b"86400"),
 ]
+
+_UNSTORED: Final = ApiError("storage_unavailable", "the event could not be stored and was not accepted; send it again")
+_CRASHED: Final = ApiError("internal_error", "an internal error; the event may not be stored")
 
 Headered = Mapping[bytes, bytes]
 Body = TypeVar("Body", ClickBody, ConversionBody)
 Handler = Callable[["Request"], Awaitable[Answer]]
+Admission = Callable[["Request"], "ApiKey | None"]
 
 
 class Request:
-    """What a verb sees of one HTTP request."""
+    """What a verb sees of one HTTP request. `key`: the one of its head, where the verb asks for one."""
 
-    __slots__ = ("body", "headers", "scope")
+    __slots__ = ("body", "headers", "key", "scope")
 
-    def __init__(self, scope: Scope, headers: Headered, body: bytes) -> None:
+    def __init__(self, scope: Scope, headers: Headered) -> None:
         self.scope = scope
         self.headers = headers
-        self.body = body
+        self.body = b""
+        self.key: ApiKey | None = None
 
 
 class ClientGone(Exception):
@@ -90,25 +100,28 @@ class Door:
         self._by_key = TokenBuckets("key", config.edge.rate_limit_key_per_second)
         self._by_address = TokenBuckets("address", config.edge.rate_limit_address_per_second)
 
-    def endpoint(self, method: str, verb: str, handler: Handler) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-        """An ASGI application that answers every outcome in the contract's shape, a crash too, and counts it."""
+    def endpoint(
+        self, method: str, verb: str, handler: Handler, admission: Admission | None = None
+    ) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+        """An ASGI application that answers every outcome in the contract's shape, a crash too, and counts it.
+
+        `admission` judges the head before the body is read, and says with which key it came.
+        """
         counts = self.tally.of(verb)
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             headers = dict(scope["headers"])
             try:
-                answer = await self._answer(scope, headers, receive, method, handler)
+                answer = await self._answer(Request(scope, headers), receive, method, handler, admission)
             except ClientGone:
                 return
             except ApiError as error:
                 self._journal.count(0, f"refused.{error.code}")
-                answer = responses.error_answer(error)
+                answer = responses.error_answer(error, request_id(_named(scope)))
             except StorageError:
-                answer = responses.error_answer(
-                    ApiError("storage_unavailable", "the event could not be stored and was not accepted; send it again")
-                )
+                answer = responses.error_answer(_UNSTORED, request_id(_named(scope)))
             except Exception as error:
-                answer = _crashed(error, verb)
+                answer = _crashed(error, verb, request_id(_named(scope)))
             counts[answer.status] += 1
             if b"origin" in headers:
                 answer.headers = [*answer.headers, *self._cross_origin(headers)]
@@ -116,19 +129,25 @@ class Door:
 
         return app
 
-    async def _answer(self, scope: Scope, headers: Headered, receive: Receive, method: str, handler: Handler) -> Answer:
-        asked: str = scope["method"]  # type: ignore[typeddict-item]
+    async def _answer(
+        self, request: Request, receive: Receive, method: str, handler: Handler, admission: Admission | None
+    ) -> Answer:
+        asked: str = request.scope["method"]  # type: ignore[typeddict-item]
         if asked != method and not (asked == "HEAD" and method == "GET"):
             if asked == "OPTIONS":
                 return Answer(204, b"", _PREFLIGHT)
             raise ApiError("method_not_allowed", f"use {method} here", headers=[(b"allow", method.encode())])
-        body = await self._body(headers, receive) if method == "POST" else b""
-        return await handler(Request(scope, headers, body))
+        if admission is not None:
+            request.key = admission(request)
+        if method == "POST":
+            request.body = await self._body(request, receive)
+        return await handler(request)
 
-    async def _body(self, headers: Headered, receive: Receive) -> bytes:
+    async def _body(self, request: Request, receive: Receive) -> bytes:
+        headers, most = request.headers, self._most_bytes(request.key)
         length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self._most:
-            raise self._too_large()
+        if not length.isdigit() or int(length) > most:
+            raise self._too_large(most)
         if headers.get(b"content-encoding", b"identity") != b"identity":
             raise ApiError("unsupported_media_type", "send the body without Content-Encoding", headers=[_CLOSE])
         pieces: list[bytes] = []
@@ -139,12 +158,23 @@ class Door:
                 raise ClientGone
             pieces.append(message.get("body", b""))
             size, more = size + len(pieces[-1]), message.get("more_body", False)
-            if size > self._most:
-                raise self._too_large()
+            if size > most:
+                raise self._too_large(most)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _too_large(self) -> ApiError:
-        text = f"a body has at most {self._most} bytes here ([edge] max_body_bytes)"
+    def _most_bytes(self, key: ApiKey | None) -> int:
+        return self._most if key is not None and key.kind == "secret" else min(self._most, MOST_PAGE_BYTES)
+
+    def allowance(self, scope: Any) -> int:
+        """How many bytes this request's body may have by what its head says: the guard asks of more than a page's."""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                return self._most_bytes(auth.known(self._journal, value))
+        return self._most_bytes(None)
+
+    def _too_large(self, most: int) -> ApiError:
+        text = f"a body has at most {most} bytes here"
+        text += " ([edge] max_body_bytes)" if most == self._most else "; more takes a secret key"
         return ApiError("payload_too_large", text, headers=[_CLOSE])
 
     async def click(self, request: Request) -> Answer:
@@ -161,17 +191,15 @@ class Door:
         self, request: Request, decode: Callable[[bytes], tuple[Body, Sequence[str]]]
     ) -> tuple[Body, Sequence[str], ApiKey, Store, Caller]:
         """The decoded body and its ignored fields; who may post it, for which store, as whom. ApiError otherwise."""
-        _check_media_type(request, _JSON_TYPES)
-        early = self._early_key(request)
         body, ignored = decode(request.body)
-        key = early or auth.authenticate(self._journal, auth.key_in_body(body.key))
+        key = request.key or auth.authenticate(self._journal, auth.key_in_body(body.key))
         store = auth.store_for(self._journal.stores, key, body.store_id)
         return body, ignored, key, store, self._caller(request, key, store.config)
 
     async def batch(self, request: Request) -> Answer:
         """POST /v1/track/batch."""
-        media = _check_media_type(request, _JSON_TYPES | {_LINES_TYPE})
-        key = self._secret(request)
+        media, key = _media_type(request), request.key
+        assert key is not None, "batch_key was asked before"
         caller = self._caller(request, key, None)
         items = await self._items(request.body, key, caller, lines=media == _LINES_TYPE)
         return await self._tracker.many(items, self._asked(request, key))
@@ -196,18 +224,24 @@ class Door:
         """GET /v1/clicks/{id}."""
         return await self._tracker.read_click(_last_segment(request), self._secret(request))
 
-    def _early_key(self, request: Request) -> ApiKey | None:
-        """The key of the header or the query, within its rate; None where the body must say it.
+    def event_key(self, request: Request) -> ApiKey | None:
+        """Who may post a click or an event, as far as the head tells."""
+        _check_media_type(request, _JSON_TYPES)
+        return self._early_key(request)
 
-        Before the body is decoded, so that nobody has more decoded than his rate allows.
-        """
+    def batch_key(self, request: Request) -> ApiKey | None:
+        """Who may post a batch."""
+        _check_media_type(request, _JSON_TYPES | {_LINES_TYPE})
+        return self._secret(request)
+
+    def _early_key(self, request: Request) -> ApiKey | None:
+        """The key of the header or the query, within its rate; None where the body must say it."""
         query = request.scope["query_string"]
         in_query = auth.key_in_query(query) if query else None
         presented = auth.bearer(request.headers) or in_query
         key = self._admit(request, presented) if presented is not None else None
         if key is None or key.kind != "secret":
             self._spend_by_address(self._address(request))
-            self._check_page_size(request)
         return key
 
     def _admit(self, request: Request, presented: bytes) -> ApiKey:
@@ -219,10 +253,6 @@ class Door:
         if key.kind == "secret":
             self._spend(self._by_key, key.id)
         return key
-
-    def _check_page_size(self, request: Request) -> None:
-        if len(request.body) > MOST_PAGE_BYTES:
-            raise ApiError("payload_too_large", f"without a secret key a body has at most {MOST_PAGE_BYTES} bytes")
 
     def _secret(self, request: Request) -> ApiKey:
         key = self._early_key(request)
@@ -305,20 +335,24 @@ class Door:
         ]
 
 
-def _crashed(error: Exception, verb: str) -> Answer:
-    """A crash, told to the log by its verb (a path may hold anything) and by the id that the caller gets."""
-    request_id = responses.new_request_id()
-    log.failed("a request crashed", error, route=verb, request_id=request_id)
-    internal = ApiError("internal_error", "an internal error; the event may not be stored")
-    return responses.error_answer(internal, request_id)
+def _named(scope: Scope) -> Any:
+    return scope  # litestar's types know only the keys that it gives a meaning
 
 
-def _check_media_type(request: Request, allowed: frozenset[bytes]) -> bytes:
-    media = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if media not in allowed:
+def _crashed(error: Exception, verb: str, name: str) -> Answer:
+    """A crash, told to the log by its verb (a path may hold anything) and by the name that the caller gets."""
+    log.failed("a request crashed", error, route=verb, request_id=name)
+    return responses.error_answer(_CRASHED, name)
+
+
+def _check_media_type(request: Request, allowed: frozenset[bytes]) -> None:
+    if _media_type(request) not in allowed:
         wanted = "application/json or application/x-ndjson" if _LINES_TYPE in allowed else "application/json"
         raise ApiError("unsupported_media_type", f"send it with Content-Type: {wanted}")
-    return media
+
+
+def _media_type(request: Request) -> bytes:
+    return request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
 
 
 def _last_segment(request: Request) -> str:

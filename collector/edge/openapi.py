@@ -13,7 +13,9 @@ from collector.config import EdgeConfig
 from collector.core.beacon import Beacon
 from collector.core.events import ClickBody, ConversionBody
 from collector.core.wire import MAX_ITEMS, ClickItem, ConversionItem, EventItem
-from collector.edge.gate import (
+from collector.edge.responses import ClickData, ConversionData, Failure
+from collector.errors import STATUS_OF
+from collector.guard.refusals import (
     BAD_REQUEST,
     HEADERS_TOO_LARGE,
     OVERLOADED,
@@ -21,8 +23,6 @@ from collector.edge.gate import (
     TIMED_OUT,
     TOO_MANY_FROM_ADDRESS,
 )
-from collector.edge.responses import ClickData, ConversionData, Failure
-from collector.errors import STATUS_OF
 
 REFERENCE: Final = "#/components/schemas/{name}"
 _GUARDS: Final = (BAD_REQUEST, TIMED_OUT, TARGET_TOO_LONG, HEADERS_TOO_LARGE, OVERLOADED, TOO_MANY_FROM_ADDRESS)

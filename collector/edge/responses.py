@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from secrets import token_hex
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +14,7 @@ from collector.core.capi.states import CapiState, name_of
 from collector.core.ids import PublicIds
 from collector.core.matching import Match
 from collector.errors import ApiError
+from collector.guard.names import new_request_id
 from collector.storage.clicks import ClickResult
 from collector.storage.reader import Attempt, Delivery, EventState
 from collector.storage.subjects import ClickRow
@@ -114,11 +114,6 @@ def success(data: Any) -> bytes:
 def batch(answers: Iterable[str]) -> bytes:
     """The answer to a batch, of its items' own answers."""
     return f'{{"success":true,"data":{{"results":[{",".join(answers)}]}}}}'.encode()
-
-
-def new_request_id() -> str:
-    """What names one refusal or crash, in its answer and in the log."""
-    return "req_" + token_hex(8)
 
 
 def failure(error: ApiError, request_id: str | None = None) -> bytes:

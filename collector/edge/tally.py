@@ -11,11 +11,12 @@ They belong to the event loop's thread. `totals` copies it in one step, so it ma
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Final, TypeAlias
+from typing import Final
+
+from collector.guard.gate import Counts
 
 # Requests that reached no verb: refused by the guard, or for a path where nothing is.
 NO_VERB: Final = "none"
-Counts: TypeAlias = defaultdict[int, int]  # HTTP status -> answers
 
 
 class Tally:

@@ -10,6 +10,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
+import httptools
+
 # A name or an address with an optional port. RFC 3986 3.2.2 would allow more (`;`, `=`, `,`, `@` before it …), which no
 # host has and which Host is attacked with: cookies and redirects are made from it.
 HOST: Final = re.compile(rb"(?:[A-Za-z0-9._\-]*|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?")
@@ -33,3 +35,10 @@ def _is_host(value: bytes) -> bool:
 
 def _is_plainly_chunked(headers: list[tuple[bytes, bytes]]) -> bool:
     return [value.lower() for name, value in headers if name == b"transfer-encoding"] == [b"chunked"]
+
+
+def head_without_upgrade(parser: httptools.HttpRequestParser, url: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The head that `parser` has read, as it would be had the client not asked for another protocol."""
+    lines = [b"%b %b HTTP/%b" % (parser.get_method(), url, parser.get_http_version().encode())]
+    lines += [b"%b: %b" % header for header in headers if header[0] != b"upgrade"]
+    return b"\r\n".join([*lines, b"", b""])

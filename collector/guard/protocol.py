@@ -1,4 +1,4 @@
-"""How does the edge survive slow, greedy and lying clients: uvicorn's httptools protocol with deadlines and budgets.
+"""How does a door survive slow, greedy and lying clients: uvicorn's httptools protocol with deadlines and budgets.
 
 Plain uvicorn holds an idle, a half-sent and a trickling connection for ever, and httptools takes a header of 5 MB
 (measured). One lazy timer per connection, and one look at each request's headers, end that:
@@ -11,6 +11,8 @@ Plain uvicorn holds an idle, a half-sent and a trickling connection for ever, an
 - A refused client is answered in the contract's shape, then listened to for 2 s more without reading what it says:
   closing with unread bytes would reset the connection, and the client would never see why.
 - What was asked before a fault on the same connection is answered first: nothing that was stored is answered by a 400.
+- Bodies are counted while they come (bodies.py): one that nobody vouches for ends at a page's size.
+- An Upgrade is ignored (RFC 9110 7.8): a request that asks for one is parsed again without it.
 - An address that holds too many connections loses its oldest waiting one, so that a flood of idle connections never
   shuts out the next request; only when all of them are at work is a new one refused.
 """
@@ -18,30 +20,21 @@ Plain uvicorn holds an idle, a half-sent and a trickling connection for ever, an
 from __future__ import annotations
 
 import asyncio
-import secrets
 from typing import Any, ClassVar, Final, cast
 
 import httptools
-import msgspec
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from collector.core.addresses import Networks
-from collector.edge.exit import Exit
-from collector.edge.framing import is_sound
-from collector.edge.gate import (
-    BAD_REQUEST,
-    HEADERS_TOO_LARGE,
-    OVERLOADED,
-    TARGET_TOO_LONG,
-    TIMED_OUT,
-    Gate,
-    GuardLimits,
-    Refusal,
-)
-from collector.edge.tally import Counts
+from collector.guard import names, refusals
+from collector.guard.bodies import Allowance, Loads, Scope
+from collector.guard.exit import Exit
+from collector.guard.framing import head_without_upgrade, is_sound
+from collector.guard.gate import Counts, Gate, GuardLimits
+from collector.guard.refusals import Refusal
 
 FRESH: Final = 0  # connected, no byte yet
 HEADERS: Final = 1  # a request has begun
@@ -69,6 +62,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     limits: ClassVar[GuardLimits] = GuardLimits()
     gate: ClassVar[Gate] = Gate(limits, Networks())
+    allowance: ClassVar[Allowance | None] = None
 
     def __init__(
         self,
@@ -78,15 +72,15 @@ class GuardedProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.ws_protocol_class = None  # no WebSocket here: an Upgrade is ignored, as RFC 9110 7.8 allows
         self.raw: asyncio.Transport = None  # type: ignore[assignment]
         self.phase = FRESH
         self.since = 0.0  # when the phase began; 0: to be set once the bytes at hand are parsed
         self.chunk = 0  # bytes of the read being parsed
         self.fed = 0  # bytes since this request began, at most
         self.body = 0  # bytes of its body
+        self.loads: Loads = None  # type: ignore[assignment]
         self.drained = 0  # bytes thrown away while leaving
-        self.fault = BAD_REQUEST  # what a failure of the parser means
+        self.fault = refusals.BAD_REQUEST  # what a failure of the parser means
         self.deaf = False  # nothing more is read from this client
         self.running: RequestResponseCycle | None = None
         self.stuck_since = 0.0  # when the client stopped taking our bytes
@@ -106,23 +100,26 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.raw = transport
-        self.exit = Exit(transport, self._close, self.loop.call_soon, self._is_early)
+        self.exit = Exit(transport, self._close, self.loop.call_soon, self._is_early, self._name)
         self.transport = cast(asyncio.Transport, self.exit)
         self.since = self.loop.time()
         self._arm(self.limits.header_seconds)
         refusal = self.gate.admit(self, self.client[0] if self.client else None)
         if refusal is not None:
             self._turn_away(refusal)
+        self.loads = Loads(self.gate.bodies, self.address, self.gate.caller, type(self).allowance)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.timer is not None:
             self.timer.cancel()
         self.gate.leave(self)
+        self.loads.drop()
         if self.told:
             self.gate.told -= 1
         self.deaf = True
         self.phase = LEAVING
         super().connection_lost(exc)
+        self.exit.forget()
 
     def drop(self) -> None:
         """End the connection at once, whatever is unsent."""
@@ -153,13 +150,24 @@ class GuardedProtocol(HttpToolsProtocol):
         self.chunk = len(data)
         self.fed += self.chunk
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._answer_and_end()
+            self._parse(data)
         except httptools.HttpParserError:
             self._fail(self.fault)
         if HEADERS <= self.phase <= BODY:
             self._look_at_unfinished()
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser; one that stops for an Upgrade gives way to another that never saw it."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as stopped:
+                data = data[stopped.args[0] :]
+                head = head_without_upgrade(self.parser, self.url, self.headers)
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+                self.parser.feed_data(head)
 
     def _look_at_unfinished(self) -> None:
         """A request that did not come in one piece: start its clock, hold its budget."""
@@ -167,15 +175,15 @@ class GuardedProtocol(HttpToolsProtocol):
             self.since = self.loop.time()
         if self.phase == HEADERS:
             if self.fed > self.limits.header_bytes + self.limits.target_bytes:
-                self._fail(HEADERS_TOO_LARGE)
+                self._fail(refusals.HEADERS_TOO_LARGE)
         elif self.fed - 7 * self.body > CHUNK_OVERHEAD_BYTES or len(self.headers) > self.limits.headers:
-            self._fail(BAD_REQUEST)
+            self._fail(refusals.BAD_REQUEST)
 
     # -- the parser's callbacks
 
     def on_message_begin(self) -> None:
         if self.deaf or len(self.pipeline) >= MAX_PIPELINED:
-            self.fault = BAD_REQUEST
+            self.fault = refusals.BAD_REQUEST
             raise _Refused
         self.phase = HEADERS
         self.since = 0.0
@@ -187,9 +195,14 @@ class GuardedProtocol(HttpToolsProtocol):
         if fault is not None:
             self.fault = fault
             raise _Refused
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise _Refused
+            return  # the same head comes again without its Upgrade (_parse)
         super().on_headers_complete()
         if not self.pipeline:
             self.running = self.cycle
+        self.loads.begin(cast(Scope, self.scope))
         self.headers = []  # trailers land here, not among the headers that the application trusts
         self.phase = BODY
         self.since = 0.0
@@ -201,6 +214,10 @@ class GuardedProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle.response_complete:
             return
+        refusal = self.loads.take(len(body))
+        if refusal is not None:
+            self.fault = refusal
+            raise _Refused
         cycle.body += body
         if len(cycle.body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
@@ -221,12 +238,12 @@ class GuardedProtocol(HttpToolsProtocol):
     def _fault_in_headers(self) -> Refusal | None:
         limits = self.limits
         if len(self.headers) > limits.headers:
-            return HEADERS_TOO_LARGE
+            return refusals.HEADERS_TOO_LARGE
         if self.fed > limits.header_bytes and self._header_bytes() > limits.header_bytes:
-            return HEADERS_TOO_LARGE
+            return refusals.HEADERS_TOO_LARGE
         if len(self.url) > limits.target_bytes:
-            return TARGET_TOO_LONG
-        return None if is_sound(self.parser.get_http_version(), self.headers) else BAD_REQUEST
+            return refusals.TARGET_TOO_LONG
+        return None if is_sound(self.parser.get_http_version(), self.headers) else refusals.BAD_REQUEST
 
     def _header_bytes(self) -> int:
         return sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -236,6 +253,9 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """As uvicorn's, with our own keep-alive clock, and without reading on a body that nobody wants any more."""
         self.server_state.total_requests += 1
+        self.loads.answered()
+        if self.running is not None and self.running.body:
+            self.running.body = bytearray()  # it was never asked for
         if self.raw.is_closing() or self.phase == LEAVING:
             return
         self.flow.resume_reading()
@@ -255,7 +275,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _end_unfinished(self) -> None:
         if HEADERS <= self.phase <= BODY:
-            self._fail(OVERLOADED)
+            self._fail(refusals.OVERLOADED)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -290,6 +310,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.gate.refusals[refusal.status_code] += 1
         if broken is not None and self.pipeline and self.pipeline[0][0] is broken:
             self.pipeline.popleft()
+            self.loads.taken_back()
         elif broken is not None and broken is self.running:
             self._interrupt(broken, refusal)
             return
@@ -304,6 +325,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self.drop()
             return
         cycle.disconnected = True
+        cycle.body = bytearray()
+        self.loads.drop()
         cycle.message_event.set()
         self._leave(self._answer(refusal))
 
@@ -332,23 +355,13 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.drained > LINGER_BYTES:
             self.drop()
 
+    def _name(self) -> str:
+        """What the request that is being answered is called."""
+        return names.request_id(cast(Scope, self.running.scope)) if self.running is not None else names.new_request_id()
+
     def _answer(self, refusal: Refusal) -> bytes:
-        body = msgspec.json.encode(
-            {
-                "success": False,
-                "error": {
-                    "code": refusal.code,
-                    "message": refusal.message,
-                    "requestId": f"req_{secrets.token_hex(8)}",
-                },
-            }
-        )
-        return b"".join(
-            [b"HTTP/1.1 ", refusal.status, b"\r\n"]
-            + [name + b": " + value + b"\r\n" for name, value in self.server_state.default_headers]
-            + [b"content-type: application/json\r\ncontent-length: ", str(len(body)).encode(), b"\r\n"]
-            + [b"cache-control: no-store\r\n", refusal.headers, b"connection: close\r\n\r\n", body]
-        )
+        name = names.request_id(cast(Scope, self.scope)) if self.scope is not None else names.new_request_id()
+        return refusals.rendered(refusal, name, self.server_state.default_headers)
 
     # -- the one timer
 
@@ -387,16 +400,21 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.flow.write_paused or self.phase == LEAVING or self.raw.get_write_buffer_size():
             self.drop()
         elif HEADERS <= self.phase <= BODY:
-            self._fail(TIMED_OUT)
+            self._fail(refusals.TIMED_OUT)
             if self.phase != LEAVING:
                 self._arm(self.limits.header_seconds)
         else:
             self._close()
 
 
-def make_protocol(limits: GuardLimits, trusted: Networks, refusals: Counts | None = None) -> type[GuardedProtocol]:
+def make_protocol(
+    limits: GuardLimits, trusted: Networks, refusals: Counts | None = None, allowance: Allowance | None = None
+) -> type[GuardedProtocol]:
     """The protocol class for `uvicorn.Config(http=…)`: one gate for all its connections, so one call per server.
 
-    `refusals` counts what the guard refuses, by HTTP status.
+    `refusals` counts what the guard refuses, by HTTP status. `allowance` says how many bytes the body of a request may
+    have that has passed a page's size; without it there is no such limit.
     """
-    return type("EdgeProtocol", (GuardedProtocol,), {"limits": limits, "gate": Gate(limits, trusted, refusals)})
+    gate = Gate(limits, trusted, refusals)
+    held = staticmethod(allowance) if allowance is not None else None
+    return type("GuardedDoor", (GuardedProtocol,), {"limits": limits, "gate": gate, "allowance": held})

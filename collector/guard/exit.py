@@ -1,9 +1,12 @@
-"""How does an answer leave: head and body in one write, and never before the guard agrees to the end."""
+"""How does an answer leave: head and body in one write, with its name, and never before the guard agrees to the end."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
+
+CONTINUE: Final = b"HTTP/1.1 100 "
 
 
 class Exit:
@@ -13,7 +16,7 @@ class Exit:
     request's time, measured). The head is held until the body follows, and no longer than this turn of the loop.
     """
 
-    __slots__ = ("_close", "_early", "_head", "_soon", "_write", "is_closing")
+    __slots__ = ("_close", "_early", "_head", "_name", "_soon", "_write", "is_closing")
 
     def __init__(
         self,
@@ -21,9 +24,11 @@ class Exit:
         close: Callable[[], None],
         soon: Callable[[Callable[[], None]], object],
         early: Callable[[], bool],
+        name: Callable[[], str],
     ) -> None:
-        """`early`: whether the answer being written comes before its request's body was read."""
+        """`early`: whether the answer comes before its request's body was read. `name`: the request's (names.py)."""
         self._early = early
+        self._name = name
         self._write = transport.write
         self.is_closing = transport.is_closing
         self._close = close
@@ -35,7 +40,10 @@ class Exit:
             head, self._head = self._head, b""
             self._write(head + data)
         elif data.startswith(b"HTTP/1.1 "):
-            self._head = _ending(data) if self._early() else data
+            named = (
+                data if data.startswith(CONTINUE) else b"%brequest-id: %b\r\n\r\n" % (data[:-2], self._name().encode())
+            )
+            self._head = _ending(named) if self._early() else named
             self._soon(self.flush)
         else:
             self._write(data)
@@ -45,13 +53,21 @@ class Exit:
         if self._head:
             self.write(b"")
 
+    def forget(self) -> None:
+        """The connection is gone. Without this it and its body would live on until Python looks for cycles."""
+        self._close, self._early, self._name = _nothing, bool, str
+
     def close(self) -> None:
         self.flush()
         self._close()
 
 
+def _nothing() -> None:
+    pass
+
+
 def _ending(head: bytes) -> bytes:
     """The head, saying that the connection ends: a client that is not told would use it again (axios: "hang up")."""
-    if head.startswith(b"HTTP/1.1 100") or b"\r\nconnection: close\r\n" in head:
+    if head.startswith(CONTINUE) or b"\r\nconnection: close\r\n" in head:
         return head
     return head[:-2] + b"connection: close\r\n\r\n"

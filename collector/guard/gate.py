@@ -1,23 +1,25 @@
-"""Which connections may come in: the guard's figures, its answers, and the count of who is connected."""
+"""Which connections may come in: the guard's figures, and the count of who is connected."""
 
 from __future__ import annotations
 
 import resource
-from collections import OrderedDict
-from typing import Final, Protocol
+from collections import OrderedDict, defaultdict
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
-from collector.core.addresses import Networks, match_prefix, normalise
-from collector.edge.tally import Counts
+from collector.core.addresses import Networks, forwarded_address, match_prefix, normalise
+from collector.guard.bodies import Bodies, BodyLimits, Scope
+from collector.guard.refusals import OVERLOADED, TOO_MANY_FROM_ADDRESS, Refusal
 
+Counts: TypeAlias = defaultdict[int, int]  # HTTP status -> answers
 # Connections beyond the limit that are told so at one time; more are dropped without a word.
 MAX_TOLD: Final = 1024
 SPARE_DESCRIPTORS: Final = 256 + MAX_TOLD
 
 
 class GuardLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """The guard's figures (reliability.md 4.2)."""
+    """The guard's figures."""
 
     header_seconds: float = 5.0
     body_seconds: float = 10.0
@@ -30,6 +32,7 @@ class GuardLimits(msgspec.Struct, frozen=True, kw_only=True):
     target_bytes: int = 8_192
     connections: int = 16_000
     connections_per_address: int = 256  # never for trusted proxies
+    bodies: BodyLimits = BodyLimits()
 
 
 def connections_that_fit(wanted: int) -> int:
@@ -46,37 +49,6 @@ def connections_that_fit(wanted: int) -> int:
     if soft < reachable:
         resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
     return min(wanted, max(soft, reachable) - SPARE_DESCRIPTORS)
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """One way in which the guard answers: the status line and the contract's error."""
-
-    status: bytes
-    code: str
-    message: str
-    headers: bytes = b""
-
-    @property
-    def status_code(self) -> int:
-        """The number of the status line."""
-        return int(self.status[:3])
-
-
-BAD_REQUEST: Final = Refusal(b"400 Bad Request", "bad_request", "this is not a valid HTTP/1.1 request")
-TIMED_OUT: Final = Refusal(b"408 Request Timeout", "request_timeout", "the request did not arrive in time")
-TARGET_TOO_LONG: Final = Refusal(b"414 URI Too Long", "target_too_long", "the request target is too long")
-HEADERS_TOO_LARGE: Final = Refusal(
-    b"431 Request Header Fields Too Large", "headers_too_large", "the headers are too many or too large"
-)
-OVERLOADED: Final = Refusal(
-    b"503 Service Unavailable", "overloaded", "too busy, or about to restart; try again", b"retry-after: 1\r\n"
-)
-TOO_MANY_FROM_ADDRESS: Final = Refusal(
-    b"429 Too Many Requests",
-    "rate_limit_exceeded",
-    "too many connections from this address; try again",
-    b'retry-after: 1\r\nratelimit-policy: "connections";q=1\r\nratelimit: "connections";r=0;t=1\r\n',
-)
 
 
 class Guest(Protocol):
@@ -101,6 +73,7 @@ class Gate:
         self.trusted = trusted
         self.total = 0
         self.told = 0
+        self.bodies = Bodies(limits.bodies)
         self.refusals = Counts(int) if refusals is None else refusals  # by HTTP status, for the metrics
         # In order of arrival: those that have not yet completed a first request, and all of each address.
         self.unproven: OrderedDict[Guest, None] = OrderedDict()
@@ -138,6 +111,12 @@ class Gate:
             del group[connection]
             if not group:
                 del self.by_address[connection.address]
+
+    def caller(self, scope: Scope) -> str | None:
+        """Who sent a request that came by a trusted proxy, as one place; None where the proxy does not say."""
+        peer = scope["client"]
+        found = normalise(forwarded_address(peer[0] if peer else "", scope["headers"], self.trusted))
+        return None if found is None or found in self.trusted else match_prefix(found)
 
     def may_tell(self) -> bool:
         """Whether one more refused connection may stay for its answer; if so, `told` is to be lowered at its end."""
