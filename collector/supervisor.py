@@ -246,6 +246,8 @@ class Supervisor:
             if not child.wanted or for_role(old, child.role) != for_role(new, child.role):
                 child.replaced = True
                 self._signal(child, signal.SIGTERM)
+            elif child.role == "courier" and child.ready:  # it tries its blocked queues, whatever was mended outside
+                self._signal(child, signal.SIGHUP)
         log.info("new settings are in force")
 
     # -- the end -------------------------------------------------------------------------------------------------

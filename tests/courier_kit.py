@@ -165,7 +165,7 @@ def wait_until(question: Callable[[], Any], seconds: float = 60.0, every: float 
 
 
 class CourierThread:
-    """The courier on a loop of its own in this process; `clock` may be a test's."""
+    """The courier on a loop of its own in this process; `clock` and `ticks` may be a test's."""
 
     def __init__(self, config: Config, **seams: Any) -> None:
         self.courier = Courier(config, **seams)
@@ -198,4 +198,4 @@ class CourierThread:
         """What a reload does once the configuration names another token."""
         target = msgspec.structs.replace(self.courier._targets[pixel], token=token)
         queue = self.courier._queues[pixel]
-        self.ask(queue.retarget(target))
+        self.call(lambda: queue.retarget(target))

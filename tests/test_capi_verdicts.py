@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import date
 from typing import Any
@@ -20,6 +21,7 @@ from collector.core.capi.states import CapiState
 from collector.core.capi.verdicts import Answer, Kind, Verdict, classify, clock_ahead_ms
 from collector.core.events import StoredEvent
 from collector.courier.alerts import Alerts
+from collector.courier.blocks import Block
 from collector.courier.luck import Luck
 
 
@@ -30,39 +32,48 @@ def graph_error(status: int, code: int, subcode: int | None = None, **more: Any)
     return Answer(status=status, body=msgspec.json.encode({"error": error}))
 
 
-# The error table of meta-capi 1a: by code and subcode, whatever the HTTP status says.
+# Every code that Meta documents or that a caller has reported on this endpoint, and what it judges; whatever the HTTP
+# status says. D4: an event is judged by 100 with a subcode 28040xx, and by 105, and by nothing else.
+PASSING = [*(1, 2, 5000, 21009, 341, 368), *(4, 17, 32, 613), *range(80_000, 80_015)]
+STOPPING = [
+    *(-1, 0, 3, 5, 7, 10, 12, 33, 99, 101, 102, 104, 106, 110, 111, 190, 192, 194, 195, 197, *range(200, 300)),
+    *(300, 330, 341_000, 352, 389, 452, 459, 463, 464, 467, 492, 506, 509, 551, 601, 612, 630, 670, 801, 803, 900, 960),
+    *(1340006, 1349125, 1609005, 1713222, 2069016, 2108006, 2310000, 2424009, 2500, 2608, 2635, 2641, 3001, 3006, 3018),
+    *(3910, 5201, 10_900, 12_000, 14_001, 80_100, 200_000, 987_654, 2_804_003, 2**31 - 1, -(2**31)),
+]
+OF_THE_CALL = [None, -1, 0, 33, 99, 1, 2, 1349125, 1487390, 1885316, 2018001, 2446079, 2_803_999, 2_804_100]
+OF_THE_EVENT = [
+    2_804_000,
+    *(2_804_000 + n for n in (1, 3, 4, 7, 8, 9, 10, 16, 17, 19, 23, 30, 36, 43, 48, 50)),
+    2_804_099,
+]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_D4_only_an_events_own_refusal_judges_an_event(status: int) -> None:
+    kinds = {code: classify(graph_error(status, code, 460), 10).kind for code in (*PASSING, *STOPPING)}
+    assert {code for code, kind in kinds.items() if kind is Kind.REFUSED} == set()
+    assert {kinds[code] for code in PASSING} == {Kind.TRANSIENT, Kind.THROTTLED}
+    assert {kinds[code] for code in STOPPING} == {Kind.BLOCKED}
+    assert classify(graph_error(status, 105), 10).kind is Kind.REFUSED
+    for subcode in OF_THE_EVENT:
+        assert classify(graph_error(status, 100, subcode), 10).kind is Kind.REFUSED
+    for subcode in OF_THE_CALL:
+        assert classify(graph_error(status, 100, subcode), 10).kind is Kind.BLOCKED
+
+
 @pytest.mark.parametrize(
     ("code", "subcode", "kind"),
     [
-        (1, None, Kind.TRANSIENT),
-        (2, None, Kind.TRANSIENT),
-        (5000, None, Kind.TRANSIENT),
-        (21009, None, Kind.TRANSIENT),
-        (341, None, Kind.TRANSIENT),
-        (368, None, Kind.TRANSIENT),
-        (4, None, Kind.THROTTLED),
         (17, 2446079, Kind.THROTTLED),
-        (32, None, Kind.THROTTLED),
         (613, 1487742, Kind.THROTTLED),
-        (613, None, Kind.THROTTLED),
-        (80000, None, Kind.THROTTLED),
+        (613, 5044001, Kind.THROTTLED),
         (80004, 2446079, Kind.THROTTLED),
-        (80014, None, Kind.THROTTLED),
         (190, 460, Kind.BLOCKED),
         (190, 463, Kind.BLOCKED),
-        (102, None, Kind.BLOCKED),
-        (104, None, Kind.BLOCKED),
         (100, 33, Kind.BLOCKED),
-        (803, None, Kind.BLOCKED),
-        (3, None, Kind.BLOCKED),
-        (10, None, Kind.BLOCKED),
-        (200, None, Kind.BLOCKED),
-        (299, None, Kind.BLOCKED),
         (105, None, Kind.REFUSED),
         (100, 2804003, Kind.REFUSED),
-        (100, 2804050, Kind.REFUSED),
-        (100, None, Kind.REFUSED),
-        (987654, None, Kind.REFUSED),
     ],
 )
 def test_the_body_decides_not_the_status(code: int, subcode: int | None, kind: Kind) -> None:
@@ -72,11 +83,35 @@ def test_the_body_decides_not_the_status(code: int, subcode: int | None, kind: K
         assert (verdict.code, verdict.subcode, verdict.trace_id) == (code, subcode, "trace")
 
 
+@pytest.mark.parametrize("number", [2**31, -(2**31) - 1, 2**63, 10**19, 10**300, 1.0, True, "190", None, [], {}])
+def test_D4_a_number_that_is_none_is_no_code_no_subcode_and_no_count(number: Any) -> None:
+    """SQLite's integers end at 64 bits: what is not bounded here would end the courier there."""
+    assert classify(graph_error(400, number), 1).kind is Kind.TRANSIENT
+    verdict = classify(Answer(status=400, body=msgspec.json.encode({"error": {"code": 100}})), 1)
+    assert verdict.kind is Kind.BLOCKED
+    odd = f'{{"error":{{"code":100,"error_subcode":{_json(number)}}}}}'.encode()
+    assert classify(Answer(status=400, body=odd), 1).kind in (Kind.BLOCKED, Kind.TRANSIENT)
+    counted = f'{{"events_received":{_json(number)}}}'.encode()
+    assert classify(Answer(status=200, body=counted), 1).kind is Kind.GARBLED
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value)
+
+
+def test_D4_a_text_of_metas_is_cut_and_stays_in_one_line() -> None:
+    verdict = classify(graph_error(400, 190, message="a\nb\x00" + "c" * 5_000, fbtrace_id="t" * 5_000), 1)
+    assert verdict.message.startswith("a b c")
+    assert len(verdict.message) <= 500
+    assert len(verdict.trace_id or "") <= 500
+
+
 def test_is_transient_spares_events_but_not_a_dead_token() -> None:
     assert classify(graph_error(400, 100, 99, is_transient=True), 1).kind is Kind.TRANSIENT
     assert classify(graph_error(400, 987654, is_transient=True), 1).kind is Kind.TRANSIENT
     assert classify(graph_error(401, 190, is_transient=True), 1).kind is Kind.BLOCKED
     assert classify(graph_error(500, 987654), 1).kind is Kind.TRANSIENT
+    assert classify(graph_error(500, -1), 1).kind is Kind.TRANSIENT
 
 
 @pytest.mark.parametrize(
@@ -300,11 +335,20 @@ def test_the_clocks_difference_is_read_from_the_answer() -> None:
     assert clock_ahead_ms({}, theirs) == 0
 
 
-def test_a_clock_set_back_ends_a_wait() -> None:
-    luck = Luck(retry.Backoff())
-    luck.fault(Verdict(kind=Kind.TRANSIENT, message="m"), 10**12, 0.5)
-    assert luck.closed_for(10**12) > 0
-    assert luck.closed_for(10**12 - 86_400_000) == 0
+def test_D4_a_blocked_queue_is_probed_after_1_2_4_to_30_minutes_and_at_once_when_asked_to() -> None:
+    block, now, minutes = Block(), 0, []
+    for _ in range(8):
+        wait = block.put(now)
+        assert block.closed_for(now) == wait
+        now += wait
+        minutes.append(wait // 60_000)
+    assert minutes == [1, 2, 4, 8, 16, 30, 30, 30]
+    block.put(now)
+    block.try_now(now)
+    assert block.closed_for(now) == 0
+    assert block.put(now) == 0  # the probe that was on its way does not answer for what was mended since
+    block.probing()
+    assert block.put(now) == 60_000  # and gently from there
 
 
 def test_a_state_is_told_once_and_ended_by_the_first_answer() -> None:

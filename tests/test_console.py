@@ -139,7 +139,7 @@ def test_the_overview_says_what_the_database_holds(
     )
     assert f"{clicks[0]:,} in 7 days" in html
     assert "is blocked: the access token has expired" in html
-    assert "Put a working token" in html
+    assert "Mend what Meta names" in html
 
 
 def test_a_new_conversion_shows_at_the_next_look(

@@ -154,7 +154,7 @@ access_token_file = "meta.token"
                 assert child.wait(10) == 0
 
 
-def test_a_block_outlives_a_restart(graph: GraphSimulator, tmp_path: Path) -> None:
+def test_D4_a_block_outlives_a_restart_which_tries_one_event(graph: GraphSimulator, tmp_path: Path) -> None:
     config = config_for(tmp_path, graph.url, token="dead-token")
     with bench(config) as edge:
         edge.put(3)
@@ -162,7 +162,9 @@ def test_a_block_outlives_a_restart(graph: GraphSimulator, tmp_path: Path) -> No
             assert wait_until(lambda: bool(edge.rows("SELECT 1 FROM pixel_state WHERE state = 'blocked'")))
         seen = sum(graph.state.requests.values())
         with CourierThread(config):
-            assert not wait_until(lambda: sum(graph.state.requests.values()) > seen, 1.0)
+            assert wait_until(lambda: sum(graph.state.requests.values()) == seen + 1)
+            assert not wait_until(lambda: sum(graph.state.requests.values()) > seen + 1, 1.0)
+            assert edge.rows("SELECT state FROM pixel_state") == [("blocked",)]
         with CourierThread(config_for(tmp_path, graph.url)):
             assert wait_until(lambda: edge.states() == {"sent": 3})
 

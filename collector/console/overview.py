@@ -11,7 +11,7 @@ from litestar import Response
 from collector.console import plots, words
 from collector.console.choice import choose
 from collector.console.shell import Desk, Note, Word, page
-from collector.core.capi.states import CapiState
+from collector.core.capi.states import CapiState, kept_until
 from collector.storage.reports import delivery
 from collector.storage.reports.folds import DAY_MS, ClickKey, ConversionKey, Sums
 from collector.storage.reports.totals import Totals
@@ -19,7 +19,7 @@ from collector.storage.reports.totals import Totals
 _SILENT_MS: Final = 60_000
 _DAYS: Final = 7
 _MEND: Final = {
-    "blocked": "Put a working token in the pixel's token file; the queue goes on by itself. Nothing is lost meanwhile.",
+    "blocked": "Mend what Meta names: most often the token in the pixel's token file, else api_version or app_secret.",
     "failing": "Meta or the way to it has trouble. It is tried again, gently, until it answers.",
     "throttled": "Meta asked for a pause. The queue goes on by itself.",
 }
@@ -174,7 +174,8 @@ async def pixel_lines(desk: Desk, now: int) -> tuple[list[dict[str, Any]], list[
         )
         if pixel.state != "open":
             what = f"Pixel {pixel.name} is {pixel.state}: {pixel.reason or 'Meta gave no reason'}"
-            notes.append(Note("bad" if pixel.state == "blocked" else "warn", what, _MEND.get(pixel.state, "")))
+            mend = _MEND.get(pixel.state, "") + (f" {kept_until(pixel.deadline)}." if pixel.deadline else "")
+            notes.append(Note("bad" if pixel.state == "blocked" else "warn", what, mend))
     return lines, notes
 
 

@@ -21,7 +21,8 @@ _FIRST_OPEN_MS: Final = 5_000
 _UNBOUND: Final = 5_000.0  # events a second that a pace no longer binds
 # Meta removes duplicates within 48 hours of the first receipt (deduplicate); an hour is kept for clocks and queues.
 DOUBT_WINDOW_MS: Final = 47 * 3_600_000
-BLOCKED_PROBE_MS: Final = 5 * 60_000
+_MINUTE_MS: Final = 60_000
+LONGEST_PROBE_MS: Final = 30 * _MINUTE_MS
 
 
 class Backoff(Struct, frozen=True):
@@ -62,6 +63,11 @@ def after_fault(breaker: Breaker, now: int, dice: float, terms: Backoff, *, aske
     if asked_ms is not None:
         wait = max(wait, asked_ms + int(dice * min(asked_ms, terms.cap_ms) * 0.1))
     return Breaker(faults, recent, max(breaker.until, now + wait), is_open)
+
+
+def probe_wait_ms(blocked_for_ms: int) -> int:
+    """How long a blocked queue waits for its next probe: 1, 2, 4, … 30 minutes, from how long it has been tried."""
+    return min(max(_MINUTE_MS, blocked_for_ms + _MINUTE_MS), LONGEST_PROBE_MS)
 
 
 def after_success(breaker: Breaker) -> Breaker:

@@ -10,6 +10,8 @@ import httpx
 from msgspec import Struct, json
 
 from collector.config import AlertsConfig
+from collector.core import times
+from collector.core.capi.states import kept_until
 from collector.telemetry import logger
 
 log = logger("courier")
@@ -28,6 +30,7 @@ class Alert(Struct, frozen=True, kw_only=True):
     pixel: str
     text: str
     at: int
+    deadline: str | None = None  # when Meta would no longer take the first event that waits (RFC 3339)
 
 
 class Alerts:
@@ -40,13 +43,15 @@ class Alerts:
         self._standing: set[tuple[str, str]] = set()  # told, and not cleared yet
         self._refusals: dict[str, deque[int]] = {}
 
-    def raised(self, kind: str, pixel: str, text: str, now: int) -> None:
-        """Trouble with a pixel's queue."""
+    def raised(self, kind: str, pixel: str, text: str, now: int, *, deadline: int | None = None) -> None:
+        """Trouble with a pixel's queue. `deadline`: until when its first event can still be sent (ms)."""
         if now - self._told.get((kind, pixel), -_REPEAT_MS) >= _REPEAT_MS:
             self._told[kind, pixel] = now
             self._standing.add((kind, pixel))
             log.warning("a person should look", kind=kind, pixel=pixel)
-            self._put(Alert(kind=kind, pixel=pixel, text=f"Pixel {pixel}: {kind}. {text}", at=now))
+            until = times.text(deadline) if deadline is not None else None
+            text = f"Pixel {pixel}: {kind}. {text}" + (f". {kept_until(deadline)}" if deadline is not None else "")
+            self._put(Alert(kind=kind, pixel=pixel, text=text, at=now, deadline=until))
 
     def cleared(self, pixel: str, now: int) -> None:
         """The pixel's queue moves again; told only where trouble was."""

@@ -20,10 +20,11 @@ from collector.config import Config, StorageConfig
 from collector.config_loader import load
 from collector.core.capi import versions
 from collector.courier.alerts import Alerts
-from collector.courier.deliver import PixelQueue, Stats
+from collector.courier.deliver import PixelQueue
 from collector.courier.desk import Desk
 from collector.courier.graph import GraphClient
 from collector.courier.housekeeping import Housekeeping
+from collector.courier.ledger import Stats
 from collector.courier.revisions import Revisions
 from collector.courier.targets import Target, targets_of
 from collector.errors import ConfigError, StorageError
@@ -95,6 +96,11 @@ def _clock() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _ticks() -> int:
+    """Milliseconds of a clock that nobody sets, and that runs on while the machine sleeps."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
 async def _main(config: Config, ready: Callable[[], None] | None) -> None:
     courier = Courier(config)
     loop = asyncio.get_running_loop()
@@ -112,10 +118,12 @@ class Courier:
         config: Config,
         *,
         clock: Callable[[], int] = _clock,
+        ticks: Callable[[], int] = _ticks,
         dice: Callable[[], float] = random.random,
     ) -> None:
         self._config = config
         self._now = clock
+        self._ticks = ticks
         self._dice = dice
         self._stats = Stats()
         self._queues: dict[str, PixelQueue] = {}
@@ -128,7 +136,7 @@ class Courier:
         self._stopping.set()
 
     def reload(self) -> None:
-        """Read the configuration again, for new tokens."""
+        """Read the configuration again, and try every queue that is blocked, whatever was mended."""
         self._reload_now.set()
 
     async def run(self, ready: Callable[[], None] | None = None) -> None:
@@ -233,6 +241,7 @@ class Courier:
             graph=graph,
             alerts=alerts,
             clock=self._now,
+            ticks=self._ticks,
             dice=self._dice,
             stats=self._stats,
         )
@@ -242,14 +251,18 @@ class Courier:
             queue.wake()
 
     async def _watch_config(self) -> None:
-        """Tokens are read again on SIGHUP, and by themselves while a queue is blocked: its token is known to be bad."""
+        """Settings are read again on SIGHUP, and by themselves while a queue is blocked: something of them is bad."""
         while True:
             await _first(self._reload_now, _RELOAD_S)
-            if self._reload_now.is_set() or any(queue.blocked for queue in self._queues.values()):
+            asked = self._reload_now.is_set()
+            if asked or any(queue.blocked for queue in self._queues.values()):
                 self._reload_now.clear()
-                await self._take_targets()
+                self._take_targets()
+            if asked:
+                for queue in list(self._queues.values()):
+                    queue.try_now()
 
-    async def _take_targets(self) -> None:
+    def _take_targets(self) -> None:
         if self._config.path is None:
             return
         try:
@@ -261,7 +274,7 @@ class Courier:
         # A token that only the supervisor's environment has is absent here: what cannot be read again stays.
         self._targets |= {name: target for name, target in targets_of(config).items() if target.token}
         for name, queue in list(self._queues.items()):
-            await queue.retarget(self._targets.get(name, Target(name)))
+            queue.retarget(self._targets.get(name, Target(name)))
 
 
 async def _first(event: asyncio.Event, seconds: float) -> None:

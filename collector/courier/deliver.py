@@ -10,18 +10,20 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from collector.config import MetaConfig
 from collector.core.capi.isolation import Isolation
 from collector.core.capi.payload import not_ahead
-from collector.core.capi.states import CapiState
-from collector.core.capi.verdicts import Answer, Kind, Verdict, classify, clock_ahead_ms
-from collector.core.retry import BLOCKED_PROBE_MS, PROBE_EVENTS, Backoff
+from collector.core.capi.verdicts import Answer, Kind, Verdict, classify, clock_ahead_ms, is_events_own
+from collector.core.retry import PROBE_EVENTS, Backoff
 from collector.courier.alerts import Alerts
+from collector.courier.blocks import Block
 from collector.courier.desk import Desk
 from collector.courier.graph import GraphClient
+from collector.courier.ledger import Ledger, Stats, reason_of
 from collector.courier.luck import Luck
+from collector.courier.suspects import Suspects
 from collector.courier.targets import Target
 from collector.storage.dispatch import Claim, Claimed, PixelHealth, Report
 from collector.telemetry import logger
@@ -34,17 +36,6 @@ _ISOLATION_BUDGET: Final = 300
 _CLOCK_ALARM_MS: Final = 5 * 60_000
 _IDLE_S: Final = 1.0
 _SHORTEST_NAP_S: Final = 0.1
-
-
-class Stats(Struct):
-    """Running figures of one process, for its heartbeat."""
-
-    sent: int = 0
-    requests: int = 0
-    refused: int = 0
-    retried: int = 0
-    ambiguous: int = 0
-    throttled: int = 0
 
 
 class PixelQueue:
@@ -60,6 +51,7 @@ class PixelQueue:
         graph: GraphClient,
         alerts: Alerts,
         clock: Callable[[], int],
+        ticks: Callable[[], int],
         dice: Callable[[], float],
         stats: Stats,
     ) -> None:
@@ -71,12 +63,16 @@ class PixelQueue:
         self._graph = graph
         self._alerts = alerts
         self._now = clock
+        self._ticks = ticks
         self._dice = dice
         self._stats = stats
         self._luck = Luck(Backoff(int(meta.retry_base_seconds * 1000), int(meta.retry_max_seconds * 1000)))
         self._limit = meta.batch_max
         self._lease_ms = int(meta.timeout_seconds * 1000) + 60_000
-        self._blocked: PixelHealth | None = None
+        self._ledger = Ledger(number, desk, stats, clock, self._lease_ms)
+        self._block = Block()
+        self._blocked_since = 0
+        self._lone_code: int | None = None  # of the last event refused alone for no fault of its own fields
         self._probing = False
         self._stopping = False
         self._naps: list[asyncio.Event] = []
@@ -100,23 +96,31 @@ class PixelQueue:
         for nap in self._naps:
             nap.set()
 
-    async def retarget(self, target: Target) -> None:
-        """Take a new configuration; a new token resumes a blocked queue at once."""
-        changed = target.token_hash != self.target.token_hash
+    def retarget(self, target: Target) -> None:
+        """Take a new configuration; another token, version or address has a blocked queue tried at once."""
+        changed = target.way_hash != self.target.way_hash
         self.target = target
-        if self._blocked is not None and changed:
-            await self._unblock()
+        if changed:
+            self.try_now()
+
+    def try_now(self) -> None:
+        """A person may have mended what blocks the queue, here or at Meta: one event is tried."""
+        if self._block.on:
+            self._block.try_now(self._ticks())
+            self.wake()
 
     @property
     def blocked(self) -> bool:
         """Whether the queue waits for a person."""
-        return self._blocked is not None
+        return self._block.on
 
     async def _recall(self) -> None:
-        """A block outlives a restart, unless the token is another one by now."""
+        """A block outlives a restart, and is tried at once: it may have been mended meanwhile."""
         health = await self._desk.ask(lambda: self._outbox.health(self.number))
-        if health.state == "blocked" and health.token_hash == self.target.token_hash:
-            self._blocked = health
+        if health.state == "blocked":
+            self._block.put(self._ticks())
+            self._block.try_now(self._ticks())
+            self._blocked_since = health.since
         elif health.state != "open":
             await self._mark("open")
 
@@ -133,6 +137,7 @@ class PixelQueue:
                 continue
             probing = self._is_probe()
             self._probing = probing
+            self._block.probing()
             try:
                 claim = await self._claim(role, probing)
                 if claim is not None:
@@ -147,23 +152,19 @@ class PixelQueue:
 
     def _closed_for(self) -> int:
         """How long (ms) nothing may be claimed; 0 when the way is open."""
-        now = self._now()
         if self._probing:
             return int(_IDLE_S * 1000)
         if self._meta.mode == "live" and not self.target.token:
-            return BLOCKED_PROBE_MS
-        if self._blocked is not None:
-            wait = (self._blocked.until or 0) - now
-            return wait if 0 < wait <= BLOCKED_PROBE_MS else 0  # a longer one is a clock set back
-        return self._luck.closed_for(now)
+            return int(_IDLE_S * 1000)
+        return self._block.closed_for(self._ticks()) if self._block.on else self._luck.closed_for(self._ticks())
 
     def _is_probe(self) -> bool:
-        return self._blocked is not None or self._luck.breaker.open
+        return self._block.on or self._luck.breaker.open
 
     async def _claim(self, role: tuple[str, ...], probing: bool) -> Claim | None:
         limit = self._limit
         if probing:
-            limit = 1 if self._blocked is not None else min(limit, PROBE_EVENTS)
+            limit = 1 if self._block.on else min(limit, PROBE_EVENTS)
         return await self._desk.insist(lambda: self._claim_now(role, limit))
 
     def _claim_now(self, role: tuple[str, ...], limit: int) -> Claim | None:
@@ -185,30 +186,26 @@ class PixelQueue:
         ids = [event.id for event in claim.events]
         try:
             if self._meta.mode == "dry_run":
-                await self._rehearse(claim)
+                await self._ledger.rehearsed(claim)
             else:
                 await self._judge(claim, await self._send(claim))
         finally:
             self._outbox.land(ids)
 
-    async def _rehearse(self, claim: Claim) -> None:
-        """Dry run: the payload stays as the record of what would have been sent."""
-        await self._desk.insist(lambda: self._outbox.close_rehearsed(claim, self._now()))
-
     async def _without_token(self) -> None:
         """Nothing can be sent: the queue is blocked before it claims, and says so once there is something to send."""
-        if self._blocked is None and await self._desk.ask(lambda: self._outbox.next_due(self.number)) is not None:
-            await self._block("no access token in the configuration", self._now() + BLOCKED_PROBE_MS)
+        if not self._block.on and await self._desk.ask(lambda: self._outbox.next_due(self.number)) is not None:
+            await self._stop_for("no access token in the configuration")
 
     async def _send(self, claim: Claim) -> tuple[Verdict, Report]:
-        started = self._now()
+        started, began = self._now(), self._ticks()
         target = self.target
         code = claim.events[0].test_code or target.code_at(started)
         bodies = [not_ahead(event.body, event.deadline, started) for event in claim.events]
-        answer = await self._graph.send(target.pixel, target.token, bodies, code)
+        answer = await self._graph.send(target, bodies, code)
         verdict = classify(answer, len(bodies))
-        if verdict.kind is Kind.BLOCKED and target.token_hash != self.target.token_hash:
-            verdict = structs.replace(verdict, kind=Kind.TRANSIENT)  # the token was replaced meanwhile
+        if verdict.kind is Kind.BLOCKED and target.way_hash != self.target.way_hash:
+            verdict = structs.replace(verdict, kind=Kind.TRANSIENT)  # what it is about was replaced meanwhile
         self._stats.requests += 1
         self._look_at_clock(answer)
         report = Report(
@@ -218,7 +215,7 @@ class PixelQueue:
             subcode=verdict.subcode,
             trace_id=verdict.trace_id,
             message=verdict.message or None,
-            took_ms=max(0, self._now() - started),
+            took_ms=self._ticks() - began,
         )
         return verdict, report
 
@@ -236,143 +233,125 @@ class PixelQueue:
             case Kind.SENT:
                 await self._on_sent(claim, report)
             case Kind.SHORT:
-                await self._on_short(claim, verdict, report)
+                await self._relieved(await self._ledger.short(claim, verdict, report))
             case Kind.REFUSED:
-                await self._isolate(claim, verdict, report)
+                await self._on_refused(claim, verdict, report)
             case Kind.TOO_BIG if len(claim.events) > 1:
                 self._limit = max(1, len(claim.events) // 2)
-                await self._again(claim, claim.events, self._now(), verdict, report)
-            case Kind.TOO_BIG:
-                await self._on_guilty(claim, verdict, report)
+                await self._ledger.again(claim, claim.events, self._now(), verdict, report)
             case Kind.BLOCKED:
-                await self._on_blocked(claim, claim.events, verdict, report)
+                await self._ledger.again(claim, claim.events, self._now(), verdict, report)
+                await self._stop_for(reason_of(verdict))
             case _:
-                await self._on_fault(claim, claim.events, verdict, report)
+                await self._on_fault(claim, verdict, report)
 
     async def _on_sent(self, claim: Claim, report: Report) -> None:
-        now = self._now()
-        await self._desk.insist(lambda: self._outbox.close_sent(claim, report, now))
-        self._stats.sent += len(claim.events)
+        await self._ledger.sent(claim, report)
         self._limit = min(self._meta.batch_max, self._limit * 2)  # after a 413 the batches grow again
+        self._lone_code = None
         await self._relieved(len(claim.events))
 
-    async def _on_short(self, claim: Claim, verdict: Verdict, report: Report) -> None:
-        """Meta counted fewer: once more with the same ids, which Meta removes where it had them; then taken as sent."""
-        now = self._now()
-        again = [event.id for event in claim.events if event.doubt_at is None]
-        taken = [event.id for event in claim.events if event.doubt_at is not None]
+    async def _on_refused(self, claim: Claim, verdict: Verdict, report: Report) -> None:
+        if len(claim.events) > 1:
+            await self._isolate(claim, verdict, report)
+            return
+        await self._ledger.closed(claim, report)
+        if self._is_the_call(verdict):
+            await self._accuse_the_call(claim.events, verdict)
+        else:
+            await self._reject(claim.events, verdict)
+            await self._relieved(0)
 
-        def write() -> None:
-            with self._outbox.transaction():
-                self._outbox.close_request(claim, report)
-                self._outbox.requeue(again, now, reason=verdict.message, doubt_at=now)
-                self._outbox.settle(taken, CapiState.SENT, now, reason=verdict.message)
-                self._outbox.count("ambiguous", len(again), now)
+    def _is_the_call(self, verdict: Verdict) -> bool:
+        """Two alone in a row by one code that names no fault of their own fields, and nothing taken in between."""
+        before, own = self._lone_code, is_events_own(verdict.code, verdict.subcode)
+        self._lone_code = None if own else verdict.code
+        return not own and before == verdict.code
 
-        await self._desk.insist(write)
-        self._stats.ambiguous += len(again)
-        self._stats.sent += len(taken)
-        await self._relieved(len(taken))
+    async def _reject(self, events: list[Claimed], verdict: Verdict) -> None:
+        await self._ledger.rejected(events, verdict)
+        for _ in events:
+            self._alerts.refused(self.target.pixel, self._now())
 
-    async def _on_guilty(self, claim: Claim, verdict: Verdict, report: Report) -> None:
-        """A single event that Meta refuses: kept with Meta's own words, for replay."""
-        now, reason = self._now(), _reason(verdict)
-
-        def write() -> None:
-            with self._outbox.transaction():
-                self._outbox.close_request(claim, report)
-                self._outbox.settle([claim.events[0].id], CapiState.REJECTED, now, reason=reason)
-
-        await self._desk.insist(write)
-        self._stats.refused += 1
-        self._alerts.refused(self.target.pixel, now)
+    async def _accuse_the_call(self, events: list[Claimed], verdict: Verdict) -> None:
+        await self._ledger.back(events, reason_of(verdict))
+        await self._stop_for(reason_of(verdict))
 
     async def _isolate(self, claim: Claim, verdict: Verdict, report: Report) -> None:
         """Find the events at fault; the others are delivered in the same round."""
-        if len(claim.events) == 1:
-            await self._on_guilty(claim, verdict, report)
-            await self._relieved(0)
-            return
-        await self._desk.insist(lambda: self._outbox.close_request(claim, report))
+        await self._ledger.closed(claim, report)
         search: Isolation[Claimed] = Isolation(claim.events, verdict.index)
-        while search:
-            if search.requests >= _ISOLATION_BUDGET or self._stopping:
-                break
-            part = await self._open(search.take())
-            verdict, report = await self._send(part)
-            if verdict.kind is Kind.SENT or verdict.kind is Kind.SHORT:
-                await self._judge(part, (verdict, report))
-                search.taken()
-            elif verdict.kind is Kind.REFUSED and search.refused(verdict.index):
-                await self._on_guilty(part, verdict, report)
-            elif verdict.kind is Kind.REFUSED:
-                await self._close(part, report)
-            else:
-                await self._judge(part, (verdict, report))
-                if self._blocked is not None:
-                    break
-                search.postponed()
-                await asyncio.sleep(self._luck.closed_for(self._now()) / 1000)
-        if left := [event.id for event in search.rest()]:
-            await self._desk.insist(lambda: self._outbox.requeue(left, self._now(), reason="in a refused batch"))
+        suspects = Suspects(len(claim.events))
+        while search and not self._is_interrupted(search) and not suspects.accuse_the_call:
+            await self._ask_part(search, suspects)
+        if suspects.verdict is not None:
+            await self._judge_suspects(suspects, suspects.verdict, finished=not search)
+        await self._ledger.back(search.rest(), "in a refused batch")
 
-    async def _open(self, events: list[Claimed]) -> Claim:
-        tried = [structs.replace(event, attempts=event.attempts + 1) for event in events]
-        return await self._desk.insist(
-            lambda: self._outbox.open_request(self.number, tried, self._now(), self._lease_ms)
-        )
+    def _is_interrupted(self, search: Isolation[Claimed]) -> bool:
+        return self._block.on or self._stopping or search.requests >= _ISOLATION_BUDGET
 
-    async def _close(self, claim: Claim, report: Report) -> None:
-        await self._desk.insist(lambda: self._outbox.close_request(claim, report))
+    async def _judge_suspects(self, suspects: Suspects, verdict: Verdict, *, finished: bool) -> None:
+        if suspects.accuse_the_call:
+            await self._accuse_the_call(suspects.events, verdict)
+        elif finished:
+            await self._reject(suspects.events, verdict)
+        else:
+            await self._ledger.back(suspects.events, reason_of(verdict))
+
+    async def _ask_part(self, search: Isolation[Claimed], suspects: Suspects) -> None:
+        part = await self._ledger.opened(search.take())
+        verdict, report = await self._send(part)
+        if verdict.kind is Kind.SENT or verdict.kind is Kind.SHORT:
+            await self._judge(part, (verdict, report))
+            search.taken()
+            suspects.cleared()
+        elif verdict.kind is Kind.REFUSED:
+            await self._ledger.closed(part, report)
+            if search.refused(verdict.index):
+                await self._on_guilty(part, verdict, suspects)
+        else:
+            await self._judge(part, (verdict, report))
+            search.postponed()
+            await asyncio.sleep(self._luck.closed_for(self._ticks()) / 1000)
+
+    async def _on_guilty(self, part: Claim, verdict: Verdict, suspects: Suspects) -> None:
+        if is_events_own(verdict.code, verdict.subcode):
+            await self._reject(part.events, verdict)
+            suspects.cleared()
+        else:
+            suspects.add(part.events, verdict)
 
     # -- faults
 
-    async def _on_fault(self, claim: Claim, events: list[Claimed], verdict: Verdict, report: Report) -> None:
+    async def _on_fault(self, claim: Claim, verdict: Verdict, report: Report) -> None:
         """Meta, the way to it, or our pace: the pixel waits, and so do the events."""
-        now = self._now()
+        now, ticks = self._now(), self._ticks()
         if verdict.kind is Kind.THROTTLED:
             self._stats.throttled += 1
-        state = self._luck.fault(verdict, now, self._dice())
-        await self._again(claim, events, self._luck.breaker.until, verdict, report)
+        state = self._luck.fault(verdict, ticks, self._dice())
+        until = now + self._luck.closed_for(ticks)
+        await self._ledger.again(claim, claim.events, until, verdict, report)
         if state is not None:
-            await self._mark(state, until=self._luck.breaker.until, reason=verdict.message)
+            await self._mark(state, until=until, reason=verdict.message)
             log.warning("delivery is slowed", pixel=self.target.pixel, reason=verdict.message, code=verdict.code)
             self._alerts.raised(state, self.target.pixel, verdict.message, now)
 
-    async def _again(self, claim: Claim, events: list[Claimed], due: int, verdict: Verdict, report: Report) -> None:
-        now = self._now()
-        ids = [event.id for event in events]
-        reason = _reason(verdict)
-
-        def write() -> None:
-            with self._outbox.transaction():
-                self._outbox.close_request(claim, report)
-                self._outbox.requeue(ids, due, reason=reason, doubt_at=now if verdict.doubt else None)
-                if verdict.doubt:
-                    self._outbox.count("ambiguous", len(ids), now)
-
-        await self._desk.insist(write)
-        self._stats.retried += len(ids)
-        if verdict.doubt:
-            self._stats.ambiguous += len(ids)
-
-    async def _on_blocked(self, claim: Claim, events: list[Claimed], verdict: Verdict, report: Report) -> None:
-        """Token, permission or pixel: the queue stops and keeps its events; one probe each five minutes."""
-        now = self._now()
-        await self._again(claim, events, now, verdict, report)
-        await self._block(_reason(verdict), now + BLOCKED_PROBE_MS)
-
-    async def _block(self, reason: str, until: int) -> None:
-        now, before = self._now(), self._blocked
-        health = PixelHealth("blocked", before.since if before else now, until, reason, self.target.token_hash)
-        self._blocked = health
-        await self._desk.insist(lambda: self._outbox.mark(self.number, health))
-        if before is None:
+    async def _stop_for(self, reason: str) -> None:
+        """The call, the app, the token or the version: the queue stops, keeps its events and is probed now and then."""
+        now, anew = self._now(), not self._block.on
+        if anew:
+            self._blocked_since = now
+        until = now + self._block.put(self._ticks())
+        health = PixelHealth("blocked", self._blocked_since, until, reason, self.target.way_hash)
+        await self._ledger.mark(health)
+        if anew:
             log.error("delivery is blocked", pixel=self.target.pixel, reason=reason)
-            self._alerts.raised("blocked", self.target.pixel, reason, now)
+        first = await self._desk.ask(lambda: self._outbox.first_deadline(self.number))
+        self._alerts.raised("blocked", self.target.pixel, reason, now, deadline=first)
 
     async def _unblock(self) -> None:
-        self._blocked = None
+        self._block.lift()
         self._luck.forget()
         await self._mark("open")
         log.info("delivery resumes", pixel=self.target.pixel)
@@ -381,22 +360,15 @@ class PixelQueue:
 
     async def _relieved(self, events: int) -> None:
         """Meta answered as it should."""
-        if self._blocked is not None:
+        if self._block.on:
             await self._unblock()
-        elif self._luck.success(self._now(), events):
+        elif self._luck.success(self._ticks(), events):
             await self._mark("open")
             self._alerts.cleared(self.target.pixel, self._now())
             self.wake()
 
     async def _mark(self, state: str, *, until: int | None = None, reason: str | None = None) -> None:
-        health = PixelHealth(state, self._now(), until, reason, None)
-        await self._desk.insist(lambda: self._outbox.mark(self.number, health))
-
-
-def _reason(verdict: Verdict) -> str:
-    code = f"{verdict.code}" if verdict.code is not None else ""
-    code += f"/{verdict.subcode}" if verdict.subcode is not None else ""
-    return f"{verdict.message} (Meta {code})" if code else verdict.message
+        await self._ledger.mark(PixelHealth(state, self._now(), until, reason, None))
 
 
 async def _sleep(nap: asyncio.Event, seconds: float) -> None:

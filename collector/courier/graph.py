@@ -20,6 +20,10 @@ import msgspec
 
 from collector.config import MetaConfig
 from collector.core.capi.verdicts import Answer
+from collector.courier.targets import Target
+from collector.telemetry import logger
+
+log = logger("courier")
 
 _MAX_ANSWER: Final = 64 * 1024
 _CONNECT_S: Final = 5.0
@@ -39,8 +43,6 @@ class GraphClient:
     def __init__(self, meta: MetaConfig) -> None:
         for name in ("httpx", "httpcore"):  # they log whole URLs at INFO
             logging.getLogger(name).setLevel(logging.WARNING)
-        self._base = f"{meta.graph_url.rstrip('/')}/{meta.api_version}"
-        self._app_secret = meta.app_secret
         # The read time-out is longer than the 1.5 s Meta advises: nobody waits for us, and giving up makes a doubt.
         self._timeout = httpx.Timeout(_CONNECT_S, read=meta.timeout_seconds, write=_WRITE_S)
         self._patience = meta.timeout_seconds + _CONNECT_S + _WRITE_S
@@ -49,7 +51,7 @@ class GraphClient:
             follow_redirects=False,
             timeout=self._timeout,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=_KEEPALIVE_S),
-            verify=_trust() if self._base.startswith("https") else False,
+            verify=_trust(),
             headers=_HEADERS,
         )
 
@@ -57,22 +59,27 @@ class GraphClient:
         """Close every connection."""
         await self._client.aclose()
 
-    async def send(self, pixel: str, token: str, events: Sequence[bytes], test_code: str | None) -> Answer:
-        """Post the events as one batch; every fault of the network is an Answer too."""
-        body = batch_body(events, test_code=test_code, proof=self._proof(token))
+    async def send(self, target: Target, events: Sequence[bytes], test_code: str | None) -> Answer:
+        """Post the events as one batch; every fault of the network, and of what came back, is an Answer too."""
         sent = _Sent()
-        request = self._client.build_request(
-            "POST",
-            f"{self._base}/{pixel}/events",
-            content=body,
-            headers={"Authorization": f"Bearer {token}"},
-            extensions={"trace": sent.trace, "timeout": self._timeout.as_dict()},
-        )
         try:
+            request = self._request(target, events, test_code, sent)
             async with asyncio.timeout(self._patience):  # a byte a second never trips the read time-out
-                return _without(token, await self._exchange(request))
+                return _without(target.token, await self._exchange(request))
         except (httpx.HTTPError, OSError, TimeoutError) as error:
             return Answer(fault=_words(error), body_sent=sent.whole)
+        except Exception as error:  # D4: nothing that a token holds or an answer brings may stop the courier
+            log.failed("a request could not be made or its answer not be read", error)
+            return Answer(fault=_words(error), body_sent=sent.whole)
+
+    def _request(self, target: Target, events: Sequence[bytes], test_code: str | None, sent: _Sent) -> httpx.Request:
+        return self._client.build_request(
+            "POST",
+            f"{target.base}/{target.pixel}/events",
+            content=batch_body(events, test_code=test_code, proof=_proof(target)),
+            headers={"Authorization": f"Bearer {target.token}"},
+            extensions={"trace": sent.trace, "timeout": self._timeout.as_dict()},
+        )
 
     async def _exchange(self, request: httpx.Request) -> Answer:
         response = await self._client.send(request, stream=True)
@@ -87,10 +94,11 @@ class GraphClient:
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Answer(status=response.status_code, headers=headers, body=bytes(body[:_MAX_ANSWER]))
 
-    def _proof(self, token: str) -> str | None:
-        if not self._app_secret:
-            return None
-        return hmac.new(self._app_secret.encode(), token.encode(), sha256).hexdigest()
+
+def _proof(target: Target) -> str | None:
+    if not target.app_secret:
+        return None
+    return hmac.new(target.app_secret.encode(), target.token.encode(), sha256).hexdigest()
 
 
 def _trust() -> ssl.SSLContext:

@@ -13,8 +13,9 @@ import msgspec
 from collector.config import PrivacyConfig
 from collector.core.retention import cuts
 from collector.courier.alerts import Alerts
-from collector.courier.deliver import PixelQueue, Stats
+from collector.courier.deliver import PixelQueue
 from collector.courier.desk import Desk
+from collector.courier.ledger import Stats
 from collector.courier.luck import LONGEST_MS
 from collector.courier.revisions import Revisions
 from collector.storage.dispatch import is_temporary

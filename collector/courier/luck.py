@@ -1,10 +1,11 @@
-"""How has a pixel fared lately, and when may it be asked again? Holds the values of core/retry.py for one queue."""
+"""How has a pixel fared lately, and when may it be asked again? Holds the values of core/retry.py for one queue.
+
+Every moment here is of a clock that only runs (ms): one that is set, forward or back, shortens and lengthens no wait.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-
-from msgspec.structs import replace
 
 from collector.core.capi.verdicts import Kind, Verdict
 from collector.core.retry import Backoff, Breaker, Pace, after_fault, after_success, recovered, slowed
@@ -29,11 +30,7 @@ class Luck:
 
     def closed_for(self, now: int) -> int:
         """Milliseconds until the next request may go out."""
-        wait = max(0, self.breaker.until - now, self._paced_until - now)
-        if wait > LONGEST_MS:  # the clock was set back
-            self.breaker, self._paced_until = replace(self.breaker, until=now), now
-            return 0
-        return wait
+        return max(0, self.breaker.until - now, self._paced_until - now)
 
     def fault(self, verdict: Verdict, now: int, dice: float) -> str | None:
         """Take note of a failed request; the pixel's new state when a person should hear of it."""

@@ -13,6 +13,7 @@ from collector.core.capi.payload import Profile, build_event
 from collector.core.capi.verdicts import Answer, Verdict, classify
 from collector.core.events import Enrichment, StoredEvent
 from collector.courier.graph import GraphClient
+from collector.courier.targets import Target, base_of
 
 
 class Probe(Struct, frozen=True):
@@ -48,7 +49,8 @@ def _event(store: StoreConfig, now: int) -> StoredEvent:
 async def _send(config: Config, pixel: PixelConfig, payload: bytes, test_code: str) -> Probe:
     graph = GraphClient(config.meta)
     try:
-        answer = await graph.send(pixel.id, pixel.access_token, [payload], test_code)
+        target = Target(pixel.id, base_of(config.meta), pixel.access_token, config.meta.app_secret)
+        answer = await graph.send(target, [payload], test_code)
     finally:
         await graph.close()
     return Probe(pixel.id, answer, classify(answer, 1))

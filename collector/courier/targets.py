@@ -1,4 +1,4 @@
-"""Where does each pixel's queue go: its token, its test code while that lasts?"""
+"""Where does each pixel's queue go: to which Graph, with which token, under which test code while that lasts?"""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from hashlib import sha256
 
 from msgspec import Struct
 
-from collector.config import Config
+from collector.config import Config, MetaConfig
 
 
 class Target(Struct, frozen=True):
-    """A pixel as the configuration has it now. The token is left out of its repr."""
+    """A pixel as the configuration has it now. The secrets are left out of its repr."""
 
     pixel: str
+    base: str = ""  # Graph's address with the version
     token: str = ""
+    app_secret: str = ""
     test_code: str | None = None
     test_code_until: int = 0  # ms
 
@@ -22,13 +24,18 @@ class Target(Struct, frozen=True):
         return f"Target(pixel={self.pixel!r})"
 
     @property
-    def token_hash(self) -> bytes:
-        """A short name for the token, to tell whether a refused one has been replaced."""
-        return sha256(self.token.encode()).digest()[:8]
+    def way_hash(self) -> bytes:
+        """A short name for all that a refusal of the call may be about, to tell whether any of it was changed."""
+        return sha256("\n".join((self.base, self.token, self.app_secret)).encode()).digest()[:8]
 
     def code_at(self, now: int) -> str | None:
         """The test_event_code while it is valid. Left on, test traffic counts as real, so it has an end."""
         return self.test_code if self.test_code and now < self.test_code_until else None
+
+
+def base_of(meta: MetaConfig) -> str:
+    """Graph's address with the version, as every request's path begins."""
+    return f"{meta.graph_url.rstrip('/')}/{meta.api_version}"
 
 
 def targets_of(config: Config) -> dict[str, Target]:
@@ -38,7 +45,9 @@ def targets_of(config: Config) -> dict[str, Target]:
         for pixel in store.pixel if store.active else []:
             target = Target(
                 pixel.id,
+                base_of(config.meta),
                 pixel.access_token,
+                config.meta.app_secret,
                 pixel.test_event_code or None,
                 _milliseconds(pixel.test_event_code_expires),
             )

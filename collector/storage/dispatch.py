@@ -34,7 +34,7 @@ _FIRST_DUE_SQL: Final = """
 SELECT due FROM outbox
  WHERE pixel = ? AND state = ? AND lane = ? AND settled IS NULL ORDER BY due LIMIT 1"""
 _BY_DEADLINE_SQL: Final = """
-SELECT id, due FROM outbox INDEXED BY outbox_deadline
+SELECT id, due, deadline FROM outbox INDEXED BY outbox_deadline
  WHERE pixel = ? AND settled IS NULL AND state < 2 ORDER BY deadline"""
 _READ_SQL: Final = """
 SELECT o.id, o.attempts, o.doubt_at, o.deadline, o.test_code, p.body, v.flags
@@ -111,7 +111,7 @@ class PixelHealth(Struct, frozen=True):
     since: int = 0
     until: int | None = None
     reason: str | None = None
-    token_hash: bytes | None = None
+    way_hash: bytes | None = None  # of the token, version and address that were refused
 
 
 def _carray(ids: Sequence[int]) -> Any:
@@ -163,6 +163,11 @@ class Outbox:
         due = self.next_due(pixel)
         return due is not None and due < now - FRESH_MS
 
+    def first_deadline(self, pixel: int) -> int | None:
+        """When Meta would no longer take the first of what waits (ms); None with an empty queue."""
+        row = self._db.execute(_BY_DEADLINE_SQL + " LIMIT 1", (pixel,)).fetchone()
+        return cast(int, row[2]) if row else None
+
     # -- claiming
 
     def claim_fresh(self, pixel: int, limit: int, now: int, lease_ms: int) -> Claim | None:
@@ -178,7 +183,7 @@ class Outbox:
         if not self.has_backlog(pixel, now):
             return None
         ids: list[int] = []
-        for number, due in self._db.execute(_BY_DEADLINE_SQL, (pixel,)):
+        for number, due, _ in self._db.execute(_BY_DEADLINE_SQL, (pixel,)):
             if cast(int, due) <= now and number not in self._flying:
                 ids.append(cast(int, number))
                 if len(ids) == limit:

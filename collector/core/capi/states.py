@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import Final
 
+from collector.core import times
+
 
 class CapiState(IntEnum):
     """One event for one pixel. The first two are in the queue, HELD waits for a decision, the rest are final.
@@ -40,6 +42,11 @@ _PRECEDENCE: Final = (
     CapiState.SKIPPED,
     CapiState.DISABLED,
 )
+
+
+def kept_until(deadline: int) -> str:
+    """What is at stake while a queue stands still, in words; `deadline` (ms) is of the first event that waits."""
+    return f"Events are kept and go out by themselves then; the first must reach Meta by {times.text(deadline)}"
 
 
 def name_of(state: int) -> str:

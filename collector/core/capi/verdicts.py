@@ -1,7 +1,9 @@
 """What does an answer of Meta's Graph mean for the events that were sent?
 
 The table is data: code and subcode decide, not the HTTP status (throttling comes as 400) and never the text, which is
-localised. Events die only by Meta's own JSON; a page of HTML, a proxy's 403 or a cut connection is never a judgement.
+localised. D4: only 100 with a subcode 28040xx, and 105, judge an event. Every other code is about the call, the app,
+the token or the version, also one that no document names: the queue stops and its events stay. A page of HTML, a
+proxy's 403 or a cut connection judges nothing. The answer is hostile: numbers are bounded, texts cut, types checked.
 Sources: meta-capi 1a, 1b; reliability 3.
 """
 
@@ -27,7 +29,7 @@ class Kind(StrEnum):
     LOST = "lost"  # sent, and no answer came: in doubt
     TRANSIENT = "transient"  # Meta or something before it has a fault of its own
     THROTTLED = "throttled"
-    BLOCKED = "blocked"  # token, permission, unknown pixel: the queue stops, events stay
+    BLOCKED = "blocked"  # token, permission, pixel, version, any unknown code: the queue stops, events stay
     REFUSED = "refused"  # an event in the batch is at fault
     TOO_BIG = "too_big"
 
@@ -58,9 +60,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
     index: int | None = None
 
 
-# (code, subcode) first, then code alone, then the ranges.
-_BY_PAIR: Final[dict[tuple[int, int], Kind]] = {(100, 33): Kind.BLOCKED}
-_BY_CODE: Final[dict[int, Kind]] = {
+# Codes that neither stop a queue nor judge an event; and 80000 to 80099, the business use cases' limits.
+_PASSING: Final[dict[int, Kind]] = {
     1: Kind.TRANSIENT,
     2: Kind.TRANSIENT,
     5000: Kind.TRANSIENT,
@@ -71,24 +72,19 @@ _BY_CODE: Final[dict[int, Kind]] = {
     17: Kind.THROTTLED,
     32: Kind.THROTTLED,
     613: Kind.THROTTLED,
-    3: Kind.BLOCKED,
-    10: Kind.BLOCKED,
-    102: Kind.BLOCKED,
-    104: Kind.BLOCKED,
-    190: Kind.BLOCKED,
-    803: Kind.BLOCKED,
-    100: Kind.REFUSED,
-    105: Kind.REFUSED,
 }
-_BY_RANGE: Final[tuple[tuple[range, Kind], ...]] = (
-    (range(200, 300), Kind.BLOCKED),
-    (range(80_000, 80_100), Kind.THROTTLED),
-)
+_USE_CASES: Final = range(80_000, 80_100)
+# No call is at fault where Meta says these, so `is_transient` and a status of 5xx do not soften them.
+_CERTAIN: Final = frozenset({3, 10, 102, 104, 190, 803, *range(200, 300)})
+_UNKNOWN_OBJECT: Final = (100, 33)
+_EVENTS_OWN: Final = range(2_804_000, 2_804_100)  # subcodes of 100 that are about the payload
+TOO_MANY_PARAMETERS: Final = 105
 _SLOW: Final = frozenset({341, 368})
 _MAX_WAIT_MS: Final = 3_600_000  # no header may stop a queue for longer
 # Meta's path, with the event's index: Unexpected key "click_id" on param "$['data'][0]['user_data']"
 _INDEX: Final = re.compile(r"\$\[['\"]?data['\"]?\]\[(\d{1,4})\]|\bdata\[(\d{1,4})\]", re.ASCII)
 _MAX_MESSAGE: Final = 500
+_INT32: Final = 1 << 31
 
 
 def classify(answer: Answer, sent: int) -> Verdict:
@@ -99,8 +95,8 @@ def classify(answer: Answer, sent: int) -> Verdict:
     if 200 <= answer.status < 300:
         return _success(answer, body, sent)
     error = body.get("error") if body is not None else None
-    if isinstance(error, dict) and isinstance(error.get("code"), int):
-        return _graph_error(answer, error)
+    if isinstance(error, dict) and (code := _int32(error.get("code"))) is not None:
+        return _graph_error(answer, error, code)
     return _foreign(answer)
 
 
@@ -118,8 +114,8 @@ def _object(body: bytes) -> dict[str, Any] | None:
 
 
 def _success(answer: Answer, body: dict[str, Any] | None, sent: int) -> Verdict:
-    received = body.get("events_received") if body is not None else None
-    if isinstance(received, bool) or not isinstance(received, int):
+    received = _int32(body.get("events_received")) if body is not None else None
+    if received is None:
         message = "HTTP 200 whose body is not Meta's"
         return Verdict(kind=Kind.GARBLED, message=message, http_status=answer.status, doubt=True)
     short = received < sent
@@ -133,9 +129,8 @@ def _success(answer: Answer, body: dict[str, Any] | None, sent: int) -> Verdict:
     )
 
 
-def _graph_error(answer: Answer, error: dict[str, Any]) -> Verdict:
-    code, subcode = error["code"], error.get("error_subcode")
-    subcode = subcode if isinstance(subcode, int) else None
+def _graph_error(answer: Answer, error: dict[str, Any], code: int) -> Verdict:
+    subcode = _int32(error.get("error_subcode"))
     kind = kind_of(code, subcode, transient=error.get("is_transient") is True, status=answer.status or 0)
     text = _text(error, "message") or ""
     title = _text(error, "error_user_title")
@@ -155,13 +150,27 @@ def _graph_error(answer: Answer, error: dict[str, Any]) -> Verdict:
 
 def kind_of(code: int, subcode: int | None, *, transient: bool, status: int) -> Kind:
     """The class of a Graph error. `is_transient` spares what would else be refused, never a dead token."""
-    kind = _BY_PAIR.get((code, subcode)) if subcode is not None else None
-    kind = kind or _BY_CODE.get(code) or next((k for span, k in _BY_RANGE if code in span), None)
-    if kind in (Kind.THROTTLED, Kind.BLOCKED, Kind.TRANSIENT):
-        return kind
-    if transient or (kind is None and (status >= 500 or status in (408, 429))):
-        return Kind.THROTTLED if status == 429 else Kind.TRANSIENT
-    return kind or Kind.REFUSED
+    if code in _CERTAIN or (code, subcode) == _UNKNOWN_OBJECT:
+        return Kind.BLOCKED
+    if code in _USE_CASES:
+        return Kind.THROTTLED
+    if (passing := _PASSING.get(code)) is not None:
+        return passing
+    if judges_an_event(code, subcode) and not transient:
+        return Kind.REFUSED
+    if status == 429:
+        return Kind.THROTTLED
+    return Kind.TRANSIENT if transient or status >= 500 or status == 408 else Kind.BLOCKED
+
+
+def judges_an_event(code: int, subcode: int | None) -> bool:
+    """D4: whether the error is about an event, so that it may kill one."""
+    return code == TOO_MANY_PARAMETERS or is_events_own(code, subcode)
+
+
+def is_events_own(code: int | None, subcode: int | None) -> bool:
+    """Whether Meta names a fault of the event's own fields, which it would find in no other event."""
+    return code == 100 and subcode in _EVENTS_OWN
 
 
 def _foreign(answer: Answer) -> Verdict:
@@ -233,5 +242,13 @@ def _longest_regain(node: Any, depth: int) -> int:
 
 
 def _text(body: dict[str, Any] | None, key: str) -> str | None:
+    """A text of the answer, cut, in one line: it ends in the log, the database and the console."""
     value = body.get(key) if body is not None else None
-    return value[:_MAX_MESSAGE] if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    return "".join(char if char.isprintable() else " " for char in value[:_MAX_MESSAGE])
+
+
+def _int32(value: Any) -> int | None:
+    """A number that Meta may mean; None for any other type, and for one that SQLite or a table could not hold."""
+    return value if type(value) is int and -_INT32 <= value < _INT32 else None

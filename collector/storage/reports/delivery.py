@@ -17,7 +17,9 @@ QUEUE_SQL = """
 SELECT p.name, o.state, count(*), min(o.id)
   FROM outbox o JOIN pixel p ON p.id = o.pixel WHERE o.settled IS NULL GROUP BY o.pixel, o.state"""
 PIXEL_SQL = """
-SELECT p.name, s.state, s.since, s.until, s.reason
+SELECT p.name, s.state, s.since, s.until, s.reason,
+       (SELECT deadline FROM outbox INDEXED BY outbox_deadline
+         WHERE pixel = p.id AND settled IS NULL AND state < 2 ORDER BY deadline LIMIT 1)
   FROM pixel p LEFT JOIN pixel_state s ON s.pixel = p.id ORDER BY p.id"""
 REQUEST_SQL = """
 SELECT r.id, p.name, r.at, r.events, r.outcome, r.http_status, r.code, r.subcode, r.trace_id, r.message, r.took_ms
@@ -62,6 +64,7 @@ class Pixel(Struct, frozen=True):
     since: int | None = None
     until: int | None = None
     reason: str | None = None
+    deadline: int | None = None  # ms: by when the first event that waits must reach Meta
 
 
 class Request(Struct, frozen=True):
@@ -100,10 +103,7 @@ async def waiting(reader: Reader) -> list[Waiting]:
 
 async def pixels(reader: Reader) -> list[Pixel]:
     """Every pixel that has ever been given an event, and its state."""
-    return [
-        Pixel(name, state or "open", since, until, reason)
-        for name, state, since, until, reason in await reader.rows(PIXEL_SQL)
-    ]
+    return [Pixel(name, state or "open", *rest) for name, state, *rest in await reader.rows(PIXEL_SQL)]
 
 
 async def requests(reader: Reader, *, before: int | None = None, limit: int = 50) -> list[Request]:

@@ -1,0 +1,116 @@
+"""How is what came of a request written down? Each verb is one transaction, repeated until the disk takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct, structs
+
+from collector.core.capi.states import CapiState
+from collector.core.capi.verdicts import Verdict
+from collector.courier.desk import Desk
+from collector.storage.dispatch import Claim, Claimed, PixelHealth, Report
+
+
+class Stats(Struct):
+    """Running figures of one process, for its heartbeat."""
+
+    sent: int = 0
+    requests: int = 0
+    refused: int = 0
+    retried: int = 0
+    ambiguous: int = 0
+    throttled: int = 0
+
+
+class Ledger:
+    """One pixel's side of the outbox."""
+
+    def __init__(self, number: int, desk: Desk, stats: Stats, clock: Callable[[], int], lease_ms: int) -> None:
+        self._number = number
+        self._desk = desk
+        self._outbox = desk.outbox
+        self._stats = stats
+        self._now = clock
+        self._lease_ms = lease_ms
+
+    async def opened(self, events: list[Claimed]) -> Claim:
+        """A part of a batch that is about to be sent again."""
+        tried = [structs.replace(event, attempts=event.attempts + 1) for event in events]
+        return await self._desk.insist(
+            lambda: self._outbox.open_request(self._number, tried, self._now(), self._lease_ms)
+        )
+
+    async def closed(self, claim: Claim, report: Report) -> None:
+        """The request is over; what becomes of its events is said elsewhere."""
+        await self._desk.insist(lambda: self._outbox.close_request(claim, report))
+
+    async def rehearsed(self, claim: Claim) -> None:
+        """Dry run: the payload stays as the record of what would have been sent."""
+        await self._desk.insist(lambda: self._outbox.close_rehearsed(claim, self._now()))
+
+    async def sent(self, claim: Claim, report: Report) -> None:
+        """Meta took them all."""
+        now = self._now()
+        await self._desk.insist(lambda: self._outbox.close_sent(claim, report, now))
+        self._stats.sent += len(claim.events)
+
+    async def short(self, claim: Claim, verdict: Verdict, report: Report) -> int:
+        """Meta counted fewer: once more with the same ids, which Meta removes where it had them; then taken as sent.
+
+        Gives how many were taken as sent.
+        """
+        now = self._now()
+        again = [event.id for event in claim.events if event.doubt_at is None]
+        taken = [event.id for event in claim.events if event.doubt_at is not None]
+
+        def write() -> None:
+            with self._outbox.transaction():
+                self._outbox.close_request(claim, report)
+                self._outbox.requeue(again, now, reason=verdict.message, doubt_at=now)
+                self._outbox.settle(taken, CapiState.SENT, now, reason=verdict.message)
+                self._outbox.count("ambiguous", len(again), now)
+
+        await self._desk.insist(write)
+        self._stats.ambiguous += len(again)
+        self._stats.sent += len(taken)
+        return len(taken)
+
+    async def rejected(self, events: Sequence[Claimed], verdict: Verdict) -> None:
+        """Meta refuses these for what they are: kept with Meta's own words, for replay."""
+        ids, reason, now = [event.id for event in events], reason_of(verdict), self._now()
+        await self._desk.insist(lambda: self._outbox.settle(ids, CapiState.REJECTED, now, reason=reason))
+        self._stats.refused += len(ids)
+
+    async def again(self, claim: Claim, events: Sequence[Claimed], due: int, verdict: Verdict, report: Report) -> None:
+        """These go once more, not before `due`."""
+        now, reason = self._now(), reason_of(verdict)
+        ids = [event.id for event in events]
+
+        def write() -> None:
+            with self._outbox.transaction():
+                self._outbox.close_request(claim, report)
+                self._outbox.requeue(ids, due, reason=reason, doubt_at=now if verdict.doubt else None)
+                if verdict.doubt:
+                    self._outbox.count("ambiguous", len(ids), now)
+
+        await self._desk.insist(write)
+        self._stats.retried += len(ids)
+        if verdict.doubt:
+            self._stats.ambiguous += len(ids)
+
+    async def back(self, events: Sequence[Claimed], reason: str) -> None:
+        """These were not judged: they wait as before."""
+        if ids := [event.id for event in events]:
+            await self._desk.insist(lambda: self._outbox.requeue(ids, self._now(), reason=reason))
+
+    async def mark(self, health: PixelHealth) -> None:
+        """How the pixel's queue stands."""
+        await self._desk.insist(lambda: self._outbox.mark(self._number, health))
+
+
+def reason_of(verdict: Verdict) -> str:
+    """Meta's words with its code."""
+    code = f"{verdict.code}" if verdict.code is not None else ""
+    code += f"/{verdict.subcode}" if verdict.subcode is not None else ""
+    return f"{verdict.message} (Meta {code})" if code else verdict.message
