@@ -121,6 +121,12 @@ def test_truncation_drops_the_last_part() -> None:
         ("fe80::1", False),
         ("224.0.0.1", False),
         ("100.64.0.1", False),
+        ("100.128.0.1", True),
+        ("203.0.113.9", False),
+        ("2001:db8::1", False),
+        ("64:ff9b::102:304", False),
+        ("64:ff9b:1::1", False),
+        ("192.88.99.1", False),
         ("0.0.0.0", False),
     ],
 )

@@ -166,16 +166,19 @@ def test_the_clicks_own_fbc_is_used_for_the_same_fbclid() -> None:
 @pytest.mark.parametrize(
     ("given", "taken"),
     [
-        ("203.0.113.9", "203.0.113.9"),
-        ("203.0.113.9:443", "203.0.113.9"),
-        ("203.0.113.9.AQQAAQMC", "203.0.113.9"),
-        ("[2001:db8::1]:443", "2001:db8::1"),
-        ("::ffff:203.0.113.9", "203.0.113.9"),
-        ("2001:DB8:0:0::1", "2001:db8::1"),
+        ("93.184.216.9", "93.184.216.9"),
+        ("93.184.216.9:443", "93.184.216.9"),
+        ("93.184.216.9.AQQAAQMC", "93.184.216.9"),
+        ("[2606:4700::1]:443", "2606:4700::1"),
+        ("::ffff:93.184.216.9", "93.184.216.9"),
+        ("2606:4700:0:0::1", "2606:4700::1"),
         ("10.0.0.1", None),
         ("127.0.0.1", None),
         ("192.168.1.1:80", None),
         ("::1", None),
+        ("100.64.0.1", None),
+        ("203.0.113.9", None),
+        ("2001:db8::1", None),
         ("fe80::1%eth0", None),
         ("999.1.1.1", None),
         ("proxy", None),
@@ -205,11 +208,11 @@ def test_a_malformed_fbp_is_left_out(fbp: str, good: bool) -> None:
 
 def test_the_credited_click_fills_only_what_is_absent() -> None:
     click = Enrichment(
-        fbp=f"fb.1.{NOW}.1", ip="203.0.113.1", user_agent="Clicker", event_source_url="https://a.example/"
+        fbp=f"fb.1.{NOW}.1", ip="93.184.216.1", user_agent="Clicker", event_source_url="https://a.example/"
     )
     bare = sent(click, user_agent=None, event_source_url=None)
     assert bare["user_data"]["client_user_agent"] == "Clicker"
-    assert bare["user_data"]["client_ip_address"] == "203.0.113.1"
+    assert bare["user_data"]["client_ip_address"] == "93.184.216.1"
     assert bare["event_source_url"] == "https://a.example/"
     assert sent(click)["user_data"]["client_user_agent"] == AGENT
 

@@ -115,7 +115,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 
 def test_an_order_arrives_hashed_enriched_and_once(shop: Shop) -> None:
     click = {"fbclid": FBCLID, "storeId": "on_order", "landingPage": "https://shop.example/p", "visitorId": "v1"}
-    shop.post("click", {**click, "ipAddress": "203.0.113.7:443", "userAgent": "Mozilla/5.0 (iPhone)"})
+    shop.post("click", {**click, "ipAddress": "93.184.216.7:443", "userAgent": "Mozilla/5.0 (iPhone)"})
     customer = {"email": "John_Smith@gmail.com", "phone": "(650)555-1212", "firstName": "Mary", "country": "US"}
     data = shop.order("1001", visitorId="v1", userAgent=None, customerData=customer)
     assert data["eventId"] == derive("on_order", "Purchase", "1001")
@@ -126,7 +126,7 @@ def test_an_order_arrives_hashed_enriched_and_once(shop: Shop) -> None:
     assert user["ph"] == ["e323ec626319ca94ee8bff2e4c87cf613be6ea19919ed1364124e16807ab3176"]
     assert user["country"] == [sha256(b"us").hexdigest()]
     assert user["fbc"].endswith(f".{FBCLID}")
-    assert (user["client_ip_address"], user["client_user_agent"]) == ("203.0.113.7", "Mozilla/5.0 (iPhone)")
+    assert (user["client_ip_address"], user["client_user_agent"]) == ("93.184.216.7", "Mozilla/5.0 (iPhone)")
     assert event["custom_data"]["value"] == 10.5
     again = shop.order("1001", visitorId="v1")
     assert (again["conversionId"], again["duplicate"]) == (data["conversionId"], True)

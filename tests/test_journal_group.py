@@ -68,10 +68,10 @@ def test_a_click_after_its_order_in_a_group_is_credited_and_sent(kit: Kit) -> No
 def test_a_click_of_the_group_gives_its_address_to_the_order(kit: Kit) -> None:
     together(
         kit,
-        click("first", at=NOW - HOUR, visitorId="ann", ipAddress="203.0.113.7", userAgent=AGENT),
+        click("first", at=NOW - HOUR, visitorId="ann", ipAddress="93.184.216.7", userAgent=AGENT),
         order("1", visitorId="ann"),
     )
-    assert payloads(kit)[0]["user_data"]["client_ip_address"] == "203.0.113.7"
+    assert payloads(kit)[0]["user_data"]["client_ip_address"] == "93.184.216.7"
 
 
 def test_a_link_made_in_a_group_gives_an_order_of_the_group_its_click(kit: Kit) -> None:
@@ -124,7 +124,7 @@ def test_many_orders_of_a_group_have_their_own_rows(kit: Kit) -> None:
 
 
 def test_a_click_that_the_order_names_is_credited_however_many_look_alike(kit: Kit) -> None:
-    here = {"ipAddress": "203.0.113.7", "userAgent": AGENT}
+    here = {"ipAddress": "93.184.216.7", "userAgent": AGENT}
     kit.submit([kit.operation(click("named", at=NOW - 100 * MINUTE, visitorId="ann"))])
     for kind, who in (("fp", {"fingerprint": "device-1"}), ("ua", here), ("ip", {**here, "userAgent": AGENT + "9"})):
         alike = [click(f"{kind}-{n}", at=NOW - 60 * MINUTE + n, visitorId=f"{kind}{n}", **who) for n in range(32)]

@@ -94,8 +94,9 @@ def _judge(writer: GroupTransaction, attribution: Attribution, orders: list[NewE
     writer.begin()
     for order in orders:
         began = time.perf_counter_ns()
-        people = writer.conversions.identities.known(order.store.number, order.identities, order.query.visitor_k)
-        found, _, _ = attribution.of(order.store, order.query, people.visitors(order.event.ts), order.event, now_ms())
+        known = writer.conversions.identities.known(order.store.number, order.identities, order.query.visitor_k)
+        meant = known.people(order.event.ts, order.witness(order.query.visitor_k))
+        found, _, _ = attribution.of(order.store, order.query, meant, order.event, now_ms())
         spent.append((time.perf_counter_ns() - began) / 1e6)
         attributed += found.attributed
     writer.rollback()

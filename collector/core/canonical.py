@@ -1,7 +1,8 @@
 """What a value is called for matching: stricter than Meta's normal forms, and never hashed the same way.
 
 Two spellings of one e-mail or phone get one form; what is no value at all ("null", the SHA-256 of nothing) gets None.
-A value that arrives as SHA-256 keeps its digest: "sha256:…". Forms are then named by a keyed hash; none is stored.
+A value that arrives as SHA-256 keeps its digest: "sha256:…". So that it meets the same person's plain value, names of
+people are made of `digest`, keyed; no form is stored.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
+from hashlib import sha256
 from typing import NamedTuple
 
 MISSING = frozenset(
@@ -45,6 +47,18 @@ def sha256_form(value: str) -> str | None:
         return None
     digest = value.lower()
     return None if digest in _PLACEHOLDER_SHA256 else f"sha256:{digest}"
+
+
+def digest(form: str) -> str:
+    """ "sha256:<hex>" of what Meta hashes of a form: an e-mail, an id, the digits of a phone number."""
+    return form if form.startswith("sha256:") else f"sha256:{sha256(form.removeprefix('+').encode()).hexdigest()}"
+
+
+def email_as_given(value: str, strict: str) -> str:
+    """Meta's form of an e-mail whose strict form is known: dots and +tag stay."""
+    if strict.startswith("sha256:"):
+        return strict
+    return unicodedata.normalize("NFC", value.strip().removeprefix("mailto:").strip()).lower()
 
 
 def email(value: str) -> str | None:

@@ -72,10 +72,18 @@ def _summary(match: Match) -> str:
         if match.reason == "below_threshold" and match.tier != "inferred":
             return _REFUSED_PROOF + best
         return _REASONS.get(match.reason or "", "Not attributed.") + best
-    how = "inferred from shared signals" if match.method == "probabilistic" else f"proven by {match.method}"
+    how = "inferred from shared signals" if match.method == "probabilistic" else _proof(match)
     cap = f", held down from {match.capped_from}" if match.capped_from else ""
     others = f"; {match.alternatives - 1} other candidate(s)" if match.alternatives > 1 else ""
     return f"Attributed with confidence {match.confidence}{cap}: {how}{others}. Model {match.model}."
+
+
+def _proof(match: Match) -> str:
+    """By what, and for an identity who vouches for it."""
+    word = match.evidence[0].result if match.tier == "identity" and match.evidence else ""
+    if word == "claimed":
+        return f"claimed by a page with the same {match.method}; no order told by a server bears it out"
+    return f"proven by {match.method}" + (", which a server confirmed" if word == "confirmed" else "")
 
 
 def _line(item: Evidence) -> str:

@@ -10,7 +10,7 @@ from collector.core import clickid, flags
 from collector.core.events import Enrichment, StoredClick, StoredEvent
 from collector.core.keyed import KeyedHash
 from collector.core.matching import DEFAULT_MODEL, Candidate, Match, Model, Query, Statistics, match, renew
-from collector.core.matching.shapes import Identity
+from collector.core.matching.links import People
 from collector.storage import clicks, models
 from collector.storage.clicks import Clicks
 from collector.storage.lookup import Lookup, candidate
@@ -39,13 +39,13 @@ class Attribution:
             self.models = newest
 
     def of(
-        self, store: Store, query: Query, people: dict[int, Identity], event: StoredEvent, now: int
+        self, store: Store, query: Query, people: People, event: StoredEvent, now: int
     ) -> tuple[Match, Enrichment, StoredClick | None]:
         """The answer, what the click adds on proof, and the click. `people`: visitors that its identities lead to."""
         model = self.models.get(store.number, DEFAULT_MODEL)
         if event.bot is not None:
             return Match(attributed=False, model=model.version, reason="no_candidate"), Enrichment(), None
-        query.identity_visitors = people
+        query.identity_visitors, query.claimed = people.visitors, people.claimed
         if query.fbc_k is not None and store.siblings:
             fbc = clickid.parse_fbc(event.fbc or "")
             query.fbc_foreign = fbc is not None and self._known_elsewhere(store, fbc.fbclid, event.ts)

@@ -8,7 +8,7 @@ import apsw
 import msgspec
 from msgspec import Struct, structs
 
-from collector.core import addresses, canonical, clickid, flags
+from collector.core import addresses, canonical, clickid, flags, times
 from collector.core.capi import gate
 from collector.core.capi.identifiers import public_address
 from collector.core.capi.states import CapiState
@@ -22,7 +22,7 @@ from collector.errors import ApiError
 from collector.storage import clicks, leaving, multirow, notices, outbox
 from collector.storage.attribution import Attribution, first_order
 from collector.storage.clicks import Clicks
-from collector.storage.identities import Identities, Keys, keys_of
+from collector.storage.identities import Identities, Keys, Named, Witness, keys_of
 from collector.storage.lookup import Lookup
 from collector.storage.queueing import Figures, Queueing
 from collector.storage.reader import EventState, event_state
@@ -45,8 +45,15 @@ class NewEvent(Struct, gc=False):
     query: Query
     dedup_k: int | None
     identities: Keys
+    former: dict[int, int]  # what the release before called some of these
     public: PublicIds
     confirmed: bool  # a server says so
+    source: int = 0  # of a page's claim: the name of its address prefix and the day
+
+    def witness(self, visitor: int | None) -> Witness:
+        """Who vouches that the event's values are `visitor`'s: a server, where this telling of its has both."""
+        both = self.confirmed and visitor is not None and visitor == self.query.visitor_k
+        return Witness(self.source, frozenset(self.identities if both else ()))
 
 
 class EventResult(Struct, frozen=True, gc=False):
@@ -88,16 +95,25 @@ def prepare(
         consent=event.marketing,
         rank=dedup_k or 0,
     )
+    named = keys_of(names, number, checked.customer, store.config.country) if keyed else Named()
     kept = structs.replace(event, ip=clicks.network_address(address, store_ip), user_agent=agent, click=query.click_id)
     return NewEvent(
         store=store,
         event=kept if keyed else without_person(kept),
         query=query,
         dedup_k=dedup_k,
-        identities=keys_of(names, number, checked.customer, store.config.country) if keyed else [],
+        identities=named.keys,
+        former=named.former,
         public=public,
         confirmed=confirmed,
+        source=0 if confirmed else _source(names, number, address, event.received),
     )
+
+
+def _source(names: KeyedHash, store: int, address: str | None, received: int) -> int:
+    """The name of a claim's address prefix and day; who has no public address is one with all the others."""
+    prefix = addresses.truncate(address) if address else ""
+    return names.name(store, "claim", f"{prefix}\0{received // times.DAY_MS}")
 
 
 def without_person(event: StoredEvent) -> StoredEvent:
@@ -136,12 +152,14 @@ class Conversions:
         event = new.event
         if not event.event_id:
             event = structs.replace(event, event_id=new.public.public("conv", event_id))
-        people = self.identities.known(new.store.number, new.identities, new.query.visitor_k)
-        found, enrichment, click = self._attribution.of(new.store, new.query, people.visitors(event.ts), event, now)
+        people = self.identities.known(new.store.number, new.identities, new.query.visitor_k, new.former)
+        witness = new.witness(new.query.visitor_k)
+        meant = people.people(event.ts, witness)
+        found, enrichment, click = self._attribution.of(new.store, new.query, meant, event, now)
         state = self._queueing.queue(event_id, new.store, event, enrichment, now)
         row = _row(event_id, new, event, found, state, 0)
         self._append(row)
-        self.related = self.identities.link(people, event.ts)
+        self.related = self.identities.link(people, event.ts, witness)
         self.identities.carry(event_id, new.identities)
         if second := _second_click(new.query, row):
             self.identities.gain(event_id, second)
@@ -204,8 +222,10 @@ class Conversions:
             row = row._replace(visitor_k=None, fbp_k=None, ip_k=None, ua_k=None, fp_k=None, ua_class=0)
         keys = list(dict.fromkeys([*self.identities.keys_in(event_id), *new.identities]))
         query = structs.replace(_complete(self.query_of(row, merged), new.query), flags=bits)
-        people = self.identities.known(store.number, keys, query.visitor_k)
-        found, enrichment, click = self._attribution.of(store, query, people.visitors(merged.ts), merged, now)
+        people = self.identities.known(store.number, keys, query.visitor_k, new.former)
+        witness = new.witness(query.visitor_k)
+        meant = people.people(merged.ts, witness)
+        found, enrichment, click = self._attribution.of(store, query, meant, merged, now)
         state = self._queueing.requeue(event_id, store, merged, enrichment, now)
         changed = _row(event_id, structs.replace(new, query=query), merged, found, state, row.revision + 1, bits=bits)
         self.update(changed)
@@ -213,7 +233,7 @@ class Conversions:
         if gained := gained | _second_click(query, changed):
             self.identities.gain(event_id, gained)
             self.gained = True
-        self.related = self.identities.link(people, merged.ts) - {event_id}
+        self.related = self.identities.link(people, merged.ts, witness) - {event_id}
         self.identities.carry(event_id, new.identities)
         self._renew(event_id, store, merged)
         self._queueing.flush()
@@ -259,7 +279,7 @@ class Conversions:
         before = _decode_match(row.match)
         people = self.identities.known(store.number, self.identities.keys_in(row.id), None)
         found, enrichment, _ = self._attribution.of(
-            store, self.query_of(row, event), people.visitors(event.ts), event, now
+            store, self.query_of(row, event), people.people(event.ts), event, now
         )
         if before == structs.replace(found, label=before.label):
             return None

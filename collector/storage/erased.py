@@ -77,10 +77,11 @@ class Erased:
             return ApiError("order_conflict", _ORDER, "orderId")
         own = [query.visitor_k, query.fbp_k, query.fbclid_k, query.fbc_k]
         own += [key for kind, key in new.identities if kind != "email_weak"]  # a mailbox may be a whole family's
+        own += [new.former.get(name or 0) for name in own]
         held = {name for name in own if name in at}
         if held and new.event.ts <= max(at.get(name, 0) for name in held if name is not None):
             return ApiError("forbidden", _LATE)
-        held |= {key for _, key in new.identities if key in at}
+        held |= {key for _, key in new.identities if key in at or new.former.get(key) in at}
         if not held:
             return new
         gone = {column for column in ("visitor", "fbp", "fbclid", "fbc") if getattr(query, f"{column}_k") in held}

@@ -4,6 +4,8 @@ One hop, as in matching (identities.py): the value that was given leads to the o
 that were seen with it; those lead to their clicks and events.
 
     a value that many share (a shop's own, a till's)    leads to the orders that carry it and to no visitor
+    a visitor whom a server told of with the value      is followed always
+    a visitor of whom a page alone said so              is followed for the oldest 20 of them
     a value that was only found on the order given      leads to the orders of the same person: whose strongest value
                                                         of a kind that both carry is the same one
     an order on the person's device                     is somebody else's if its strongest such value is another one
@@ -20,20 +22,23 @@ from msgspec import Struct
 
 from collector.core.capi.phones import e164_digits
 from collector.core.events import CustomerData
+from collector.core.flags import UNCONFIRMED
 from collector.core.keyed import KeyedHash
+from collector.core.matching.links import MOST_VISITORS, Link, apart, kept, too_many
 from collector.core.matching.proofs import ENRICHING
 from collector.errors import CollectorError
 from collector.storage import identities
-from collector.storage.identities import KINDS, MOST_VISITORS
+from collector.storage.identities import KINDS, links_of
 from collector.storage.index import IndexReader
 from collector.storage.subjects import CLICKS, CONVERSIONS, ClickRow, ConversionRow, Subject
 
 _MOST: Final = 1_000_000  # rows of one name
 _STRICT: Final = (KINDS["external_id"], KINDS["email"], KINDS["phone"])  # the strongest first; no base of a mailbox
-_VISITORS: Final = "SELECT visitor_k FROM identity_link WHERE store = ? AND kind = ? AND key = ?"
 _CARRYING: Final = "SELECT conversion FROM conversion_identity WHERE key = ? AND kind = ?"
 _GAINED: Final = "SELECT conversion FROM conversion_identity WHERE key = ? AND kind = 0"  # by a merge, after its fold
 _CARRIED: Final = "SELECT kind, key FROM conversion_identity WHERE conversion = ? AND kind > 0"
+
+_EVER: Final = 1 << 62
 
 Value = tuple[int, int]  # kind and keyed name
 
@@ -95,8 +100,9 @@ class Finder:
             phone=_both(asked.phone, asked.phone and e164_digits(asked.phone, country.lower() or None)),
             external_id=_both(asked.external_id, asked.external_id and asked.external_id.strip()),
         )
-        found = identities.keys_of(self._names, store, customer, country)
-        return {(KINDS[kind], key) for kind, key in found if KINDS[kind] in _STRICT}
+        named = identities.keys_of(self._names, store, customer, country)
+        found = {(KINDS[kind], key) for kind, key in named.keys if KINDS[kind] in _STRICT}
+        return found | {(kind, named.former[key]) for kind, key in found if key in named.former}
 
     def find(self, store: int, country: str, asked: Asked, types: Collection[str]) -> Person:
         """The person in one store; `types`: event types under which an order may have been told."""
@@ -125,9 +131,9 @@ class Finder:
         """From a value to the orders that carry it and, unless many share it, to the visitors seen with it."""
         kind, key = value
         carrying = self.conversions(store, [row[0] for row in self._db.execute(_CARRYING, (key, kind))])
-        visitors = {row[0] for row in self._db.execute(_VISITORS, (store, kind, key))}
-        visitors |= {row.visitor_k for row in carrying if row.visitor_k is not None}
-        if self._is_shared(value, carrying, visitors):
+        sure, said = self._links(store, value, carrying)
+        visitors = {link.visitor for link in (*sure, *kept(said)[:MOST_VISITORS])}
+        if too_many(sure, said) or self._is_beside_many(value, carrying):
             person.shared.add(value)
         if value in person.given:
             person.conversions |= {row.id: row for row in carrying}
@@ -140,12 +146,18 @@ class Finder:
             else:
                 person.visitors |= {row.visitor_k for row in own if row.visitor_k is not None}
 
-    def _is_shared(self, value: Value, carrying: list[ConversionRow], visitors: set[int]) -> bool:
-        """Whether the value was seen with more visitors, or with more values of another kind, than a person has."""
-        if len(visitors) > MOST_VISITORS:
-            return True
-        beside: dict[int, set[int]] = {}
+    def _links(self, store: int, value: Value, carrying: list[ConversionRow]) -> tuple[list[Link], list[Link]]:
+        """The value's visitors, confirmed and claimed; of old orders too, whose links retention may have taken."""
+        found = {link.visitor: link for link in links_of(self._db, store, *value)}
         for row in carrying:
+            if row.visitor_k is not None and row.visitor_k not in found:
+                found[row.visitor_k] = Link(row.visitor_k, row.ts, row.ts if _is_told(row) else None)
+        return apart(found.values(), _EVER)
+
+    def _is_beside_many(self, value: Value, carrying: list[ConversionRow]) -> bool:
+        """Whether servers told the value with more values of another kind than a person has."""
+        beside: dict[int, set[int]] = {}
+        for row in filter(_is_told, carrying):
             for kind, key in self.strict(row.id):
                 beside.setdefault(kind, set()).add(key)
                 if kind != value[0] and len(beside[kind]) > MOST_VISITORS:
@@ -206,6 +218,11 @@ class Finder:
     def _rows(self, subject: Subject, ids: Collection[int]) -> Iterable[Any]:
         sql = f"SELECT {subject.columns} FROM {subject.table} WHERE id = ?"
         return [row for i in ids for row in self._db.execute(sql, (i,))]
+
+
+def _is_told(row: ConversionRow) -> bool:
+    """Whether a server told of it, as far as its row says."""
+    return row.event_type == "Purchase" and not row.flags & UNCONFIRMED
 
 
 def _both(value: str | None, normal: str | None) -> list[str] | None:

@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from collector.core import clickid
+from collector.core import addresses, clickid
 
 MAX_FBC_AGE_MS: Final = 90 * 86_400_000  # the cookie's life, and what Meta's diagnostics accept
 CLOCK_SLACK_MS: Final = 600_000  # how far a page's clock may be ahead of ours (rulings 1)
@@ -19,24 +19,22 @@ _LEGACY_APPENDIX: Final = frozenset({"AQ", "Ag", "Aw", "BA", "BQ", "Bg"})  # the
 # The common case of each in one match; what it does not take is looked at in parts.
 _PLAIN_FBC: Final = re.compile(r"fb\.[0-2]\.(\d{13})\.[A-Za-z0-9_-]{1,500}", re.ASCII)
 # The names of the matches that payload.py asks itself: a call costs as much again.
+# Without what is no visitor's (addresses.is_public says which): a first look, and the whole answer nearly always.
 is_plain_address: Final = re.compile(
-    r"(?!0\.|10\.|127\.|169\.254\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.)"
+    r"(?!(?:0|10|127|22[4-9]|2[345]\d)\.|169\.254\.|172\.(?:1[6-9]|2\d|3[01])\.|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7])\."
+    r"|192\.(?:168|0\.[02]|88\.99)\.|198\.(?:1[89]|51\.100)\.|203\.0\.113\.)"
     r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)",
     re.ASCII,
 ).fullmatch
 is_plain_fbp: Final = re.compile(r"fb\.[0-2]\.\d{13}\.\d{1,20}", re.ASCII).fullmatch
 is_plain_url: Final = re.compile(r"https://[!\"$-.0->A-~]+/[!-~]*").fullmatch  # ASCII; no "/?#@" in the host
-# First bytes of addresses behind which no private network lies.
-_PUBLIC_STARTS: Final = frozenset(str(n) for n in range(1, 256)) - {"10", "127", "169", "172", "192"}
+# First bytes of addresses that are all visitors'.
+_PUBLIC_STARTS: Final = frozenset(map(str, range(1, 224))) - {"10", "100", "127", "169", "172", "192", "198", "203"}
 _V4: Final = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}", re.ASCII)
 _V4_PORT: Final = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}", re.ASCII)
 _V6_PORT: Final = re.compile(r"\[([0-9a-fA-F:.]+)\](?::\d{1,5})?", re.ASCII)
 _APPENDIX: Final = re.compile(r"\.(?:AQ|Ag|Aw|BA|BQ|Bg|[A-Za-z0-9_-]{8})$", re.ASCII)
 _URL: Final = re.compile(r"https?://[^\s/?#@]+(?:[/?#]\S*)?", re.IGNORECASE)
-_PRIVATE: Final = tuple(
-    ipaddress.ip_network(net)
-    for net in ("::/128", "::1/128", "fe80::/10", "fc00::/7")
-)  # fmt: skip
 
 
 def usable_fbc(fbc: str, event_ms: int) -> str | None:
@@ -74,10 +72,7 @@ def fbclid_of(fbc: str) -> str | None:
 
 
 def public_address(text: str) -> str | None:
-    """The address alone: no port, no brackets, no appendix, IPv4 where it is mapped; None where it is not public.
-
-    Only what Meta's own builder calls private is left out; documentation and carrier ranges are sent.
-    """
+    """The address alone: no port, no brackets, no appendix, IPv4 where it is mapped; None where it is no visitor's."""
     if is_plain_address(text) is not None:
         return text
     return None if _V4.fullmatch(text) is not None else _odd_address(text)
@@ -103,7 +98,7 @@ def _odd_address(text: str) -> str | None:
         return public_address(str(address))
     if address.ipv4_mapped is not None:
         return public_address(str(address.ipv4_mapped))
-    return None if any(address in net for net in _PRIVATE) else str(address)
+    return str(address) if addresses.is_public(str(address)) else None
 
 
 def is_url(text: str) -> bool:

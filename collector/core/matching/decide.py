@@ -102,8 +102,8 @@ def _proved(query: Query, proven: Proven, before: list[Candidate], model: Model,
         confidence=confidence if attributed else 0,
         method=proven.method if attributed else None,
         tier=proven.tier,  # type: ignore[arg-type]
-        deterministic=attributed and proven.method in ENRICHING,
-        strong=attributed and confidence >= policy.strong,
+        deterministic=attributed and proven.method in ENRICHING and not proven.claimed,
+        strong=attributed and confidence >= policy.strong and not proven.claimed,
         reason=None if attributed else "below_threshold",
         best=0 if attributed else confidence,
         best_click=None if attributed else click,
@@ -121,7 +121,7 @@ def _proved(query: Query, proven: Proven, before: list[Candidate], model: Model,
 
 
 def _proof_evidence(query: Query, proven: Proven, bits: float) -> list[Evidence]:
-    evidence = [Evidence(proven.method, "unseen" if proven.click is None else "equal", bits)]
+    evidence = [Evidence(proven.method, _kind_of_proof(proven), bits)]
     evidence += [Evidence(name, "agrees", 0.0) for name in proven.agreeing]
     evidence += [Evidence(name, "names_another_click", 0.0) for name, _ in proven.conflicting]
     if proven.sharers > 1:
@@ -129,6 +129,13 @@ def _proof_evidence(query: Query, proven: Proven, bits: float) -> list[Evidence]
     if proven.ts > query.ts:
         evidence.append(Evidence("clock", "click_stamped_later", 0.0, (proven.ts - query.ts) / 1000))
     return evidence
+
+
+def _kind_of_proof(proven: Proven) -> str:
+    """Of an identity, who vouches for its link with the click's visitor."""
+    if proven.click is None:
+        return "unseen"
+    return ("claimed" if proven.claimed else "confirmed") if proven.tier == "identity" else "equal"
 
 
 def _journey(clicks: Sequence[Candidate]) -> list[tuple[int, int]]:

@@ -27,8 +27,9 @@ def lesson_of_proof(
     if click is None or query.flags & NO_LESSON or query.consent != "granted":
         return None
     if proven.tier != "identity":
-        elsewhere = query.identity_visitors.keys() - {query.visitor_k}
-        newer = [c for name, c in proven.conflicting if name in IDENTITY and c.ts > proven.ts]
+        elsewhere = query.identity_visitors.keys() - {query.visitor_k} - query.claimed
+        others = [c for name, c in proven.conflicting if name in IDENTITY and c.visitor_k in elsewhere]
+        newer = [c for c in others if c.ts > proven.ts]
         told = bool(newer) if elsewhere else None
         return Label("device", bucket(max(0, query.ts - click.ts)), contradicted=told)
     features = _features(query, click)

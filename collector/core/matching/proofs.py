@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from collector.core.flags import RECOVERED
 from collector.core.matching.eligible import Field, order_key
+from collector.core.matching.links import CLAIMED_CAP
 from collector.core.matching.model import Model
 from collector.core.matching.shapes import Candidate, Method, Policy, Query
 
@@ -36,6 +37,7 @@ class Proven(Struct):
     conflicting: list[tuple[Method, Candidate]]  # identifiers whose newest click is another one
     sharers: int  # distinct visitors on the fbclid
     journey: list[Candidate]  # the person's eligible clicks that any identifier names, oldest first, up to `click`
+    claimed: bool = False  # a page alone says that the click's visitor is this person
 
 
 def older(query: Query, field: Field, policy: Policy) -> list[Candidate]:
@@ -86,7 +88,7 @@ def prove(query: Query, field: Field, model: Model, policy: Policy) -> Proven | 
         if tier == "device" and unseen is not None and (pick is None or unseen > pick[0].ts):
             return _unseen(unseen, named)
         if pick is not None:
-            return _proven(tier, *pick, named)
+            return _proven(tier, *pick, named, claimed=tier == "identity" and pick[0].visitor_k in query.claimed)
     return None
 
 
@@ -150,6 +152,8 @@ def _proven(
     names: list[Method],
     sharers: int,
     named: list[tuple[Candidate, list[Method]]],
+    *,
+    claimed: bool = False,
 ) -> Proven:
     method = names[0]
     recovered = method == "fbclid" and bool(c.flags & RECOVERED)
@@ -158,10 +162,11 @@ def _proven(
         clicks = [k for k, own in named if other in own]
         if clicks and other not in names:
             conflicts.append((other, max(clicks, key=order_key)))
-    cap = UNSEEN_CAP if recovered else SHARED_LINK_CAP if sharers > 1 else 99
+    cap = UNSEEN_CAP if recovered else SHARED_LINK_CAP if sharers > 1 else CLAIMED_CAP if claimed else 99
     until = order_key(c)
     journey = sorted((k for k, _ in _without_strangers(named) if order_key(k) <= until), key=order_key)
-    return Proven("fbc_unseen" if recovered else method, tier, c, c.ts, cap, names[1:], conflicts, sharers, journey)
+    found: Method = "fbc_unseen" if recovered else method
+    return Proven(found, tier, c, c.ts, cap, names[1:], conflicts, sharers, journey, claimed)
 
 
 def _unseen_at(query: Query, field: Field, policy: Policy) -> int | None:

@@ -72,6 +72,7 @@ class Query(Struct, kw_only=True):
     jar_since: int | None = None  # the earliest proof that its cookies existed (fbp holds its creation time), ms
     fbc_foreign: bool = False  # its fbclid is known in another store of the same registrable domain
     identity_visitors: dict[int, Identity] = {}  # visitors one hop away, with the strongest kind of link
+    claimed: frozenset[int] = frozenset()  # of these, the visitors of whom a page alone says so (links.py)
     consent: Marketing = "granted"
     taken: frozenset[int] = frozenset()  # clicks already given to another conversion, where the store counts one
     rank: int = 0  # which of the conversions of one moment is the earlier one, whatever arrived first
