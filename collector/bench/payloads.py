@@ -62,6 +62,7 @@ def hashed(who: Buyer) -> dict[str, list[str]]:
             country=who.country,
         ),
         country="US",
+        this_year=2026,
     ).user_data
 
 

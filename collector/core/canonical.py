@@ -13,6 +13,8 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
+from collector.core.capi.phones import e164_digits
+
 MISSING = frozenset(
     {"", "null", "undefined", "none", "nil", "nan", "n/a", "na", "unknown", "anonymous", "guest", "false", "true", "0",
      "-1", "-", "[object object]", "test", "default", "not set", "(not set)"}
@@ -194,6 +196,10 @@ def _e164(value: str, country: str) -> str | None:
 
     if value.startswith("00"):
         value = "+" + value[2:]
+    if value[:1] != "+":  # whose number the digits are is decided in one place, for Meta's form and for this one
+        if (digits := e164_digits(value, country.lower() or None)) is None:
+            return None
+        value = f"+{digits}"
     try:
         number = phonenumbers.parse(value, country or None)
     except phonenumbers.NumberParseException:

@@ -122,7 +122,11 @@ def check_event(
         _check_url(body.event_source_url, "eventSourceUrl")
     ts, corrected = _time(body.timestamp, caller, now)
     ignored: list[str] = []
-    hashed = hash_customer(body.customer_data, country=country or None) if body.customer_data is not None else None
+    hashed = (
+        hash_customer(body.customer_data, country=country or None, this_year=times.year(now))
+        if body.customer_data is not None
+        else None
+    )
     purchase = body.event_type == "Purchase"
     unconfirmed = purchase and not caller.secret
     bits = _flags(decision.marketing, bot or caller.bot, body.test, corrected)

@@ -49,6 +49,11 @@ def _text(seconds: int) -> str:
     return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def year(millis: int) -> int:
+    """The year of a moment, UTC."""
+    return (_EPOCH + timedelta(milliseconds=millis)).year
+
+
 def settle(claimed: int | None, received: int, past_ms: int) -> tuple[int, bool]:
     """The event's time, and whether the caller's clock had to be corrected to the time of receipt."""
     if claimed is None:

@@ -1,47 +1,111 @@
-"""What is a phone number in Meta's form: E.164 without the plus, country code included, never guessed?"""
+"""What is a phone number in Meta's form: E.164 without the plus, country code included, never guessed?
+
+written with + or 00               that number; without the library, where it cannot be otherwise
+digits, in a country that is known  as people there dial it, or with a country code already (Meta's own form):
+
+    begin with that country's code, and a valid number so   so; the other reading beside it only where the number
+                                                            is valid there too and is no mobile one
+    valid with another country's code, not valid at home    so
+    valid both ways                                         as at home, where that is a mobile number or people dial
+                                                            no trunk prefix; else both
+    else                                                    as at home, if such a number is possible
+
+digits, country unknown            nothing: 2079460958 is a Londoner's or an Egyptian's
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Final
+import unicodedata
+from collections.abc import Sequence
+from typing import Any, Final
 
 _SEPARATORS: Final = str.maketrans("", "", " \t-.()/\u00a0\u2010\u2011\u2012\u2013")
 # The library finds two digits possible in Germany. No subscriber has fewer than these, with the country code (Saint
 # Helena's: 290 and four or five).
 LEAST_DIGITS: Final = 7
+_COUNTED: Final = frozenset("1234567890"[:n] for n in range(7, 11))  # typed to get past a form
 _TRUNK_ZERO: Final = re.compile(r"\(\s*0\s*\)")
+_ABROAD: Final = re.compile(r"^(?:00+|\+0*)(?=[1-9])")  # +001 … is +1 …
 # A number that needs no library: North America at its exact length, or a country code that no trunk zero can follow
 # (country codes have one to three digits, so the second to the fourth digit are not 0).
 _PLAIN: Final = re.compile(r"\+(1[2-9]\d{9}|[2-9][1-9]{3}\d{4,11})", re.ASCII)
 
 
 def e164_digits(text: str, country: str | None) -> str | None:
-    """The digits of `text` with their country code, or None where that cannot be known.
+    """The digits of `text` with their country code, or None where that cannot be known; see `e164_readings`."""
+    return readings[0] if (readings := e164_readings(text, country)) else None
 
-    `country` (lower-case alpha-2) is used for a national number. Without a plus, 00 or a country, there is no number:
-    2079460958 is a Londoner's or an Egyptian's.
+
+def e164_readings(text: str, country: str | None) -> Sequence[str]:
+    """The digits of `text` with their country code: none, one, or two where both can be meant, the likelier first.
+
+    `country` (lower-case alpha-2) is whose national numbers are read. What is typed to get past a form is no number.
     """
-    if _PLAIN.fullmatch(text):
-        return text[1:]
-    stripped = (_TRUNK_ZERO.sub("", text) if "(" in text else text).translate(_SEPARATORS)
-    if stripped.startswith("00"):
-        stripped = "+" + stripped[2:]
-    if _PLAIN.fullmatch(stripped):
-        return stripped[1:]
-    return _by_library(stripped, country)
+    bare = _bare(text)
+    if bare[-4:] == bare[-1:] * 4 and is_placeholder(bare):
+        return ()
+    return (bare[1:],) if _PLAIN.fullmatch(bare) else _by_library(bare, text, country)
 
 
-def _by_library(text: str, country: str | None) -> str | None:
+def is_placeholder(bare: str) -> bool:
+    """0000000 and +49 1111111 are typed to get past a form."""
+    return len(set(bare.removeprefix("+")[3:])) == 1
+
+
+def _bare(text: str) -> str:
+    """Digits after a plus where there is one; without separators and the trunk zero that is for callers at home."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    stripped = (_TRUNK_ZERO.sub("", text) if "(" in text else text).removeprefix("tel:").translate(_SEPARATORS)
+    return _ABROAD.sub("+", stripped, count=1) if stripped[:2] in ("00", "+0") else stripped
+
+
+def _by_library(bare: str, text: str, country: str | None) -> list[str]:
     region = country.upper() if country else None
-    if (found := _parse(text, region, strict=False)) is not None:
-        return found
-    # Digits that are no number of the store's country may carry another country's code already (Meta's own form).
-    if region and text.isascii() and text.isdigit():
-        return _parse("+" + text, None, strict=True)
-    return None
+    if bare in _COUNTED:
+        return []
+    if not (bare.isdigit() and region):
+        return _digits(_number(bare, region))
+    home, abroad = _number(bare, region), _number("+" + bare.lstrip("0"), None)
+    return _either(home, abroad, bare, region, trunk_zero="(" in text and _TRUNK_ZERO.search(text) is not None)
 
 
-def _parse(text: str, region: str | None, *, strict: bool) -> str | None:
+def _either(home: Any, abroad: Any, bare: str, region: str, *, trunk_zero: bool) -> list[str]:
+    """Which of two readings of the same digits is meant: as at home, or with a country code already."""
+    import phonenumbers
+
+    own = abroad is not None and abroad.country_code == phonenumbers.country_code_for_region(region)
+    if home is None and own:
+        return _digits(abroad)
+    if abroad is None or not phonenumbers.is_valid_number(abroad) or abroad == home:
+        return _digits(home)
+    at_home = home is not None and phonenumbers.is_valid_number(home)
+    if bare[0] == "0":  # dialled as at home; the zeros are in the way only where that is no number
+        return _digits(home) if at_home else _digits(abroad)
+    if not at_home or (own and (trunk_zero or _is_mobile(abroad))):
+        return _digits(abroad)
+    if not own and (_is_mobile(home) or _needs_no_trunk(region)):
+        return _digits(home)
+    return _digits(abroad) + _digits(home)
+
+
+def _is_mobile(number: Any) -> bool:
+    import phonenumbers
+
+    return bool(phonenumbers.number_type(number) == phonenumbers.PhoneNumberType.MOBILE)
+
+
+def _needs_no_trunk(region: str) -> bool:
+    """Whether people write a number at home as it is: no trunk prefix, or (North America) the country code for one."""
+    import phonenumbers
+
+    known = phonenumbers.PhoneMetadata.metadata_for_region(region)
+    return known is None or known.national_prefix in (None, str(known.country_code))
+
+
+def _number(text: str, region: str | None) -> Any:
+    """A number that is possible, as the library reads it; None for what is none."""
     # Imported here: 30 ms that a start without phone numbers need not pay.
     import phonenumbers
 
@@ -49,9 +113,16 @@ def _parse(text: str, region: str | None, *, strict: bool) -> str | None:
         number = phonenumbers.parse(text, region)
     except phonenumbers.NumberParseException:
         return None
-    taken = phonenumbers.is_valid_number(number) if strict else phonenumbers.is_possible_number(number)
-    digits = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)[1:] if taken else ""
-    return digits if len(digits) >= LEAST_DIGITS else None
+    return number if phonenumbers.is_possible_number(number) else None
+
+
+def _digits(number: Any) -> list[str]:
+    import phonenumbers
+
+    if number is None:
+        return []
+    digits = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)[1:]
+    return [digits] if len(digits) >= LEAST_DIGITS else []
 
 
 def warm() -> None:

@@ -2,64 +2,57 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from functools import lru_cache
+from hashlib import sha256
+from html import unescape
+from importlib.resources import files
 from typing import Final
 
-# How people write countries that ISO 3166 names otherwise. Keys are lower case, letters and digits only.
+_NAMES: Final = "assets/territories.txt"
+# As shops (WooCommerce's and Shopify's lists) and people write them, beside ISO's and CLDR's names.
 _COUNTRY_ALIASES: Final = {
-    "uk": "gb",
-    "unitedkingdom": "gb",
-    "greatbritain": "gb",
-    "england": "gb",
-    "scotland": "gb",
-    "wales": "gb",
-    "northernireland": "gb",
-    "unitedstates": "us",
-    "america": "us",
-    "russia": "ru",
-    "southkorea": "kr",
-    "korea": "kr",
-    "vietnam": "vn",
-    "taiwan": "tw",
-    "turkey": "tr",
-    "turkiye": "tr",
-    "czechrepublic": "cz",
-    "netherlands": "nl",
-    "holland": "nl",
-    "deutschland": "de",
-    "österreich": "at",
-    "schweiz": "ch",
-    "suisse": "ch",
-    "svizzera": "ch",
-    "españa": "es",
-    "italia": "it",
-    "brasil": "br",
-    "méxico": "mx",
-    "polska": "pl",
-    "sverige": "se",
-    "norge": "no",
-    "danmark": "dk",
-    "suomi": "fi",
-    "belgique": "be",
-    "belgië": "be",
-    "iran": "ir",
-    "syria": "sy",
-    "bolivia": "bo",
-    "venezuela": "ve",
-    "tanzania": "tz",
-    "moldova": "md",
-    "laos": "la",
-    "brunei": "bn",
-    "ivorycoast": "ci",
-    "macedonia": "mk",
-    "northmacedonia": "mk",
-    "swaziland": "sz",
-    "capeverde": "cv",
-    "palestine": "ps",
-    "kosovo": "xk",
-    "hongkong": "hk",
-    "macau": "mo",
-    "uae": "ae",
+    "gb": ("UK", "Great Britain", "England", "Scotland", "Wales", "Northern Ireland"),
+    "us": ("America",),
+    "kr": ("Korea",),
+    "nl": ("Holland",),
+    "mk": ("Macedonia", "Republic of Macedonia", "Macedonia, the former Yugoslav Republic of"),
+    "tr": ("Turkey",),
+    "cz": ("Czech Republic",),
+    "sz": ("Swaziland",),
+    "cv": ("Cape Verde",),
+    "mm": ("Burma",),
+    "ci": ("Ivory Coast",),
+    "ps": ("Palestine", "Palestinian Territory", "Palestinian Territory, Occupied"),
+    "ae": ("UAE",),
+    "va": ("Vatican", "Holy See"),
+    "fm": ("Micronesia",),
+    "pw": ("Belau",),
+    "cg": ("Congo", "Congo (Brazzaville)", "Republic of the Congo"),
+    "cd": (
+        "Congo (Kinshasa)",
+        "Congo, The Democratic Republic of the",
+        "Democratic Republic of the Congo",
+        "DRC",
+        "DR Congo",
+    ),
+    "ie": ("Republic of Ireland", "Eire"),
+    "hk": ("Hong Kong SAR", "香港"),
+    "mo": ("Macau SAR", "澳門", "澳门"),
+    "tw": ("臺灣",),
+    "cn": ("PR China", "People's Republic of China"),
+    "sa": ("السعودية",),
+    "ch": ("Schweiz/Suisse",),
+    "ly": ("Libyan Arab Jamahiriya",),
+    "cm": ("Republic of Cameroon",),
+    "mf": ("Saint Martin (French part)",),
+    "sx": ("Saint Martin (Dutch part)",),
+    "vg": ("Virgin Islands (British)",),
+    "vi": ("Virgin Islands (US)",),
+    "um": ("United States (US) Minor Outlying Islands",),
+    "bq": ("Bonaire, Saint Eustatius and Saba",),
+    "gs": ("South Georgia/Sandwich Islands",),
 }
 
 US_STATES: Final = {
@@ -120,6 +113,19 @@ US_STATES: Final = {
     "americansamoa": "as",
     "usvirginislands": "vi",
     "northernmarianaislands": "mp",
+    "virginislands": "vi",
+    "usminoroutlyingislands": "um",
+    "dc": "dc",
+    "armedforcesamericas": "aa",
+    "armedforcesamericasexceptcanada": "aa",
+    "armedforcesaa": "aa",
+    "armedforcesafrica": "ae",
+    "armedforcescanada": "ae",
+    "armedforceseurope": "ae",
+    "armedforcesmiddleeast": "ae",
+    "armedforcesae": "ae",
+    "armedforcespacific": "ap",
+    "armedforcesap": "ap",
 }
 
 CA_PROVINCES: Final = {
@@ -128,7 +134,9 @@ CA_PROVINCES: Final = {
     "manitoba": "mb",
     "newbrunswick": "nb",
     "newfoundlandandlabrador": "nl",
+    "newfoundlandlabrador": "nl",
     "newfoundland": "nl",
+    "labrador": "nl",
     "northwestterritories": "nt",
     "novascotia": "ns",
     "nunavut": "nu",
@@ -138,45 +146,82 @@ CA_PROVINCES: Final = {
     "québec": "qc",
     "saskatchewan": "sk",
     "yukon": "yt",
+    "yukonterritory": "yt",
+    "colombiebritannique": "bc",
+    "îleduprinceédouard": "pe",
+    "nouveaubrunswick": "nb",
+    "nouvelleécosse": "ns",
+    "terreneuveetlabrador": "nl",
+    "territoiresdunordouest": "nt",
 }
 
-# A name that both lists would read alike does not exist, so one table serves an address without a country.
+# A name that both lists would read differently does not exist, so one table serves an address without a country.
 _BOTH: Final = US_STATES | CA_PROVINCES
-_STATES_OF: Final[dict[str | None, dict[str, str]]] = {
-    "us": US_STATES,
-    "ca": CA_PROVINCES,
-    None: _BOTH,
-}
+_STATES_OF: Final = {"us": US_STATES, "ca": CA_PROVINCES}
+_SMALL_WORDS: Final = frozenset({"the", "and", "of"})
+_IN_BRACKETS: Final = re.compile(r"\s*\([^()]*\)\s*$")
 
 
-def _letters(text: str) -> str:
-    return "".join(c for c in text.lower() if c.isalnum())
+def fold(text: str) -> str:
+    """The letters and digits of a name, without case, accents and the small words that people leave out."""
+    decomposed = unicodedata.normalize("NFKD", text.casefold().replace("&", " and "))
+    words = "".join(c if c.isalnum() or c in "'’" else "" if unicodedata.combining(c) else " " for c in decomposed)
+    kept = [word for word in words.replace("'", "").replace("’", "").split() if word not in _SMALL_WORDS]
+    return "".join("saint" if word == "st" else word for word in kept)
 
 
 @lru_cache(maxsize=1)
 def _iso() -> dict[str, str]:
-    """Every alpha-2 and alpha-3 code and English name of ISO 3166-1, to its lower-case alpha-2 code."""
+    """Every alpha-2 and alpha-3 code and English name of ISO 3166-1, folded, to its lower-case alpha-2 code."""
     import iso3166
 
     table: dict[str, str] = {}
     for country in iso3166.countries_by_alpha2.values():
-        for name in (
-            country.name,
-            country.apolitical_name,
-            country.alpha3,
-            country.alpha2,
-        ):
-            table[_letters(name)] = country.alpha2.lower()
-    return table | _COUNTRY_ALIASES
+        for name in (country.name, country.apolitical_name):
+            first, _, rest = name.partition(", ")
+            table[fold(name)] = table[fold(f"{rest} {first}")] = country.alpha2.lower()
+        table[country.alpha3.lower()] = table[country.alpha2.lower()] = country.alpha2.lower()
+    return table | {fold(name): code for code, names in _COUNTRY_ALIASES.items() for name in names}
+
+
+@lru_cache(maxsize=1)
+def _cldr() -> dict[str, str]:
+    """Names of countries in their own languages and in those that shops use, folded (Unicode CLDR)."""
+    lines = files(__package__).joinpath(_NAMES).read_text("utf-8").splitlines()
+    named = (line.split("\t") for line in lines if not line.startswith("#"))
+    return {name: code for code, *names in named for name in names}
 
 
 @lru_cache(maxsize=1024)
 def country_code(text: str) -> str | None:
-    """The lower-case ISO 3166-1 alpha-2 code that `text` (a code or a name) means, or None."""
-    return _iso().get(_letters(text))
+    """The lower-case ISO 3166-1 alpha-2 code that `text` (a code, a name, a shop's label) means, or None."""
+    text = unescape(text) if "&" in text else text
+    known = _code_of(fold(text))
+    return known or _code_of(fold(_IN_BRACKETS.sub("", text)))
 
 
-def state_code(letters: str, country: str | None) -> str:
-    """The two-letter code of a US state or Canadian province; anything else comes back as it is."""
-    table = _STATES_OF.get(country)
-    return table.get(letters, letters) if table else letters
+def _code_of(folded: str) -> str | None:
+    return (_iso().get(folded) or _cldr().get(folded)) if folded else None
+
+
+@lru_cache(maxsize=1)
+def _hashes() -> dict[str, str]:
+    codes = set(_iso().values())
+    return {sha256(code.encode()).hexdigest(): code for code in codes}
+
+
+def country_of_hash(digest: str) -> str | None:
+    """The code behind the SHA-256 of one: there are 250, and a phone's reading and a date's hang on it."""
+    return _hashes().get(digest)
+
+
+def state_code(letters: str, country: str | None, *, said: bool = True) -> str:
+    """The two-letter code of a US state or Canadian province; anything else comes back as it is.
+
+    `said`: the customer named the country. Where it is the store's only, or none is known, both lists are looked at.
+    """
+    if said and country is not None:
+        return _STATES_OF.get(country, {}).get(letters, letters)
+    if country is None or country in _STATES_OF:
+        return _BOTH.get(letters, letters)
+    return letters
