@@ -70,12 +70,6 @@ BAD_ORDERS = {
     "NaN as text": (order('"event\\u0056alue":"NaN"'), "invalid_field"),
     "order id of 400 digits": (order(f'"orderId":{NINES}'), "invalid_field"),
     "order id of 5000 digits": (order(f'"orderId":{"9" * 5000}'), "invalid_field"),
-    "external id of 5000 digits": (order(f'"customerData":{{"externalId":{"9" * 5000}}}'), "invalid_field"),
-    "product id of 400 digits": (order(f'"products":[{{"productId":{NINES}}}]'), "invalid_field"),
-    "many e-mails": (order('"customerData":{"email":[' + ",".join(['"a@b.example"'] * 21) + "]}"), "invalid_field"),
-    "custom integer": (order(f'"customData":{{"a":{NINES}}}'), "invalid_field"),
-    "custom 2^63": (order('"customData":{"a":9223372036854775808}'), "invalid_field"),
-    "quantity 2^63": (order('"products":[{"quantity":9223372036854775808}]'), "invalid_field"),
     "NUL": (order('"fbp":"a\\u0000b"'), "invalid_json"),
     "NUL in a key": (order('"customData":{"a\\u0000":1}'), "invalid_json"),
     "raw NUL": (order('"fbp":"a\x00b"'), "invalid_json"),
@@ -84,15 +78,11 @@ BAD_ORDERS = {
     "raw surrogate": (order('"fbp":"X"').replace(b"X", b"\xed\xa0\x80"), "invalid_json"),
     "bad utf-8": (order('"fbp":"X"').replace(b"X", b"\xff"), "invalid_json"),
     "overlong utf-8": (order('"fbp":"X"').replace(b"X", b"\xc0\xaf"), "invalid_json"),
-    "byte order mark": (b"\xef\xbb\xbf" + order('"fbp":"a"'), "invalid_json"),
     "utf-16": (order('"fbp":"a"').decode().encode("utf-16"), "invalid_json"),
-    "nested 17": (order('"customData":{"a":' + "[" * 17 + "]" * 17 + "}"), "invalid_field"),
-    "nested 900": (order('"customData":{"a":' + "[" * 900 + "]" * 900 + "}"), "invalid_field"),
     "nested 1100": (order('"customData":{"a":' + "[" * 1100 + "]" * 1100 + "}"), "invalid_json"),
     "nested 900 with NUL": (order('"customData":{"a":' + "[" * 900 + '"\\u0000"' + "]" * 900 + "}"), "invalid_json"),
     "nested 100000, open": (order('"customData":{"a":' + "[" * 100_000), "invalid_json"),
     "unknown nested 100000": (order('"zzz":' + "[" * 100_000 + "]" * 100_000), "invalid_json"),
-    "3000 values": (order('"customData":{"a":[' + ",".join("1" * 3000) + "]}"), "invalid_field"),
     "trailing data": (order('"fbp":"a"') + b"{}", "invalid_json"),
     "trailing comma": (order('"fbp":"a",'), "invalid_json"),
     "single quotes": (b"{'storeId':'s'}", "invalid_json"),
@@ -110,6 +100,32 @@ BAD_ORDERS = {
     "timestamp month 13": (order('"timestamp":"2026-13-01T00:00:00Z"'), "invalid_field"),
     "timestamp digits": (order(f'"timestamp":"{NINES}"'), "invalid_field"),
 }
+
+
+POOR_ORDERS = {
+    "external id of 5000 digits": (order(f'"customerData":{{"externalId":{"9" * 5000}}}'), "customerData.externalId"),
+    "product id of 400 digits": (order(f'"products":[{{"productId":{NINES}}}]'), "products[0].productId"),
+    "many e-mails": (
+        order('"customerData":{"email":[' + ",".join(['"a@b.example"'] * 21) + "]}"),
+        "customerData.email",
+    ),
+    "custom integer": (order(f'"customData":{{"a":{NINES}}}'), "customData.a"),
+    "custom 2^63": (order('"customData":{"a":9223372036854775808}'), "customData.a"),
+    "custom 1e999": (order('"customData":{"a":1e999}'), "customData.a"),
+    "custom 1e99999999999999999999": (order('"customData":{"a":1e99999999999999999999}'), "customData.a"),
+    "quantity 2^63": (order('"products":[{"quantity":9223372036854775808}]'), "products[0].quantity"),
+    "nested 17": (order('"customData":{"a":' + "[" * 17 + "]" * 17 + "}"), "customData.a"),
+    "nested 900": (order('"customData":{"a":' + "[" * 900 + "]" * 900 + "}"), "customData.a"),
+    "3000 values": (order('"customData":{"a":[' + ",".join("1" * 3000) + "]}"), "customData.a"),
+    "unknown nested 900": (order('"zzz":' + "[" * 900 + "]" * 900), "zzz"),
+}
+
+
+@pytest.mark.parametrize("name", POOR_ORDERS)
+def test_F1_what_only_makes_it_poorer_is_left_out_and_named(name: str) -> None:
+    raw, field = POOR_ORDERS[name]
+    assert outcome(wire.decode_conversion, raw) == "ok"
+    assert list(wire.decode_conversion(raw)[1]) == [field]
 
 
 @pytest.mark.parametrize("name", BAD_ORDERS)
@@ -227,14 +243,11 @@ def happening(**change: Any) -> bytes:
 @pytest.mark.parametrize(
     "raw",
     [
-        happening(d={"a": int(NINES)}),
         happening(d={"a": "b\x00c"}),
         happening(t="Purchase", d={"value": "NaN", "currency": "USD", "order_id": "1"}),
         happening(t="Purchase", d={"value": 1e300, "currency": "USD", "order_id": "1"}),
         happening(t="Purchase", d={"value": 1, "currency": "USD", "order_id": "x" * 300}),
-        happening(d={"a": "X"}).replace(b'"X"', b"[" * 900 + b"]" * 900),
         happening(d={"a": "X"}).replace(b'"X"', b"[" * 100_000),
-        happening(d={"a": list(range(3000))}),
         b"",
         b"[]",
         b"\xff",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collector.core import wire
+from collector.core import lenient, wire
 from collector.core.wire import ClickItem, ConversionItem, EventItem
 from collector.errors import STATUS_OF, ApiError
 
@@ -54,31 +54,18 @@ def test_money_is_kept_exactly(text: str) -> None:
         ({"eventType": ""}, "missing_required_field", "eventType"),
         ({"eventType": "x" * 51}, "invalid_field", "eventType"),
         ({"eventType": None}, "missing_required_field", "eventType"),
-        ({"storeId": 7}, "invalid_field", "storeId"),
+        ({"eventType": 7}, "invalid_field", "eventType"),
+        ({"storeId": []}, "invalid_field", "storeId"),
+        ({"storeId": "x" * 257}, "invalid_field", "storeId"),
         ({"orderId": -1}, "invalid_field", "orderId"),
-        ({"orderId": 1 << 63}, "invalid_field", "orderId"),
+        ({"orderId": 1001.5}, "invalid_field", "orderId"),
+        ({"orderId": True}, "invalid_field", "orderId"),
         ({"orderId": "x" * 257}, "invalid_field", "orderId"),
-        ({"customerData": []}, "invalid_field", "customerData"),
-        ({"customerData": {"email": 7}}, "invalid_field", "customerData.email"),
-        ({"products": [{"quantity": -1}]}, "invalid_field", "products[0].quantity"),
-        ({"products": [{"quantity": 1.5}]}, "invalid_field", "products[0].quantity"),
-        ({"products": [{}] * 1001}, "invalid_field", "products"),
-        ({"consent": {"marketing": "yes"}}, "invalid_field", "consent.marketing"),
-        ({"test": "true"}, "invalid_field", "test"),
-        ({"customData": [1]}, "invalid_field", "customData"),
-        ({"customData": {"n": 1 << 54}}, "invalid_field", "customData"),
-        ({"customData": {"l": [0] * 2001}}, "invalid_field", "customData"),
+        ({"currency": 978}, "invalid_field", "currency"),
     ],
 )
 def test_a_bad_field_is_named(change: dict[str, Any], code: str, field: str) -> None:
     assert refused(wire.decode_conversion, ORDER | change) == (code, field)
-
-
-def test_deep_custom_data_is_refused() -> None:
-    tree: Any = 1
-    for _ in range(17):
-        tree = {"a": tree}
-    assert refused(wire.decode_conversion, ORDER | {"customData": tree}) == ("invalid_field", "customData")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +78,7 @@ def test_deep_custom_data_is_refused() -> None:
         b"[]",
         b"{",
         b'{"a":1}x',
-        b"\xef\xbb\xbf{}",
+        b"\xef\xbb\xbf{",
         b"\xff",
         b'{"fbclid":"\xff"}',
         b'{"fbclid":"\\ud800"}',
@@ -164,7 +151,6 @@ def test_a_conversion_whose_custom_data_speaks_of_a_click_keeps_its_fields() -> 
 @pytest.mark.parametrize(
     ("decode", "body", "expected"),
     [
-        (wire.decode_click, CLICK | {"consent": {"marketing": "yes"}}, "one of granted, denied, pending"),
         (wire.decode_conversion, ORDER | {"eventValue": "much"}, "a number"),
         (lambda body: wire.decode_batch(b"[" + body + b"]"), CLICK | {"type": "visit"}, "click, conversion, event"),
     ],
@@ -241,7 +227,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=10,
 )
-FIELDS = sorted({*wire._CLICK_FIELDS, *wire._CONVERSION_FIELDS, "type", "unknown"})
+FIELDS = sorted({*lenient.CLICK.names, *lenient.CONVERSION.names, "unknown"})
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
-from collector.core import clickid, times, wire
+from collector.core import clickid, lenient, times, wire
 from collector.core.cookies import Jar
 from collector.core.events import ClickBody, Consent, ConversionBody, CustomerData
 from collector.errors import ApiError
@@ -216,7 +216,6 @@ def event(beacon: Beacon, one: Happening, jar: Jar, now: int) -> ConversionBody:
     order_id = next((str(data[name]) for name in _ORDER_NAMES if data.get(name)), None)
     for name in _ORDER_NAMES:
         data.pop(name, None)
-    wire.check_custom_data(data)
     return ConversionBody(
         store_id=beacon.s,
         event_type=one.t,
@@ -232,7 +231,7 @@ def event(beacon: Beacon, one: Happening, jar: Jar, now: int) -> ConversionBody:
         event_source_url=one.u or None,
         referrer=one.r or None,
         consent=consent_of(beacon),
-        custom_data=data or None,
+        custom_data=lenient.custom_data(data, "d", []) or None,
         first_touch=beacon.f.url if beacon.f else None,
         last_touch=beacon.l.url if beacon.l else None,
     )

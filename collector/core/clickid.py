@@ -19,7 +19,10 @@ _FBCLID: Final = re.compile(r"[A-Za-z0-9_-]{1,500}")
 _FBC: Final = re.compile(
     r"fb\.([0-2])\.(\d{13}|\d{10})\.([A-Za-z0-9_-]{1,500})(?:\.([A-Za-z0-9_-]{2}|[A-Za-z0-9_-]{8}))?", re.A
 )
-_FBP: Final = re.compile(r"fb\.[0-2]\.(?:\d{13}|\d{10})\.\d{1,20}(?:\.(?:[A-Za-z0-9_-]{2}|[A-Za-z0-9_-]{8}))?", re.A)
+# Meta refuses the batch for another suffix (2804001): two letters name a language of its parameter builder.
+_SUFFIX: Final = r"(?:\.(?:A[Qgw]|B[AQg]|[A-Za-z0-9_-]{8}))?"
+_USABLE_FBC: Final = re.compile(rf"fb\.[0-2]\.\d{{13}}\.([A-Za-z0-9_-]{{1,500}}){_SUFFIX}", re.A)
+_FBP: Final = re.compile(rf"fb\.[0-2]\.(?:\d{{13}}|\d{{10}})\.\d{{1,20}}{_SUFFIX}", re.A)
 # What templates and scripts leave behind where a click id should be.
 _PLACEHOLDERS: Final = frozenset({"fbclid", "null", "undefined", "none", "nan", "true", "false", "test_fbclid_here"})
 _LONGEST_PLACEHOLDER: Final = max(map(len, _PLACEHOLDERS))
@@ -45,14 +48,18 @@ def fault(fbclid: str, now: int) -> str | None:
         if len(fbclid) > MAX_LENGTH:
             return f"an fbclid has at most {MAX_LENGTH} characters"
         return "an fbclid holds only letters, digits, '-' and '_'; send it as it stands in the URL, decoded once"
-    if fbclid[:2] == "__" and _TEMPLATE.fullmatch(fbclid):
-        return "this is a placeholder, not a click id"
-    if len(fbclid) <= _LONGEST_PLACEHOLDER and fbclid.lower() in _PLACEHOLDERS:
+    if _is_placeholder(fbclid):
         return "this is a placeholder, not a click id"
     created = click_time(fbclid)
     if created is not None and now - created > MAX_AGE_DAYS * DAY_MS:
         return f"this click is over {MAX_AGE_DAYS} days old, by the time inside its id"
     return None
+
+
+def _is_placeholder(fbclid: str) -> bool:
+    if fbclid[:2] == "__" and _TEMPLATE.fullmatch(fbclid):
+        return True
+    return len(fbclid) <= _LONGEST_PLACEHOLDER and fbclid.lower() in _PLACEHOLDERS
 
 
 def click_time(fbclid: str) -> int | None:
@@ -85,6 +92,12 @@ def parse_fbc(value: str) -> Fbc | None:
     index, created, fbclid, appendix = match.groups()
     milliseconds = int(created) if len(created) == 13 else int(created) * 1000
     return Fbc(int(index), milliseconds, fbclid, appendix)
+
+
+def is_fbc(value: str) -> bool:
+    """Whether Meta takes it as an `_fbc`: milliseconds, a click id that is no placeholder, a suffix that it knows."""
+    match = _USABLE_FBC.fullmatch(value)
+    return match is not None and not _is_placeholder(match[1])
 
 
 def build_fbc(fbclid: str, created: int, index: int = 1) -> str:

@@ -1,20 +1,20 @@
 """What a decoded body becomes: every field checked, in the words of the contract's error table.
 
-Two outcomes for a bad value. What the caller must mend (a missing field, a currency, a URL, a time) is refused. What
-only makes an event poorer (a malformed cookie, an unusable click id beside an order) is left out and named, because an
-order must not be lost for it.
+Two outcomes for a bad value. What makes it no order or no click (its store, type, id, value, currency; its fbclid and
+landing page) is refused. Everything else only makes an event poorer: it is left out and named, because an order must
+not be lost for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Final
 
 import iso4217
 from msgspec import Struct
 
-from collector.core import addresses, clickid, flags, times
+from collector.core import addresses, clickid, event_names, flags, times, urls
 from collector.core.capi.event_id import derive
 from collector.core.capi.gate import ENDED, PAID
 from collector.core.capi.normalise import hash_customer
@@ -28,6 +28,7 @@ ORDER_STATUSES: Final = PAID | ENDED | {"pending", "updated", "partially_refunde
 _CURRENCIES: Final = frozenset(c.code for c in iso4217.Currency if c.code not in {"XXX", "XTS"})
 _MOST_DIGITS: Final = 18
 _UNKNOWN_ADDRESSES: Final = frozenset({"", "unknown", "null", "undefined", "-"})
+_BLANKS_AND_QUOTES: Final = " \t\r\n\"'"
 
 
 class Caller(Struct, frozen=True, gc=False):
@@ -68,13 +69,18 @@ class CheckedEvent(Struct, gc=False):
     dropped: Sequence[str] = ()  # names of the customer fields that have no normal form
 
 
-def check_click(body: ClickBody, caller: Caller, decision: Decision, now: int, bot: str | None) -> CheckedClick:
-    """A click from its body; ApiError for what the caller must mend. `now` in ms; `bot`: why its agent is no person."""
+def check_click(
+    body: ClickBody, caller: Caller, decision: Decision, now: int, bot: str | None, site: str | None = None
+) -> CheckedClick:
+    """A click from its body; ApiError for what makes it none.
+
+    `now` in ms; `bot`: why its agent is no person; `site`: the store's own address, which completes relative ones.
+    """
     if not body.fbclid:
         raise ApiError("missing_required_field", "fbclid is required", "fbclid")
     if fault := clickid.fault(body.fbclid, now):
         raise ApiError("invalid_fbclid", fault, "fbclid")
-    _check_url(body.landing_page, "landingPage")
+    landing_page = _landing(body.landing_page, site, body.fbclid)
     ts, corrected = _time(body.timestamp, caller, now) if body.timestamp is not None else (now, False)
     ignored: list[str] = []
     fbc = _fbc(body.fbc, ignored) if body.fbc else None
@@ -95,8 +101,8 @@ def check_click(body: ClickBody, caller: Caller, decision: Decision, now: int, b
         reason,
         StoredClick(
             body.fbclid,
-            body.landing_page,
-            body.referrer,
+            landing_page,
+            _page(body.referrer, site, "referrer", ignored) if body.referrer else None,
             body.visitor_id or None,
             _fbp(body.fbp, ignored) if body.fbp else None,
             fbc,
@@ -111,15 +117,19 @@ def check_click(body: ClickBody, caller: Caller, decision: Decision, now: int, b
 
 
 def check_event(
-    body: ConversionBody, caller: Caller, decision: Decision, now: int, bot: str | None, country: str
+    body: ConversionBody,
+    caller: Caller,
+    decision: Decision,
+    now: int,
+    bot: str | None,
+    country: str,
+    site: str | None = None,
 ) -> CheckedEvent:
-    """A conversion or funnel event from its body; ApiError for what the caller must mend. `country`: the store's."""
+    """A conversion or funnel event from its body; ApiError for what makes it none. `country`, `site`: the store's."""
+    body.event_type = event_names.read(body.event_type)
     order_id = _order_id(body)
     value, currency = _amount(body, order_id)
-    _check_choice(body.action_source, ACTION_SOURCES, "actionSource")
     _check_choice(body.order_status, ORDER_STATUSES, "orderStatus")
-    if body.event_source_url is not None:
-        _check_url(body.event_source_url, "eventSourceUrl")
     ts, corrected = _time(body.timestamp, caller, now)
     ignored: list[str] = []
     hashed = (
@@ -148,16 +158,16 @@ def check_event(
         visitor_id=body.visitor_id or None,
         ip=_address(body.ip_address, caller, ignored),
         user_agent=body.user_agent or (None if caller.secret else caller.user_agent),
-        event_source_url=body.event_source_url,
-        action_source=body.action_source or "website",
-        referrer=body.referrer,
+        event_source_url=_page(body.event_source_url, site, "eventSourceUrl", ignored),
+        action_source=_action_source(body.action_source, ignored),
+        referrer=_page(body.referrer, site, "referrer", ignored),
         marketing=decision.marketing,
         ldu=decision.ldu,
         order_status=body.order_status,
         test_event_code=body.test_event_code if caller.secret else None,
         renewal_of=body.renewal_of,
-        first_touch=body.first_touch,
-        last_touch=body.last_touch,
+        first_touch=_page(body.first_touch, site, "firstTouch", ignored),
+        last_touch=_page(body.last_touch, site, "lastTouch", ignored),
         test=body.test,
         unconfirmed=unconfirmed,
         bot=bot or caller.bot,
@@ -227,15 +237,34 @@ def _check_choice(value: str | None, choices: frozenset[str], field: str) -> Non
         raise ApiError("invalid_field", f"{field}: expected one of {', '.join(sorted(choices))}", field)
 
 
-def _check_url(url: str, field: str) -> None:
-    """An absolute http(s) URL with a host; not parsed further, since reports read it later."""
-    if not url:
-        raise ApiError("missing_required_field", f"{field} is required", field)
-    if url.startswith("https://") and len(url) > 8 and url[8] not in "/?#: " and url.isprintable():
-        return  # nearly every one
-    scheme, found, rest = url.partition("://")
-    if not found or scheme.lower() not in ("http", "https") or not rest or rest[0] in "/?#: " or not url.isprintable():
-        raise ApiError("invalid_field", f"{field}: expected an absolute http or https URL", field)
+def _landing(text: str, site: str | None, fbclid: str) -> str:
+    if not text.strip():
+        raise ApiError("missing_required_field", "landingPage is required", "landingPage")
+    page = urls.read(text, site, fbclid)
+    if page is None:
+        raise ApiError("invalid_field", "landingPage: expected an absolute http or https URL", "landingPage")
+    return page
+
+
+def _page(text: str | None, site: str | None, field: str, ignored: list[str]) -> str | None:
+    """A page's address without personal data; one that is none is left out."""
+    if not text or not text.strip():
+        return None
+    page = urls.read(text, site)
+    if page is None or len(page) == urls.MAX_LENGTH < len(text):
+        ignored.append(field)
+    return page
+
+
+def _action_source(text: str | None, ignored: list[str]) -> str:
+    if text is None or text == "website":
+        return "website"
+    source = text.strip().lower()
+    if source in ACTION_SOURCES:
+        return source
+    if source:
+        ignored.append("actionSource")
+    return "website"
 
 
 def _time(text: str | None, caller: Caller, now: int) -> tuple[int, bool]:
@@ -255,21 +284,20 @@ def _address(text: str | None, caller: Caller, ignored: list[str]) -> str | None
         return caller.address
     if text is None:
         return None
-    address = addresses.normalise(text)
-    if address is None:
-        if text.strip().lower() in _UNKNOWN_ADDRESSES:
-            return None
-        raise ApiError("invalid_field", "ipAddress: expected an IPv4 or IPv6 address", "ipAddress")
+    address = addresses.normalise(text) or _odd_address(text, ignored)
     return address if address != caller.address else None
 
 
+def _odd_address(text: str, ignored: list[str]) -> str | None:
+    """The first public one of a list, or the one before the suffix of Meta's builder; else named."""
+    found = addresses.first_public(text)
+    if (found is None or "," in text) and text.strip().lower() not in _UNKNOWN_ADDRESSES:
+        ignored.append("ipAddress")
+    return found
+
+
 def _fbc(value: str | None, ignored: list[str]) -> str | None:
-    if not value:
-        return None
-    if clickid.parse_fbc(value) is None:
-        ignored.append("fbc")
-        return None
-    return value
+    return _of_form(value, clickid.is_fbc, "fbc", ignored)
 
 
 def _check_fbc_age(value: str, now: int) -> None:
@@ -279,21 +307,27 @@ def _check_fbc_age(value: str, now: int) -> None:
 
 
 def _fbp(value: str | None, ignored: list[str]) -> str | None:
-    if not value:
-        return None
-    if not clickid.is_fbp(value):
-        ignored.append("fbp")
-        return None
-    return value
+    return _of_form(value, clickid.is_fbp, "fbp", ignored)
+
+
+def _of_form(value: str | None, fits: Callable[[str], bool], field: str, ignored: list[str]) -> str | None:
+    """One of Meta's cookies as it came, without blanks and quotes around it; another form is left out."""
+    if not value or fits(value):
+        return value or None
+    bare = value.strip(_BLANKS_AND_QUOTES)
+    if fits(bare):
+        return bare
+    if bare:
+        ignored.append(field)
+    return None
 
 
 def _fbclid(value: str | None, now: int, ignored: list[str]) -> str | None:
-    if not value:
-        return None
-    if clickid.fault(value, now) is not None:
+    fbclid = value.strip() if value else ""
+    if fbclid and clickid.fault(fbclid, now) is not None:
         ignored.append("fbclid")
         return None
-    return value
+    return fbclid or None
 
 
 def _flags(marketing: Marketing, bot: str | None, test: bool, corrected: bool) -> int:

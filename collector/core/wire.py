@@ -1,26 +1,28 @@
 """Bytes into bodies: one prepared decoder per body type, and every fault of the bytes in the contract's words.
 
-Unknown fields are ignored and named. Seeing them costs nothing on the usual path: the decoders refuse unknown keys, and
-only a refused body is taken apart, pruned and decoded again.
+A body that fits is decoded by the strict types at once. Only one that does not is taken apart and read leniently, field
+by field (lenient.py): unknown fields and those that cannot be read are left out and named.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar, get_args
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Raw
 from msgspec.json import Decoder
 
-from collector.core.events import ClickBody, Consent, ConversionBody, CustomerData, Marketing, Product
+from collector.core import lenient
+from collector.core.events import ClickBody, ConversionBody
+from collector.core.lenient import CLICK, CONVERSION, Shape
 from collector.errors import ApiError
 
 MAX_ITEMS: Final = 1000
-_MAX_DEPTH: Final = 16
-_MAX_NODES: Final = 2_000
-_MAX_INTEGER: Final = 1 << 53  # beyond it JavaScript and Meta lose digits
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
 class ClickItem(ClickBody, tag_field="type", tag="click"):
@@ -48,27 +50,24 @@ _any: Final = Decoder()
 
 _PATH: Final = re.compile(r" - at `\$\.?([^`]*)`$")
 _MISSING: Final = re.compile(r"^Object missing required field `(\w+)`")
-_UNKNOWN: Final = re.compile(r"^Object contains unknown field ")
 # What to say where msgspec says "Invalid …" with the caller's value, or with nothing.
-_EXPECTED: Final = {
-    "consent.marketing": f"one of {', '.join(get_args(Marketing))}",
-    "eventValue": "a number",
-    "type": "one of click, conversion, event",
-}
+_EXPECTED: Final = {"eventValue": "a number", "type": "one of click, conversion, event"}
 # msgspec takes "12.50" for a decimal; the contract says number.
 _QUOTED_VALUE: Final = re.compile(rb'"eventValue"\s*:\s*"')
 _CLICK_TAG: Final = re.compile(rb'"type"\s*:\s*"click"')
 _NUL: Final = b"\\u0000"
+_MOST_DIGITS: Final = 4_000  # Python reads no longer integer
+_ENDLESS: Final = Decimal("Infinity")
 
 
 def decode_click(raw: bytes) -> tuple[ClickBody, Sequence[str]]:
     """A click body and the names of the fields that were ignored; ApiError for anything else."""
-    return _decode(_click, raw, _CLICK_FIELDS)
+    return _decode(_click, ClickBody, raw, CLICK)
 
 
 def decode_conversion(raw: bytes) -> tuple[ConversionBody, Sequence[str]]:
     """A conversion or event body and the names of the fields that were ignored; ApiError for anything else."""
-    return _decode(_conversion, raw, _CONVERSION_FIELDS)
+    return _decode(_conversion, ConversionBody, raw, CONVERSION)
 
 
 def decode_batch(raw: bytes, *, lines: bool = False) -> list[tuple[Item, Sequence[str]] | ApiError]:
@@ -77,10 +76,10 @@ def decode_batch(raw: bytes, *, lines: bool = False) -> list[tuple[Item, Sequenc
         try:
             items = _items.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            pass  # at least one item is bad or has unknown fields: each is looked at by itself below
-        else:
+            items = []  # at least one item is bad or has unknown fields: each is looked at by itself below
+        if items and all(type(item) is ClickItem or _is_fit(item) for item in items):
             _check_count(len(items))
-            return [(item, ()) if type(item) is ClickItem else _checked_item(item) for item in items]
+            return [(item, ()) for item in items]
     pieces = split_batch(raw, lines=lines)
     _check_count(len(pieces))
     return [decode_item(piece) for piece in pieces]
@@ -88,22 +87,15 @@ def decode_batch(raw: bytes, *, lines: bool = False) -> list[tuple[Item, Sequenc
 
 def split_batch(raw: bytes, *, lines: bool) -> Sequence[bytes | Raw]:
     """The items of a batch as they came; ApiError where it is no array."""
+    raw = without_mark(raw)
     return _split_lines(raw) if lines else _split_array(raw)
-
-
-def _checked_item(item: Item) -> tuple[Item, Sequence[str]] | ApiError:
-    try:
-        _check_tree(item)
-    except ApiError as error:
-        return error
-    return item, ()
 
 
 def decode_item(piece: bytes | Raw) -> tuple[Item, Sequence[str]] | ApiError:
     """One item by itself; its known fields are those of its type."""
     raw = bytes(piece)
     try:
-        return _decode(_item, raw, _CLICK_ITEM_FIELDS if _is_click(raw) else _CONVERSION_ITEM_FIELDS)
+        return _decode(_item, Item, raw, CLICK if _is_click(raw) else CONVERSION)
     except ApiError as error:
         return error
 
@@ -137,20 +129,68 @@ def _check_count(count: int) -> None:
         raise ApiError("payload_too_large", f"a batch has at most {MAX_ITEMS} items, this one has {count}")
 
 
-def _decode(decoder: Decoder[Any], raw: bytes, known: frozenset[str]) -> tuple[Any, Sequence[str]]:
+def _decode(decoder: Decoder[Any], kind: Any, raw: bytes, shape: Shape) -> tuple[Any, Sequence[str]]:
     check_strings(raw)
     try:
         body = decoder.decode(raw)
-    except msgspec.ValidationError as error:
-        if _UNKNOWN.match(str(error)) is None:
-            raise _fault(str(error)) from error
-        return _decode_pruned(decoder, raw, known)
+    except msgspec.ValidationError:
+        return _read_leniently(kind, raw, shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if raw.startswith(_BYTE_ORDER_MARK):
+            return _decode(decoder, kind, without_mark(raw), shape)
         raise _broken_json(error) from error
-    if decoder is not _click:
-        _check_quoted_value(raw)
-        _check_tree(body)
+    if shape is not CLICK and (_QUOTED_VALUE.search(raw) is not None or not _is_fit(body)):
+        return _read_leniently(kind, raw, shape)
     return body, ()
+
+
+def _read_leniently(kind: Any, raw: bytes, shape: Shape) -> tuple[Any, Sequence[str]]:
+    try:
+        _raw_object.decode(raw)  # refuses half a character (a lone surrogate) too
+    except msgspec.ValidationError as error:
+        raise ApiError("invalid_json", "the body must be a JSON object") from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _broken_json(error) from error
+    tree = tree_of(raw)
+    left_out: list[str] = []
+    fields = lenient.read(tree, shape, "", left_out)
+    try:
+        return msgspec.convert(fields, kind), [_printable(name) for name in left_out]
+    except msgspec.ValidationError as error:
+        raise _fault(str(error)) from error
+
+
+def tree_of(raw: bytes) -> Any:
+    """JSON with its numbers as they stand, whatever their size, and with lone surrogates; ApiError for what is none."""
+    try:
+        return json.loads(raw.decode(), parse_float=_decimal, parse_int=_whole, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise _broken_json(error) from error
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # no computer holds it
+        return _ENDLESS
+
+
+def _whole(digits: str) -> int | Decimal:
+    return int(digits) if len(digits) < _MOST_DIGITS else _ENDLESS
+
+
+def _no_number(word: str) -> Any:
+    raise ValueError(f"{word} is no JSON")
+
+
+def without_mark(raw: bytes) -> bytes:
+    """The body without the byte order mark that editors and .NET put before it."""
+    return raw.removeprefix(_BYTE_ORDER_MARK)
+
+
+def _is_fit(body: Any) -> bool:
+    tree = body.custom_data
+    return not tree or lenient.is_fit(tree)
 
 
 def _broken_json(error: Exception) -> ApiError:
@@ -170,48 +210,9 @@ def _fault(message: str) -> ApiError:
         return ApiError("missing_required_field", f"{field} is required", field)
     if not path:
         return ApiError("invalid_json", "the body must be a JSON object" if "object" in text else text)
-    if path in _REQUIRED and ("got `null`" in text or "length >= 1" in text):
-        return ApiError("missing_required_field", f"{path} is required", path)
     if text.startswith("Invalid "):
         text = f"expected {_EXPECTED.get(path, 'one of the values of the contract')}"
     return ApiError("invalid_field", f"{path}: {text[0].lower()}{text[1:]}", path)
-
-
-def _decode_pruned(decoder: Decoder[Any], raw: bytes, known: frozenset[str]) -> tuple[Any, Sequence[str]]:
-    ignored: list[str] = []
-    pruned = _prune(raw, known, "", ignored)
-    body, _ = _decode(decoder, pruned, known) if ignored else (None, None)
-    if body is None:
-        raise ApiError("invalid_json", "the body must be a JSON object")
-    return body, ignored
-
-
-def _prune(raw: bytes, known: frozenset[str], path: str, ignored: list[str]) -> bytes:
-    """`raw` without the keys that nobody knows, at every level that has a fixed set of keys."""
-    try:
-        members = _raw_object.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return raw
-    kept: dict[str, Raw] = {}
-    for name, value in members.items():
-        if name not in known:
-            ignored.append(_printable(path + name))
-        elif (inner := _NESTED.get(name)) is not None and bytes(value)[:1] == b"{":
-            kept[name] = Raw(_prune(bytes(value), inner, f"{path}{name}.", ignored))
-        elif name == "products":
-            kept[name] = _prune_products(value, ignored)
-        else:
-            kept[name] = value
-    return msgspec.json.encode(kept)
-
-
-def _prune_products(value: Raw, ignored: list[str]) -> Raw:
-    try:
-        products = _raw_items.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return value
-    pruned = [Raw(_prune(bytes(p), _PRODUCT_FIELDS, f"products[{i}].", ignored)) for i, p in enumerate(products)]
-    return Raw(msgspec.json.encode(pruned))
 
 
 def _printable(name: str) -> str:
@@ -242,47 +243,3 @@ def repr_strings(tree: Any) -> str:
     if isinstance(tree, dict):
         return "".join(k + repr_strings(v) for k, v in tree.items())
     return "".join(map(repr_strings, tree)) if isinstance(tree, list) else ""
-
-
-def _check_quoted_value(raw: bytes) -> None:
-    if _QUOTED_VALUE.search(raw) is not None and _member(raw, "eventValue").startswith(b'"'):
-        raise ApiError("invalid_field", "eventValue: expected a number, got a string", "eventValue")
-
-
-def _check_tree(body: Any) -> None:
-    tree = getattr(body, "custom_data", None)
-    if tree:
-        check_custom_data(tree)
-
-
-def check_custom_data(tree: dict[str, Any]) -> None:
-    """Bound what `customData` may hold: depth, size, integers that survive JavaScript and SQLite."""
-    if _count(tree, 0) > _MAX_NODES:
-        raise ApiError("invalid_field", f"customData: at most {_MAX_NODES} values", "customData")
-
-
-def _count(tree: Any, depth: int) -> int:
-    if depth > _MAX_DEPTH:
-        raise ApiError("invalid_field", f"customData: nested over {_MAX_DEPTH} levels deep", "customData")
-    if isinstance(tree, dict):
-        return 1 + sum(_count(value, depth + 1) for value in tree.values())
-    if isinstance(tree, list):
-        return 1 + sum(_count(value, depth + 1) for value in tree)
-    if isinstance(tree, int) and abs(tree) > _MAX_INTEGER:
-        raise ApiError("invalid_field", "customData: an integer is beyond 2^53", "customData")
-    return 1
-
-
-def _names(struct: type[msgspec.Struct]) -> frozenset[str]:
-    return frozenset(field.encode_name for field in msgspec.structs.fields(struct))
-
-
-_CLICK_FIELDS: Final = _names(ClickBody)
-_CONVERSION_FIELDS: Final = _names(ConversionBody)
-_CLICK_ITEM_FIELDS: Final = _CLICK_FIELDS | {"type"}
-_CONVERSION_ITEM_FIELDS: Final = _CONVERSION_FIELDS | {"type"}
-_PRODUCT_FIELDS: Final = _names(Product)
-_NESTED: Final[dict[str, frozenset[str]]] = {"customerData": _names(CustomerData), "consent": _names(Consent)}
-_REQUIRED: Final = frozenset(
-    f.encode_name for s in (ClickBody, ConversionBody) for f in msgspec.structs.fields(s) if f.required
-)

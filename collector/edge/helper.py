@@ -119,7 +119,7 @@ def _preparer(hello: Hello) -> Preparer:
         raise AssertionError("the edge says when a batch came")
 
     def no_count(store: int, name: str) -> None:
-        raise AssertionError("a click has nothing to count")
+        raise _LEFT  # a click of which something is left out: the edge counts that
 
     return Preparer(hello.config, hello.stores, names, PublicIds(names.subkey("public ids")), no_clock, no_count)
 

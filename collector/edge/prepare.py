@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from msgspec import Struct
 
 from collector.config import Config
-from collector.core import addresses, bots, consent, intake, wire
+from collector.core import addresses, bots, consent, intake, lenient, wire
 from collector.core.events import ClickBody, Consent, ConversionBody
 from collector.core.ids import PublicIds
 from collector.core.intake import Caller
@@ -75,9 +75,12 @@ class Preparer:
         bot: str | None = bots.of_user_agent(agent) if agent else None
         if store.config.excluded_addresses:
             bot = bot or _excluded_address(body, caller, store)
-        checked = intake.check_click(body, caller, self._decide(body, caller, store), now or self._clock(), bot)
+        decision, site = self._decide(body, caller, store), store.profile.url
+        checked = intake.check_click(body, caller, decision, now or self._clock(), bot, site)
         operation = clicks.prepare(self._names, store.number, checked, self._store_ip)
         left_out = (*ignored, *checked.ignored) if ignored or checked.ignored else ()
+        if left_out:
+            self._count_left_out(store, left_out)
         return PreparedClick(operation, checked.reason, checked.time_corrected, left_out)
 
     def event(self, body: ConversionBody, caller: Caller, store: Store, ignored: Sequence[str] = ()) -> PreparedEvent:
@@ -86,8 +89,8 @@ class Preparer:
         bot: str | None = bots.of_user_agent(agent) if agent else None
         if store.config.excluded_addresses or store.config.excluded_emails:
             bot = bot or _excluded_address(body, caller, store) or _excluded_email(body, store)
-        country = store.config.country
-        checked = intake.check_event(body, caller, self._decide(body, caller, store), self._clock(), bot, country)
+        decision, country, site = self._decide(body, caller, store), store.config.country, store.profile.url
+        checked = intake.check_event(body, caller, decision, self._clock(), bot, country, site)
         operation = conversions.prepare(
             self._names,
             self._public,
@@ -96,9 +99,15 @@ class Preparer:
             self._store_ip,
             confirmed=caller.secret,
         )
-        for name in checked.dropped:
+        left_out = [*ignored, *checked.ignored, *checked.dropped]
+        if left_out:
+            self._count_left_out(store, left_out)
+        return PreparedEvent(operation, left_out)
+
+    def _count_left_out(self, store: Store, names: Sequence[str]) -> None:
+        """By field, once an event; names that we do not know are the caller's own, and as many as he likes."""
+        for name in {lenient.field_of(name) for name in names} - {None}:
             self._count(store.number, f"left_out.{name}")
-        return PreparedEvent(operation, [*ignored, *checked.ignored, *checked.dropped])
 
     def _decide(self, body: ClickBody | ConversionBody, caller: Caller, store: Store) -> consent.Decision:
         if body.consent is None and not caller.opted_out:
