@@ -14,6 +14,7 @@ from typing import Final
 
 from collector.cli.parser import build_parser
 from collector.errors import CollectorError, ConfigError, StorageError
+from collector.storage import damage
 
 FAILED, USAGE, STORE, REFUSED = 1, 2, 3, 4
 ISSUES: Final = "this is a fault of the collector; please report it with the lines above"
@@ -35,6 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return FAILED
     except Exception as error:
+        if (told := damage.explained(error, "the database")) is not None:
+            print(told, file=sys.stderr)
+            return STORE
         # The text of an unexpected exception may hold a row's personal data; its type and place do not.
         name = str(error) if isinstance(error, ImportError) else ""
         print("".join(traceback.format_tb(error.__traceback__)), type(error).__qualname__, name, file=sys.stderr)

@@ -6,6 +6,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 from collector.cli.output import print_json, print_table, timestamp
@@ -14,7 +15,7 @@ from collector.config import Config, StorageConfig
 from collector.errors import CollectorError, ConfigError
 from collector.process import hardening
 from collector.storage import keys
-from collector.storage.database import open_database, open_existing
+from collector.storage.database import DATABASE, open_database, open_existing
 
 
 def create(args: argparse.Namespace) -> int:
@@ -74,7 +75,8 @@ def revoke(args: argparse.Namespace) -> int:
 def _open(config: Config, opening: Callable[[StorageConfig], Any]) -> Iterator[Any]:
     """Works beside a running `serve`: SQLite's own locks are enough for one row."""
     hardening.harden()
-    with closing(opening(config.storage)) as db:
+    there = (Path(config.storage.data_dir) / DATABASE).is_file()  # then it is looked at for damage as well
+    with closing((open_existing if there else opening)(config.storage)) as db:
         yield db
 
 

@@ -88,7 +88,7 @@ def of_file(path: Path | str, what: str) -> Damaged:
     return Damaged(f"{path} is damaged ({what}): {MEND}")
 
 
-def explained(error: BaseException, path: Path | str) -> Exception | None:
+def explained(error: BaseException, path: Path | str) -> StorageError | None:
     """What an error of either SQLite, or of a stored row that cannot be decoded, says to people; None: it is no such.
 
     Judged by name, so that neither copy of SQLite is imported for it.
@@ -97,7 +97,7 @@ def explained(error: BaseException, path: Path | str) -> Exception | None:
     known = type(error).__module__.partition(".")[0] in ("apsw", "sqlite3")
     if known and any(name.startswith(one) for one in _DAMAGED):
         return of_file(path, str(error))
-    if isinstance(error, msgspec.DecodeError):
+    if isinstance(error, msgspec.DecodeError | UnicodeDecodeError):
         return of_file(path, f"a stored row cannot be decoded: {type(error).__name__}")
     if known and (name in _UNREADABLE or name.startswith("SQLITE_")):
         return StorageError(f"{path} cannot be used: {error}")

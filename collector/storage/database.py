@@ -141,6 +141,8 @@ def connect(
         db = apsw.Connection(str(path), flags=flags)
         db.set_busy_timeout(_BUSY_MS)
         _configure(db, config, derivable=derivable, readonly=readonly)
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise damage.of_file(path, str(error)) from error
     except apsw.Error as error:
         raise StorageError(f"[storage] data_dir: SQLite cannot open {Path(path).name}: {error}") from error
     return db
@@ -184,13 +186,21 @@ def open_database(config: StorageConfig, *, migrations: str = "migrations") -> a
     """The main database, ready at the newest schema; what it has lost is told (losses.py)."""
     path = prepare_data_dir(config) / DATABASE
     db = connect(path, config)
-    migrate(db, migrations)
+    try:
+        migrate(db, migrations)
+        _be_somebody(db)
+        losses.examine(db, path)
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise damage.of_file(path, str(error)) from error
+    return db
+
+
+def _be_somebody(db: apsw.Connection) -> None:
+    """Give a database its random identity, by which index.py knows which journal an index belongs to."""
     if db.pragma("application_id") == 0:
-        with immediate(db):  # a random identity, by which index.py knows which journal an index belongs to
+        with immediate(db):
             if db.pragma("application_id") == 0:
                 db.pragma("application_id", secrets.randbelow((1 << 31) - 1) + 1)
-    losses.examine(db, path)
-    return db
 
 
 def open_existing(config: StorageConfig, *, accepting: bool = False) -> apsw.Connection:
@@ -202,9 +212,13 @@ def open_existing(config: StorageConfig, *, accepting: bool = False) -> apsw.Con
     if not path.is_file():
         raise StorageError(f"[storage] data_dir: no database at {path}; start the edge (collector serve) first")
     db = open_database(config)
-    if not accepting and (sentence := damage.told(path.parent)) is not None:
+    try:
+        losses.check(db, path)
+        if not accepting:
+            damage.refuse(path.parent)
+    except Damaged:
         db.close()
-        raise Damaged(sentence)
+        raise
     return db
 
 

@@ -27,8 +27,8 @@ from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
 from collector.core.matching import Match
 from collector.errors import StorageError
-from collector.storage import index, leaving
-from collector.storage.database import immediate, load_pepper, open_existing
+from collector.storage import damage, index, leaving
+from collector.storage.database import DATABASE, immediate, load_pepper, open_existing
 from collector.storage.person import Asked, Finder, Nameless, Person, Value
 from collector.storage.subjects import CLICKS, CONVERSIONS, ConversionRow
 
@@ -80,6 +80,8 @@ def erase_person(config: Config, store: str | None, asked: Asked, now: int, *, d
     """
     try:
         return _erase(config, store, asked, now, dry_run=dry_run)
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise damage.of_file(DATABASE, str(error)) from error
     except apsw.Error as error:
         raise StorageError(
             f"the database refused a part of it: {error}; run it again, which does what is left"

@@ -19,6 +19,7 @@ from collector.storage.damage import Missing
 
 _HEAD_ROWS: Final = 2_000  # of each table are read after a crash: more than the log can have held of the newest
 _CHECK_S: Final = 0.5  # that a quick_check of the whole file may take: some 300 MB; a larger file's head is read anyway
+_MOST_EVER: Final = 1 << 40  # rows: whoever counts or folds up to a damaged number would not end
 _STEPS: Final = 10_000
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -37,7 +38,7 @@ def examine(db: apsw.Connection, path: Path) -> None:
     one lost, so that no public id names two events.
     """
     notes = acknowledged.read(path.parent)  # before the rows are asked: what is noted is on disk by then
-    gone = _missing_rows(db, notes[acknowledged.EDGE])
+    gone = _missing_rows(db, path, notes[acknowledged.EDGE])
     pages = sum(_missing_pages(db, path, note) for note in notes)
     if not gone and not pages:
         return
@@ -48,10 +49,12 @@ def examine(db: apsw.Connection, path: Path) -> None:
         _stand_in(db, missing)
 
 
-def _missing_rows(db: apsw.Connection, noted: acknowledged.Noted) -> list[Missing]:
+def _missing_rows(db: apsw.Connection, path: Path, noted: acknowledged.Noted) -> list[Missing]:
     found = []
     for table, number in noted.rows():
         newest = int(db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").get)
+        if newest > _MOST_EVER:
+            raise damage.of_file(path, f"the newest row of {table} has a number that was never given")
         if newest < number:
             found.append(Missing(table, newest, number))
     return found

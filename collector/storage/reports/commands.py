@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from collector.config import Config
 from collector.errors import Damaged
@@ -16,27 +16,38 @@ from collector.storage.reports.attribution import attribution as shared
 from collector.storage.reports.explain import explain as explained
 from collector.storage.reports.names import public_ids
 from collector.storage.reports.orders import of_order
-from collector.storage.reports.reader import DEADLINE_SECONDS, Reader, database
+from collector.storage.reports.reader import DEADLINE_SECONDS, NoSchema, Reader, database
 from collector.storage.reports.status import Status
 from collector.storage.reports.status import status as stand
 
+_CHECK_SECONDS: Final = 0.5  # of SQLite's quick_check before an answer; `status` has a tenth of a second in all
+
 
 @asynccontextmanager
-async def _whole(config: Config, deadline_seconds: float = DEADLINE_SECONDS) -> AsyncIterator[Reader]:
+async def _whole(
+    config: Config, deadline_seconds: float = DEADLINE_SECONDS, *, check: bool = True
+) -> AsyncIterator[Reader]:
     """A reader of a database that has lost nothing; Damaged where something is missing: no answer is a shorter one."""
     path = database(config.storage.data_dir)
     damage.refuse(path.parent)
+    noted = acknowledged.read(path.parent)[acknowledged.EDGE]
     async with Reader(path, deadline_seconds=deadline_seconds) as reader:
-        noted = acknowledged.read(path.parent)[acknowledged.EDGE]
-        newest = [(await reader.one(f"SELECT coalesce(max(id), 0) FROM {table}"), table) for table, _ in noted.rows()]
-        gone = [
-            damage.Missing(table, row[0], number)
-            for (row, table), (_, number) in zip(newest, noted.rows(), strict=True)
-            if row is not None and row[0] < number
-        ]
-        if gone:
+        if gone := [missing for table, number in noted.rows() if (missing := await _missing(reader, table, number))]:
             raise Damaged(damage.missing(path, gone))
+        await reader.refuse_a_short_file()
+        if check:
+            await reader.quick_check(_CHECK_SECONDS)
         yield reader
+
+
+async def _missing(reader: Reader, table: str, number: int) -> damage.Missing | None:
+    """What is gone of a table that must have rows up to this number."""
+    try:
+        row = await reader.one(f"SELECT max(id) FROM {table}")
+    except NoSchema:
+        row = None
+    newest = (row and row[0]) or 0
+    return damage.Missing(table, newest, number) if newest < number else None
 
 
 Progress = Callable[[int, float], None]  # rows so far, share done (0..1)
@@ -46,7 +57,7 @@ def status(config: Config, now: int) -> Status:
     """The state of the installation at `now` (ms). StorageError when there is no store yet."""
 
     async def ask() -> Status:
-        async with _whole(config, 20) as reader:
+        async with _whole(config, 20, check=False) as reader:
             return await stand(reader, now, config.matching.threshold)
 
     return asyncio.run(ask())

@@ -15,6 +15,7 @@ from collector.core.capi.states import name_of
 from collector.core.events import StoredClick, StoredEvent
 from collector.core.ids import PublicIds
 from collector.core.matching.shapes import Match
+from collector.storage import damage
 from collector.storage.reports.cells import record
 from collector.storage.reports.delivery import STATES_SQL, combined
 from collector.storage.reports.landing import campaign_of
@@ -229,9 +230,19 @@ async def export(
         return
     first, newest = ends
     async for rows in reader.pages(table.sql, first - 1, newest, size=PAGE):
-        items = [item for row in rows if store in (None, (item := table.item(ids, row))["storeId"])]
+        items = [item for row in rows if store in (None, (item := _item(reader, table, ids, row))["storeId"])]
         data = b"".join(_lines(items)) if form == "ndjson" else "".join(_records(items, table.columns)).encode()
         yield Chunk(data, len(items), (rows[-1][0] - first + 1) / (newest - first + 1))
+
+
+def _item(reader: Reader, table: _Table, ids: PublicIds, row: Row) -> Item:
+    """A row's object; Damaged where a value of it makes no sense, whatever Python says of that."""
+    try:
+        return table.item(ids, row)
+    except (ValueError, TypeError, LookupError, ArithmeticError, msgspec.MsgspecError) as error:
+        raise damage.of_file(
+            reader.path, f"row {row[0]} of {table.name} makes no sense: {type(error).__name__}"
+        ) from error
 
 
 def _lines(items: Iterable[Item]) -> Iterator[bytes]:

@@ -19,6 +19,7 @@ from urllib.parse import quote
 import aiosqlite
 
 from collector.errors import StorageError
+from collector.storage import damage
 
 Row = tuple[Any, ...]
 DEADLINE_SECONDS: Final = 5.0
@@ -28,6 +29,10 @@ _STEPS: Final = 10_000
 
 class NoStore(StorageError):
     """There is no database yet: no edge has started on this data directory."""
+
+
+class NoSchema(NoStore):
+    """The database has no tables yet."""
 
 
 class TooSlow(StorageError):
@@ -65,7 +70,7 @@ class Reader:
             connection = await self._connected()
             try:
                 return cast("list[Row]", await connection.execute_fetchall(sql, params))
-            except sqlite3.OperationalError as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:
                 raise self._explained(error) from error
 
     async def one(self, sql: str, *params: object) -> Row | None:
@@ -74,10 +79,36 @@ class Reader:
         return found[0] if found else None
 
     async def pages(self, sql: str, after: int, *params: object, size: int = 1000) -> AsyncIterator[list[Row]]:
-        """Pages of `… WHERE id > ? … ORDER BY id LIMIT ?`, whose first column is the id; one transaction each."""
+        """Pages of `… WHERE id > ? … ORDER BY id LIMIT ?`, whose first column is the id; one transaction each.
+
+        Damaged where ids do not rise: a damaged page gave the same rows again and again.
+        """
         while page := await self.rows(sql, after, *params, size):
+            for row in page:
+                if not after < row[0]:
+                    raise damage.of_file(self.path, "rows are out of order")
+                after = row[0]
             yield page
-            after = page[-1][0]
+
+    async def quick_check(self, seconds: float) -> None:
+        """Damaged where SQLite finds a fault within so many seconds: some 600 MB a second are read."""
+        patience, self.deadline_seconds = self.deadline_seconds, seconds
+        try:
+            found = await self.one("PRAGMA quick_check(1)")
+        except TooSlow:
+            return
+        finally:
+            self.deadline_seconds = patience
+        if found != ("ok",):
+            raise damage.of_file(self.path, str(found and found[0]).partition("\n")[0])
+
+    async def refuse_a_short_file(self) -> None:
+        """Damaged where the file ends before its last page; while the log holds pages, it may."""
+        wal = self.path.with_name(self.path.name + "-wal")
+        row = await self.one("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
+        emptied = not wal.exists() or not wal.stat().st_size  # asked before the file: what it held is there by then
+        if row is not None and emptied and self.path.stat().st_size < row[0]:
+            raise damage.of_file(self.path, "its end is missing")
 
     def size(self) -> int:
         """Bytes of the database and its write-ahead log."""
@@ -110,15 +141,15 @@ class Reader:
             for pragma in ("query_only=ON", "trusted_schema=OFF", "busy_timeout=2000", "cache_size=-8000"):
                 await connection.execute(f"PRAGMA {pragma}")
         except sqlite3.Error as error:
-            raise StorageError(f"{self.path} cannot be read: {error}") from error
+            raise self._explained(error) from error
         return connection
 
     def _is_late(self) -> int:
         return 1 if time.monotonic() > self._until else 0
 
-    def _explained(self, error: sqlite3.OperationalError) -> StorageError:
+    def _explained(self, error: Exception) -> StorageError:
         if "interrupted" in str(error):
             return TooSlow(f"the question took longer than {self.deadline_seconds:g} s and was given up")
         if "no such table" in str(error):
-            return NoStore(f"{self.path} has no schema yet; start the edge (collector serve) first")
-        return StorageError(f"{self.path} cannot be read: {error}")
+            return NoSchema(f"{self.path} has no schema yet; start the edge (collector serve) first")
+        return damage.explained(error, self.path) or StorageError(f"{self.path} cannot be read: {error}")
