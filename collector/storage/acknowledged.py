@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from collector import telemetry
+from collector.errors import StorageError
 
 if TYPE_CHECKING:
     import apsw
@@ -76,7 +77,15 @@ def salts_of(wal: Path) -> int:
     """The salts in the log's header, as one number; 0 without a header. SQLite holds no lock on this file."""
     try:
         with open(wal, "rb") as file:
-            raw = os.pread(file.fileno(), _SALTS.size, _SALTS_AT)
+            return _salts(file.fileno())
+    except OSError:
+        return 0
+
+
+def _salts(fd: int) -> int:
+    """0 also where it cannot be read: it is asked after a COMMIT, which stands whatever becomes of the note."""
+    try:
+        raw = os.pread(fd, _SALTS.size, _SALTS_AT)
     except OSError:
         return 0
     return int(_SALTS.unpack(raw)[0]) if len(raw) == _SALTS.size else 0
@@ -86,10 +95,13 @@ class Ledger:
     """The record of this process; used by the thread that commits. `pages` is set by the log's hook at each commit."""
 
     def __init__(self, data_dir: Path, slot: int) -> None:
-        """For a database that is open in WAL mode."""
-        self._fd = os.open(data_dir / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """For a database that is open in WAL mode; StorageError where the note cannot be opened."""
+        try:
+            self._fd = os.open(data_dir / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._wal = os.open(data_dir / WAL, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise StorageError(f"[storage] data_dir: cannot open {error.filename}: {error.strerror}") from error
         self._at = slot * _SLOT
-        self._wal = os.open(data_dir / WAL, os.O_RDONLY | os.O_CLOEXEC)
         self._silent = False
         self.pages = 0
         before = read(data_dir)[slot]
@@ -98,8 +110,7 @@ class Ledger:
 
     def note(self, click: int, conversion: int) -> None:
         """These ids are on disk, and with them `pages` of the log; called after the COMMIT, never before."""
-        salts = os.pread(self._wal, _SALTS.size, _SALTS_AT)
-        number = int(_SALTS.unpack(salts)[0]) if len(salts) == _SALTS.size else 0
+        number = _salts(self._wal)
         self.noted = Noted(click, conversion, number, self.pages if number else 0, True)
         self._write()
 
