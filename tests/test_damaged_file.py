@@ -57,6 +57,7 @@ COMMANDS: dict[str, list[str]] = {
     )
 }
 # Their answers must be the healthy database's, byte for byte, where they do answer.
+WRITING = {"keys create --kind secret", "erase --visitor v7 --yes --json"}
 EXACT = {"export clicks", "export conversions --format csv", "export deliveries", "explain order-7", "keys list"}
 
 
@@ -202,7 +203,7 @@ def assert_whole_or_told(healthy: Path, tmp_path: Path, dice: random.Random, rou
         path = folder / "data" / "collector.db"
         at = dice.randrange(path.stat().st_size)
         flipped(path, at, 1 << dice.randrange(8))
-        for name in dice.sample(sorted(COMMANDS), 4):
+        for name in sorted(dice.sample(sorted(COMMANDS), 4), key=WRITING.__contains__):
             ended = run(folder, COMMANDS[name])
             assert ended.code in (0, 3) or (ended.code == 1 and "Traceback" not in ended.err), (at, name, ended)
             if ended.code == 3:
