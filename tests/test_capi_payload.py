@@ -244,7 +244,7 @@ def test_contents_need_an_id_and_pieces() -> None:
         {"content_type": "gadget"},
         {"contents": "x"},
         {"contents": [{"quantity": 1}]},
-        {"content_ids": "x"},
+        {"content_ids": [None, True]},
         {"num_items": -1},
         {"delivery_category": "drone"},
         {"predicted_ltv": "high"},

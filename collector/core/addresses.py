@@ -26,7 +26,13 @@ LONGEST: Final = 80
 MAX_HOPS: Final = 10
 # Addresses repeat (a page sends several events): parsing costs 2 µs, a hit 0.1 µs. Each cache is below 1 MB.
 CACHED: Final = 4_096
-_TRANSLATED: Final = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"), ip_network("192.88.99.0/24"))
+# Addresses of the internet that are nobody's: relays and translators (RFC 7526, 6052, 3056), documentation (RFC 9637),
+# services (AS 112, AMT). IANA calls some of them global, and older Pythons do not know all.
+_NOBODYS: Final = tuple(
+    map(ip_network, ("192.88.99.0/24", "192.0.0.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.175.48.0/24",
+                     "2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20"))
+)  # fmt: skip
+_UNICAST: Final = ip_network("2000::/3")  # all that IANA has given out of IPv6
 # Meta's parameter builder marks what it made, addresses too: 203.0.113.9.AQQAAQMC.
 _BUILDERS_SUFFIX: Final = re.compile(r"\.(?:A[Qgw]|B[AQg]|[A-Za-z0-9_-]{8})\Z")
 
@@ -110,11 +116,13 @@ def _network(address: str, bits: int, suffix: str) -> str:
 def is_public(address: str) -> bool:
     """Whether this normalised address can be a visitor's on the internet.
 
-    Private, shared (100.64.0.0/10), documentation, benchmark and multicast addresses are not (IANA's special-purpose
-    registries), nor those that a translator puts in an IPv4 address's place (RFC 6052).
+    Private, shared (100.64.0.0/10), documentation, benchmark, class E and multicast addresses are not (IANA's
+    special-purpose registries), nor those that a translator or a relay puts in another's place (NAT64, 6to4, Teredo).
     """
     parsed = ip_address(address)
-    return parsed.is_global and not parsed.is_multicast and not any(parsed in net for net in _TRANSLATED)
+    if not parsed.is_global or parsed.is_multicast or (parsed.version == 6 and parsed not in _UNICAST):
+        return False
+    return not any(parsed in net for net in _NOBODYS)
 
 
 class Networks:

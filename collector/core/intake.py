@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import Final
+from hashlib import sha256
+from typing import Any, Final
 
 import iso4217
 from msgspec import Struct
 
-from collector.core import addresses, clickid, event_names, flags, times, urls
+from collector.core import addresses, clickid, event_names, flags, personal, times, urls
+from collector.core.capi import custom_data
 from collector.core.capi.event_id import derive
 from collector.core.capi.gate import ENDED, PAID
 from collector.core.capi.normalise import hash_customer
@@ -137,12 +139,14 @@ def check_event(
         if body.customer_data is not None
         else None
     )
+    said = personal.said_of(body.customer_data)
     purchase = body.event_type == "Purchase"
     unconfirmed = purchase and not caller.secret
     bits = _flags(decision.marketing, bot or caller.bot, body.test, corrected)
     event = StoredEvent(
         event_type=body.event_type,
-        event_id=body.event_id or (derive(body.store_id, body.event_type, order_id) if order_id else ""),
+        event_id=_event_id(body.event_id, ignored)
+        or (derive(body.store_id, body.event_type, order_id) if order_id else ""),
         ts=ts,
         received=now,
         time_corrected=corrected,
@@ -150,24 +154,24 @@ def check_event(
         value=value,
         currency=currency,
         user_data=hashed.user_data if hashed else {},
-        products=_priced(body.products or [], ignored),
-        custom_data=body.custom_data or {},
+        products=_anonymous(_priced(body.products or [], ignored), said, ignored) if body.products else [],
+        custom_data=_custom_data(body.custom_data, said, ignored) if body.custom_data else {},
         fbclid=_fbclid(body.fbclid, now, ignored),
         fbc=_fbc(body.fbc, ignored),
         fbp=_fbp(body.fbp, ignored),
-        visitor_id=body.visitor_id or None,
+        visitor_id=_visitor_id(body.visitor_id, ignored),
         ip=_address(body.ip_address, caller, ignored),
         user_agent=body.user_agent or (None if caller.secret else caller.user_agent),
-        event_source_url=_page(body.event_source_url, site, "eventSourceUrl", ignored),
+        event_source_url=_page(body.event_source_url, site, "eventSourceUrl", ignored, said),
         action_source=_action_source(body.action_source, ignored),
-        referrer=_page(body.referrer, site, "referrer", ignored),
+        referrer=_page(body.referrer, site, "referrer", ignored, said),
         marketing=decision.marketing,
         ldu=decision.ldu,
         order_status=body.order_status,
         test_event_code=body.test_event_code if caller.secret else None,
         renewal_of=body.renewal_of,
-        first_touch=_page(body.first_touch, site, "firstTouch", ignored),
-        last_touch=_page(body.last_touch, site, "lastTouch", ignored),
+        first_touch=_page(body.first_touch, site, "firstTouch", ignored, said),
+        last_touch=_page(body.last_touch, site, "lastTouch", ignored, said),
         test=body.test,
         unconfirmed=unconfirmed,
         bot=bot or caller.bot,
@@ -178,7 +182,7 @@ def check_event(
         fingerprint=body.fingerprint or None,
         click_id=body.click_id or None,
         customer=body.customer_data,
-        idempotent=f"o{order_id}" if order_id else f"e{body.event_id}" if body.event_id else None,
+        idempotent=f"o{order_id}" if order_id else f"e{event.event_id}" if event.event_id else None,
         ignored=ignored,
         dropped=[name for name, _ in hashed.dropped] if hashed else (),
     )
@@ -223,6 +227,40 @@ def _priced(products: list[Product], ignored: list[str]) -> list[Product]:
     return products
 
 
+def _anonymous(products: list[Product], said: personal.Said, ignored: list[str]) -> list[Product]:
+    """The products, without texts that name the customer ("Engraving: …")."""
+    for number, product in enumerate(products):
+        for field in ("name", "category"):
+            text = getattr(product, field)
+            if text and (personal.is_in(text) or said.is_in(text, alone=False)):
+                setattr(product, field, None)
+                ignored.append(f"products[{number}].{field}")
+    return products
+
+
+def _custom_data(given: dict[str, Any], said: personal.Said, ignored: list[str]) -> dict[str, Any]:
+    """What Meta takes of it; the rest is not even stored, and named."""
+    kept, left_out = custom_data.own_keys(given, said)
+    ignored += [f"customData.{'personal' if personal.is_in(key) else key}" for key in left_out]
+    return kept
+
+
+def _event_id(text: str | None, ignored: list[str]) -> str | None:
+    """The caller's own; one that holds an e-mail address or a phone goes by its hash."""
+    if not text or not personal.is_in(text):
+        return text
+    ignored.append("eventId")
+    return sha256(text.encode()).hexdigest()[:32]
+
+
+def _visitor_id(text: str | None, ignored: list[str]) -> str | None:
+    """A random name of a browser; a person's own is none."""
+    if text and personal.is_in(text):
+        ignored.append("visitorId")
+        return None
+    return text or None
+
+
 def _currency(text: str | None) -> str | None:
     if not text:
         return None
@@ -246,11 +284,15 @@ def _landing(text: str, site: str | None, fbclid: str) -> str:
     return page
 
 
-def _page(text: str | None, site: str | None, field: str, ignored: list[str]) -> str | None:
+def _page(
+    text: str | None, site: str | None, field: str, ignored: list[str], said: personal.Said = personal.NOBODY
+) -> str | None:
     """A page's address without personal data; one that is none is left out."""
     if not text or not text.strip():
         return None
     page = urls.read(text, site)
+    if page is not None and said is not personal.NOBODY:
+        page = personal.page_without(page, said)
     if page is None or len(page) == urls.MAX_LENGTH < len(text):
         ignored.append(field)
     return page

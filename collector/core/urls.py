@@ -175,10 +175,10 @@ def _clean_piece(piece: re.Match[str]) -> str:
     name, equals, value = piece[2].partition("=")
     if not equals:
         return piece[1] + _clean_path(name)
-    return f"{piece[1]}{name}={'' if value and _is_somebodys(name, value) else value}"
+    return f"{piece[1]}{name}={'' if value and is_somebodys(name, value) else value}"
 
 
-def _is_somebodys(name: str, value: str) -> bool:
+def is_somebodys(name: str, value: str) -> bool:
     kind = _kind(name)
     if kind == _PERSONAL:
         return True

@@ -5,36 +5,35 @@ Each function gives the value to send, or None with the reason through `Drop`. S
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from functools import lru_cache
 from typing import Final
 
-from collector.core import addresses, clickid
+from collector.core import addresses, clickid, urls
 
 MAX_FBC_AGE_MS: Final = 90 * 86_400_000  # the cookie's life, and what Meta's diagnostics accept
 CLOCK_SLACK_MS: Final = 600_000  # how far a page's clock may be ahead of ours (rulings 1)
 
-_LEGACY_APPENDIX: Final = frozenset({"AQ", "Ag", "Aw", "BA", "BQ", "Bg"})  # the param builder's languages
 # The common case of each in one match; what it does not take is looked at in parts.
-_PLAIN_FBC: Final = re.compile(r"fb\.[0-2]\.(\d{13})\.[A-Za-z0-9_-]{1,500}", re.ASCII)
+_PLAIN_FBC: Final = re.compile(r"fb\.[0-2]\.(\d{13})\.[A-Za-z0-9_-]{17,500}", re.ASCII)  # longer than any placeholder
 # The names of the matches that payload.py asks itself: a call costs as much again.
-# Without what is no visitor's (addresses.is_public says which): a first look, and the whole answer nearly always.
+# Of blocks in which every address is a visitor's; of the others addresses.is_public says which.
 is_plain_address: Final = re.compile(
-    r"(?!(?:0|10|127|22[4-9]|2[345]\d)\.|169\.254\.|172\.(?:1[6-9]|2\d|3[01])\.|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7])\."
-    r"|192\.(?:168|0\.[02]|88\.99)\.|198\.(?:1[89]|51\.100)\.|203\.0\.113\.)"
+    r"(?!(?:0|10|100|127|169|172|192|198|203|22[4-9]|2[345]\d)\.)"
     r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)",
     re.ASCII,
 ).fullmatch
 is_plain_fbp: Final = re.compile(r"fb\.[0-2]\.\d{13}\.\d{1,20}", re.ASCII).fullmatch
-is_plain_url: Final = re.compile(r"https://[!\"$-.0->A-~]+/[!-~]*").fullmatch  # ASCII; no "/?#@" in the host
+# ASCII; no "/?#@" in the host, which has a name of the internet.
+_is_plain_url: Final = re.compile(
+    r"https://(?:[A-Za-z0-9-]+\.)+(?!(?:local(?:host)?|internal|intranet|lan|home|test|invalid)/)[A-Za-z]{2,}/[!-~]*"
+).fullmatch
 # First bytes of addresses that are all visitors'.
 _PUBLIC_STARTS: Final = frozenset(map(str, range(1, 224))) - {"10", "100", "127", "169", "172", "192", "198", "203"}
-_V4: Final = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}", re.ASCII)
-_V4_PORT: Final = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}", re.ASCII)
-_V6_PORT: Final = re.compile(r"\[([0-9a-fA-F:.]+)\](?::\d{1,5})?", re.ASCII)
 _APPENDIX: Final = re.compile(r"\.(?:AQ|Ag|Aw|BA|BQ|Bg|[A-Za-z0-9_-]{8})$", re.ASCII)
-_URL: Final = re.compile(r"https?://[^\s/?#@]+(?:[/?#]\S*)?", re.IGNORECASE)
+_HOST: Final = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[^\s/?#@:\[\]]+)(?::\d+)?(?=[/?#]|\Z)", re.IGNORECASE)
+_CACHED_LENGTH: Final = 512  # with 1,024 entries: 1 MB at most
+_NO_TOP_LEVEL: Final = frozenset({"localhost", "local", "internal", "intranet", "lan", "home", "test", "invalid"})
 
 
 def usable_fbc(fbc: str, event_ms: int) -> str | None:
@@ -45,8 +44,7 @@ def usable_fbc(fbc: str, event_ms: int) -> str | None:
     """
     if (plain := _PLAIN_FBC.fullmatch(fbc)) is not None and 0 <= event_ms - int(plain[1]) <= MAX_FBC_AGE_MS:
         return fbc
-    parts = clickid.parse_fbc(fbc)
-    if parts is None or not _well_formed(fbc, parts):
+    if not clickid.is_fbc(fbc) or (parts := clickid.parse_fbc(fbc)) is None:
         return None
     created = parts.created
     if event_ms - created > MAX_FBC_AGE_MS:
@@ -59,13 +57,6 @@ def usable_fbc(fbc: str, event_ms: int) -> str | None:
     return f"fb.{parts.subdomain_index}.{event_ms}.{parts.fbclid}{tail}"
 
 
-def _well_formed(fbc: str, parts: clickid.Fbc) -> bool:
-    """Stricter than reading a cookie: Meta counts milliseconds and refuses the batch for a bad suffix (2804001)."""
-    if fbc[5:18] != str(parts.created):
-        return False
-    return parts.appendix is None or len(parts.appendix) == 8 or parts.appendix in _LEGACY_APPENDIX
-
-
 def fbclid_of(fbc: str) -> str | None:
     """The click id inside an fbc; None for a malformed one."""
     return parts.fbclid if (parts := clickid.parse_fbc(fbc)) else None
@@ -73,34 +64,40 @@ def fbclid_of(fbc: str) -> str | None:
 
 def public_address(text: str) -> str | None:
     """The address alone: no port, no brackets, no appendix, IPv4 where it is mapped; None where it is no visitor's."""
-    if is_plain_address(text) is not None:
-        return text
-    return None if _V4.fullmatch(text) is not None else _odd_address(text)
+    return text if is_plain_address(text) is not None else _odd_address(text)
 
 
 def public_normalised(text: str) -> str | None:
     """As `public_address`, of a text that `addresses.normalise` gave; nearly always in a third of the time."""
-    return text if text[: text.find(".")] in _PUBLIC_STARTS else public_address(text)
+    return text if text[: text.find(".")] in _PUBLIC_STARTS else _odd_address(text)
 
 
 @lru_cache(maxsize=4096)
 def _odd_address(text: str) -> str | None:
-    text = text.strip()
-    for wrapped in (_V4_PORT, _V6_PORT):
-        if (found := wrapped.fullmatch(text)) is not None:
-            text = found[1]
-    try:
-        address = ipaddress.ip_address(text.split("%", 1)[0])
-    except ValueError:
-        bare = _APPENDIX.sub("", text)
-        return public_address(bare) if bare != text else None
-    if isinstance(address, ipaddress.IPv4Address):
-        return public_address(str(address))
-    if address.ipv4_mapped is not None:
-        return public_address(str(address.ipv4_mapped))
-    return str(address) if addresses.is_public(str(address)) else None
+    address = addresses.normalise(text) or addresses.normalise(_APPENDIX.sub("", text.strip()))
+    return address if address is not None and addresses.is_public(address) else None
 
 
-def is_url(text: str) -> bool:
-    """An absolute http(s) URL with a host and without user and password."""
-    return _URL.fullmatch(text) is not None
+def public_page(text: str) -> str | None:
+    """The address of a page as it is sent: absolute, on the internet, without personal data; None where it is not.
+
+    A developer's machine and a host inside somebody's network tell Meta nothing: it compares verified domains.
+    """
+    return _short_page(text) if len(text) <= _CACHED_LENGTH else _page(text)
+
+
+def _page(text: str) -> str | None:
+    return urls.read(text) if _is_plain_url(text) is not None or _is_on_the_internet(text) else None
+
+
+_short_page: Final = lru_cache(maxsize=1024)(_page)
+
+
+def _is_on_the_internet(url: str) -> bool:
+    found = _HOST.match(url)
+    if found is None:
+        return False
+    if (address := addresses.normalise(found[1].strip("[]"))) is not None:
+        return addresses.is_public(address)
+    name = found[1].lower().rstrip(".")
+    return "." in name and name.rpartition(".")[2] not in _NO_TOP_LEVEL

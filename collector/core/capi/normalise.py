@@ -113,6 +113,8 @@ def _hash_in(text: str) -> str | None:
 
 def _home(own: str | None, store: str | None) -> tuple[str | None, bool]:
     """Whose national numbers and dates these are, and whether the customer said so."""
+    if own and own.isalnum() and (known := country_code(own)) is not None:  # nearly every one
+        return known, True
     text = _visible(own) if own else ""
     if not text or nobody.is_nothing(text):
         return store.lower() if store else None, False
