@@ -34,6 +34,7 @@ from collector.process import handover
 role, out = sys.argv[1], sys.argv[2]
 secrets = {k: v for k, v in os.environ.items() if k.startswith("COLLECTOR_") and not k.endswith("_FD")}
 given = handover.take(os.environ)
+handover.end_with_supervisor(os.environ)
 log = {"role": role, "pid": os.getpid(), "config": repr(given.config), "env": secrets, "fd": given.fd is not None}
 with open(out, "a") as file:
     file.write(json.dumps(log) + "\\n")

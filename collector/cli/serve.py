@@ -16,6 +16,7 @@ from collector.config import Config
 from collector.config_loader import Role, for_role, load
 from collector.errors import ConfigError
 from collector.process import handover, hardening
+from collector.process.confine import Served, confine
 from collector.process.program import own_command
 from collector.supervisor import supervise
 
@@ -52,22 +53,29 @@ def helper(args: argparse.Namespace) -> int:
         raise ConfigError(["helper: the edge starts it by itself, for large batches"])
     hardening.harden()
     hardening.hide_memory()
+    confine("helper", Config())
     return work.run(socket.socket(fileno=int(number)))
 
 
-def _one(args: argparse.Namespace, role: Role) -> int:
+def _one(args: argparse.Namespace, role: Served) -> int:
     """The process itself when a supervisor started it, else under a supervisor of its own (restart, reload, drain)."""
     return _work(role) if handover.is_child(os.environ) else _supervise(args, (role,))
 
 
-def _work(role: Role) -> int:
+def _work(role: Served) -> int:
     """Be the process: take what was handed over, then run the part's own application."""
     hardening.harden()
     if role == "courier":
         hardening.hide_memory()
     given = handover.take(os.environ)
-    telemetry.configure(given.config.log, role)
+    # Before it is confined, in case a library lies far away. trio, where it is installed, asks a compiler for one.
     run = import_module(f"collector.{role}.app").run
+    if role == "courier":
+        import_module("httpcore")
+    confined = confine(role, given.config)
+    handover.end_with_supervisor(os.environ)
+    telemetry.configure(given.config.log, role)
+    log.info("the kernel keeps this process to its files and calls", **confined.told())
     match role:
         case "edge":
             code: int = run(given.config, given.fd, given.ready, own_command("helper"))

@@ -69,15 +69,19 @@ def child_environment(env: Mapping[str, str], fds: Mapping[str, int]) -> dict[st
 
 
 def take(env: Mapping[str, str]) -> Given:
-    """In the child: take what was handed over. From here on this process ends when its supervisor does."""
+    """In the child: take what was handed over."""
     hardening.die_with_parent()
-    if LIFE_FD in env:
-        threading.Thread(target=_end_with_supervisor, args=(int(env[LIFE_FD]),), name="life", daemon=True).start()
     with open(int(env[CONFIG_FD]), "rb") as file:
         file.seek(0)
         config = msgspec.json.decode(file.read(), type=Config)
     listen = int(env[LISTEN_FD]) if LISTEN_FD in env else None
     return Given(config, listen, _ready(int(env[READY_FD])))
+
+
+def end_with_supervisor(env: Mapping[str, str]) -> None:
+    """From here on this process ends when its supervisor does. It starts a thread, so confine.py comes before."""
+    if LIFE_FD in env:
+        threading.Thread(target=_end_with_supervisor, args=(int(env[LIFE_FD]),), name="life", daemon=True).start()
 
 
 def _ready(fd: int) -> Callable[[], None]:

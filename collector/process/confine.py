@@ -1,0 +1,97 @@
+"""What does the kernel keep each process to (D7)? Files by Landlock, calls by seccomp; where it cannot, the log says.
+
+| process | files | calls refused, beside those that nobody needs |
+|---|---|---|
+| edge | the data directory, and what Python reads | every new socket, connect |
+| helper | what Python reads | every new socket, connect, other programs |
+| console | the data directory, and what Python reads | connect, sockets but for streams, other programs |
+| courier | reads what it may; writes the data directory alone | listen, accept, other programs |
+
+Which files a process gets is `files_of`; whoever gives a process something else to open adds it there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator
+from typing import Final, Literal, NamedTuple
+
+from collector.config import Config
+from collector.process import landlock, seccomp
+from collector.process.landlock import Files
+
+Served = Literal["edge", "courier", "console"]
+Part = Served | Literal["helper"]
+
+_PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_DEVICES: Final = ("/dev/null", "/dev/urandom", "/dev/random", "/dev/zero", "/dev/tty")
+# Shared libraries that are loaded late, zones, and what the C library and ours ask of the machine.
+_SYSTEM: Final = (
+    *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/etc/localtime"),
+    *("/usr/share/zoneinfo", "/usr/share/locale", "/etc/mime.types", "/proc/self", "/proc/meminfo", "/proc/cpuinfo"),
+    *("/proc/sys", "/sys/devices/system/cpu"),
+)
+_LOADERS: Final = ("/lib64", "/lib", "/usr/lib", "/usr/lib64")  # an ELF program's interpreter is executed too
+
+_CALLS: Final[dict[Part, frozenset[str]]] = {
+    "edge": seccomp.OUTGOING,
+    "helper": seccomp.OUTGOING | seccomp.STARTING,
+    "console": frozenset({"connect"}) | seccomp.STARTING,
+    "courier": seccomp.LISTENING | seccomp.STARTING,
+}
+
+
+class Confined(NamedTuple):
+    """What is in force: None, or why not."""
+
+    files: str | None
+    calls: str | None
+
+    def told(self) -> dict[str, str]:
+        """For the log."""
+        return {"files": self.files or "kept", "calls": self.calls or "kept"}
+
+
+def confine(part: Part, config: Config) -> Confined:
+    """Keep this process to what its part needs, from now on and for all that it starts; before a second thread is."""
+    return Confined(
+        landlock.allow_only(files_of(part, config)), seccomp.refuse(_CALLS[part], datagrams=part == "courier")
+    )
+
+
+def files_of(part: Part, config: Config) -> Files:
+    """The files that a part may touch."""
+    if part == "courier":
+        return Files(None, (*_data(config), *_DEVICES))
+    read = (*_python(), *_SYSTEM)
+    names = (os.path.dirname(_PACKAGE),)  # Python looks there for the package
+    if part == "helper":
+        return Files(read, _DEVICES, names=names)
+    execute = (sys.executable, os.path.realpath(sys.executable), *_loaders()) if part == "edge" else ()
+    return Files(read, (*_data(config), *_DEVICES), execute, names)
+
+
+def _data(config: Config) -> Iterator[str]:
+    """The data directory, where its database really lies, and the key that is read or made beside its own path."""
+    folder = config.storage.data_dir
+    yield folder
+    yield os.path.dirname(os.path.realpath(os.path.join(folder, "collector.db")))
+    if pepper := config.privacy.pepper_file:
+        yield pepper if os.path.exists(pepper) else os.path.dirname(os.path.abspath(pepper))
+
+
+def _python() -> Iterator[str]:
+    """Where this program, its libraries and Python itself are read from."""
+    yield from (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    yield from (sys.executable, os.path.realpath(sys.executable), _PACKAGE, os.path.join(sys.prefix, "pyvenv.cfg"))
+    yield str(sysconfig.get_config_var("LIBDIR") or "")
+    yield str(getattr(sys, "_MEIPASS", ""))
+    yield from (path for path in sys.path if path.endswith(("-packages", ".zip")))
+
+
+def _loaders() -> Iterator[str]:
+    for folder in _LOADERS:
+        if os.path.isdir(folder):
+            yield from (entry.path for entry in os.scandir(folder) if entry.name.startswith(("ld-linux", "ld-musl")))
