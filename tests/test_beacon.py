@@ -13,6 +13,7 @@ from collector.core import beacon, times
 from collector.core.beacon import Landing
 from collector.core.cookies import EMPTY, Jar
 from collector.core.events import ConversionBody
+from collector.core.said import Beacon, decode
 from collector.errors import ApiError
 
 NOW = 1_790_000_000_000
@@ -20,15 +21,15 @@ PAGE = 1_600_000_000_000  # the page's clock is six years late
 LANDING = "https://shop.test/?utm_source=fb&fbclid=IwAR0AbC-_x"
 
 
-def said(**more: Any) -> beacon.Beacon:
-    return beacon.decode(json.dumps({"s": "store_1", "n": PAGE} | more).encode())
+def said(**more: Any) -> Beacon:
+    return decode(json.dumps({"s": "store_1", "n": PAGE} | more).encode())
 
 
 def view(url: str = LANDING, **more: Any) -> dict[str, Any]:
     return {"t": "PageView", "i": "id1", "at": PAGE, "u": url, "d": {}} | more
 
 
-def first(read: beacon.Beacon, jar: Jar) -> ConversionBody:
+def first(read: Beacon, jar: Jar) -> ConversionBody:
     return beacon.event(read, read.e[0], jar, NOW)
 
 
@@ -108,17 +109,17 @@ def test_customer_data_is_taken_where_it_fits() -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"[]", b"{", b'{"s":""}', b'{"s":"x","e":[{"t":""}]}', b'{"s":"x","n":-1}', b"\xff"]
+    "raw", [b"", b"[]", b"{", b'{"s":""}', b'{"s":[]}', b'{"s":"\\ud800"}', b'{"n":1}', b'{"s":"x","e":[}', b"\xff"]
 )
 def test_what_is_no_beacon_is_refused(raw: bytes) -> None:
     with pytest.raises(ApiError) as raised:
-        beacon.decode(raw)
+        decode(raw)
     assert raised.value.status == 400
 
 
 def test_deep_nesting_is_refused() -> None:
     with pytest.raises(ApiError):
-        beacon.decode(b'{"s":"x","z":' + b"[" * 50_000)
+        decode(b'{"s":"x","z":' + b"[" * 50_000)
 
 
 def test_keys_of_a_newer_snippet_are_ignored() -> None:

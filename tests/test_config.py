@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from collector.config import Config
-from collector.config_loader import for_role, load, load_settings
+from collector.config import Config, StoreConfig
+from collector.config_loader import checks, for_role, load, load_settings
 from collector.config_loader.show import rows
 from collector.config_loader.toml_lines import line_numbers
+from collector.edge import auth
 from collector.errors import ConfigError
 
 SMALLEST = """\
@@ -333,3 +334,28 @@ def test_lines_are_found_through_comments_arrays_and_long_strings():
         ("b", 1, "s", 0): 15,
         ("b", 1, "s", 0, "t", "u"): 16,
     }
+
+
+@pytest.mark.parametrize(
+    ("domain", "hint"),
+    [
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("www.größe.example", "www.xn--gre-6ka8i.example"),
+        ("https://bücher.example/shop", "xn--bcher-kva.example"),
+        ("магазин.example", "xn--80aairftm.example"),
+        ("https://shop.example/", "shop.example"),
+        ("a b", "mystore.com"),
+    ],
+)
+def test_a_domain_with_other_letters_is_told_as_browsers_write_it(domain: str, hint: str) -> None:
+    config = Config(store=[StoreConfig(id="a", domains=[domain])])
+    (fault,) = [f for f in checks.check(config, role="edge", env={}) if "domains" in f.path]
+    assert fault.message.endswith(f"for example {hint}")
+
+
+@pytest.mark.parametrize("domain", ["shop.example.", "xn--bcher-kva.example", "shop.example.:8080", "*.shop.example"])
+def test_a_domain_may_end_with_its_dot(domain: str) -> None:
+    assert checks.check(Config(store=[StoreConfig(id="a", domains=[domain])]), role="edge", env={}) == []
+    store = StoreConfig(id="a", domains=[domain])
+    origins = ("https://shop.example", "https://www.shop.example.", "https://xn--bcher-kva.example")
+    assert sum(auth.is_own(origin, store) for origin in origins) == (1 if domain.startswith("xn") else 2)

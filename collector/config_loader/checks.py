@@ -170,7 +170,8 @@ def _store(store: StoreConfig, path: Path) -> Iterator[Fault]:
         yield Fault((*path, "id"), "expected 1 to 64 letters, digits, _ and -")
     for domain in store.domains:
         if not _is_domain(domain):
-            yield Fault((*path, "domains"), f"'{domain}' is no domain; give the name alone, for example mystore.com")
+            hint = _ascii_name(domain) or "mystore.com"
+            yield Fault((*path, "domains"), f"'{domain}' is no domain; give the name alone, for example {hint}")
     if store.currency and not _is_currency(store.currency):
         yield Fault((*path, "currency"), f"'{store.currency}' is no ISO 4217 code, for example USD")
     if store.country and not _is_country(store.country):
@@ -230,8 +231,21 @@ def _is_network(text: str) -> bool:
     return True
 
 
+def _ascii_name(domain: str) -> str | None:
+    """How browsers and DNS write a name with other letters: bücher.example is xn--bcher-kva.example."""
+    import idna  # 13 ms with its tables, so only where a name needs it
+
+    name = domain.strip().removeprefix("https://").removeprefix("http://").partition("/")[0]
+    try:
+        ascii_name = idna.encode(name, uts46=True).decode("ascii")
+    except idna.IDNAError:
+        return None
+    return ascii_name if _is_domain(ascii_name) else None
+
+
 def _is_domain(text: str) -> bool:
     host, colon, port = text.partition(":")
+    host = host.removesuffix(".")
     return bool(HOST.fullmatch(host)) and (not colon or (port.isascii() and port.isdigit() and 0 < int(port) < 65536))
 
 

@@ -1,91 +1,34 @@
 """What does a page's beacon say: its compact JSON into clicks and events of the contract.
 
-The format is the snippet's own (edge/assets/collector.js). Its names are one letter: block lists know the usual ones.
-Times are the visitor's clock; only differences are used, so that a wrong clock does no harm.
+Its own shape is said.py's. Times are the visitor's clock; only differences are used, so that a wrong one does no harm.
 """
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import Annotated, Any, Final, Literal, NamedTuple
-from urllib.parse import parse_qs, urlencode, urlsplit
+from typing import Any, Final, Literal, NamedTuple
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 import msgspec
-from msgspec import Meta, Struct
 
 from collector.core import clickid, lenient, times, wire
-from collector.core.cookies import Jar
-from collector.core.events import ClickBody, Consent, ConversionBody, CustomerData
+from collector.core.cookies import EMPTY, Jar, same_site
+from collector.core.events import ClickBody, Consent, ConversionBody
+from collector.core.said import Beacon, Happening, decode
 from collector.errors import ApiError
 
-MAX_BYTES: Final = 65_536  # browsers give a keepalive request no more
-Millis = Annotated[int, Meta(ge=0, le=1 << 53)]
 _ORDER_NAMES: Final = ("order_id", "orderId", "transaction_id")
-
-
-class Happening(Struct, kw_only=True):
-    """One event on the page: `at` by its clock, `u` the page, `r` where from, `d` its data, `h` who (customerData)."""
-
-    t: Annotated[str, Meta(min_length=1, max_length=50)]
-    i: Annotated[str, Meta(max_length=256)] | None = None
-    at: Millis = 0
-    u: Annotated[str, Meta(max_length=4096)] = ""
-    r: Annotated[str, Meta(max_length=4096)] | None = None
-    d: dict[str, Any] = {}
-    h: dict[str, Any] | None = None
-
-
-class Touch(NamedTuple):
-    """A landing that a campaign led to: when (the page's clock), and its address."""
-
-    at: Millis
-    url: Annotated[str, Meta(max_length=4096)]
-
-
-class Seed(NamedTuple):
-    """What a visitor id is made from where no cookie has come yet: the page's randomness, and when it was drawn."""
-
-    random: Annotated[str, Meta(min_length=16, max_length=64)]
-    at: Millis
-
-
-class Beacon(Struct, kw_only=True):
-    """`s` store, `k` publishable key, `n` the page's clock, `c` consent said, `f` and `l` first and last touch,
-    `v` seed of the visitor id, `w` a script drives the browser, `x` consent was withdrawn, `e` what happened."""
-
-    s: Annotated[str, Meta(min_length=1, max_length=256)]
-    k: Annotated[str, Meta(max_length=512)] | None = None
-    n: Millis = 0
-    c: Literal["granted", "denied", "pending"] | None = None
-    f: Touch | None = None
-    l: Touch | None = None  # noqa: E741  # the wire's name
-    v: Seed | None = None
-    w: int = 0
-    x: int = 0
-    e: Annotated[list[Happening], Meta(max_length=50)] = []
-
-
-class Landing(NamedTuple):
-    """A click id and when it was first seen, ms by our clock."""
-
-    fbclid: str
-    at: int
-
-
-_decoder: Final = msgspec.json.Decoder(Beacon)
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def decode(raw: bytes) -> Beacon:
-    """The beacon in a body; ApiError for anything else. Unknown keys are a newer snippet's, and are ignored."""
-    wire.check_strings(raw)
-    try:
-        return _decoder.decode(raw)
-    except msgspec.ValidationError as error:
-        raise ApiError("invalid_field", f"the beacon does not fit: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ApiError("invalid_json", "the beacon is not valid JSON") from None
+class Landing(NamedTuple):
+    """A click id and when it was first seen, ms by our clock; the page before this one, where it stood only there."""
+
+    fbclid: str
+    at: int
+    before: str | None = None
 
 
 def contract_body(raw: bytes) -> ClickBody | ConversionBody | None:
@@ -93,7 +36,7 @@ def contract_body(raw: bytes) -> ClickBody | ConversionBody | None:
     if b'"storeId"' not in raw:
         return None
     try:
-        members = _members.decode(raw)
+        members = _members.decode(wire.without_mark(raw))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ApiError("invalid_json", "the body is not a JSON object") from None
     kind = members.pop("type", None)
@@ -126,7 +69,7 @@ def with_jar(body: ClickBody | ConversionBody, jar: Jar) -> ClickBody | Conversi
     return body
 
 
-def of_pixel(query: str, referer: str, now: int) -> Beacon:
+def of_pixel(query: str, referer: str, now: int, faults: list[ApiError] | None = None) -> Beacon:
     """The beacon in a pixel's query: `d` holds a whole one; without JavaScript `s`, `k`, `c`, `u` or the Referer do.
 
     The contract's names (`storeId`, `key`, `landingPage`, `fbclid`) stand for them as well.
@@ -136,7 +79,7 @@ def of_pixel(query: str, referer: str, now: int) -> Beacon:
     except ValueError:
         raise ApiError("invalid_field", "the query has too many parameters") from None
     if "d" in asked:
-        return decode(asked["d"].encode())
+        return decode(asked["d"].encode(), faults)
     store = asked.get("s") or asked.get("storeId")
     if not store:
         raise ApiError("missing_required_field", "s, the store, is required", "s")
@@ -148,18 +91,29 @@ def of_pixel(query: str, referer: str, now: int) -> Beacon:
     return Beacon(s=store, k=asked.get("k") or asked.get("key"), n=now, c=said, e=[seen])
 
 
+# Where Meta's own library finds it: anywhere behind ?, # or &; and where `&` was escaped for HTML on its way.
+_CLICK_ID: Final = re.compile(r"[?#&;]fbclid=([^?#&;]+)")
+_AROUND: Final = " /\"'"
+_SESSION_MS: Final = 30 * 60_000
+
+
 @lru_cache(maxsize=1024)  # one beacon asks for the same address three times; 4 MB at most
 def fbclid_of(url: str) -> str | None:
-    """The click id in a page's address, decoded once and otherwise as it stands."""
+    """The click id in a page's address, decoded once and otherwise as it stands; of several the first that can be one.
+
+    `FBCLID=` is not read: what changed the name's case may have changed the id's, and a wrong id is worse than none.
+    """
     if "fbclid=" not in url:
         return None
     try:
-        return parse_qs(urlsplit(url).query, max_num_fields=200).get("fbclid", [None])[0]
+        urlsplit(url)
     except ValueError:
         return None
+    found = [text for value in _CLICK_ID.findall(url) if (text := unquote(value).strip(_AROUND))]
+    return next((text for text in found if clickid.fault(text, 0) is None), found[0] if found else None)
 
 
-def landing(beacon: Beacon, now: int) -> tuple[Landing | None, str | None]:
+def landing(beacon: Beacon, now: int, jar: Jar = EMPTY) -> tuple[Landing | None, str | None]:
     """The newest usable click id that the beacon tells of, and why one is not usable."""
     seen = [(one.u, one.at) for one in beacon.e] + ([(beacon.l.url, beacon.l.at)] if beacon.l else [])
     found: Landing | None = None
@@ -172,7 +126,33 @@ def landing(beacon: Beacon, now: int) -> tuple[Landing | None, str | None]:
             fault = "invalid_fbclid"
         elif found is None or _time(beacon, at, now) > found.at:
             found = Landing(fbclid, _time(beacon, at, now))
-    return found, fault
+    return _landed_before(beacon, jar, now, found) or found, fault
+
+
+def _landed_before(beacon: Beacon, jar: Jar, now: int, found: Landing | None) -> Landing | None:
+    """The landing on a page of ours without the snippet, of which only this page's referrer tells.
+
+    The referrer also names a page that was counted when it was open, and it comes back with the browser's Back. So it
+    tells nothing while a click of this session is known.
+    """
+    held = clickid.parse_fbc(jar.fbc) if jar.fbc else None
+    for one in beacon.e:
+        fbclid = fbclid_of(one.r) if one.r and "fbclid=" in one.r else None
+        if fbclid is None or one.t != "PageView" or clickid.fault(fbclid, now) or not _are_one_site(one.u, one.r or ""):
+            continue
+        at = _time(beacon, one.at, now)
+        known = max(held.created if held else 0, found.at if found else 0)
+        if at - known > _SESSION_MS and fbclid not in (held and held.fbclid, found and found.fbclid):
+            return Landing(fbclid, at, one.r)
+    return None
+
+
+def _are_one_site(one: str, other: str) -> bool:
+    try:
+        hosts = urlsplit(one).hostname, urlsplit(other).hostname
+    except ValueError:
+        return False
+    return bool(hosts[0] and hosts[1]) and same_site(hosts[0] or "", hosts[1] or "")
 
 
 def _time(beacon: Beacon, at: int, now: int) -> int:
@@ -185,14 +165,18 @@ def seed_age(beacon: Beacon) -> int:
     return max(0, beacon.n - beacon.v.at) if beacon.v and beacon.n else 0
 
 
-def clicks(beacon: Beacon, jar: Jar, now: int) -> list[ClickBody]:
-    """The clicks that a beacon's page views are."""
-    found = []
-    for one in beacon.e:
-        fbclid = fbclid_of(one.u)
-        if one.t == "PageView" and fbclid and not clickid.fault(fbclid, now):
-            found.append(_click(beacon, one, fbclid, jar, now))
-    return found
+def clicks(beacon: Beacon, jar: Jar, now: int, found: Landing | None = None) -> list[ClickBody]:
+    """The clicks that a beacon's page views are, and the one before them that `landing` found."""
+    views = [one for one in beacon.e if one.t == "PageView"]
+    taken = [
+        _click(beacon, one, fbclid, jar, now)
+        for one in views
+        if (fbclid := fbclid_of(one.u)) and not clickid.fault(fbclid, now)
+    ]
+    if found and found.before:
+        view = next(one for one in views if one.r == found.before)
+        taken.append(_click(beacon, Happening(t=view.t, at=view.at, u=found.before), found.fbclid, jar, now))
+    return taken
 
 
 def _click(beacon: Beacon, one: Happening, fbclid: str, jar: Jar, now: int) -> ClickBody:
@@ -213,7 +197,7 @@ def _click(beacon: Beacon, one: Happening, fbclid: str, jar: Jar, now: int) -> C
 def event(beacon: Beacon, one: Happening, jar: Jar, now: int) -> ConversionBody:
     """One of the beacon's events, page views included; ApiError when its amount is no number."""
     data = dict(one.d)
-    order_id = next((str(data[name]) for name in _ORDER_NAMES if data.get(name)), None)
+    order_id = next((lenient.text_of(data[name]) for name in _ORDER_NAMES if data.get(name)), None)
     for name in _ORDER_NAMES:
         data.pop(name, None)
     return ConversionBody(
@@ -222,7 +206,7 @@ def event(beacon: Beacon, one: Happening, jar: Jar, now: int) -> ConversionBody:
         order_id=order_id,
         event_value=_decimal(data.pop("value", None)),
         currency=_text(data.pop("currency", None)),
-        customer_data=_customer(one.h),
+        customer_data=lenient.person(one.h) if one.h else None,
         timestamp=times.exact(_time(beacon, one.at, now)),
         fbc=jar.fbc,
         fbp=jar.fbp,
@@ -244,7 +228,7 @@ def consent_of(beacon: Beacon) -> Consent | None:
 
 def _decimal(value: Any) -> Decimal | None:
     """A page's amount: a number, or a text that is one."""
-    if value is None or isinstance(value, bool):
+    if isinstance(value, bool) or lenient.is_nothing(value):
         return None
     try:
         return Decimal(str(value).strip())
@@ -254,15 +238,3 @@ def _decimal(value: Any) -> Decimal | None:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _customer(said: dict[str, Any] | None) -> CustomerData | None:
-    """Who the page says it is; what does not fit is left out, since the event counts without it."""
-    if not said:
-        return None
-    names = {field.encode_name for field in msgspec.structs.fields(CustomerData)}
-    known = {name: str(value) if type(value) is int else value for name, value in said.items() if name in names}
-    try:
-        return msgspec.convert(known, CustomerData)
-    except msgspec.ValidationError:
-        return None

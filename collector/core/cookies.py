@@ -20,7 +20,8 @@ from typing import Final, NamedTuple
 
 from publicsuffixlist import PublicSuffixList
 
-from collector.core.clickid import build_fbc, is_fbp, parse_fbc
+from collector.core.addresses import normalise
+from collector.core.clickid import build_fbc, is_fbc, is_fbp, parse_fbc
 
 FBC: Final = "_fbc"
 FBP: Final = "_fbp"
@@ -74,17 +75,37 @@ class Visit(NamedTuple):
 
 
 def read(header: str, visitor_cookie: str) -> Jar:
-    """The three values of a Cookie header; the first of a name wins, what does not fit its pattern is absent."""
-    found: dict[str, str] = {}
+    """The three values of a Cookie header; what does not fit its pattern is absent, and hides no other of its name.
+
+    Of two that fit the newer counts: by the time inside, for a visitor id by its place (browsers send the older first).
+    """
+    jar = EMPTY
     for pair in header.split(";"):
         name, _, value = pair.strip().partition("=")
-        found.setdefault(name, value.strip('"'))
-    return Jar(_fitting(_VISITOR, found.get(visitor_cookie)), fbc_or_none(found.get(FBC)), fbp_or_none(found.get(FBP)))
+        if name == visitor_cookie:
+            jar = jar._replace(visitor=_fitting(value) or jar.visitor)
+        elif name == FBC:
+            jar = jar._replace(fbc=_newer(jar.fbc, fbc_or_none(_bare(value))))
+        elif name == FBP:
+            jar = jar._replace(fbp=_newer(jar.fbp, fbp_or_none(_bare(value))))
+    return jar
+
+
+def _bare(value: str) -> str:
+    return value.strip(' "')
+
+
+def _newer(one: str | None, other: str | None) -> str | None:
+    return max(filter(None, (one, other)), key=_created, default=None)
+
+
+def _created(value: str) -> int:
+    return int(value.split(".")[2].ljust(13, "0"))
 
 
 def fbc_or_none(value: str | None) -> str | None:
     """An fbc value as it came when it has Meta's form, else None."""
-    return value if value and parse_fbc(value) else None
+    return value if value and is_fbc(value) else None
 
 
 def fbp_or_none(value: str | None) -> str | None:
@@ -92,8 +113,9 @@ def fbp_or_none(value: str | None) -> str | None:
     return value if value and is_fbp(value) else None
 
 
-def _fitting(pattern: re.Pattern[str], value: str | None) -> str | None:
-    return value if value and pattern.fullmatch(value) else None
+def _fitting(value: str) -> str | None:
+    bare = _bare(value)
+    return bare if _VISITOR.fullmatch(bare) else None
 
 
 def visit(
@@ -188,7 +210,18 @@ def same_site(one: str, other: str) -> bool:
 def site_name(host: str) -> str:
     """The registrable domain of a host, by which sites are told apart; an address or a lone name stands for itself."""
     name = host_name(host)
-    return host if name is None else registrable_domain(name) or name
+    return _bare_address(host) if name is None else registrable_domain(name) or name
+
+
+def _bare_address(host: str) -> str:
+    """An address without brackets and port: a Host has them, a page's host name has not."""
+    return normalise(host) or host
+
+
+def can_be_shared(host: str) -> bool:
+    """Whether a cookie of this host could be for a whole domain: no address, no lone name, no public suffix."""
+    name = host_name(host)
+    return name is not None and registrable_domain(name) is not None
 
 
 def set_cookies(write: Jar, policy: Policy) -> list[str]:

@@ -208,6 +208,12 @@ def _products(value: Any, path: str, left_out: list[str]) -> Any:
     return lines
 
 
+def person(said: dict[str, Any]) -> CustomerData | None:
+    """Who a page says it is, as far as that can be read."""
+    known = read(said, _CUSTOMER, "", [])
+    return msgspec.convert(known, CustomerData) if known else None
+
+
 def custom_data(value: Any, path: str, left_out: list[str]) -> Any:
     """An object's members as far as they are few, flat and exact enough."""
     if value == []:

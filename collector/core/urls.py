@@ -13,6 +13,8 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote
 
+import idna
+
 MAX_LENGTH: Final = 4096
 _CACHED_LENGTH: Final = 512  # with 4,096 entries: 2 MB at most
 _SHORT: Final = 20  # what is no longer may be a part of anything
@@ -86,8 +88,8 @@ def _ascii_host(host: str) -> str | None:
     if not host.isascii():
         name, colon, port = host.partition(":")
         try:
-            host = name.encode("idna").decode("ascii") + colon + port
-        except UnicodeError:
+            host = idna.encode(name, uts46=True).decode("ascii") + colon + port
+        except idna.IDNAError:
             return None
     return host if _HOST.fullmatch(host) else None
 

@@ -72,7 +72,7 @@ def decode_conversion(raw: bytes) -> tuple[ConversionBody, Sequence[str]]:
 
 def decode_batch(raw: bytes, *, lines: bool = False) -> list[tuple[Item, Sequence[str]] | ApiError]:
     """Every item of a JSON array (or of NDJSON) by itself: a bad one becomes its error, in its place."""
-    if not lines and not _may_hold_nul(raw) and _QUOTED_VALUE.search(raw) is None:
+    if not lines and not may_hold_nul(raw) and _QUOTED_VALUE.search(raw) is None:
         try:
             items = _items.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -220,14 +220,14 @@ def _printable(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.\[\]-]", "?", name)[:64]
 
 
-def _may_hold_nul(raw: bytes) -> bool:
-    """A single byte is looked for by memchr, a longer string at 2 ns a byte."""
+def may_hold_nul(raw: bytes) -> bool:
+    """Whether NUL is written in it. A single byte is looked for by memchr, a longer string at 2 ns a byte."""
     return b"\\" in raw and _NUL in raw
 
 
 def check_strings(raw: bytes) -> None:
     """Refuse NUL in any string: SQLite would cut the text there."""
-    if _may_hold_nul(raw):
+    if may_hold_nul(raw):
         try:
             strings = repr_strings(_any.decode(raw))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

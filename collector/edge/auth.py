@@ -96,7 +96,7 @@ def is_own(origin: str, store: StoreConfig) -> bool:
     """Whether an origin or URL is on one of the store's domains or below one."""
     try:
         parts = urlsplit(origin)
-        host = (parts.hostname or "").lower()
+        host = (parts.hostname or "").lower().removesuffix(".")
     except ValueError:
         return False
     if parts.scheme not in ("http", "https") or not host:
@@ -105,4 +105,4 @@ def is_own(origin: str, store: StoreConfig) -> bool:
 
 
 def _bare(domain: str) -> str:
-    return domain.lower().partition(":")[0].removeprefix("www.")
+    return domain.lower().partition(":")[0].removesuffix(".").removeprefix("*.").removeprefix("www.")

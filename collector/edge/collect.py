@@ -18,11 +18,11 @@ from urllib.parse import urlsplit
 from collector.config import Config, StoreConfig
 from collector.core import beacon as beacons
 from collector.core import bots, consent, cookies, times
-from collector.core.beacon import Beacon, Happening
 from collector.core.consent import Decision
 from collector.core.cookies import Fresh, Jar, Policy, Site
 from collector.core.events import ClickBody, ConversionBody
 from collector.core.intake import Caller
+from collector.core.said import MAX_BYTES, Beacon, Happening, decode
 from collector.edge import auth, responses
 from collector.edge.door import Door, Request
 from collector.edge.prepare import Prepared, Preparer
@@ -78,29 +78,33 @@ class Collect:
 
     async def beacon(self, request: Request) -> Answer:
         """POST of a beacon: 204 once everything in it is on disk."""
-        if len(request.body) > beacons.MAX_BYTES:
-            raise ApiError("payload_too_large", f"a beacon has at most {beacons.MAX_BYTES} bytes")
+        if len(request.body) > MAX_BYTES:
+            raise ApiError("payload_too_large", f"a beacon has at most {MAX_BYTES} bytes")
         visit = Visit(request, self._door.page_address(request), self._clock())
         posted = beacons.contract_body(request.body)
-        said = beacons.decode(request.body) if posted is None else beacons.of_contract(posted)
-        return Answer(204, b"", await self._take(visit, said, posted))
+        faults = list[ApiError]()
+        said = decode(request.body, faults) if posted is None else beacons.of_contract(posted)
+        return Answer(204, b"", await self._take(visit, said, faults, posted))
 
     async def pixel(self, request: Request) -> Answer:
         """GET of the pixel: an image whatever happens, since a broken one would show on the page."""
         try:
             visit = Visit(request, self._door.page_address(request), self._clock())
             query = request.scope["query_string"].decode("latin-1")
-            headers = await self._take(visit, beacons.of_pixel(query, visit.header(b"referer"), visit.now))
+            faults = list[ApiError]()
+            said = beacons.of_pixel(query, visit.header(b"referer"), visit.now, faults)
+            headers = await self._take(visit, said, faults)
         except ApiError as error:
             self._journal.count(0, f"refused.{error.code}")
             headers = [_NEVER, responses.reason(error.code)]
         return Answer(200, PIXEL, [*headers, (b"content-type", b"image/gif")])
 
-    async def _take(self, visit: Visit, said: Beacon, posted: Posted | None = None) -> Headers:
+    async def _take(self, visit: Visit, said: Beacon, faults: list[ApiError], posted: Posted | None = None) -> Headers:
+        """Store what was said, and answer with a reason for each event that was left out (F3)."""
         store = self._admit(visit, said)
         headers: Headers = [_NEVER]
         decision = self._decide(visit, said, store.config)
-        policy = self._policy(visit)
+        policy = self._policy(visit, store.config)
         if said.x or said.c == "denied":
             await self._withdraw(visit, said, store, policy)
         if said.x or decision.marketing == "denied":
@@ -111,7 +115,7 @@ class Collect:
             )
         if decision.held:
             return [*headers, responses.reason("consent_pending")]
-        return headers + await self._record(visit, said, posted, store, policy)
+        return headers + await self._record(visit, said, faults, posted, store, policy)
 
     def _admit(self, visit: Visit, said: Beacon) -> Store:
         """The store for which this page may speak: by its key, one of the store's domains, or both; else ApiError."""
@@ -142,12 +146,20 @@ class Collect:
             gpc=privacy.gpc,
         )
 
-    def _policy(self, visit: Visit) -> Policy:
+    def _policy(self, visit: Visit, store: StoreConfig) -> Policy:
         edge = self._config.edge
-        where = cookies.site(visit.header(b"host"), edge.cookie_domain)
+        where = cookies.site(_host_seen(visit, store), edge.cookie_domain)
         return Policy(edge.visitor_cookie, edge.cookie_days, where, _over_tls(visit))
 
-    async def _record(self, visit: Visit, said: Beacon, posted: Posted | None, store: Store, policy: Policy) -> Headers:
+    async def _record(
+        self,
+        visit: Visit,
+        said: Beacon,
+        faults: list[ApiError],
+        posted: Posted | None,
+        store: Store,
+        policy: Policy,
+    ) -> Headers:
         agent = visit.header(b"user-agent")
         bot = bots.reason(agent, visit.headers, automated=bool(said.w))
         caller = Caller(
@@ -157,8 +169,8 @@ class Collect:
             bot=bot,
             opted_out=consent.opted_out(visit.headers),
         )
-        found, fault = (beacons.landed(posted, visit.now), None) if posted else beacons.landing(said, visit.now)
         jar, written, cleared = cookies.read(visit.header(b"cookie"), policy.visitor_cookie), Jar(), list[str]()
+        found, fault = (beacons.landed(posted, visit.now), None) if posted else beacons.landing(said, visit.now, jar)
         erased = jar.visitor is not None and self._is_erased(jar.visitor, store)
         if erased:  # a new visitor, with nothing of the old one's (matching.md section 5, row 44)
             jar = cookies.EMPTY
@@ -166,14 +178,25 @@ class Collect:
             jar, written = await self._seen(jar, found, said, store, policy.site, visit.now)
         if erased:
             cleared = cookies.clear_cookies(visit.header(b"cookie"), policy, written)
-        prepare = self._preparing(said, posted, jar, caller, store, visit.now)
-        error = await self._store(prepare)
-        why = bot or (error.code if error else None) or fault
+        prepare = self._preparing(said, posted, found, jar, caller, store, visit.now)
+        left_out = faults + await self._store(prepare)
+        if posted is not None and left_out:
+            raise left_out[0]
+        for _ in left_out:
+            self._journal.count(store.number, "left_out.event")
+        reasons = [bot, *(one.code for one in left_out), fault if not left_out else None]
         set_anew = [*cleared, *cookies.set_cookies(written, policy)]
-        return _set(set_anew) + ([responses.reason(why)] if why else [])
+        return _set(set_anew) + [responses.reason(why) for why in reasons if why]
 
     def _preparing(
-        self, said: Beacon, posted: Posted | None, jar: Jar, caller: Caller, store: Store, now: int
+        self,
+        said: Beacon,
+        posted: Posted | None,
+        found: beacons.Landing | None,
+        jar: Jar,
+        caller: Caller,
+        store: Store,
+        now: int,
     ) -> list[Callable[[], Prepared]]:
         """What makes each click, and then each event, ready for the journal."""
         if posted is not None:
@@ -181,14 +204,15 @@ class Collect:
             if isinstance(body, ClickBody):
                 return [partial(self._preparer.click, body, caller, store)]
             return [partial(self._preparer.event, body, caller, store)]
-        clicks = [partial(self._preparer.click, click, caller, store) for click in beacons.clicks(said, jar, now)]
+        told = beacons.clicks(said, jar, now, found)
+        clicks = [partial(self._preparer.click, click, caller, store) for click in told]
         return [*clicks, *(partial(self._event, one, said, jar, caller, store, now) for one in said.e)]
 
     def _event(self, one: Happening, said: Beacon, jar: Jar, caller: Caller, store: Store, now: int) -> Prepared:
         return self._preparer.event(beacons.event(said, one, jar, now), caller, store)
 
-    async def _store(self, preparing: Sequence[Callable[[], Prepared]]) -> ApiError | None:
-        """Return once all is on disk, in one group. A bad one fails alone, and is returned; all bad ones are raised."""
+    async def _store(self, preparing: Sequence[Callable[[], Prepared]]) -> list[ApiError]:
+        """Return once all is on disk, in one group; what is wrong with those that are not: a bad one fails alone."""
         ready, faults = list[Prepared](), list[ApiError]()
         for prepare in preparing:
             try:
@@ -196,10 +220,7 @@ class Collect:
             except ApiError as error:
                 faults.append(error)
         results = await self._journal.submit([one.operation for one in ready]) if ready else []
-        faults += [result for result in results if isinstance(result, ApiError)]
-        if faults and len(faults) == len(preparing):
-            raise faults[0]
-        return faults[0] if faults else None
+        return faults + [result for result in results if isinstance(result, ApiError)]
 
     async def _withdraw(self, visit: Visit, said: Beacon, store: Store, policy: Policy) -> None:
         """Return once the visitor, if we know one by cookie or seed, is forgotten."""
@@ -253,6 +274,20 @@ class Collect:
 def _page(visit: Visit) -> str:
     """The page that sends this: Origin, else (images have none) the Referer; "null" is nobody's, empty is unknown."""
     return visit.header(b"origin") or visit.header(b"referer")
+
+
+def _host_seen(visit: Visit, store: StoreConfig) -> str:
+    """The host that the browser has asked, where a proxy passes its own name for us instead (nginx does by default).
+
+    The page's origin, which the store's domains have let in, stands for it where the browser says that both are of one
+    site, or where the Host is a name that no cookie could be set for. A browser takes no cookie for another's domain.
+    """
+    host, page = visit.header(b"host"), _host_of(_page(visit)) or ""
+    if not page or not store.domains or cookies.same_site(host, page):
+        return host
+    said = visit.header(b"sec-fetch-site")
+    is_ours = said in ("same-origin", "same-site") or (not said and not cookies.can_be_shared(host))
+    return page if is_ours else host
 
 
 def _host_of(url: str) -> str | None:

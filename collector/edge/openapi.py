@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from collector import __version__
 from collector.config import EdgeConfig
-from collector.core.beacon import Beacon
 from collector.core.events import ClickBody, ConversionBody
+from collector.core.said import Beacon
 from collector.core.wire import MAX_ITEMS, ClickItem, ConversionItem, EventItem
 from collector.edge.responses import ClickData, ConversionData, Failure
 from collector.errors import STATUS_OF

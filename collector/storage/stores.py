@@ -64,7 +64,7 @@ def _store(
         terms=Terms(mode=meta.mode, send_purchase_on=store.send_purchase_on, browser_purchases=store.browser_purchases),
         profile=Profile(
             ldu=config.privacy.ldu if store.ldu is None else store.ldu,
-            url=f"https://{store.domains[0].removeprefix('*.')}/" if store.domains else None,
+            url=f"https://{store.domains[0].removeprefix('*.').removesuffix('.')}/" if store.domains else None,
         ),
         policy=Policy(
             window_ms=matching.window_days * _DAY_MS,
