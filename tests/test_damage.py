@@ -20,7 +20,7 @@ from typing import NamedTuple
 import apsw
 import pytest
 
-from collector.errors import Damaged
+from collector.errors import Damaged, StorageError
 from collector.storage import acknowledged, damage, database
 from tests.harness import ROOT, STORE, Door, GraphSimulator, Installation
 from tests.journal_kit import Kit, click, config_for, order
@@ -214,3 +214,63 @@ def refused(place: Installation, *command: str) -> bool:
     assert (done.returncode, done.stdout) == (3, ""), (command, done.stderr)
     assert len(done.stderr.splitlines()) == 1, done.stderr
     return "has lost" in done.stderr
+
+
+def on_a_damaged_index(folder: Path, monkeypatch: pytest.MonkeyPatch, starts: int = 2) -> None:
+    """Orders are matched by it or the process ends; the next start has built it anew, and matches."""
+    from functools import partial
+
+    from collector.storage import journal, writer
+
+    for _ in range(starts):
+        ended: list[bool] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(journal, "GroupWriter", partial(writer.GroupWriter, give_up=lambda e=ended: e.append(True)))
+            with Kit(folder) as kit:
+                try:
+                    results = kit.post(*(order(f"again-{n}", visitorId=f"v{n}") for n in range(0, 200, 20)))
+                    results += kit.post(*(click(f"IwARdamage{n:09}", visitorId=f"v{n}") for n in range(0, 200, 20)))
+                except (StorageError, TimeoutError):
+                    continue
+        if not ended:
+            assert all(r.state.match.attributed if hasattr(r, "state") else r.duplicate for r in results)
+            return
+    raise AssertionError("the index was not built anew")
+
+
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("folded") / "data"
+    with Kit(folder) as kit:
+        kit.submit([kit.operation(click(f"IwARdamage{n:09}", visitorId=f"v{n}")) for n in range(1200)])
+        kit.fold()
+    return folder
+
+
+def test_D6_a_damaged_index_is_built_anew(folded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = (folded / "index.db").stat().st_size // 8192
+    for page in range(0, pages, 3):
+        folder = tmp_path / str(page)
+        shutil.copytree(folded, folder)
+        with open(folder / "index.db", "r+b") as file:
+            file.seek(page * 8192)
+            file.write(bytes(8192))
+        on_a_damaged_index(folder, monkeypatch)
+        shutil.rmtree(folder)
+
+
+def test_D6_a_page_that_is_damaged_while_it_runs_is_told(folded: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(folded, folder)
+    with closing(apsw.Connection(str(folder / "collector.db"))) as db:
+        (root,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'outbox'").fetchone()
+    with Kit(folder) as kit:
+        assert kit.journal.damage is None
+        # Not by open(): that would drop SQLite's locks in this process.
+        harm = f"f = open({str(folder / 'collector.db')!r}, 'r+b'); f.seek({(root - 1) * 8192}); f.write(bytes(8192))"
+        subprocess.run([sys.executable, "-c", harm], check=True)
+        (refused,) = kit.submit_together([[kit.operation(order("unlucky"))]])
+        assert isinstance(refused, StorageError)
+        assert kit.journal.damage is not None
+        assert "is damaged" in kit.journal.damage
+        assert not hasattr(kit.post(click("IwARlucky"))[0], "code"), "what does not meet the page goes on"

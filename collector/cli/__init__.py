@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Final
 
 from collector.cli.parser import build_parser
-from collector.errors import CollectorError, ConfigError, StorageError
+from collector.errors import CollectorError, ConfigError, Damaged, StorageError
 from collector.storage import damage
 
 FAILED, USAGE, STORE, REFUSED = 1, 2, 3, 4
@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if (told := damage.explained(error, "the database")) is not None:
             print(told, file=sys.stderr)
-            return STORE
+            # A process that its supervisor may start again: a lock or a full disk is over by then, damage is not.
+            return FAILED if module == "serve" and not isinstance(told, Damaged) else STORE
         # The text of an unexpected exception may hold a row's personal data; its type and place do not.
         name = str(error) if isinstance(error, ImportError) else ""
         print("".join(traceback.format_tb(error.__traceback__)), type(error).__qualname__, name, file=sys.stderr)

@@ -28,7 +28,7 @@ from collector.courier.ledger import Stats
 from collector.courier.revisions import Revisions
 from collector.courier.targets import Target, targets_of
 from collector.errors import ConfigError, StorageError
-from collector.storage import learning
+from collector.storage import damage, learning
 from collector.storage.database import DATABASE, connect, open_database, prepare_data_dir
 from collector.storage.dispatch import Outbox, may_open_later
 from collector.storage.notices import Notices
@@ -53,13 +53,10 @@ def run(config: Config, ready: Callable[[], None] | None = None) -> int:
     try:
         with _alone(config.storage):
             _loop_runner()(_main(config, ready))
-    except StorageError as error:
-        log.failed(str(error), error)
-        return 3
-    except BaseExceptionGroup as group:
-        if group.subgroup(StorageError) is None:
+    except Exception as error:
+        if (told := damage.explained(error, DATABASE)) is None:
             raise
-        log.failed("the outbox cannot be used", group)
+        log.failed(str(told), error)
         return 3
     return 0
 

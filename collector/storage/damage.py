@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -88,11 +89,27 @@ def of_file(path: Path | str, what: str) -> Damaged:
     return Damaged(f"{path} is damaged ({what}): {MEND}")
 
 
+@contextlib.contextmanager
+def explaining(path: Path) -> Iterator[None]:
+    """What tells of damage inside becomes Damaged; a lock or a full disk passes as it is, for it may be over soon."""
+    try:
+        yield
+    except Exception as error:
+        told = explained(error, path)
+        if isinstance(error, StorageError) or not isinstance(told, Damaged):
+            raise
+        raise told from error
+
+
 def explained(error: BaseException, path: Path | str) -> StorageError | None:
     """What an error of either SQLite, or of a stored row that cannot be decoded, says to people; None: it is no such.
 
     Judged by name, so that neither copy of SQLite is imported for it.
     """
+    if isinstance(error, StorageError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next((told for one in error.exceptions if (told := explained(one, path)) is not None), None)
     name = getattr(error, "sqlite_errorname", "") or type(error).__name__
     known = type(error).__module__.partition(".")[0] in ("apsw", "sqlite3")
     if known and any(name.startswith(one) for one in _DAMAGED):

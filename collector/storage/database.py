@@ -186,12 +186,10 @@ def open_database(config: StorageConfig, *, migrations: str = "migrations") -> a
     """The main database, ready at the newest schema; what it has lost is told (losses.py)."""
     path = prepare_data_dir(config) / DATABASE
     db = connect(path, config)
-    try:
+    with damage.explaining(path):
         migrate(db, migrations)
         _be_somebody(db)
         losses.examine(db, path)
-    except (apsw.CorruptError, apsw.NotADBError) as error:
-        raise damage.of_file(path, str(error)) from error
     return db
 
 

@@ -63,6 +63,7 @@ class Folder(threading.Thread):
             work()
         except Exception as error:
             log.failed("the index could not be kept", error)
+            self._transaction.notice(error)
             self._ending.wait(1.0)
 
     def _learn(self, db: apsw.Connection) -> None:

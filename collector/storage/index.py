@@ -8,8 +8,10 @@ committed with the fold, so after any crash the rest is simply still in the tail
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
@@ -18,7 +20,7 @@ import apsw
 
 from collector import telemetry
 from collector.config import StorageConfig
-from collector.errors import StorageError
+from collector.errors import Damaged, StorageError
 from collector.storage import changing, merging, sums
 from collector.storage.bloom import LOW_BITS, LOW_MASK
 from collector.storage.database import DATABASE, INDEX, connect, immediate, migrate
@@ -36,6 +38,8 @@ from collector.storage.subjects import (
 log = telemetry.logger("storage")
 
 MOST_UNFOLDED = 50_000  # rows that a start may leave to the tail in memory; more are folded first (0.1 s for so many)
+_CONDEMNED = "index.damaged"  # a file that has the next start build the index anew
+_CHECK_S = 2.0  # of a quick_check, while nothing can be stored anyway
 _MOST_PLACES = 400  # that a look-up probes, the newest: merged, they are 6·10⁸ rows
 
 
@@ -54,19 +58,44 @@ def open_index(data_dir: Path, config: StorageConfig, *, mend: bool = True) -> a
 
     Without `mend` a damaged one is an error: another process may have it open.
     """
+    if mend and (data_dir / _CONDEMNED).exists():
+        _discard(data_dir)
     try:
         db = _open(data_dir, config)
     except (StorageError, apsw.Error) as error:
-        if not mend or not isinstance(error.__cause__ or error, apsw.NotADBError | apsw.CorruptError):
+        if not isinstance(error.__cause__ or error, apsw.NotADBError | apsw.CorruptError):
             raise
+        if not mend:
+            raise Damaged(f"{data_dir / INDEX} is damaged: restart the collector, which builds it anew") from error
         log.failed("the index is damaged and is built anew", error)
-        for file in (INDEX, INDEX + "-wal", INDEX + "-shm"):
-            (data_dir / file).unlink(missing_ok=True)
+        _discard(data_dir)
         db = _open(data_dir, config)
     for subject in (CLICKS, CONVERSIONS):
         while _last(db, subject) - watermark(db, subject) > MOST_UNFOLDED:
             fold(db, subject, MOST_UNFOLDED)
     return db
+
+
+def _discard(data_dir: Path) -> None:
+    for file in (INDEX, INDEX + "-wal", INDEX + "-shm", _CONDEMNED):
+        (data_dir / file).unlink(missing_ok=True)
+
+
+def condemn_if_damaged(data_dir: Path, config: StorageConfig) -> bool:
+    """Whether the index, not the journal, is what is damaged; then the next start builds it anew."""
+    try:
+        with closing(connect(data_dir / INDEX, config, readonly=True)) as db:
+            until = time.monotonic() + _CHECK_S
+            db.set_progress_handler(lambda: time.monotonic() > until, 10_000)
+            damaged = bool(db.execute("PRAGMA quick_check(1)").get != "ok")
+    except apsw.InterruptError:
+        damaged = False
+    except (StorageError, apsw.Error):
+        damaged = True
+    if damaged:
+        log.error("the index is damaged: starting anew, to build it from the database")
+        (data_dir / _CONDEMNED).touch()
+    return damaged
 
 
 def _open(data_dir: Path, config: StorageConfig) -> apsw.Connection:

@@ -30,6 +30,10 @@ class Journal:
     def __init__(self, config: Config, clock: Callable[[], int]) -> None:
         """Open or make the database; StorageError says why it cannot be used. `clock` gives milliseconds."""
         self.data_dir: Path = database.prepare_data_dir(config.storage)
+        with damage.explaining(self.data_dir / database.DATABASE):
+            self._open(config, clock)
+
+    def _open(self, config: Config, clock: Callable[[], int]) -> None:
         crowded = database.Ballast(self.data_dir, config.storage).make_room()
         self._db = database.open_database(config.storage)
         self.names = KeyedHash(database.load_pepper(self._db, self.data_dir, config.privacy.pepper_file))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -18,7 +19,7 @@ from collector import telemetry
 from collector.config import Config
 from collector.core.keyed import KeyedHash
 from collector.errors import ApiError, StorageError
-from collector.storage import damage, database, keys
+from collector.storage import damage, database, index, keys
 from collector.storage.acknowledged import Ledger
 from collector.storage.clicks import ClickResult, Clicks, NewClick
 from collector.storage.conversions import Conversions, NewEvent
@@ -103,7 +104,9 @@ class GroupTransaction:
         self._clock = clock
         self._ledger = ledger
         self._data_dir = data_dir
-        self.damage: str | None = damage.told(data_dir)
+        self._config = config.storage
+        self._lost: str | None = damage.told(data_dir)
+        self._harm: str | None = None
         self._now = 0
         self.lookup = Lookup(db, data_dir, config.storage)
         self.clicks = Clicks(db, self.lookup, config.matching.click_days * _DAY_MS)
@@ -136,6 +139,24 @@ class GroupTransaction:
     @property
     def refusing(self) -> bool:
         return self._space.refusing
+
+    @property
+    def damage(self) -> str | None:
+        """What is lost and not yet accepted, or what makes the file unusable."""
+        return self._harm or self._lost
+
+    def notice(self, error: BaseException) -> None:
+        """A damaged index is built anew by the next start; a damaged page of the database is told until then.
+
+        Any thread may call it. What does not meet the page goes on.
+        """
+        if not isinstance(error, apsw.CorruptError | apsw.NotADBError) or self._harm or self.distrusted:
+            return
+        if index.condemn_if_damaged(self._data_dir, self._config):
+            self.distrusted = True
+            return
+        self._harm = str(damage.of_file(self._data_dir / database.DATABASE, str(error)))
+        log.error(self._harm)
 
     def refuse(self) -> None:
         """Take nothing until there is room again."""
@@ -253,6 +274,8 @@ class GroupTransaction:
         self.lookup.settle()
 
     def rollback(self) -> None:
+        if (error := sys.exception()) is not None:  # what it is called for, whichever step met it
+            self.notice(error)
         self.clicks.forget()
         self.conversions.forget()
         self.late.forget()
@@ -323,12 +346,13 @@ class GroupTransaction:
             self._space.full()
         except apsw.Error as error:
             self.broken = True
+            self.notice(error)
             log.failed("a sign of life could not be written", error)
 
     def refresh_keys(self, *, force: bool = False) -> None:
         if force or time.monotonic() - self._keys_at >= _KEYS_CHECK_S:
             self._keys_at = time.monotonic()
-            self.damage = damage.told(self._data_dir)
+            self._lost = damage.told(self._data_dir)
             self._heed_erasures()  # before the next group: pages are asked for their cookies ahead of it
             self.keys = {key.hash: key for key in keys.list_keys(self._db) if key.revoked is None}
 

@@ -52,6 +52,7 @@ class Transaction(Protocol):
 
     `distrusted`: the disk failed a write or a sync though it has room. What the kernel dropped then, a repeated fsync
     on the same file does not report (Rebello et al., USENIX ATC 2020), so nothing more may be acknowledged on it.
+    Or the index is damaged: the next start builds it anew.
     """
 
     distrusted: bool
@@ -128,6 +129,9 @@ class GroupWriter:
                     self._give_up()
                     return
             more = self._rest()
+            if self._transaction.distrusted:
+                self._give_up()
+                return
             if self._closing and not self._waiting:
                 return
 
