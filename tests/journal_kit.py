@@ -14,7 +14,7 @@ from collector.core.consent import Decision
 from collector.core.events import ClickBody, ConversionBody
 from collector.core.intake import Caller, check_click, check_event
 from collector.errors import ApiError
-from collector.storage import clicks, conversions
+from collector.storage import clicks, naming
 from collector.storage.journal import Journal
 from collector.storage.reader import EventState, Reader
 
@@ -89,7 +89,7 @@ class Kit:
         event = check_event(decoded, caller, decision, self.now, None, store.config.country)
         event.event.ts = at or event.event.ts
         rule = self.config.privacy.store_ip
-        return conversions.prepare(names, self.journal.public, store, event, rule, confirmed=caller.secret)
+        return naming.prepare(names, self.journal.public, store, event, rule, caller.address)
 
     def submit(self, operations: Sequence[Any]) -> list[Any]:
         """The results of one submission, as the edge awaits them."""

@@ -172,8 +172,8 @@ CANARIES = {
 def test_neither_log_nor_command_line_says_who_came(tmp_path: Path) -> None:
     """Requests of every kind, failing ones and crashes too, full of one person's data: none of it is written there."""
     patch = (
-        "from collector.edge import prepare; P = prepare.conversions.prepare; "
-        "prepare.conversions.prepare = lambda *a, **k: P(*a, **k) if a[3].event.order_id != 'crash' else {}[str(a[3])]"
+        "from collector.edge import prepare; P = prepare.naming.prepare; "
+        "prepare.naming.prepare = lambda *a, **k: P(*a, **k) if a[3].event.order_id != 'crash' else {}[str(a[3])]"
     )
     with running(tmp_path, patch, trusted_proxies=["127.0.0.1/32"]) as edge:
         for number in range(60):

@@ -50,7 +50,7 @@ def some(dice: Random, hours: float) -> list[dict[str, Any]]:
             bodies.append({**bodies[-1], **more, "at": when()})
     made = {body["fbclid"]: body["at"] for body in bodies}
     for n in range(dice.randint(2, 5)):
-        body = order(str(n), when(), **keys(dice))
+        body = order(f"n{n}", when(), **keys(dice))
         if dice.random() < 0.2:
             body["fbclid"] = f"IwARc{dice.randrange(6)}0000000"
         if dice.random() < 0.25:

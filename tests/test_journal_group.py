@@ -116,10 +116,10 @@ def test_of_a_group_that_is_rolled_back_nothing_is_written_later(kit: Kit, monke
 
 
 def test_many_orders_of_a_group_have_their_own_rows(kit: Kit) -> None:
-    together(kit, *[order(str(n), visitorId=f"v{n}", customerData={"email": f"p{n}@x.org"}) for n in range(150)])
+    together(kit, *[order(f"n{n}", visitorId=f"v{n}", customerData={"email": f"p{n}@x.org"}) for n in range(150)])
     sql = "SELECT o.id = c.id AND o.conversion = c.id FROM conversion c JOIN outbox o ON o.id = c.id"
     assert kit.rows(sql) == [(1,)] * 150
-    assert [p["custom_data"]["order_id"] for p in payloads(kit)] == [str(n) for n in range(150)]
+    assert [p["custom_data"]["order_id"] for p in payloads(kit)] == [f"n{n}" for n in range(150)]
     assert kit.rows("SELECT count(*) FROM identity_link") == [(300,)]
 
 

@@ -111,7 +111,7 @@ def test_steps_are_small_and_none_is_left_out(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Late, "finish", counted)
     with Kit(tmp_path) as kit:
-        kit.post(*[order(str(n), NOW + n * MINUTE, **HOME) for n in range(20)], order("open", NOW + 50 * HOUR, **HOME))
+        kit.post(*[order(f"n{n}", NOW + n * MINUTE, **HOME) for n in range(20)], order("open", NOW + 50 * HOUR, **HOME))
         kit.post(CLOSING)
         finish(kit)
         assert waiting(kit) == [21]
@@ -160,7 +160,7 @@ def test_an_order_that_cannot_be_matched_does_not_hold_up_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nothing_reopens: None
 ) -> None:
     with Kit(tmp_path) as kit:
-        results = kit.post(*[order(str(n), NOW + n, **HOME) for n in range(4)])
+        results = kit.post(*[order(f"n{n}", NOW + n, **HOME) for n in range(4)])
         kit.post(CAUSE)
         reconsider = Conversions.reconsider
 
@@ -179,7 +179,7 @@ def test_an_order_that_cannot_be_matched_does_not_hold_up_the_others(
 
 def test_two_edges_share_the_work(tmp_path: Path, nothing_reopens: None) -> None:
     with Kit(tmp_path) as one, Kit(tmp_path) as two:
-        ids = [result.state.row.id for result in one.post(*[order(str(n), NOW + n, **HOME) for n in range(5)])]
+        ids = [result.state.row.id for result in one.post(*[order(f"n{n}", NOW + n, **HOME) for n in range(5)])]
         two.post(CAUSE, CLOSING)
         look_around(one)
         look_around(two)

@@ -149,8 +149,8 @@ ONCE_SETS: dict[str, list[dict[str, Any]]] = {
     ],
     "each order leaves its click to the next": [
         *[click(f"IwAR{n}00000000", at(60 - n), visitorId="visitor-1") for n in range(4)],
-        *[order(f"{n}", at(20 - n), visitorId="visitor-1") for n in range(3)],
-        order("0", at(20), eventType="Lead", visitorId="visitor-1"),
+        *[order(f"n{n}", at(20 - n), visitorId="visitor-1") for n in range(3)],
+        order("00", at(20), eventType="Lead", visitorId="visitor-1"),
     ],
 }
 

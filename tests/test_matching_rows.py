@@ -20,7 +20,7 @@ from zlib import crc32
 import pytest
 from msgspec.structs import replace
 
-from collector.core.capi import gate
+from collector.core import statuses
 from collector.core.consent import Decision
 from collector.core.flags import BOT
 from collector.core.intake import Caller
@@ -65,7 +65,7 @@ def ago(age: timedelta) -> str:
 @pytest.mark.parametrize(
     ("age", "key", "corrected"),
     [
-        (timedelta(days=91), "secret", True),
+        (timedelta(days=91), "secret", False),
         (timedelta(days=89), "secret", False),
         (timedelta(days=8), "page", True),  # a page's clock is nobody's
         (timedelta(days=6), "page", False),
@@ -309,7 +309,10 @@ def clicked(kit: Kit) -> int:
 
 @pytest.mark.parametrize(
     ("status", "value", "left"),
-    [*((status, None, None) for status in sorted(gate.ENDED)), ("partially_refunded", 4, 4)],
+    [
+        *((status, None, None) for status in sorted(end.word for end in statuses.ENDS)),
+        ("partially_refunded", 4, 4),
+    ],
 )
 def test_36_a_refund_keeps_the_attribution_and_takes_the_value_back(
     kit: Kit, status: str, value: int | None, left: int | None

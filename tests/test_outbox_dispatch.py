@@ -156,7 +156,7 @@ def test_hold_release_merge_and_drop(edge: Bench, box: Outbox) -> None:
     now = now_ms() + 1_000
     edge.db.execute("BEGIN IMMEDIATE")
     assert [outbox.hold(edge.db, n, reason="consent pending") for n in (1, 2)] == [1, 1]
-    assert outbox.merge(edge.db, 1, {pixel(edge): b'{"richer":1}'}) == 1
+    assert outbox.merge(edge.db, 1, {pixel(edge): b'{"richer":1}'}, now + 60_000) == 1
     edge.db.execute("COMMIT")
     delivery = outbox.delivery_of(edge.db, 1)
     assert delivery is not None
@@ -242,7 +242,8 @@ def test_what_was_refused_before_it_was_sent_revives_with_richer_data(edge: Benc
     edge.db.execute("UPDATE outbox SET attempts = 1 WHERE conversion = 2")
     now = now_ms() + 1_000
     for conversion in (1, 2, 3):
-        outbox.revive(edge.db, conversion, {pixel(edge): b'{"richer":1}'}, now=now, deadline=now + 60_000)
+        richer, deadline = {pixel(edge): b'{"richer":1}'}, now + 60_000
+        outbox.revive(edge.db, conversion, richer, now=now, due=now, deadline=deadline)
     assert edge.states() == {"queued": 2, "rejected": 1}  # what Meta itself has refused is for `replay`
     claim = box.claim_fresh(pixel(edge), 9, now, LEASE)
     assert claim is not None

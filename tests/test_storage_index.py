@@ -201,10 +201,10 @@ def _fold_all(kit: Kit) -> None:
 
 def test_orders_are_found_by_their_id_wherever_they_are(tmp_path: Path) -> None:
     with Kit(tmp_path) as kit:
-        kit.post(*[order(str(n)) for n in range(20)])
+        kit.post(*[order(f"n{n}") for n in range(20)])
         kit.fold()
-        kit.post(*[order(str(n)) for n in range(20, 40)])
-        assert [one.duplicate for one in kit.post(*[order(str(n)) for n in range(40)])] == [True] * 40
+        kit.post(*[order(f"n{n}") for n in range(20, 40)])
+        assert [one.duplicate for one in kit.post(*[order(f"n{n}") for n in range(40)])] == [True] * 40
     with Kit(tmp_path) as kit:
-        assert [one.duplicate for one in kit.post(*[order(str(n)) for n in range(40)])] == [True] * 40
+        assert [one.duplicate for one in kit.post(*[order(f"n{n}") for n in range(40)])] == [True] * 40
         assert kit.rows("SELECT count(*) FROM conversion") == [(40,)]

@@ -48,7 +48,7 @@ KEYS = st.fixed_dictionaries(
 HOURS = st.integers(0, 90)
 CLICKS = st.builds(lambda n, h, keys: click(f"IwAReq{n}000000", NOW - h * HOUR, **keys), st.integers(0, 5), HOURS, KEYS)
 ORDERS = st.builds(
-    lambda n, h, keys, mail: order(str(n), NOW - h * HOUR, **keys, **mail),
+    lambda n, h, keys, mail: order(f"n{n}", NOW - h * HOUR, **keys, **mail),
     st.integers(0, 5),
     HOURS,
     KEYS,

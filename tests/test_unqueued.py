@@ -16,7 +16,7 @@ from tests.journal_kit import Kit, config_for, order
 from tests.test_error_shape import ORDER
 
 REASONS: dict[str, tuple[dict[str, Any], str]] = {
-    "a tool": ({"userAgent": "curl/8.5.0"}, "not a person: "),
+    "a tool": ({"eventType": "Lead", "orderId": None, "userAgent": "curl/8.5.0"}, "not a person: "),
     "no consent": ({"consent": {"marketing": "denied"}}, "consent denied"),
     "a test": ({"test": True}, "a test order without testEventCode"),
     "a cancelled order": ({"orderStatus": "cancelled"}, "the order was cancelled before it was sent"),
@@ -29,7 +29,10 @@ def test_the_answer_and_the_read_say_why(tmp_path: Path, name: str) -> None:
     with running(tmp_path) as edge:
         posted = edge.post("/v1/track/conversion", ORDER | more).body["data"]
         read = edge.get(f"/v1/conversions/{posted['conversionId']}").body["data"]
-        fine = edge.post("/v1/track/conversion", ORDER | {"orderId": "fine", "userAgent": "Mozilla/5.0"}).body["data"]
+        fine = edge.post(
+            "/v1/track/conversion",
+            ORDER | {"orderId": "fine", "userAgent": "Mozilla/5.0", "customerData": {"email": "a@b.example"}},
+        ).body["data"]
     assert posted["capiStatus"] == read["capiStatus"] == "skipped"
     assert posted["capiReason"] == read["capiReason"]
     assert posted["capiReason"].startswith(reason)

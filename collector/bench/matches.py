@@ -19,10 +19,10 @@ from collector.core.consent import Decision
 from collector.core.events import ConversionBody
 from collector.core.ids import PublicIds
 from collector.core.intake import Caller
-from collector.storage import conversions, database, stores
+from collector.storage import database, naming, stores
 from collector.storage.acknowledged import EDGE, Ledger
 from collector.storage.attribution import Attribution
-from collector.storage.conversions import NewEvent
+from collector.storage.naming import NewEvent
 from collector.storage.stores import Store
 from collector.storage.transaction import GroupTransaction
 
@@ -85,7 +85,7 @@ def _order(body: dict[str, Any], names: Any, public: PublicIds, store: Store) ->
     typed = msgspec.convert(body, ConversionBody, strict=False)
     caller, granted = Caller(secret=True, address="127.0.0.1"), Decision("granted", False)
     checked = intake.check_event(typed, caller, granted, now_ms(), None, store.config.country)
-    return conversions.prepare(names, public, store, checked, "full", confirmed=True)
+    return naming.prepare(names, public, store, checked, "full")
 
 
 def _judge(writer: GroupTransaction, attribution: Attribution, orders: list[NewEvent]) -> tuple[list[float], int]:

@@ -7,7 +7,7 @@ from decimal import Decimal, InvalidOperation
 
 from markupsafe import Markup
 
-from collector.storage.reports.money import decimals_of
+from collector.core.amounts import decimals_of
 
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 

@@ -80,7 +80,7 @@ class ConversionBody(Wire):
 
     store_id: Ident
     event_type: Name
-    order_id: Ident | Number | None = None
+    order_id: Ident | Number | float | None = None  # Gson writes every number as 1001.0
     event_value: Decimal | None = None
     currency: Short | None = None
     customer_data: CustomerData | None = None
@@ -101,6 +101,7 @@ class ConversionBody(Wire):
     referrer: Text | None = None
     consent: Consent | None = None
     order_status: Short | None = None
+    status_at: Short | None = None
     test_event_code: Ident | None = None
     custom_data: dict[str, Any] | None = None
     renewal_of: Ident | None = None
@@ -108,6 +109,19 @@ class ConversionBody(Wire):
     last_touch: Text | None = None
     test: bool = False
     key: Short | None = None
+
+
+class Fact(Struct, frozen=True, array_like=True):
+    """What one telling said of an order's state, and since when (ms) it holds: as stated, else since its receipt."""
+
+    rank: int  # core/orders.py: Rank
+    at: int
+    stated: bool = False  # with statusAt
+    status: str | None = None
+    value: Decimal | None = None
+    currency: str | None = None
+    edited: bool = False  # "updated": another amount is no contradiction
+    moment: int = 0  # ms; when it was paid, should this say that it is
 
 
 class StoredEvent(Struct, omit_defaults=True, kw_only=True):
@@ -147,6 +161,12 @@ class StoredEvent(Struct, omit_defaults=True, kw_only=True):
     first_touch: str | None = None
     last_touch: str | None = None
     unconfirmed: bool = False  # a Purchase that only a page has told us of
+    rank: int = 1  # core/orders.py: Rank; an older version's pages are told by `unconfirmed`
+    consented: bool = False  # its teller said "granted" in so many words
+    note_of: int | None = None  # a page's telling of an order that others tell: its row, 0 where that is another page's
+    told: list[Fact] = []  # what its tellings said, where one telling alone does not say it all
+    paid_at: int | None = None  # ms
+    sent_value: Decimal | None = None  # what Meta has, where the order's value has changed since
     bot: str | None = None  # the reason why this is not a person
 
 

@@ -7,6 +7,7 @@ not be lost for it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from hashlib import sha256
@@ -15,20 +16,31 @@ from typing import Any, Final
 import iso4217
 from msgspec import Struct
 
-from collector.core import addresses, clickid, event_names, flags, personal, times, urls
+from collector.core import addresses, amounts, clickid, event_names, flags, orders, personal, statuses, times, urls
 from collector.core.capi import custom_data
 from collector.core.capi.event_id import derive
-from collector.core.capi.gate import ENDED, PAID
 from collector.core.capi.normalise import hash_customer
 from collector.core.capi.payload import ACTION_SOURCES
 from collector.core.consent import Decision
 from collector.core.events import ClickBody, ConversionBody, CustomerData, Marketing, Product, StoredClick, StoredEvent
 from collector.core.matching.shapes import fingerprint_version_bits
+from collector.core.orders import Rank
 from collector.errors import ApiError
 
-ORDER_STATUSES: Final = PAID | ENDED | {"pending", "updated", "partially_refunded"}
 _CURRENCIES: Final = frozenset(c.code for c in iso4217.Currency if c.code not in {"XXX", "XTS"})
 _MOST_DIGITS: Final = 18
+# What templates and scripts print where they have no order (L3), in lower case.
+_NO_ORDER: Final = frozenset(
+    ["", "0", "-", "undefined", "null", "(null)", "nil", "nan", "none", "n/a", "false", "true", "[object object]"]
+)
+_TEMPLATE: Final = re.compile(r"\{\{.*\}\}|\$\{.*\}|<%.*%>", re.DOTALL)
+# What a page may not say of an order (T3).
+_NOT_A_PAGES: Final = {
+    "order_status": "orderStatus",
+    "status_at": "statusAt",
+    "renewal_of": "renewalOf",
+    "click_id": "clickId",
+}
 _UNKNOWN_ADDRESSES: Final = frozenset({"", "unknown", "null", "undefined", "-"})
 _BLANKS_AND_QUOTES: Final = " \t\r\n\"'"
 
@@ -41,6 +53,11 @@ class Caller(Struct, frozen=True, gc=False):
     user_agent: str | None = None
     bot: str | None = None  # why the request itself is no person's (its headers)
     opted_out: bool = False  # Sec-GPC or Do-Not-Track
+
+    @property
+    def rank(self) -> Rank:
+        """How far it is believed about an order."""
+        return Rank.SERVER if self.secret else Rank.PAGE
 
 
 class CheckedClick(Struct, gc=False):
@@ -83,8 +100,9 @@ def check_click(
     if fault := clickid.fault(body.fbclid, now):
         raise ApiError("invalid_fbclid", fault, "fbclid")
     landing_page = _landing(body.landing_page, site, body.fbclid)
-    ts, corrected = _time(body.timestamp, caller, now) if body.timestamp is not None else (now, False)
     ignored: list[str] = []
+    ts, corrected = _time(body.timestamp, caller, now, ignored) if body.timestamp is not None else (now, False)
+    test = _test(caller, ignored, told=body.test)
     fbc = _fbc(body.fbc, ignored) if body.fbc else None
     if fbc is not None:
         _check_fbc_age(fbc, now)
@@ -98,7 +116,7 @@ def check_click(
         _address(body.ip_address, caller, ignored),
         body.user_agent or (None if caller.secret else caller.user_agent),
         body.fingerprint or None,
-        _flags(marketing, bot, body.test, corrected)
+        _flags(marketing, bot, test, corrected)
         | (fingerprint_version_bits(body.fingerprint_version) if body.fingerprint_version else 0),
         reason,
         StoredClick(
@@ -128,12 +146,16 @@ def check_event(
     site: str | None = None,
 ) -> CheckedEvent:
     """A conversion or funnel event from its body; ApiError for what makes it none. `country`, `site`: the store's."""
-    body.event_type = event_names.read(body.event_type)
-    order_id = _order_id(body)
-    value, currency = _amount(body, order_id)
-    _check_choice(body.order_status, ORDER_STATUSES, "orderStatus")
-    ts, corrected = _time(body.timestamp, caller, now)
     ignored: list[str] = []
+    body.event_type = event_names.read(body.event_type)
+    if not caller.secret:
+        _leave_out(body, ignored)
+    order_id = _order_id(body, ignored)
+    value, currency = _amount(body)
+    ts, corrected = _time(body.timestamp, caller, now, ignored)
+    status = _status(body.order_status, ignored)
+    status_at = _status_at(body.status_at, now, ignored)
+    test = _test(caller, ignored, told=body.test)
     hashed = (
         hash_customer(body.customer_data, country=country or None, this_year=times.year(now))
         if body.customer_data is not None
@@ -142,7 +164,7 @@ def check_event(
     said = personal.said_of(body.customer_data)
     purchase = body.event_type == "Purchase"
     unconfirmed = purchase and not caller.secret
-    bits = _flags(decision.marketing, bot or caller.bot, body.test, corrected)
+    bits = _flags(decision.marketing, bot or caller.bot, test, corrected)
     event = StoredEvent(
         event_type=body.event_type,
         event_id=_event_id(body.event_id, ignored)
@@ -167,15 +189,21 @@ def check_event(
         referrer=_page(body.referrer, site, "referrer", ignored, said),
         marketing=decision.marketing,
         ldu=decision.ldu,
-        order_status=body.order_status,
+        order_status=status,
         test_event_code=body.test_event_code if caller.secret else None,
         renewal_of=body.renewal_of,
         first_touch=_page(body.first_touch, site, "firstTouch", ignored, said),
         last_touch=_page(body.last_touch, site, "lastTouch", ignored, said),
-        test=body.test,
+        test=test,
         unconfirmed=unconfirmed,
+        rank=int(caller.rank),
+        consented=body.consent is not None and body.consent.marketing == "granted",
         bot=bot or caller.bot,
     )
+    edited = body.order_status is not None and statuses.is_update(body.order_status)
+    if edited or status_at is not None:
+        event.told = [orders.fact(event, status_at, edited=edited)]
+    event.paid_at = orders.standing(orders.facts_of(event)).paid_at if status is not None else None
     return CheckedEvent(
         event=event,
         flags=bits | (flags.UNCONFIRMED if unconfirmed else 0) | fingerprint_version_bits(body.fingerprint_version),
@@ -188,33 +216,81 @@ def check_event(
     )
 
 
-def _order_id(body: ConversionBody) -> str | None:
-    order_id = str(body.order_id) if body.order_id is not None else None
-    if order_id is not None and len(order_id) > 256:
+def is_order(body: ConversionBody) -> bool:
+    """Whether it tells of an order, and not of a step towards one."""
+    return body.order_id is not None or body.event_type.strip().lower() == "purchase"
+
+
+def _leave_out(body: ConversionBody, ignored: list[str]) -> None:
+    """What a page may not say of an order (T3)."""
+    for field, name in _NOT_A_PAGES.items():
+        if getattr(body, field) is not None:
+            setattr(body, field, None)
+            ignored.append(name)
+
+
+def _test(caller: Caller, ignored: list[str], *, told: bool) -> bool:
+    """Whether it is a merchant's own test; a page cannot say so (T3)."""
+    if told and not caller.secret:
+        ignored.append("test")
+    return told and caller.secret
+
+
+def _order_id(body: ConversionBody, ignored: list[str]) -> str | None:
+    """The order's id, trimmed; what stands for none is none (L3)."""
+    told = body.order_id
+    whole = isinstance(told, float) and told.is_integer() and abs(told) < 1 << 53
+    order_id = "" if told is None else str(int(told) if whole else told).strip()
+    if len(order_id) > 256:
         raise ApiError("invalid_field", "orderId: expected at most 256 characters", "orderId")
-    if not order_id and body.event_type == "Purchase":
-        raise ApiError("missing_required_field", "orderId is required for a Purchase", "orderId")
-    return order_id or None
+    if order_id.lower() not in _NO_ORDER and _TEMPLATE.fullmatch(order_id) is None:
+        return order_id
+    if body.event_type == "Purchase":
+        found = f"{order_id[:40]!r} is none" if order_id else "orderId is required for a Purchase"
+        raise ApiError("missing_required_field", f"orderId: {found}" if order_id else found, "orderId")
+    if order_id:
+        ignored.append("orderId")
+    return None
 
 
-def _amount(body: ConversionBody, order_id: str | None) -> tuple[Decimal | None, str | None]:
+def _status(text: str | None, ignored: list[str]) -> str | None:
+    """The order's status in our words (L1); a word that nobody knows is left out."""
+    if not text or statuses.is_update(text):
+        return None
+    status = statuses.read(text)
+    if status is None:
+        ignored.append("orderStatus")
+        return None
+    return status.word
+
+
+def _status_at(text: str | None, now: int, ignored: list[str]) -> int | None:
+    """Since when the status holds (ms); a time that is none, or lies ahead, is left out."""
+    at = times.parse(text.strip()) if text else None
+    if text and (at is None or at > now + times.AHEAD_MS):
+        ignored.append("statusAt")
+        return None
+    return at
+
+
+def _amount(body: ConversionBody) -> tuple[Decimal | None, str | None]:
     value = body.event_value
     if value is None and body.event_type == "Purchase":
         raise ApiError("missing_required_field", "eventValue is required for a Purchase", "eventValue")
     if value is not None:
-        check_amount(value, "eventValue")
+        value = checked_amount(value, "eventValue")
         if not body.currency:
             raise ApiError("missing_required_field", "currency is required with eventValue", "currency")
     return value, _currency(body.currency)
 
 
-def check_amount(value: Decimal, field: str) -> None:
-    """Refuse an amount that is negative, not finite, or longer than any money is."""
+def checked_amount(value: Decimal, field: str) -> Decimal:
+    """An amount with the decimals that money may have (L2); one that is negative, endless or no money is refused."""
     if not value.is_finite() or (value.is_signed() and value != 0):
         raise ApiError("invalid_field", f"{field}: expected a number of 0 or more", field)
-    digits = value.as_tuple()
-    if not isinstance(digits.exponent, int) or value.adjusted() >= _MOST_DIGITS or digits.exponent < -_MOST_DIGITS:
+    if value != 0 and abs(value.adjusted()) >= _MOST_DIGITS + (value.adjusted() < 0):
         raise ApiError("invalid_field", f"{field}: expected at most {_MOST_DIGITS} digits", field)
+    return amounts.at_most(value, amounts.MOST_DECIMALS)
 
 
 def _priced(products: list[Product], ignored: list[str]) -> list[Product]:
@@ -270,11 +346,6 @@ def _currency(text: str | None) -> str | None:
     return code
 
 
-def _check_choice(value: str | None, choices: frozenset[str], field: str) -> None:
-    if value is not None and value not in choices:
-        raise ApiError("invalid_field", f"{field}: expected one of {', '.join(sorted(choices))}", field)
-
-
 def _landing(text: str, site: str | None, fbclid: str) -> str:
     if not text.strip():
         raise ApiError("missing_required_field", "landingPage is required", "landingPage")
@@ -309,13 +380,18 @@ def _action_source(text: str | None, ignored: list[str]) -> str:
     return "website"
 
 
-def _time(text: str | None, caller: Caller, now: int) -> tuple[int, bool]:
-    if text is None:
+def _time(text: str | None, caller: Caller, now: int, ignored: list[str]) -> tuple[int, bool]:
+    """The event's time, and whether a clock was corrected: a server's past is true however long ago (L4)."""
+    if not text:
         return now, False
-    claimed = times.parse(text)
+    claimed = times.parse(text.strip())
     if claimed is None:
-        raise ApiError("invalid_field", "timestamp: expected RFC 3339, such as 2026-01-31T06:00:00Z", "timestamp")
-    return times.settle(claimed, now, times.SERVER_PAST_MS if caller.secret else times.PAGE_PAST_MS)
+        ignored.append("timestamp")
+        return now, False
+    ts, corrected = times.settle(claimed, now, None if caller.secret else times.PAGE_PAST_MS)
+    if corrected and not caller.secret:
+        ignored.append("timestamp")
+    return ts, corrected
 
 
 def _address(text: str | None, caller: Caller, ignored: list[str]) -> str | None:

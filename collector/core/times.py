@@ -9,7 +9,6 @@ from typing import Final
 
 DAY_MS: Final = 86_400_000
 AHEAD_MS: Final = 10 * 60_000  # a caller's clock may be this far ahead
-SERVER_PAST_MS: Final = 90 * DAY_MS
 PAGE_PAST_MS: Final = 7 * DAY_MS
 
 _RFC3339: Final = re.compile(
@@ -54,10 +53,13 @@ def year(millis: int) -> int:
     return (_EPOCH + timedelta(milliseconds=millis)).year
 
 
-def settle(claimed: int | None, received: int, past_ms: int) -> tuple[int, bool]:
-    """The event's time, and whether the caller's clock had to be corrected to the time of receipt."""
+def settle(claimed: int | None, received: int, past_ms: int | None) -> tuple[int, bool]:
+    """The event's time, and whether the caller's clock had to be corrected to the time of receipt.
+
+    `past_ms`: how long ago the caller may say that it was; None: however long.
+    """
     if claimed is None:
         return received, False
-    if received - past_ms <= claimed <= received + AHEAD_MS:
+    if claimed <= received + AHEAD_MS and (past_ms is None or claimed >= received - past_ms):
         return claimed, False
     return received, True

@@ -313,7 +313,8 @@ class Door:
             request.scope["path"],
             request.body,
             track.idempotency_key(headers.get(b"idempotency-key")),
-            track.preferred_wait(headers.get(b"prefer")),
+            track.preferred_wait(headers.get(b"prefer")) if key.kind == "secret" else 0.0,
+            None if key.kind == "secret" else self._address(request),
         )
 
     def _cross_origin(self, headers: Headered) -> Headers:

@@ -8,16 +8,19 @@ from msgspec import Struct
 
 from collector.config import Config
 from collector.core import addresses, bots, consent, intake, lenient, wire
+from collector.core.capi.gate import Gate
 from collector.core.events import ClickBody, Consent, ConversionBody
 from collector.core.ids import PublicIds
 from collector.core.intake import Caller
 from collector.core.keyed import KeyedHash
 from collector.edge import auth, responses
 from collector.errors import ApiError
-from collector.storage import clicks, conversions
+from collector.storage import clicks, naming
 from collector.storage.clicks import ClickResult, NewClick
-from collector.storage.conversions import EventResult, NewEvent
+from collector.storage.conversions import EventResult
 from collector.storage.keys import ApiKey
+from collector.storage.naming import NewEvent
+from collector.storage.queueing import decide
 from collector.storage.stores import Store
 
 
@@ -29,6 +32,10 @@ class PreparedClick(Struct, array_like=True, gc=False):
     time_corrected: bool
     ignored: tuple[str, ...]
 
+    @property
+    def visitor(self) -> str | None:
+        return self.operation.visitor
+
     def answer(self, result: ClickResult, public: PublicIds) -> str:
         return responses.click(result, self.operation.fbclid, public, self.reason, self.time_corrected)
 
@@ -39,9 +46,21 @@ class PreparedEvent(Struct, gc=False):
     operation: NewEvent
     ignored: Sequence[str]
 
+    @property
+    def visitor(self) -> str | None:
+        return self.operation.event.visitor_id
+
     def answer(self, result: EventResult, public: PublicIds) -> str:
+        if self.operation.by_page:
+            return responses.success(self._told(result, public)).decode()
         data = responses.conversion_data(result.state, public, duplicate=result.duplicate)
         return responses.success(data).decode()
+
+    def _told(self, result: EventResult, public: PublicIds) -> responses.ToldData:
+        """What a page is answered: its own telling, whatever else is known of the order (T4)."""
+        told = self.operation
+        verdict = decide(told.event, told.store) if result.duplicate else Gate(result.state.state, result.state.reason)
+        return responses.told_data(result.state.row.id, told.event, verdict, public)
 
 
 Prepared = PreparedClick | PreparedEvent
@@ -87,17 +106,20 @@ class Preparer:
         """A conversion or funnel event, checked, hashed and named; ApiError for what the caller must mend."""
         agent = body.user_agent or (None if caller.secret else caller.user_agent)
         bot: str | None = bots.of_user_agent(agent) if agent else None
+        if bot is not None and caller.secret and intake.is_order(body):
+            # L5: a sale is one whoever carried the message; the messenger's agent says nothing about the buyer.
+            body.user_agent, bot, ignored = None, None, [*ignored, "userAgent"]
         if store.config.excluded_addresses or store.config.excluded_emails:
             bot = bot or _excluded_address(body, caller, store) or _excluded_email(body, store)
         decision, country, site = self._decide(body, caller, store), store.config.country, store.profile.url
         checked = intake.check_event(body, caller, decision, self._clock(), bot, country, site)
-        operation = conversions.prepare(
+        operation = naming.prepare(
             self._names,
             self._public,
             store,
             checked,
             self._store_ip,
-            confirmed=caller.secret,
+            caller.address,
         )
         left_out = [*ignored, *checked.ignored, *checked.dropped]
         if left_out:

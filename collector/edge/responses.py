@@ -10,7 +10,9 @@ from msgspec import UNSET, Struct, UnsetType
 
 from collector.core import times
 from collector.core.capi import gate
+from collector.core.capi.gate import Gate
 from collector.core.capi.states import CapiState, name_of
+from collector.core.events import StoredEvent
 from collector.core.ids import PublicIds
 from collector.core.matching import Match
 from collector.errors import ApiError
@@ -87,6 +89,17 @@ class ConversionData(Struct, rename="camel"):
     path: list[str] | UnsetType = UNSET
     deliveries: list[dict[str, Any]] | UnsetType = UNSET
     attempts: list[dict[str, Any]] | UnsetType = UNSET
+
+
+class ToldData(Struct, rename="camel"):
+    """What a page is answered: what it told, and nothing of what others know (T4)."""
+
+    conversion_id: str
+    event_type: str
+    capi_status: str
+    event_id: str
+    timestamp: str
+    capi_reason: str | UnsetType = UNSET
 
 
 class Success(Struct):
@@ -177,6 +190,23 @@ def conversion_data(state: EventState, public: PublicIds, *, duplicate: bool = F
         duplicate=True if duplicate else UNSET,
         time_corrected=True if event.time_corrected else UNSET,
         path=[public.public("click", click) for click in found.path] if found.path else UNSET,
+    )
+
+
+_TOLD: Final = {CapiState.QUEUED: "queued", CapiState.DRY_RUN: "queued", CapiState.HELD: "held"}
+
+
+def told_data(row_id: int, event: StoredEvent, verdict: Gate, public: PublicIds) -> ToldData:
+    """A page's answer; `verdict`: how its own telling stands."""
+    conversion = public.public("conv", row_id)
+    status = _TOLD.get(verdict.state, "skipped")
+    return ToldData(
+        conversion_id=conversion,
+        event_type=event.event_type,
+        capi_status=status,
+        event_id=event.event_id or conversion,
+        timestamp=times.text(event.ts),
+        capi_reason=UNSET if status == "queued" else verdict.reason or gate.why_unqueued(event, verdict.state) or UNSET,
     )
 
 

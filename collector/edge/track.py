@@ -40,6 +40,7 @@ class Asked(Struct, frozen=True, gc=False):
     body: bytes
     idempotency: bytes | None = None
     wait: float = 0.0
+    page: str | None = None  # the address of a page's visitor; None where a server asks
 
 
 class Tracker:
@@ -87,6 +88,8 @@ class Tracker:
 
         assert asked.idempotency is not None
         name = f"{asked.key.id}\0{asked.path}\0{asked.idempotency.decode('latin-1')}"
+        if asked.page is not None:  # T7: nobody occupies another's
+            name += f"\0{asked.page}\0{good[0].visitor if good else None}"
         operation = Once(
             [item.operation for item in good],
             self._names.name(0, "idempotency", name),

@@ -104,10 +104,12 @@ class Attribution:
         """Clicks that an earlier conversion of the same kind has: earlier in event time, whatever arrived first."""
         marks = ", ".join("?" * len(ids))
         sql = f"SELECT click FROM conversion WHERE click IN ({marks}) AND event_type = ? AND {PLACE} < (?, ?)"
+        sql += f" AND flags & {flags.UNCONFIRMED} = 0"  # what only a page says holds no click (T6)
         own = (query.ts, query.rank)
         written = {row[0] for row in self._db.execute(sql, (*ids, kind, *own))}
         new = self._lookup.unwritten.values()
-        return frozenset(written | {r.click for r in new if r.click in ids and r.event_type == kind and r.place < own})
+        sold = [r for r in new if r.event_type == kind and r.place < own and not r.flags & flags.UNCONFIRMED]
+        return frozenset(written | {r.click for r in sold if r.click in ids})
 
     def _known_elsewhere(self, store: Store, fbclid: str, ts: int) -> bool:
         """Whether another store on the same domain has a click of this id: then it is that store's click."""

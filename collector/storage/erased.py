@@ -16,9 +16,10 @@ import msgspec
 from msgspec import structs
 
 from collector.core.events import StoredClick
+from collector.core.orders import without_person
 from collector.errors import ApiError
 from collector.storage.clicks import NewClick
-from collector.storage.conversions import NewEvent
+from collector.storage.naming import NewEvent
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_click = msgspec.msgpack.Decoder(StoredClick).decode
@@ -75,6 +76,9 @@ class Erased:
         query, at = new.query, self._at
         if new.dedup_k in at:
             return ApiError("order_conflict", _ORDER, "orderId")
+        if new.order_k in at:  # a page is not told that there was such an order: of its telling nobody is kept
+            nobody = structs.replace(query, visitor_k=None, fbp_k=None, fbclid_k=None, fbc_k=None, ip_k=None, fp_k=None)
+            return structs.replace(new, event=without_person(new.event), query=nobody, identities=[], told=None)
         own = [query.visitor_k, query.fbp_k, query.fbclid_k, query.fbc_k]
         own += [key for kind, key in new.identities if kind != "email_weak"]  # a mailbox may be a whole family's
         own += [new.former.get(name or 0) for name in own]

@@ -26,14 +26,14 @@ from typing import Any, Final
 
 import apsw
 
-from collector.core.flags import BOT, DENIED, INELIGIBLE, PENDING, RECOVERED, WITHDRAWN
+from collector.core.flags import BOT, DENIED, INELIGIBLE, PENDING, RECOVERED, UNCONFIRMED, WITHDRAWN
 from collector.core.keyed import KeyedHash
 from collector.core.matching.proofs import ENRICHING
 from collector.core.matching.shapes import OPEN_MS
 from collector.errors import StorageError
 from collector.storage import multirow
 from collector.storage.clicks import ClickResult, Clicks, NewClick
-from collector.storage.conversions import Conversions, EventResult, NewEvent
+from collector.storage.conversions import Conversions, EventResult
 from collector.storage.lookup import AHEAD_MS, Lookup
 from collector.storage.stores import Store
 from collector.storage.subjects import CLICKS, CONVERSIONS, PLACE, ClickRow, ConversionRow
@@ -61,8 +61,11 @@ _KNOWN: Final = "SELECT 1 FROM unproven WHERE store = ? AND ts = ? AND conversio
 _DONE: Final = "DELETE FROM unproven WHERE store = ? AND ts = ? AND conversion = ?"
 # Where a click may be given once, an order that arrives late takes it from the orders after it.
 _GIVEN: Final = "SELECT id FROM conversion WHERE click = ? ORDER BY id DESC LIMIT 32"
-_LATER: Final = f"SELECT id FROM conversion WHERE click = ? AND event_type = ? AND {PLACE} > (?, ?)"
-_EARLIER: Final = f"SELECT id FROM conversion WHERE click = ? AND event_type = ? AND {PLACE} < (?, ?) LIMIT 1"
+_SALE: Final = f"flags & {UNCONFIRMED} = 0"  # what only a page says holds no click (T6)
+_LATER: Final = f"SELECT id FROM conversion WHERE click = ? AND event_type = ? AND {PLACE} > (?, ?) AND {_SALE}"
+_EARLIER: Final = (
+    f"SELECT id FROM conversion WHERE click = ? AND event_type = ? AND {PLACE} < (?, ?) AND {_SALE} LIMIT 1"
+)
 
 _INFERABLE: Final = (
     "SELECT id FROM conversion WHERE id IN (SELECT value FROM carray(?)) AND ts >= ? "
@@ -142,16 +145,16 @@ class Late:
                 ids |= self._conversions.identities.conversions_with([name])
             self._reopen(ids, store, now)
 
-    def after_event(self, new: NewEvent, taken: EventResult, now: int) -> None:
-        """Move the clocks, and re-open what a new link between a person and a visitor may change."""
-        store, ts, row = new.store.number, new.event.ts, taken.state.row
+    def after_event(self, known: Store, ts: int, taken: EventResult, now: int) -> None:
+        """Move the clocks, and re-open what a new link between a person and a visitor may change. `ts`: as told."""
+        store, row = known.number, taken.state.row
         self._heard[store] = now
         self._advance(store, ts)
         _raise(self._conversion_clock, store, ts)
-        if not taken.duplicate:
+        if not taken.duplicate or (taken.before is not None and taken.before.ts != row.ts):
             self._keep(row)
         related, self._conversions.related = self._conversions.related, set()
-        self._reopen(related | self._resting_on(taken.before, row, new.store), store, now)
+        self._reopen(related | self._resting_on(taken.before, row, known), store, now)
 
     def again(self, conversion: int, now: int) -> None:
         """Look at one conversion again, while it is open: its values may have become more common or rarer."""

@@ -38,10 +38,9 @@ _DECOY_WINDOW_MS: Final = 7 * DAY_MS
 _NEIGHBOURS_MS: Final = 30 * DAY_MS
 _ENOUGH_ORDERS: Final = 20
 _GOLDEN: Final = 0.6180339887498949  # multiples of it, modulo 1, spread evenly: a sample without randomness
-_NO_LESSON: Final = flags.TEST | flags.BOT | flags.UNCONFIRMED
 _ROWS: Final = (
     "SELECT id, ts, event_type, match FROM conversion "
-    f"WHERE id > ? AND id <= ? AND store = ? AND flags & {_NO_LESSON} = 0 ORDER BY id"
+    f"WHERE id > ? AND id <= ? AND store = ? AND flags & {flags.NO_SALE} = 0 ORDER BY id"
 )
 _ORDER: Final = "SELECT ts, visitor_k, fbp_k, ip_k, ua_k, fp_k, ua_class, flags, body FROM conversion WHERE id = ?"
 _COUNT: Final = "INSERT INTO counter VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
@@ -286,7 +285,7 @@ def _unproven(db: apsw.Connection, store: int, since: int, until: int) -> list[i
     sql = "SELECT store, event_type, flags, match FROM conversion WHERE id = ?"
     for row_id in _spread(4 * _DECOYS, first, last - 1) if last > first else []:
         row = cast("tuple[Any, ...] | None", db.execute(sql, (row_id,)).fetchone())
-        if row is None or row[0] != store or row[1] in FUNNEL or row[2] & (flags.TEST | flags.BOT):
+        if row is None or row[0] != store or row[1] in FUNNEL or row[2] & flags.NO_SALE:
             continue
         answer = _decode_match(row[3])
         if answer.tier in ("inferred", "none") and answer.reason != "consent" and not answer.inherited:

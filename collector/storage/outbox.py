@@ -21,14 +21,20 @@ OTHER_LANE: Final = 1
 _WAIT_SHARE: Final = 0.75
 
 _MERGE_SQL: Final = """
-UPDATE outbox_payload SET body = :body
- WHERE id IN (SELECT id FROM outbox WHERE conversion = :conversion AND pixel = :pixel AND settled IS NULL)"""
+INSERT OR REPLACE INTO outbox_payload (id, body)
+SELECT id, :body FROM outbox WHERE conversion = :conversion AND pixel = :pixel AND settled IS NULL"""
 _RELEASE_SQL: Final = """
 UPDATE outbox SET state = 0, reason = NULL, due = :due
  WHERE conversion = :conversion AND state = 2 AND settled IS NULL"""
+# Refused before it ever went out, expired or dropped: Meta is not known to have taken any of these. What was dropped in
+# doubt is for the courier to judge, as every repeat is; what expired in doubt stays so.
 _REVIVE_SQL: Final = """
 UPDATE outbox SET state = 0, settled = NULL, reason = NULL, due = :due, deadline = :deadline
- WHERE conversion = :conversion AND pixel = :pixel AND state = 11 AND attempts = 0 RETURNING id"""
+ WHERE conversion = :conversion AND pixel = :pixel
+   AND (state = 11 AND attempts = 0 OR state = 13 OR state = 12 AND doubts = 0 AND :deadline > :now)
+ RETURNING id"""
+_DEADLINE_SQL: Final = "UPDATE outbox SET deadline = :deadline WHERE conversion = :conversion AND settled IS NULL"
+_HAND_OVER_SQL: Final = "UPDATE outbox SET conversion = :heir WHERE conversion = :conversion"
 _HOLD_SQL: Final = """
 UPDATE outbox SET state = 2, reason = :reason WHERE conversion = :conversion AND state < 2 AND settled IS NULL"""
 _WIPE_SQL: Final = """
@@ -80,11 +86,15 @@ def row(
     now: int,
     wait_seconds: float,
     held: tuple[CapiState, str | None] | None = None,
+    unconfirmed: bool = False,
     test_code: str | None = None,
 ) -> OutboxRow:
-    """The outbox row of a built event. `held` is the gate's answer when that is not QUEUED (core/capi/gate.py)."""
+    """The outbox row of a built event. `held` is the gate's answer when that is not QUEUED (core/capi/gate.py).
+
+    An `unconfirmed` one is held though Meta would refuse it: nobody knows yet whether there is anything to send (T6).
+    """
     state, reason = built.state, built.refused
-    if built.refused is None and held is not None:
+    if held is not None and (built.refused is None or unconfirmed):
         state, reason = held
     due = due_at(now, wait_seconds)
     return OutboxRow(
@@ -129,8 +139,9 @@ def _values(number: int, item: OutboxRow) -> tuple[int | str | None, ...]:
     )
 
 
-def merge(db: apsw.Connection, conversion: int, payloads: Mapping[int, bytes]) -> int:
-    """Give the rows that are not settled their richer payload, by pixel number; how many took it."""
+def merge(db: apsw.Connection, conversion: int, payloads: Mapping[int, bytes], deadline: int) -> int:
+    """Give the rows that are not settled their richer payload, by pixel number, and their time; how many took it."""
+    db.execute(_DEADLINE_SQL, {"conversion": conversion, "deadline": deadline})
     changed = 0
     for pixel, body in payloads.items():
         db.execute(_MERGE_SQL, {"body": body, "conversion": conversion, "pixel": pixel})
@@ -138,11 +149,16 @@ def merge(db: apsw.Connection, conversion: int, payloads: Mapping[int, bytes]) -
     return changed
 
 
-def revive(db: apsw.Connection, conversion: int, payloads: Mapping[int, bytes], *, now: int, deadline: int) -> int:
-    """Queue what was refused before it was ever sent and has become sendable by richer data; how many there were."""
+def revive(
+    db: apsw.Connection, conversion: int, payloads: Mapping[int, bytes], *, now: int, due: int, deadline: int
+) -> int:
+    """Queue what was given up before Meta took it and may go out now (O3); how many there were.
+
+    What was in flight when it was dropped may still become SENT, and then is sent no second time.
+    """
     revived = 0
     for pixel, body in payloads.items():
-        bind = {"conversion": conversion, "pixel": pixel, "due": now, "deadline": deadline}
+        bind = {"conversion": conversion, "pixel": pixel, "due": due, "deadline": deadline, "now": now}
         for (number,) in db.execute(_REVIVE_SQL, bind).fetchall():
             db.execute("INSERT OR REPLACE INTO outbox_payload (id, body) VALUES (?, ?)", (number, body))
             revived += 1
@@ -159,6 +175,11 @@ def hold(db: apsw.Connection, conversion: int, *, reason: str) -> int:
     """Keep queued events back until `release` or `drop`; how many there were."""
     db.execute(_HOLD_SQL, {"conversion": conversion, "reason": reason})
     return db.changes()
+
+
+def hand_over(db: apsw.Connection, conversion: int, heir: int) -> None:
+    """Make one conversion's deliveries another's, whatever has become of them: both are one event to Meta."""
+    db.execute(_HAND_OVER_SQL, {"conversion": conversion, "heir": heir})
 
 
 def drop(db: apsw.Connection, conversion: int, *, now: int, reason: str, state: CapiState = CapiState.SKIPPED) -> int:

@@ -21,6 +21,13 @@ from collector.storage.subjects import CLICKS, CONVERSIONS, ClickRow, Conversion
 _decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
 _decode_match = msgspec.msgpack.Decoder(Match).decode
 
+
+class _Note(Struct):
+    note_of: int | None = None
+
+
+_decode_note = msgspec.msgpack.Decoder(_Note).decode
+
 _ATTEMPTS = """
 SELECT p.name, r.at, r.outcome, r.http_status, r.code, r.subcode, r.trace_id, r.message
   FROM outbox o JOIN pixel p ON p.id = o.pixel
@@ -112,11 +119,16 @@ class Reader:
             self._db.execute("ROLLBACK")
 
     def conversion(self, row_id: int) -> tuple[EventState, list[Delivery], list[Attempt]] | None:
-        """A conversion with its deliveries and every attempt, oldest first; None when there is none."""
+        """A conversion with its deliveries and every attempt, oldest first; None when there is none.
+
+        What a page told of an order is asked for the order, once a server or shop has told that.
+        """
         with self._snapshot() as db:
             row = db.execute(_CONVERSION, (row_id,)).fetchone()
             if row is None:
                 return None
+            if order := _decode_note(row[-2]).note_of:
+                row, row_id = db.execute(_CONVERSION, (order,)).fetchone() or row, order
             deliveries = [
                 Delivery(pixel, name_of(state), reason, attempts, settled)
                 for pixel, state, reason, attempts, settled in db.execute(_DELIVERIES, (row_id,))

@@ -22,10 +22,11 @@ from collector.errors import ApiError, StorageError
 from collector.storage import damage, database, index, keys
 from collector.storage.acknowledged import Ledger
 from collector.storage.clicks import ClickResult, Clicks, NewClick
-from collector.storage.conversions import Conversions, NewEvent
+from collector.storage.conversions import Conversions
 from collector.storage.erased import Erased
 from collector.storage.late import Late
 from collector.storage.lookup import Lookup
+from collector.storage.naming import NewEvent
 from collector.storage.queueing import Figures
 from collector.storage.remembered import Remember, recall
 from collector.storage.space import Space
@@ -116,7 +117,7 @@ class GroupTransaction:
         self.totals: Callable[[], Mapping[str, int]] = dict  # running figures of this process; any thread may ask
         self._written: Mapping[str, int] = {}  # those of them that are in the database
         self.conversions = Conversions(db, names, self.lookup, self.clicks, self.figures)
-        numbered = {store.number: store for store in known.values()}
+        numbered = self._numbered = {store.number: store for store in known.values()}
         self.late = Late(db, names, self.lookup, self.conversions, self.clicks, numbered)
         self.withdrawals = Withdrawals(db, self.lookup, self.clicks, self.conversions, self.late, numbered)
         self.erased = Erased(db)
@@ -210,7 +211,7 @@ class GroupTransaction:
             if self.erased:
                 operation = _or_raise(self.erased.admit_event(operation))
             taken = self.conversions.take(operation, self._now)
-            self.late.after_event(operation, taken, self._now)
+            self.late.after_event(operation.store, operation.event.ts, taken, self._now)
             return taken
         if type(operation) is Once:
             return self._once(operation)
@@ -306,16 +307,18 @@ class GroupTransaction:
             self._beat_at = time.monotonic()
             self.beat()
             self.late.look_around(self._clock())
-        if self.late.due and not self._space.refusing and time.monotonic() >= self._last_matches_at:
+        due = self.late.due or self.conversions.weighing.tellings.waiting
+        if due and not self._space.refusing and time.monotonic() >= self._last_matches_at:
             self._last_matches()
-        return bool(self.learned) or not self.clicks.filtered
+        return bool(self.learned) or not self.clicks.filtered or self.conversions.weighing.tellings.waiting
 
     def _last_matches(self) -> None:
-        """Give a few conversions their last match; for a tenth of this thread's time at most."""
+        """Give a few conversions their last match, weigh pages' tellings; for a tenth of this thread's time at most."""
         started = time.monotonic()
         try:
             self.begin()
             self.late.finish(self._now, _LAST_MATCHES)
+            self._weigh(_LAST_MATCHES)
             self.commit()
         except BaseException:
             self.rollback()
@@ -323,6 +326,13 @@ class GroupTransaction:
         finally:
             ended = time.monotonic()
             self._last_matches_at = ended + _REST * (ended - started)
+
+    def _weigh(self, most: int) -> None:
+        for row in self.lookup.conversion_rows(set(self.conversions.weighing.tellings.unweighed(most))):
+            store = self._numbered.get(row.store)
+            taken = self.conversions.weigh(row, store, self._now) if store is not None else None
+            if store is not None and taken is not None:
+                self.late.after_event(store, taken.state.event.ts, taken, self._now)
 
     def beat(self) -> None:
         """Write the figures and a sign of life; a disk that refuses it refuses posts too, until it takes one again."""

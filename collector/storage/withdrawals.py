@@ -16,9 +16,10 @@ import apsw
 import msgspec
 from msgspec import Struct, structs
 
+from collector.core import orders
 from collector.core.events import StoredEvent
 from collector.core.flags import WITHDRAWN
-from collector.storage import clicks, conversions, leaving
+from collector.storage import clicks, leaving
 from collector.storage.clicks import Clicks
 from collector.storage.conversions import Conversions
 from collector.storage.late import Late
@@ -120,7 +121,7 @@ class Withdrawals:
         self._lookup.changed(row, changed)  # by its fbclid it is still the click that it was
 
     def _forget_person(self, row: ConversionRow, now: int) -> None:
-        event = structs.replace(conversions.without_person(_decode_event(row.body)), marketing="denied")
+        event = structs.replace(orders.without_person(_decode_event(row.body)), marketing="denied")
         changed = row._replace(
             fbclid_k=None,
             visitor_k=None,

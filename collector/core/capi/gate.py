@@ -6,16 +6,9 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from collector.core import amounts, statuses
 from collector.core.capi.states import CapiState
 from collector.core.events import StoredEvent
-
-PAID: Final = frozenset({"paid", "completed", "fulfilled", "shipped"})
-ENDED: Final = frozenset({"cancelled", "canceled", "refunded", "voided", "failed"})
-
-
-def has_ended(status: str | None) -> bool:
-    """Whether an order with this status brings nothing any more, however it is written."""
-    return status is not None and status.lower() in ENDED
 
 
 class Terms(Struct, frozen=True):
@@ -58,6 +51,9 @@ def why_unqueued(event: StoredEvent, state: CapiState) -> str | None:
     return _never(event) if state is CapiState.SKIPPED else None
 
 
+_UNCONFIRMED: Final = "unconfirmed: only a page has told us of this order"
+
+
 def _never(event: StoredEvent) -> str | None:
     """Why the event itself forbids that it is ever sent."""
     if event.bot is not None:
@@ -66,14 +62,24 @@ def _never(event: StoredEvent) -> str | None:
         return "consent denied"
     if event.test and event.test_event_code is None:
         return "a test order without testEventCode"
-    if event.order_status is not None and has_ended(event.order_status):
-        return f"the order was {event.order_status.lower()} before it was sent"
+    if event.note_of is not None:
+        return "a page's telling of an order that others tell: only a note"
+    return _ended(event)
+
+
+def _ended(event: StoredEvent) -> str | None:
+    """Why an order has nothing to tell Meta before anything was sent (O5)."""
+    status = statuses.read(event.order_status)
+    if status is not None and status in statuses.ENDS:
+        return f"the order was {status.word} before it was sent"
+    if event.event_type == "Purchase" and event.value is not None and not amounts.rounded(event.value, event.currency):
+        return "the order is worth 0: nothing was bought, or nothing is left of it"
     return None
 
 
 def _purchase(event: StoredEvent, terms: Terms) -> Gate:
     if event.unconfirmed and terms.browser_purchases == "hold":
-        return Gate(CapiState.HELD, "unconfirmed: only a page has told us of this order")
-    if terms.send_purchase_on == "paid" and (event.order_status or "").lower() not in PAID:
+        return Gate(CapiState.HELD, _UNCONFIRMED)
+    if terms.send_purchase_on == "paid" and not statuses.is_paid(event.order_status):
         return Gate(CapiState.HELD, "waiting for orderStatus paid")
     return _OPEN

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from collector.core import clickid, personal
+from collector.core import amounts, clickid, personal
 from collector.core.capi import custom_data, identifiers
 from collector.core.capi.states import CapiState
 from collector.core.events import Enrichment, StoredEvent
@@ -197,7 +197,7 @@ def _custom_data(event: StoredEvent, dropped: list[str]) -> dict[str, Any]:
     custom = _own_keys(event.custom_data, dropped) if event.custom_data else {}
     value, currency = event.value, event.currency
     if value is not None and value.is_finite() and value >= 0:
-        custom["value"] = value.copy_abs()  # -0.0 is 0
+        custom["value"] = amounts.rounded(value, currency)
     if custom_data.is_currency(currency):
         custom["currency"] = currency
     elif "value" in custom and "currency" not in custom and event.event_type != "Purchase":

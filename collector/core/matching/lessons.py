@@ -13,8 +13,6 @@ from collector.core.matching.proofs import IDENTITY, Proven
 from collector.core.matching.shapes import FP_VERSION_MASK, Candidate, Label, Policy, Query, Statistics
 from collector.core.useragents import in_app, level, same_shell
 
-NO_LESSON = flags.TEST | flags.BOT | flags.UNCONFIRMED
-
 
 def lesson_of_proof(
     query: Query, proven: Proven, fresh: list[Candidate], statistics: Statistics, model: Model, policy: Policy
@@ -24,7 +22,7 @@ def lesson_of_proof(
     An identity that leads to the order's own cookie alone only repeats it: it could not have contradicted.
     """
     click = proven.click
-    if click is None or query.flags & NO_LESSON or query.consent != "granted":
+    if click is None or query.flags & flags.NO_SALE or query.consent != "granted":
         return None
     if proven.tier != "identity":
         elsewhere = query.identity_visitors.keys() - {query.visitor_k} - query.claimed
@@ -58,7 +56,7 @@ def _features(query: Query, c: Candidate) -> tuple[int, int, int, int, int, bool
 
 def lesson_of_organic(query: Query, inference: Inference, weights: Weights, policy: Policy) -> Label | None:
     """A browser known since before the window that brought no click: what is stated of its own shell is false."""
-    if query.jar_since is None or query.ts - query.jar_since <= policy.window_ms or query.flags & NO_LESSON:
+    if query.jar_since is None or query.ts - query.jar_since <= policy.window_ms or query.flags & flags.NO_SALE:
         return None
     top, b = inference.journeys[0], weights.bucket
     shell = same_shell(query.ua_class, top.newest.ua_class)

@@ -15,8 +15,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
-from collector.core import credit, flags, times
-from collector.core.capi import gate
+from collector.core import credit, flags, statuses, times
 from collector.core.events import StoredClick
 from collector.storage.reports.folds import DAY_MS, MISSING
 from collector.storage.reports.landing import Campaign, campaign_of
@@ -132,7 +131,7 @@ async def attribution(reader: Reader, question: Question) -> Report:
 
 def _is_wanted(row: Row, question: Question) -> bool:
     store, marks = row[0], row[2]
-    return question.store in (None, store) and not marks & (flags.TEST | flags.BOT)
+    return question.store in (None, store) and not marks & flags.NO_SALE
 
 
 async def _share(reader: Reader, rows: Sequence[Row], question: Question, sums: dict[tuple[str, str], _Sum]) -> int:
@@ -141,7 +140,7 @@ async def _share(reader: Reader, rows: Sequence[Row], question: Question, sums: 
     found = [
         (ts, order, *_touches(_decode_journey(match), ts, question))
         for ts, order, match in read
-        if not gate.has_ended(order.order_status)
+        if not statuses.has_ended(order.order_status)
     ]
     labels = await _labels(reader, {click for *_, touches in found for click, _ in touches}, question.by)
     for ts, order, asked, touches in found:

@@ -10,9 +10,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from collector.core import flags
+from collector.core import flags, statuses
 from collector.core.calibration import logit
-from collector.core.capi import gate
 from collector.core.events import StoredClick
 from collector.core.learning import is_order
 from collector.core.matching.shapes import Label
@@ -212,11 +211,11 @@ def _label(day: int, store: int, body: bytes | None) -> CampaignKey:
 
 
 def fold_conversions(rows: Iterable[Row]) -> ConversionSlice:
-    """One slice of conversions, counted; tests and bots are left out."""
+    """One slice of conversions, counted; tests, bots and what only a page says are left out."""
     out = ConversionSlice()
     for _, ts, store, event_type, marks, click, has_ip, has_ua, body, match, click_body in rows:
         out.newest = max(out.newest, ts)
-        if marks & (flags.TEST | flags.BOT):
+        if marks & flags.NO_SALE:
             continue
         event, judged, day = _decode_event(body), _decode_judged(match), ts // DAY_MS
         sums = _sums(event, judged.attributed)
@@ -241,7 +240,7 @@ def _known_type(out: ConversionSlice, event_type: str) -> str:
 
 
 def _sums(event: _Event, attributed: bool) -> Sums:
-    if gate.has_ended(event.order_status):
+    if statuses.has_ended(event.order_status):
         return Sums(n=1, attributed=int(attributed), reversed=1)
     value = event.value or Decimal(0)
     return Sums(1, int(attributed), value, value if attributed else Decimal(0))

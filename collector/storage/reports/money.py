@@ -1,21 +1,10 @@
-"""How many decimals has a currency, and a value in its smallest units."""
+"""A value in its currency's smallest units, and back."""
 
 from __future__ import annotations
 
 from decimal import Decimal
-from functools import lru_cache
 
-from iso4217 import Currency
-
-
-@lru_cache(maxsize=256)
-def decimals_of(code: str) -> int:
-    """Decimals of a currency; 2 where it is unknown or has none of its own."""
-    try:
-        exponent = Currency(code).exponent
-    except ValueError:
-        return 2
-    return 2 if exponent is None else int(exponent)
+from collector.core.amounts import decimals_of
 
 
 def to_minor(value: Decimal, code: str) -> tuple[int, int]:

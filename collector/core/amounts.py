@@ -1,0 +1,43 @@
+"""Amounts of money as they are compared and sent: whole minor units of their currency (L2)."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_UP, Decimal, localcontext
+from functools import lru_cache
+from typing import Final
+
+from iso4217 import Currency
+
+MOST_DECIMALS: Final = 18  # kept; a longer tail is what a binary fraction leaves behind
+_PRECISION: Final = 60
+
+
+@lru_cache(maxsize=256)
+def decimals_of(code: str) -> int:
+    """Decimals of a currency; 2 where it is unknown or has none of its own."""
+    try:
+        exponent = Currency(code).exponent
+    except ValueError:
+        return 2
+    return 2 if exponent is None else int(exponent)
+
+
+def rounded(value: Decimal, code: str | None) -> Decimal:
+    """The value in the currency's minor unit, half up; what has no more decimals stays as it is, and -0 is 0."""
+    return at_most(value, decimals_of(code or ""))
+
+
+def at_most(value: Decimal, decimals: int) -> Decimal:
+    """The value with at most so many decimals."""
+    if value.is_zero():
+        return abs(value) if value.is_signed() else value
+    exponent = value.as_tuple().exponent
+    if not isinstance(exponent, int) or exponent >= -decimals:
+        return value
+    with localcontext(prec=_PRECISION):
+        return abs(found) if (found := value.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)).is_zero() else found
+
+
+def same(one: Decimal, other: Decimal, code: str | None) -> bool:
+    """Whether two amounts are one to whoever pays them."""
+    return rounded(one, code) == rounded(other, code)
