@@ -80,7 +80,7 @@ class ConversionBody(Wire):
 
     store_id: Ident
     event_type: Name
-    order_id: Ident | Number | float | None = None  # Gson writes every number as 1001.0
+    order_id: Ident | Number | None = None
     event_value: Decimal | None = None
     currency: Short | None = None
     customer_data: CustomerData | None = None

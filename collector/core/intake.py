@@ -238,9 +238,7 @@ def _test(caller: Caller, ignored: list[str], *, told: bool) -> bool:
 
 def _order_id(body: ConversionBody, ignored: list[str]) -> str | None:
     """The order's id, trimmed; what stands for none is none (L3)."""
-    told = body.order_id
-    whole = isinstance(told, float) and told.is_integer() and abs(told) < 1 << 53
-    order_id = "" if told is None else str(int(told) if whole else told).strip()
+    order_id = "" if body.order_id is None else str(body.order_id).strip()
     if len(order_id) > 256:
         raise ApiError("invalid_field", "orderId: expected at most 256 characters", "orderId")
     if order_id.lower() not in _NO_ORDER and _TEMPLATE.fullmatch(order_id) is None:
