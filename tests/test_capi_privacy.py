@@ -142,7 +142,7 @@ def test_the_events_own_customer_stands_nowhere_in_clear(text: str) -> None:
     found = checked(
         custom_data={"engraving": text, "deep": [{"x": text}]},
         event_source_url=f"https://shop.example/thanks?q={text.replace(' ', '+')}&utm_source=fb",
-        referrer=f"https://shop.example/{text.replace(' ', '%20')}/orders",
+        referrer=f"https://shop.example/for/Josephine%20Smith-Ndiaye/{text.replace(' ', '')}-josephine-smith-ndiaye",
         products=[Product(product_id="A", name=f"Ring, engraved: Josephine Smith-Ndiaye {text}", category="Rings")],
     )
     stored = msgspec.json.encode(found.event).lower()
@@ -398,3 +398,16 @@ def test_a_suffix_that_is_none_of_metas_costs_the_cookie_not_the_event(suffix: s
 @pytest.mark.parametrize("word", ["undefined", "null", "fbclid", "None", "NaN"])
 def test_a_placeholder_in_an_fbc_is_no_click(word: str) -> None:
     assert "fbc" not in sent(fbc=f"fb.1.{NOW - 9000}.{word}")["user_data"]
+
+
+def test_a_key_cannot_write_into_the_answers_header() -> None:
+    found = checked(custom_data={"value\r\nSet-Cookie: a": {"email": "x"}, "naïve": "+1 650 555 9999"})
+    assert all(name.isascii() and name.isprintable() for name in found.ignored)
+    assert len(found.ignored) == 2
+
+
+def test_a_page_named_as_a_customer_is_called_keeps_its_path() -> None:
+    rose = CustomerData(first_name="Rose", last_name="Black")
+    url = "https://shop.example/products/rose?colour=black&recipient=rose+black&x=Rose#rose"
+    kept = checked(customer_data=rose, event_source_url=url).event.event_source_url
+    assert kept == "https://shop.example/products/rose?colour=&recipient=&x=#rose"

@@ -25,6 +25,7 @@ from collector.core.consent import Decision
 from collector.core.events import ClickBody, ConversionBody, CustomerData, Marketing, Product, StoredClick, StoredEvent
 from collector.core.matching.shapes import fingerprint_version_bits
 from collector.core.orders import Rank
+from collector.core.wire import printable
 from collector.errors import ApiError
 
 _CURRENCIES: Final = frozenset(c.code for c in iso4217.Currency if c.code not in {"XXX", "XTS"})
@@ -315,7 +316,7 @@ def _anonymous(products: list[Product], said: personal.Said, ignored: list[str])
 def _custom_data(given: dict[str, Any], said: personal.Said, ignored: list[str]) -> dict[str, Any]:
     """What Meta takes of it; the rest is not even stored, and named."""
     kept, left_out = custom_data.own_keys(given, said)
-    ignored += [f"customData.{'personal' if personal.is_in(key) else key}" for key in left_out]
+    ignored += ["customData." + ("personal" if personal.is_in(key) else printable(key)) for key in left_out]
     return kept
 
 

@@ -92,15 +92,23 @@ def said_of(customer: CustomerData | None) -> Said:
     )
 
 
-_PART: Final = re.compile(r"[^/?&;#=]+")
+_PART: Final = re.compile(r"(?:^|(?<=[/?&;#]))([^/?&;#=]+=)?([^/?&;#]+)")
 
 
 def page_without(url: str, said: Said) -> str:
-    """The address without the parts of its path and query in which the event's own customer stands."""
+    """The address without the parts of its path and query in which the event's own customer stands.
+
+    /products/rose stays what it is for a customer called Rose; ?recipient=rose does not.
+    """
     start = url.find("/", 8)
     if start < 0 or said is NOBODY:
         return url
-    return url[:start] + _PART.sub(lambda part: "" if said.is_in(unquote_plus(part[0])) else part[0], url[start:])
+
+    def without(part: re.Match[str]) -> str:
+        name, text = part[1] or "", unquote_plus(part[2])
+        return name if said.is_in(text, alone=bool(name)) else part[0]
+
+    return url[:start] + _PART.sub(without, url[start:])
 
 
 def _fold(text: str) -> str:

@@ -155,7 +155,7 @@ def _read_leniently(kind: Any, raw: bytes, shape: Shape) -> tuple[Any, Sequence[
     left_out: list[str] = []
     fields = lenient.read(tree, shape, "", left_out)
     try:
-        return msgspec.convert(fields, kind), [_printable(name) for name in left_out]
+        return msgspec.convert(fields, kind), [printable(name) for name in left_out]
     except msgspec.ValidationError as error:
         raise _fault(str(error)) from error
 
@@ -215,7 +215,7 @@ def _fault(message: str) -> ApiError:
     return ApiError("invalid_field", f"{path}: {text[0].lower()}{text[1:]}", path)
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """A caller's field name, fit for a response header."""
     return re.sub(r"[^A-Za-z0-9_.\[\]-]", "?", name)[:64]
 

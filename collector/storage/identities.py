@@ -10,6 +10,7 @@ import apsw
 from msgspec import Struct
 
 from collector.core import canonical
+from collector.core.capi.normalise import home_of
 from collector.core.events import CustomerData
 from collector.core.keyed import KeyedHash
 from collector.core.matching.links import MOST_VALUES, MOST_VISITORS, Link, People, kept, people_of
@@ -86,7 +87,7 @@ def keys_of(names: KeyedHash, store: int, customer: CustomerData | None, country
     """
     if customer is None:
         return Named()
-    region = (customer.country if customer.country and len(customer.country) == 2 else None) or country or None
+    region, _ = home_of(customer.country, country)
     forms: list[tuple[Identity, str, str | None]] = []  # kind, form now, form formerly
     for given in _many(customer.external_id):
         if own := canonical.external_id(given):

@@ -74,7 +74,7 @@ def hash_customer(customer: CustomerData, *, country: str | None, this_year: int
             return
         data[key] = hashes if key not in data else [*data[key], *(h for h in hashes if h not in data[key])]
 
-    home, said = _home(customer.country, country)
+    home, said = home_of(customer.country, country)
     for text in _values(customer.email):
         put("em", "email", text, forms.email)
     for text in _values(customer.phone):
@@ -111,7 +111,7 @@ def _hash_in(text: str) -> str | None:
     return hashed
 
 
-def _home(own: str | None, store: str | None) -> tuple[str | None, bool]:
+def home_of(own: str | None, store: str | None) -> tuple[str | None, bool]:
     """Whose national numbers and dates these are, and whether the customer said so."""
     if own and own.isalnum() and (known := country_code(own)) is not None:  # nearly every one
         return known, True
