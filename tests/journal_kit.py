@@ -15,6 +15,7 @@ from collector.core.events import ClickBody, ConversionBody
 from collector.core.intake import Caller, check_click, check_event
 from collector.errors import ApiError
 from collector.storage import clicks, naming
+from collector.storage.clock import Clock
 from collector.storage.journal import Journal
 from collector.storage.reader import EventState, Reader
 
@@ -47,14 +48,23 @@ def order(order_id: str, at: int = NOW, **more: Any) -> dict[str, Any]:
     return {"storeId": STORE, "eventType": "Purchase", "orderId": order_id, "at": at, **amount, **more}
 
 
+class KitClock(Clock):
+    """Stands where the kit's `now` stands, and lets a test tell events long before their time."""
+
+    def horizon(self) -> int:
+        return self() + 3_650 * DAY
+
+
 class Kit:
     """One edge's journal over a folder. `now` is its clock."""
 
-    def __init__(self, folder: Path, now: int = NOW, config: Config | None = None) -> None:
+    def __init__(
+        self, folder: Path, now: int = NOW, config: Config | None = None, clock: type[Clock] = KitClock
+    ) -> None:
         self.config = config or config_for(folder)
         self.now = now
         self.loop = asyncio.new_event_loop()
-        self.journal = Journal(self.config, lambda: self.now)
+        self.journal = Journal(self.config, clock(lambda: self.now, lambda: self.now))
         self.journal.start(self.loop)
         self.reader = Reader(self.journal.data_dir, self.config.storage)
 

@@ -18,7 +18,7 @@ from collector.core.capi import versions
 from collector.core.capi.gate import Terms, decide
 from collector.core.capi.isolation import Isolation
 from collector.core.capi.states import CapiState
-from collector.core.capi.verdicts import Answer, Kind, Verdict, classify, clock_ahead_ms
+from collector.core.capi.verdicts import Answer, Kind, Verdict, classify, date_of
 from collector.core.events import StoredEvent
 from collector.courier.alerts import Alerts
 from collector.courier.blocks import Block
@@ -327,12 +327,12 @@ def test_a_version_that_nears_its_end_is_told(version: str, words: str | None) -
     assert (words or "") in (told or "")
 
 
-def test_the_clocks_difference_is_read_from_the_answer() -> None:
+def test_metas_clock_is_read_from_the_answer() -> None:
     headers = {"date": "Wed, 21 Oct 2026 07:28:00 GMT"}
     theirs = 1_792_567_680_000
-    assert clock_ahead_ms(headers, theirs + 400_000) == 400_000
-    assert clock_ahead_ms({"date": "nonsense"}, theirs) == 0
-    assert clock_ahead_ms({}, theirs) == 0
+    assert date_of(headers) == theirs
+    assert date_of({"date": "nonsense"}) is None
+    assert date_of({}) is None
 
 
 def test_D4_a_blocked_queue_is_probed_after_1_2_4_to_30_minutes_and_at_once_when_asked_to() -> None:

@@ -87,21 +87,32 @@ def blocked(edge: Bench) -> bool:
     return bool(edge.rows("SELECT 1 FROM pixel_state WHERE state = 'blocked'"))
 
 
-@pytest.mark.parametrize("jump", [-365 * DAY, -HOUR, HOUR])
-def test_a_clock_that_jumps_during_a_backoff_strands_nothing(
-    jump: int, clock: Clock, graph: GraphSimulator, tmp_path: Path
-) -> None:
-    graph.faults("503")
-    config = config_for(tmp_path, graph.url)
-    with bench(config) as edge, CourierThread(config, clock=clock) as courier:
-        edge.put(10, created=clock.now - 1_000)
-        assert wait_until(lambda: graph.state.requests["111:503"] >= 1)
-        clock.now += jump
-        graph.faults()
-        outbox, number = courier.courier._queues["111"]._outbox, courier.courier._queues["111"].number
-        desk = courier.courier._queues["111"]._desk
-        courier.ask(desk.ask(lambda: outbox.pull_forward(number, clock.now, 2 * HOUR)))
-        if jump == -HOUR:  # within the longest wait that is ours: it ends by itself
-            clock.now += HOUR + 1_000
-        wake(courier)
-        assert wait_until(lambda: edge.states() == {"sent": 10}, 10)
+class SetClock:
+    """This machine's clock, set wrong by `ahead` ms."""
+
+    def __init__(self) -> None:
+        self.ahead = 0
+
+    def __call__(self) -> int:
+        return now_ms() + self.ahead
+
+
+@pytest.mark.parametrize("jump", [-365 * DAY, -HOUR, HOUR, 8 * DAY, 60 * DAY, 800 * DAY])
+def test_C1_a_clock_that_is_set_during_a_backoff_strands_nothing_and_ends_nothing(jump: int, tmp_path: Path) -> None:
+    clock = SetClock()
+    with GraphSimulator() as graph:  # Meta's clock is right
+        graph.faults("503")
+        config = config_for(tmp_path, graph.url)
+        with bench(config) as edge, CourierThread(config, clock=clock) as courier:
+            edge.put(10, created=now_ms() - 6 * DAY)
+            assert wait_until(lambda: graph.state.requests["111:503"] >= 1)
+            clock.ahead = jump
+            house = courier.courier._house
+            courier.ask(house._keep_time())
+            courier.ask(house._expire())
+            courier.ask(house._cut())
+            assert edge.open() == 10
+            graph.faults()
+            assert wait_until(lambda: edge.states() == {"sent": 10}, 20)
+            times = [event["event_time"] for event in graph.events]
+            assert all(abs(at * 1000 - (now_ms() - 6 * DAY)) < HOUR for at in times)

@@ -27,6 +27,7 @@ from collector.edge.helper import Answered, Hello, Question
 from collector.edge.prepare import PreparedEvent, Preparer
 from collector.errors import ApiError
 from collector.process.program import own_command
+from collector.storage.clock import Clock
 from collector.storage.journal import Journal
 from collector.storage.keys import ApiKey
 from tests.edge_process import Edge, configuration, running
@@ -83,7 +84,7 @@ class Both:
 
     def __init__(self, folder: Path) -> None:
         config = configuration(folder)
-        self.journal = Journal(config, lambda: NOW)
+        self.journal = Journal(config, Clock(lambda: NOW, lambda: NOW))
         journal = self.journal
         self.own = Preparer(config, journal.stores, journal.names, journal.public, lambda: NOW, lambda *_: None)
         told = msgspec.msgpack.encode(Hello(release.name(), config, journal.stores, journal.names.pepper))

@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from collector.errors import StorageError
+from collector.storage.clock import Clock
 from collector.storage.database import load_pepper, open_database
 from collector.storage.journal import Journal
 from tests.console_process import ConsoleProcess, make_config
@@ -97,7 +98,7 @@ def test_the_key_put_back_goes_on_with_the_same_names(filled: Path) -> None:
     kept = key.read_bytes()
     key.unlink()
     with pytest.raises(StorageError, match="there is no"):
-        Journal(config_for(filled), lambda: 0)
+        Journal(config_for(filled), Clock(lambda: 0, lambda: 0))
     key.write_bytes(kept)
     key.chmod(0o600)
     with Kit(filled) as kit:
@@ -132,7 +133,7 @@ def test_an_empty_database_takes_any_key(tmp_path: Path) -> None:
     open_database(config.storage).close()
     names = []
     for _ in range(2):
-        Journal(config, lambda: 0).close()
+        Journal(config, Clock(lambda: 0, lambda: 0)).close()
         names.append((tmp_path / "pepper.key").read_bytes())
         (tmp_path / "pepper.key").unlink()
     assert names[0] != names[1]
@@ -183,20 +184,20 @@ def test_a_key_that_others_can_read_is_refused_unless_systemd_guards_it(
 ) -> None:
     (filled / "pepper.key").chmod(0o440)
     with pytest.raises(StorageError, match="chmod 600"):
-        Journal(config_for(filled), lambda: 0)
+        Journal(config_for(filled), Clock(lambda: 0, lambda: 0))
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(filled))
-    Journal(config_for(filled), lambda: 0).close()
+    Journal(config_for(filled), Clock(lambda: 0, lambda: 0)).close()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_key_that_cannot_be_read_is_named(filled: Path) -> None:
     (filled / "pepper.key").chmod(0)
     with pytest.raises(StorageError, match="cannot read"):
-        Journal(config_for(filled), lambda: 0)
+        Journal(config_for(filled), Clock(lambda: 0, lambda: 0))
 
 
 def test_a_folder_in_the_keys_place_is_named(filled: Path) -> None:
     (filled / "pepper.key").unlink()
     (filled / "pepper.key").mkdir()
     with pytest.raises(StorageError, match="cannot read"):
-        Journal(config_for(filled), lambda: 0)
+        Journal(config_for(filled), Clock(lambda: 0, lambda: 0))

@@ -22,6 +22,7 @@ from collector.core.intake import Caller
 from collector.storage import database, naming, stores
 from collector.storage.acknowledged import EDGE, Ledger
 from collector.storage.attribution import Attribution
+from collector.storage.clock import Clock
 from collector.storage.naming import NewEvent
 from collector.storage.stores import Store
 from collector.storage.transaction import GroupTransaction
@@ -58,7 +59,7 @@ def measure(config: Config, stored: int, orders: int) -> Matching:
         known = stores.load(db, config)
         store, names = known[people.STORE], names_of(db, config)
         public = PublicIds(names.subkey("public ids"))
-        writer = GroupTransaction(db, config, data_dir, names, known, Ledger(data_dir, EDGE), now_ms)
+        writer = GroupTransaction(db, config, data_dir, names, known, Ledger(data_dir, EDGE), Clock())
         attribution = Attribution(db, names, writer.lookup, writer.clicks)
 
         def made(kind: str, count: int) -> list[NewEvent]:

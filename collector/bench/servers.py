@@ -22,6 +22,7 @@ from collector.errors import CollectorError
 from collector.process.program import own_command
 from collector.storage import keys
 from collector.storage.clicks import ClickResult, NewClick
+from collector.storage.clock import Clock
 from collector.storage.database import open_database
 from collector.storage.journal import Journal
 from collector.storage.transaction import Operation
@@ -92,4 +93,4 @@ def await_filter(config: Config) -> None:
 
 
 async def _serve(config: Config, journal: type[Journal], listener: socket.socket, ready: Callable[[], None]) -> None:
-    await app.serve(config, journal(config, app.clock), listener, ready, own_command("helper"))
+    await app.serve(config, journal(config, Clock()), listener, ready, own_command("helper"))

@@ -221,6 +221,20 @@ COMMANDS: Final = (
         (*FILES, as_json),
     ),
     Command(
+        "clock show",
+        "say what time is believed, and whether a jump of this machine's clock is held; `collector clock` alone too",
+        "clock:show",
+        "collector clock show --config collector.toml",
+        (*FILES, as_json),
+    ),
+    Command(
+        "clock accept",
+        "say that this machine's clock is right after a jump that is held",
+        "clock:accept",
+        "collector clock accept --config collector.toml",
+        (*FILES, as_json),
+    ),
+    Command(
         "bench",
         "measure this machine: each figure beside what it is to be judged by",
         "bench:bench",
@@ -235,6 +249,7 @@ PARTS: Final = (Command("helper", "check large batches for the edge, which start
 
 RAW: Final = argparse.RawDescriptionHelpFormatter
 GROUPS: Final = {
+    "clock": "what time is believed",
     "config": "check and show the configuration",
     "keys": "API keys",
     "report": "what the orders are owed to",
@@ -257,6 +272,7 @@ def build_parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         group, _, name = command.name.rpartition(" ")
         _add(groups[group] if group else top, name, command)
+    _alone(top.choices["clock"], groups["clock"], "show")
     for part in PARTS:
         top.add_parser(part.name, description=part.help).set_defaults(run=part.run)
     return parser
@@ -265,6 +281,17 @@ def build_parser() -> argparse.ArgumentParser:
 def _group(top: Subparsers, name: str, text: str) -> Subparsers:
     parser = top.add_parser(name, help=text, description=text, epilog=_examples(name), formatter_class=RAW)
     return parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+
+def _alone(parser: argparse.ArgumentParser, commands: Subparsers, name: str) -> None:
+    """Have a group without a command do as this one of its commands, options before or after the command's name."""
+    commands.required = False
+    for arguments in (*FILES, as_json):
+        arguments(parser)
+    parser.set_defaults(run=commands.choices[name].get_default("run"))
+    for command in commands.choices.values():
+        for action in command._actions:
+            action.default = argparse.SUPPRESS  # what the group was told stays where the command is not told
 
 
 def _examples(group: str) -> str:

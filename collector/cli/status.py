@@ -24,6 +24,8 @@ def status(args: argparse.Namespace) -> int:
 def _show(found: Status) -> None:
     stored = f"{found.total_clicks} clicks, {found.total_conversions} conversions and events"
     print_table([["database", f"{found.database}, {found.database_bytes / 1e6:.1f} MB, {stored}"]])
+    if found.clock.advice:
+        print(found.clock.advice)
     if not found.complete:
         print("not all days could be counted in time: the figures below are of the newest ones")
     _section("attribution", [_counts("today", found.today), _counts("7 days", found.days7)], _COUNTED)

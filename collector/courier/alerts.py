@@ -50,7 +50,8 @@ class Alerts:
             self._standing.add((kind, pixel))
             log.warning("a person should look", kind=kind, pixel=pixel)
             until = times.text(deadline) if deadline is not None else None
-            text = f"Pixel {pixel}: {kind}. {text}" + (f". {kept_until(deadline)}" if deadline is not None else "")
+            whose = f"Pixel {pixel}: " if pixel else ""
+            text = f"{whose}{kind}. {text}" + (f". {kept_until(deadline)}" if deadline is not None else "")
             self._put(Alert(kind=kind, pixel=pixel, text=text, at=now, deadline=until))
 
     def cleared(self, pixel: str, now: int) -> None:
@@ -59,6 +60,12 @@ class Alerts:
         self._standing -= told
         if told:
             self._put(Alert(kind="cleared", pixel=pixel, text=f"Pixel {pixel}: delivery resumed", at=now))
+
+    def over(self, kind: str, now: int) -> None:
+        """Trouble of the whole installation has ended; told only where it was."""
+        if (kind, "") in self._standing:
+            self._standing.discard((kind, ""))
+            self._put(Alert(kind="cleared", pixel="", text=f"{kind}: over", at=now))
 
     def refused(self, pixel: str, now: int) -> None:
         """Meta refused an event for good; told when an hour has seen too many."""

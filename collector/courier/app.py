@@ -19,16 +19,19 @@ import msgspec
 from collector.config import Config, StorageConfig
 from collector.config_loader import load
 from collector.core.capi import versions
+from collector.core.capi.verdicts import classify, date_of, is_metas
 from collector.courier.alerts import Alerts
 from collector.courier.deliver import PixelQueue
 from collector.courier.desk import Desk
 from collector.courier.graph import GraphClient
 from collector.courier.housekeeping import Housekeeping
-from collector.courier.ledger import Stats
+from collector.courier.register import Stats
 from collector.courier.revisions import Revisions
-from collector.courier.targets import Target, targets_of
+from collector.courier.targets import Target, base_of, targets_of
+from collector.courier.timekeeper import Timekeeper
 from collector.errors import ConfigError, StorageError
 from collector.storage import damage, learning
+from collector.storage.clock import Kept, boot_ms, system_ms
 from collector.storage.database import DATABASE, connect, open_database, prepare_data_dir
 from collector.storage.dispatch import Outbox, may_open_later
 from collector.storage.notices import Notices
@@ -89,15 +92,6 @@ def _alone(storage: StorageConfig) -> Iterator[None]:
         os.close(fd)
 
 
-def _clock() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _ticks() -> int:
-    """Milliseconds of a clock that nobody sets, and that runs on while the machine sleeps."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
-
-
 async def _main(config: Config, ready: Callable[[], None] | None) -> None:
     courier = Courier(config)
     loop = asyncio.get_running_loop()
@@ -114,12 +108,12 @@ class Courier:
         self,
         config: Config,
         *,
-        clock: Callable[[], int] = _clock,
-        ticks: Callable[[], int] = _ticks,
+        clock: Callable[[], int] = system_ms,
+        ticks: Callable[[], int] = boot_ms,
         dice: Callable[[], float] = random.random,
     ) -> None:
         self._config = config
-        self._now = clock
+        self._clock = clock
         self._ticks = ticks
         self._dice = dice
         self._stats = Stats()
@@ -146,14 +140,16 @@ class Courier:
         graph = GraphClient(self._config.meta)
         alerts = Alerts(self._config.alerts)
         spare = await self._opened(lambda: connect(Path(storage.data_dir) / DATABASE, storage))
-        house = Housekeeping(
+        self._time = Timekeeper(Kept(spare), self._clock, self._ticks)
+        self._house = house = Housekeeping(
             Upkeep(spare),
             desk,
             self._queues,
             self._stats,
             alerts,
             self._config.privacy,
-            self._now,
+            self._time,
+            lambda: self._metas_clock(graph),
             lambda now: learning.night_if_due(spare, self._config, now),
             Revisions(self._config.alerts.revisions_url, Notices(spare, self._config)),
         )
@@ -169,6 +165,13 @@ class Courier:
             spare.close()
             db.close()
 
+    async def _metas_clock(self, graph: GraphClient) -> int | None:
+        """What Graph's clock shows (ms); None where nothing is sent to Meta, or it does not say."""
+        if self._config.meta.mode != "live":
+            return None
+        answer = await graph.ask(base_of(self._config.meta))
+        return date_of(answer.headers) if is_metas(classify(answer, 0)) else None
+
     async def _opened(self, opening: Callable[[], T]) -> T:
         """What `opening` gives; at a start on a full disk it fails until the edge has freed its reserve."""
         deadline = time.monotonic() + OPEN_PATIENCE_S
@@ -181,7 +184,7 @@ class Courier:
             await asyncio.sleep(_POLL_S)
 
     async def _take_over(self, desk: Desk) -> None:
-        now = self._now()
+        now = self._time.clock()
 
         def write() -> int:
             with desk.outbox.transaction():
@@ -237,7 +240,7 @@ class Courier:
             desk=desk,
             graph=graph,
             alerts=alerts,
-            clock=self._now,
+            time=self._time,
             ticks=self._ticks,
             dice=self._dice,
             stats=self._stats,

@@ -15,16 +15,26 @@ from msgspec import structs
 from collector.config import MetaConfig
 from collector.core.capi.isolation import Isolation
 from collector.core.capi.payload import not_ahead
-from collector.core.capi.verdicts import Answer, Kind, Verdict, classify, clock_ahead_ms, is_events_own
+from collector.core.capi.verdicts import (
+    Answer,
+    Kind,
+    Verdict,
+    classify,
+    date_of,
+    is_about_time,
+    is_events_own,
+    is_metas,
+)
 from collector.core.retry import PROBE_EVENTS, Backoff
 from collector.courier.alerts import Alerts
 from collector.courier.blocks import Block
 from collector.courier.desk import Desk
 from collector.courier.graph import GraphClient
-from collector.courier.ledger import Ledger, Stats, reason_of
 from collector.courier.luck import Luck
+from collector.courier.register import Register, Stats, reason_of
 from collector.courier.suspects import Suspects
 from collector.courier.targets import Target
+from collector.courier.timekeeper import Timekeeper
 from collector.storage.dispatch import Claim, Claimed, PixelHealth, Report
 from collector.telemetry import logger
 
@@ -50,7 +60,7 @@ class PixelQueue:
         desk: Desk,
         graph: GraphClient,
         alerts: Alerts,
-        clock: Callable[[], int],
+        time: Timekeeper,
         ticks: Callable[[], int],
         dice: Callable[[], float],
         stats: Stats,
@@ -62,14 +72,15 @@ class PixelQueue:
         self._outbox = desk.outbox
         self._graph = graph
         self._alerts = alerts
-        self._now = clock
+        self._time = time
+        self._now = time.clock
         self._ticks = ticks
         self._dice = dice
         self._stats = stats
         self._luck = Luck(Backoff(int(meta.retry_base_seconds * 1000), int(meta.retry_max_seconds * 1000)))
         self._limit = meta.batch_max
         self._lease_ms = int(meta.timeout_seconds * 1000) + 60_000
-        self._ledger = Ledger(number, desk, stats, clock, self._lease_ms)
+        self._register = Register(number, desk, stats, time.clock, self._lease_ms)
         self._block = Block()
         self._blocked_since = 0
         self._lone_code: int | None = None  # of the last event refused alone for no fault of its own fields
@@ -108,6 +119,11 @@ class PixelQueue:
         if self._block.on:
             self._block.try_now(self._ticks())
             self.wake()
+
+    def hasten(self) -> None:
+        """What made requests fail is over: ask again at once."""
+        self._luck.forget()
+        self.wake()
 
     @property
     def blocked(self) -> bool:
@@ -168,10 +184,10 @@ class PixelQueue:
         return await self._desk.insist(lambda: self._claim_now(role, limit))
 
     def _claim_now(self, role: tuple[str, ...], limit: int) -> Claim | None:
-        now = self._now()
+        now, trusted = self._now(), self._time.clock.trusted()
         for lane in role:
             verb = self._outbox.claim_fresh if lane == "fresh" else self._outbox.claim_backlog
-            if (claim := verb(self.number, limit, now, self._lease_ms)) is not None:
+            if (claim := verb(self.number, limit, now, self._lease_ms, trusted=trusted)) is not None:
                 return claim
         return None
 
@@ -186,7 +202,7 @@ class PixelQueue:
         ids = [event.id for event in claim.events]
         try:
             if self._meta.mode == "dry_run":
-                await self._ledger.rehearsed(claim)
+                await self._register.rehearsed(claim)
             else:
                 await self._judge(claim, await self._send(claim))
         finally:
@@ -207,7 +223,9 @@ class PixelQueue:
         if verdict.kind is Kind.BLOCKED and target.way_hash != self.target.way_hash:
             verdict = structs.replace(verdict, kind=Kind.TRANSIENT)  # what it is about was replaced meanwhile
         self._stats.requests += 1
-        self._look_at_clock(answer)
+        self._look_at_clock(answer, verdict)
+        if is_about_time(verdict) and self._time.is_doubtful:
+            verdict = structs.replace(verdict, kind=Kind.TRANSIENT)  # our clock is to blame, and no event
         report = Report(
             outcome=verdict.kind.value,
             http_status=verdict.http_status,
@@ -219,10 +237,13 @@ class PixelQueue:
         )
         return verdict, report
 
-    def _look_at_clock(self, answer: Answer) -> None:
+    def _look_at_clock(self, answer: Answer, verdict: Verdict) -> None:
         """A wrong clock here costs events: Meta refuses what it takes for the future or for older than 7 days."""
-        ahead_ms = clock_ahead_ms(answer.headers, now := self._now())
-        if abs(ahead_ms) > _CLOCK_ALARM_MS:
+        if not is_metas(verdict) or (date := date_of(answer.headers)) is None:
+            return
+        self._time.heard(date)
+        now = self._time.clock.reading().system
+        if abs(ahead_ms := now - date) > _CLOCK_ALARM_MS:
             way = "ahead of" if ahead_ms > 0 else "behind"
             text = f"this machine's clock is {abs(ahead_ms) // 1000} s {way} Meta's; set it by NTP"
             self._alerts.raised("clock", self.target.pixel, text, now)
@@ -233,20 +254,20 @@ class PixelQueue:
             case Kind.SENT:
                 await self._on_sent(claim, report)
             case Kind.SHORT:
-                await self._relieved(await self._ledger.short(claim, verdict, report))
+                await self._relieved(await self._register.short(claim, verdict, report))
             case Kind.REFUSED:
                 await self._on_refused(claim, verdict, report)
             case Kind.TOO_BIG if len(claim.events) > 1:
                 self._limit = max(1, len(claim.events) // 2)
-                await self._ledger.again(claim, claim.events, self._now(), verdict, report)
+                await self._register.again(claim, claim.events, self._now(), verdict, report)
             case Kind.BLOCKED:
-                await self._ledger.again(claim, claim.events, self._now(), verdict, report)
+                await self._register.again(claim, claim.events, self._now(), verdict, report)
                 await self._stop_for(reason_of(verdict))
             case _:
                 await self._on_fault(claim, verdict, report)
 
     async def _on_sent(self, claim: Claim, report: Report) -> None:
-        await self._ledger.sent(claim, report)
+        await self._register.sent(claim, report)
         self._limit = min(self._meta.batch_max, self._limit * 2)  # after a 413 the batches grow again
         self._lone_code = None
         await self._relieved(len(claim.events))
@@ -255,7 +276,7 @@ class PixelQueue:
         if len(claim.events) > 1:
             await self._isolate(claim, verdict, report)
             return
-        await self._ledger.closed(claim, report)
+        await self._register.closed(claim, report)
         if self._is_the_call(verdict):
             await self._accuse_the_call(claim.events, verdict)
         else:
@@ -269,24 +290,24 @@ class PixelQueue:
         return not own and before == verdict.code
 
     async def _reject(self, events: list[Claimed], verdict: Verdict) -> None:
-        await self._ledger.rejected(events, verdict)
+        await self._register.rejected(events, verdict)
         for _ in events:
             self._alerts.refused(self.target.pixel, self._now())
 
     async def _accuse_the_call(self, events: list[Claimed], verdict: Verdict) -> None:
-        await self._ledger.back(events, reason_of(verdict))
+        await self._register.back(events, reason_of(verdict))
         await self._stop_for(reason_of(verdict))
 
     async def _isolate(self, claim: Claim, verdict: Verdict, report: Report) -> None:
         """Find the events at fault; the others are delivered in the same round."""
-        await self._ledger.closed(claim, report)
+        await self._register.closed(claim, report)
         search: Isolation[Claimed] = Isolation(claim.events, verdict.index)
         suspects = Suspects(len(claim.events))
         while search and not self._is_interrupted(search) and not suspects.accuse_the_call:
             await self._ask_part(search, suspects)
         if suspects.verdict is not None:
             await self._judge_suspects(suspects, suspects.verdict, finished=not search)
-        await self._ledger.back(search.rest(), "in a refused batch")
+        await self._register.back(search.rest(), "in a refused batch")
 
     def _is_interrupted(self, search: Isolation[Claimed]) -> bool:
         return self._block.on or self._stopping or search.requests >= _ISOLATION_BUDGET
@@ -297,17 +318,17 @@ class PixelQueue:
         elif finished:
             await self._reject(suspects.events, verdict)
         else:
-            await self._ledger.back(suspects.events, reason_of(verdict))
+            await self._register.back(suspects.events, reason_of(verdict))
 
     async def _ask_part(self, search: Isolation[Claimed], suspects: Suspects) -> None:
-        part = await self._ledger.opened(search.take())
+        part = await self._register.opened(search.take())
         verdict, report = await self._send(part)
         if verdict.kind is Kind.SENT or verdict.kind is Kind.SHORT:
             await self._judge(part, (verdict, report))
             search.taken()
             suspects.cleared()
         elif verdict.kind is Kind.REFUSED:
-            await self._ledger.closed(part, report)
+            await self._register.closed(part, report)
             if search.refused(verdict.index):
                 await self._on_guilty(part, verdict, suspects)
         else:
@@ -331,7 +352,7 @@ class PixelQueue:
             self._stats.throttled += 1
         state = self._luck.fault(verdict, ticks, self._dice())
         until = now + self._luck.closed_for(ticks)
-        await self._ledger.again(claim, claim.events, until, verdict, report)
+        await self._register.again(claim, claim.events, until, verdict, report)
         if state is not None:
             await self._mark(state, until=until, reason=verdict.message)
             log.warning("delivery is slowed", pixel=self.target.pixel, reason=verdict.message, code=verdict.code)
@@ -344,7 +365,7 @@ class PixelQueue:
             self._blocked_since = now
         until = now + self._block.put(self._ticks())
         health = PixelHealth("blocked", self._blocked_since, until, reason, self.target.way_hash)
-        await self._ledger.mark(health)
+        await self._register.mark(health)
         if anew:
             log.error("delivery is blocked", pixel=self.target.pixel, reason=reason)
         first = await self._desk.ask(lambda: self._outbox.first_deadline(self.number))
@@ -368,7 +389,7 @@ class PixelQueue:
             self.wake()
 
     async def _mark(self, state: str, *, until: int | None = None, reason: str | None = None) -> None:
-        await self._ledger.mark(PixelHealth(state, self._now(), until, reason, None))
+        await self._register.mark(PixelHealth(state, self._now(), until, reason, None))
 
 
 async def _sleep(nap: asyncio.Event, seconds: float) -> None:

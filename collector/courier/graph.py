@@ -72,6 +72,14 @@ class GraphClient:
             log.failed("a request could not be made or its answer not be read", error)
             return Answer(fault=_words(error), body_sent=sent.whole)
 
+    async def ask(self, base: str) -> Answer:
+        """Whatever Graph says to nobody in particular: its clock is in the head."""
+        try:
+            async with asyncio.timeout(self._patience):
+                return await self._exchange(self._client.build_request("GET", base))
+        except Exception as error:
+            return Answer(fault=_words(error), body_sent=False)
+
     def _request(self, target: Target, events: Sequence[bytes], test_code: str | None, sent: _Sent) -> httpx.Request:
         return self._client.build_request(
             "POST",

@@ -15,9 +15,10 @@ from collector.core.retention import cuts
 from collector.courier.alerts import Alerts
 from collector.courier.deliver import PixelQueue
 from collector.courier.desk import Desk
-from collector.courier.ledger import Stats
 from collector.courier.luck import LONGEST_MS
+from collector.courier.register import Stats
 from collector.courier.revisions import Revisions
+from collector.courier.timekeeper import Timekeeper
 from collector.storage.dispatch import is_temporary
 from collector.storage.upkeep import SLICE, Upkeep
 from collector.telemetry import logger
@@ -31,6 +32,8 @@ _EXPIRE_S: Final = 30.0
 _WIPE_S: Final = 0.25
 _CUT_S: Final = 60.0
 _TELL_S: Final = 5.0
+_CLOCK_S: Final = 2.0
+_ASK_MS: Final = 60_000
 _LEARN_S: Final = 600.0  # how often it is asked whether a day has passed
 _SLICES_AT_ONCE: Final = 20
 
@@ -46,7 +49,8 @@ class Housekeeping:
         stats: Stats,
         alerts: Alerts,
         privacy: PrivacyConfig,
-        clock: Callable[[], int],
+        time: Timekeeper,
+        metas_clock: Callable[[], Awaitable[int | None]],
         night: Callable[[int], Any],
         revisions: Revisions,
     ) -> None:
@@ -56,7 +60,9 @@ class Housekeeping:
         self._stats = stats
         self._alerts = alerts
         self._privacy = privacy
-        self._now = clock
+        self._time = time
+        self._metas_clock = metas_clock
+        self._ask_at = 0
         self._night = night
         self._revisions = revisions
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="upkeep")
@@ -66,6 +72,8 @@ class Housekeeping:
         jobs: list[tuple[float, Callable[[], Awaitable[None]]]] = [
             (_CHECKPOINT_S, self._checkpoint),
             (_BEAT_S, self.beat),
+            (_CLOCK_S, self._keep_time),
+            (_CLOCK_S, self._ask_meta),
             (_EXPIRE_S, self._expire),
             (_WIPE_S, self._wipe),
             (_CUT_S, self._cut),
@@ -95,7 +103,7 @@ class Housekeeping:
 
     async def beat(self) -> None:
         """Write the sign of life, and raise the alarm about old backlogs."""
-        now = self._now()
+        now = self._time.clock.reading().system  # who reads it compares it with that clock
         queues = {
             name: await self._ask(partial(self._upkeep.backlog, queue.number)) for name, queue in self._queues.items()
         }
@@ -105,17 +113,38 @@ class Housekeeping:
             if figures_of["oldest"]:
                 self._alerts.backlog(name, figures_of["oldest"], now)
 
+    async def _keep_time(self) -> None:
+        """Carry the trusted now on; a queue that waits for the clock is tried once it is right."""
+        doubtful = self._time.is_doubtful
+        told: list[str] = []
+        await self._ask(lambda: self._time.step(told.append))
+        for text in told:
+            self._alerts.raised("clock", "", text, self._time.clock())
+        if doubtful and not self._time.is_doubtful:
+            self._alerts.over("clock", self._time.clock())
+            for queue in list(self._queues.values()):
+                queue.hasten()
+
+    async def _ask_meta(self) -> None:
+        """The second witness of a clock that is in doubt, where no answer to an event has brought one."""
+        ticks = self._time.clock.reading().boot
+        if not self._time.is_doubtful or self._time.knows_metas or ticks < self._ask_at:
+            return
+        self._ask_at = ticks + _ASK_MS
+        if (date := await self._metas_clock()) is not None:
+            self._time.heard(date)
+
     async def _expire(self) -> None:
-        now = self._now()
+        now, trusted = self._time.clock(), self._time.clock.trusted()
         outbox = self._desk.outbox
         for queue in list(self._queues.values()):
-            while await self._desk.ask(partial(outbox.expire, queue.number, now)):
+            while await self._desk.ask(partial(outbox.expire, queue.number, trusted)):
                 pass
             while await self._desk.ask(partial(outbox.pull_forward, queue.number, now, LONGEST_MS)):
                 pass
 
     async def _wipe(self) -> None:
-        dead = cuts(self._privacy, self._now()).dead_payloads
+        dead = cuts(self._privacy, self._time.clock.trusted()).dead_payloads
         for _ in range(_SLICES_AT_ONCE):
             if await self._ask(lambda: self._upkeep.wipe_payloads(dead)) < SLICE:
                 return
@@ -123,18 +152,19 @@ class Housekeeping:
 
     async def _cut(self) -> None:
         for _ in range(_SLICES_AT_ONCE):
-            if not await self._ask(lambda: self._upkeep.cut(cuts(self._privacy, self._now()))):
+            if not await self._ask(lambda: self._upkeep.cut(cuts(self._privacy, self._time.clock.trusted()))):
                 return
             await asyncio.sleep(0.05)
 
     async def _learn(self) -> None:
         """Once a day: new models from what the stores' own orders have shown."""
-        now = self._now()
+        now = self._time.clock.trusted()
         for store, model in (await self._ask(lambda: self._night(now))).items():
             log.info("learnt", store=store, model=model.version, labels=model.labels)
 
     async def _tell(self) -> None:
-        await self._revisions.tell(self._ask, self._now())
+        reading = self._time.clock.reading()
+        await self._revisions.tell(self._ask, self._time.clock.trusted(), reading.boot)
 
     def close(self) -> None:
         """Wait for the last slice."""

@@ -30,17 +30,17 @@ class Revisions:
         self._failures = 0
         self._not_before = 0
 
-    async def tell(self, ask: Ask, now: int) -> None:
-        """One request, if there is something to tell."""
+    async def tell(self, ask: Ask, now: int, ticks: int) -> None:
+        """One request, if there is something to tell. `ticks`: ms of a clock that nobody sets."""
         if not self._url:
             await ask(self._notices.drop_all)
             return
-        if now < self._not_before:
+        if ticks < self._not_before:
             return
         try:
             noted = await ask(lambda: self._notices.pending(now, AT_ONCE))
         except StorageError as error:  # a lost key: what waits for Meta still goes out (README, "What to keep safe")
-            self._not_before = now + _LONGEST_MS
+            self._not_before = ticks + _LONGEST_MS
             log.failed("changed answers cannot be told", error)
             return
         if not noted:
@@ -49,7 +49,7 @@ class Revisions:
             await ask(lambda: self._notices.told(noted))
             self._failures = 0
             return
-        self._not_before = now + min(_REST_MS << min(self._failures, 10), _LONGEST_MS)
+        self._not_before = ticks + min(_REST_MS << min(self._failures, 10), _LONGEST_MS)
         self._failures += 1
         log.warning("changed answers not delivered", count=len(noted), attempt=self._failures)
 

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import signal
 import socket
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -37,6 +36,7 @@ from collector.guard.bodies import Allowance
 from collector.guard.gate import Counts, GuardLimits, connections_that_fit
 from collector.guard.names import request_id
 from collector.guard.protocol import make_protocol
+from collector.storage.clock import Clock
 from collector.storage.journal import Journal
 
 log = telemetry.logger("edge")
@@ -47,13 +47,9 @@ _GC_THRESHOLDS = (10_000, 20, 100)  # allocations, then passes of the younger ge
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-def clock() -> int:
-    """Now, in milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
-
-
 def build(config: Config, journal: Journal, aside: Aside, tracker: Tracker, tally: Tally) -> tuple[AsgiApp, Allowance]:
     """Every route of the public door, the busiest taken before Litestar routes them; and how large a body may be."""
+    clock = journal.clock
     preparer = Preparer(config, journal.stores, journal.names, journal.public, clock, journal.count)
     door = Door(config, journal, preparer, aside, tracker, tally, clock)
     collect = Collect(config, journal, preparer, door, clock)
@@ -204,7 +200,7 @@ def run(config: Config, fd: int | None, ready: Callable[[], None], helper: Seque
 
 
 async def _serve(config: Config, fd: int | None, ready: Callable[[], None], helper: Sequence[str] | None) -> int:
-    return await serve(config, Journal(config, clock), _listening(config, fd), ready, helper)
+    return await serve(config, Journal(config, Clock()), _listening(config, fd), ready, helper)
 
 
 async def serve(

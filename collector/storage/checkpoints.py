@@ -80,10 +80,10 @@ class Checkpointer(threading.Thread):
         try:
             work()
         except apsw.BusyError:  # a reader in the middle, or another process at it
-            time.sleep(_AGAIN_S)
+            threading.Event().wait(_AGAIN_S)
         except Exception as error:
             log.failed("the write-ahead log could not be emptied", error)
-            time.sleep(_IDLE_S)
+            threading.Event().wait(_IDLE_S)
 
     def _step(self, db: apsw.Connection, *, idle: bool) -> None:
         if idle:

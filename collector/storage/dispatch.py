@@ -70,6 +70,8 @@ DOUBT_REASON: Final = (
     "in doubt: Meta may have taken it over 47 hours ago and would count it twice now; "
     "`collector replay` sends it all the same"
 )
+UNSURE_REASON: Final = "waits until the clock is sure: it says that the event is too old, and is not believed yet"
+_UNSURE_MS: Final = 5 * 60_000
 EXPIRED_REASON: Final = "waited longer than Meta takes (7 days after the event)"
 
 
@@ -170,15 +172,20 @@ class Outbox:
 
     # -- claiming
 
-    def claim_fresh(self, pixel: int, limit: int, now: int, lease_ms: int) -> Claim | None:
+    def claim_fresh(
+        self, pixel: int, limit: int, now: int, lease_ms: int, *, trusted: int | None = None
+    ) -> Claim | None:
         """The due events of the last quarter of an hour, purchases first, with company that is not due yet.
 
-        None when nothing is due and no full batch has gathered.
+        None when nothing is due and no full batch has gathered. `trusted`: the now by which an event's time may end for
+        good (core/trusted.py); without it, `now`.
         """
         ids = self._fresh_ids(pixel, limit, now)
-        return self._claim(pixel, ids, now, lease_ms) if ids else None
+        return self._claim(pixel, ids, now, lease_ms, now if trusted is None else trusted) if ids else None
 
-    def claim_backlog(self, pixel: int, limit: int, now: int, lease_ms: int) -> Claim | None:
+    def claim_backlog(
+        self, pixel: int, limit: int, now: int, lease_ms: int, *, trusted: int | None = None
+    ) -> Claim | None:
         """Whatever is due, by earliest deadline; None unless something has waited longer than `FRESH_MS`."""
         if not self.has_backlog(pixel, now):
             return None
@@ -188,7 +195,7 @@ class Outbox:
                 ids.append(cast(int, number))
                 if len(ids) == limit:
                     break
-        return self._claim(pixel, ids, now, lease_ms) if ids else None
+        return self._claim(pixel, ids, now, lease_ms, now if trusted is None else trusted) if ids else None
 
     def _fresh_ids(self, pixel: int, limit: int, now: int) -> list[int]:
         since, room = now - FRESH_MS, limit + len(self._flying)
@@ -205,22 +212,25 @@ class Outbox:
     def _is_due(self, number: int, now: int) -> bool:
         return cast(int, self._db.execute("SELECT due FROM outbox WHERE id = ?", (number,)).get) <= now
 
-    def _claim(self, pixel: int, ids: list[int], now: int, lease_ms: int) -> Claim | None:
+    def _claim(self, pixel: int, ids: list[int], now: int, lease_ms: int, trusted: int) -> Claim | None:
         events: list[Claimed] = []
         late: list[int] = []
         bare: list[int] = []
         doubtful: list[int] = []
         unwanted: list[int] = []
+        unsure: list[int] = []  # over by one clock, and not by another
         for row in self._db.execute(_READ_SQL, (_carray(ids),)):
             number, attempts, doubt_at, deadline, code, body, flags = cast("tuple[Any, ...]", row)
             if flags is not None and flags & _UNWANTED:  # consent is asked again at sending
                 unwanted.append(number)
-            elif deadline < now:
+            elif deadline < trusted:
                 late.append(number)
             elif body is None:
                 bare.append(number)
-            elif not may_resend(doubt_at, now):
+            elif not may_resend(doubt_at, trusted):
                 doubtful.append(number)
+            elif deadline < now or not may_resend(doubt_at, now):
+                unsure.append(number)
             elif not events or code == events[0].test_code:  # one request carries one test_event_code
                 events.append(Claimed(number, attempts, doubt_at, deadline, code, body))
         with self.transaction():
@@ -228,6 +238,7 @@ class Outbox:
             self.settle(late, CapiState.EXPIRED, now, reason=EXPIRED_REASON)
             self.settle(bare, CapiState.REJECTED, now, reason="its payload is no longer kept")
             self.settle(doubtful, CapiState.REJECTED, now, reason=DOUBT_REASON)
+            self.requeue(unsure, now + _UNSURE_MS, reason=UNSURE_REASON)
             return self.open_request(pixel, events, now, lease_ms) if events else None
 
     def open_request(self, pixel: int, events: list[Claimed], now: int, lease_ms: int) -> Claim:

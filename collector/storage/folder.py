@@ -92,7 +92,7 @@ class Folder(threading.Thread):
                 self._transaction.folded.set()  # by this edge or by another one
                 if after == before:
                     break
-                time.sleep(0.002)  # let the writer drop what is folded
+                threading.Event().wait(0.002)  # let the writer drop what is folded
             index.purge(db, subject, _PURGE_ROWS)
         self._merge(db)
 

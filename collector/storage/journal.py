@@ -16,6 +16,7 @@ from collector.core.keyed import KeyedHash
 from collector.storage import acknowledged, damage, database, index, keys, losses, stores
 from collector.storage.acknowledged import Ledger
 from collector.storage.checkpoints import Checkpointer
+from collector.storage.clock import Clock
 from collector.storage.folder import Folder
 from collector.storage.stores import Store
 from collector.storage.transaction import GroupTransaction, Operation
@@ -27,13 +28,14 @@ log = telemetry.logger("storage")
 class Journal:
     """One edge's door to the database. Open it on the event loop; all methods but the writer's are the loop's."""
 
-    def __init__(self, config: Config, clock: Callable[[], int]) -> None:
-        """Open or make the database; StorageError says why it cannot be used. `clock` gives milliseconds."""
+    def __init__(self, config: Config, clock: Clock) -> None:
+        """Open or make the database; StorageError says why it cannot be used."""
+        self.clock = clock
         self.data_dir: Path = database.prepare_data_dir(config.storage)
         with damage.explaining(self.data_dir / database.DATABASE):
             self._open(config, clock)
 
-    def _open(self, config: Config, clock: Callable[[], int]) -> None:
+    def _open(self, config: Config, clock: Clock) -> None:
         crowded = database.Ballast(self.data_dir, config.storage).make_room()
         self._db = database.open_database(config.storage)
         self.names = KeyedHash(database.load_pepper(self._db, self.data_dir, config.privacy.pepper_file))
@@ -42,6 +44,7 @@ class Journal:
             log.error(lost)
         with database.immediate(self._db):
             self.stores: dict[str, Store] = stores.load(self._db, config)
+        clock.refresh(self._db)
         self._ledger = self._opened_ledger()
         folded = index.open_index(self.data_dir, config.storage)
         self._transaction = GroupTransaction(

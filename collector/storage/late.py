@@ -107,12 +107,12 @@ class Late:
 
     def _load(self) -> None:
         for store, ts, conversion_ts, heard in self._db.execute(_CLOCKS):
-            _raise(self._clock, store, ts)
-            _raise(self._conversion_clock, store, conversion_ts)
+            self._lookup.advance(self._clock, store, ts)
+            self._lookup.advance(self._conversion_clock, store, conversion_ts)
             self._heard[store] = heard
         for store, ts in self._db.execute(_RECENT):
-            _raise(self._clock, store, ts)
-            _raise(self._conversion_clock, store, ts)
+            self._lookup.advance(self._clock, store, ts)
+            self._lookup.advance(self._conversion_clock, store, ts)
 
     def after_clicks(self, clicks: Sequence[NewClick], results: Sequence[ClickResult], now: int) -> None:
         """Re-open what clicks that were just stored may have caused. Usually this is one comparison for each."""
@@ -150,7 +150,7 @@ class Late:
         store, row = known.number, taken.state.row
         self._heard[store] = now
         self._advance(store, ts)
-        _raise(self._conversion_clock, store, ts)
+        self._lookup.advance(self._conversion_clock, store, ts)
         if not taken.duplicate or (taken.before is not None and taken.before.ts != row.ts):
             self._keep(row)
         related, self._conversions.related = self._conversions.related, set()
@@ -214,7 +214,7 @@ class Late:
     def look_around(self, now: int) -> None:
         """What other edges, a restart or silence made due."""
         for store, *_, heard in self._db.execute(_CLOCKS):
-            _raise(self._heard, store, heard)
+            self._heard[store] = max(heard, self._heard.get(store, 0))
         for store in self._stores:
             self._see(store, now)
 
@@ -261,10 +261,12 @@ class Late:
         self._saved = rows
 
     def _advance(self, store: int, ts: int) -> None:
-        if ts > self._clock.get(store, 0):
-            self._clock[store] = ts
-            if ts - self._first.get(store, _NEVER) > OPEN_MS and store in self._stores:
-                self._due.add(store)
+        if (
+            self._lookup.advance(self._clock, store, ts)
+            and ts - self._first.get(store, _NEVER) > OPEN_MS
+            and store in self._stores
+        ):
+            self._due.add(store)
 
     def _keep(self, row: ConversionRow) -> None:
         """Remember to match an open conversion a last time, if no proof names it."""
@@ -387,8 +389,3 @@ class Late:
 
     def _is_past(self, row: ConversionRow) -> bool:
         return self._clock.get(row.store, 0) - row.ts > OPEN_MS
-
-
-def _raise(clock: dict[int, int], store: int, ts: int) -> None:
-    if ts > clock.get(store, 0):
-        clock[store] = ts

@@ -17,15 +17,7 @@ from collector.core.matching import Candidate, Query, Statistics
 from collector.storage import changing
 from collector.storage.frequency import Frequencies
 from collector.storage.index import IndexReader
-from collector.storage.subjects import (
-    CLICKS,
-    CONVERSIONS,
-    MINUTE_MS,
-    ClickRow,
-    ConversionRow,
-    Subject,
-    click_tag,
-)
+from collector.storage.subjects import CLICKS, CONVERSIONS, MINUTE_MS, ClickRow, ConversionRow, Subject, click_tag
 from collector.storage.tail import Tail
 
 _DAY_MS = 86_400_000
@@ -38,6 +30,7 @@ _PASSED_OVER = 2_048  # entries read of a value, those of later clicks among the
 _FREQUENCY_DAYS = 30
 _FEW = 1_000  # rows of the tail: a millisecond
 _MOST_TOUCHED = 100_000  # far more than change in the second until the folder follows
+_FAR = 1 << 62
 _NAME_BY = {key.name: key.of for key in CLICKS.keys}
 
 
@@ -52,8 +45,10 @@ class Named(NamedTuple):
 class Lookup:
     """Owned by the writer thread; sees the rows of the open transaction through the tail."""
 
-    def __init__(self, db: apsw.Connection, data_dir: Path, config: StorageConfig) -> None:
+    def __init__(self, db: apsw.Connection, data_dir: Path, config: StorageConfig, horizon: int = _FAR) -> None:
+        """`horizon` (ms): no event clock goes beyond it. What claims to be later moves none (C2)."""
         self._db = db
+        self.horizon = horizon
         self.index = IndexReader(data_dir, config)
         self.clicks: Tail[ClickRow] = Tail(CLICKS)
         self.conversions: Tail[ConversionRow] = Tail(CONVERSIONS)
@@ -110,16 +105,23 @@ class Lookup:
             for values in self._db.execute(select, (self.last[subject],)):
                 row = subject.row._make(values)
                 self.last[subject] = row.id
-                self.latest[row.store] = max(row.ts, self.latest.get(row.store, 0))
+                self.advance(self.latest, row.store, row.ts)
                 if isinstance(row, ClickRow):
                     self.clicks.add(row)
                     self.frequencies.add(row)
                     if row.fbclid_k is not None:
                         learned.append(row.fbclid_k)
                 else:
-                    self.latest_conversion[row.store] = max(row.ts, self.latest_conversion.get(row.store, 0))
+                    self.advance(self.latest_conversion, row.store, row.ts)
                     self.conversions.add(row)
         return learned
+
+    def advance(self, clock: dict[int, int], store: int, ts: int) -> bool:
+        """Move a store's event clock on to `ts`; whether it moved."""
+        if clock.get(store, 0) < ts <= self.horizon:
+            clock[store] = ts
+            return True
+        return False
 
     def append_clicks(self, rows: list[ClickRow]) -> None:
         """Make rows that the open transaction appends findable; their ids follow one another."""

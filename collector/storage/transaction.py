@@ -22,6 +22,7 @@ from collector.errors import ApiError, StorageError
 from collector.storage import damage, database, index, keys
 from collector.storage.acknowledged import Ledger
 from collector.storage.clicks import ClickResult, Clicks, NewClick
+from collector.storage.clock import Clock
 from collector.storage.conversions import Conversions
 from collector.storage.erased import Erased
 from collector.storage.late import Late
@@ -99,7 +100,7 @@ class GroupTransaction:
         names: KeyedHash,
         known: Mapping[str, Store],
         ledger: Ledger,
-        clock: Callable[[], int],
+        clock: Clock,
     ) -> None:
         self._db = db
         self._clock = clock
@@ -109,7 +110,7 @@ class GroupTransaction:
         self._lost: str | None = damage.told(data_dir)
         self._harm: str | None = None
         self._now = 0
-        self.lookup = Lookup(db, data_dir, config.storage)
+        self.lookup = Lookup(db, data_dir, config.storage, clock.horizon())
         self.clicks = Clicks(db, self.lookup, config.matching.click_days * _DAY_MS)
         self.clicks.learn(self.lookup.clicks.names_of("fbclid"))
         self.figures: Figures = deque(maxlen=100_000)  # daily figures to add one to; the loop's thread appends too
@@ -168,6 +169,7 @@ class GroupTransaction:
         if self._space.refusing:
             raise StorageError("the disk is full")
         self._now = self._clock()
+        self.lookup.horizon = self._clock.horizon()
         self._db.execute("BEGIN IMMEDIATE")
         self.clicks.learn(self.lookup.catch_up_if_behind())
         self._heed_erasures()
@@ -306,7 +308,8 @@ class GroupTransaction:
         if not self._space.refusing and time.monotonic() - self._beat_at >= _BEAT_S:
             self._beat_at = time.monotonic()
             self.beat()
-            self.late.look_around(self._clock())
+            self._clock.refresh(self._db)
+            self.late.look_around(self._clock.trusted())
         due = self.late.due or self.conversions.weighing.tellings.waiting
         if due and not self._space.refusing and time.monotonic() >= self._last_matches_at:
             self._last_matches()
@@ -317,7 +320,7 @@ class GroupTransaction:
         started = time.monotonic()
         try:
             self.begin()
-            self.late.finish(self._now, _LAST_MATCHES)
+            self.late.finish(self._clock.trusted(), _LAST_MATCHES)
             self._weigh(_LAST_MATCHES)
             self.commit()
         except BaseException:

@@ -27,6 +27,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import formatdate
 from hashlib import sha256
 from typing import Any
 
@@ -107,6 +108,7 @@ class State:
         self.trust = trust
         self.name_index = name_index
         self.clock = time.time
+        self.date = False  # whether its answers carry its clock
         self.reset()
 
     def reset(self) -> None:
@@ -212,6 +214,8 @@ class _Connection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         extra = "".join(f"{k}: {v}\r\n" for k, v in (headers or {}).items())
+        if self._state.date:
+            extra += f"Date: {formatdate(self._state.clock(), usegmt=True)}\r\n"
         kind = "text/html" if body[:1] == b"<" else "application/json"
         head = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{extra}\r\n"
         self._transport.write(head.encode() + body)

@@ -78,6 +78,7 @@ _USE_CASES: Final = range(80_000, 80_100)
 _CERTAIN: Final = frozenset({3, 10, 102, 104, 190, 803, *range(200, 300)})
 _UNKNOWN_OBJECT: Final = (100, 33)
 _EVENTS_OWN: Final = range(2_804_000, 2_804_100)  # subcodes of 100 that are about the payload
+_TIMES: Final = frozenset({2_804_003, 2_804_004})
 TOO_MANY_PARAMETERS: Final = 105
 _SLOW: Final = frozenset({341, 368})
 _MAX_WAIT_MS: Final = 3_600_000  # no header may stop a queue for longer
@@ -207,10 +208,19 @@ def _retry_after(headers: Mapping[str, str]) -> int:
     return until - now if until is not None and now is not None else 0
 
 
-def clock_ahead_ms(headers: Mapping[str, str], now: int) -> int:
-    """How far our clock is ahead of the answer's Date (negative: behind); 0 where there is none."""
-    theirs = _date_ms(headers.get("date", ""))
-    return now - theirs if theirs is not None else 0
+def date_of(headers: Mapping[str, str]) -> int | None:
+    """The clock of who answered (ms); None where it does not say."""
+    return _date_ms(headers.get("date", ""))
+
+
+def is_metas(verdict: Verdict) -> bool:
+    """Whether Graph itself has answered, and not something before it."""
+    return verdict.code is not None or verdict.received is not None
+
+
+def is_about_time(verdict: Verdict) -> bool:
+    """Whether Meta refuses an event for its time: too old, or of the future."""
+    return verdict.code == 100 and verdict.subcode in _TIMES
 
 
 def _date_ms(text: str) -> int | None:

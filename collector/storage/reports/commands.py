@@ -17,7 +17,8 @@ from collector.storage.reports.explain import explain as explained
 from collector.storage.reports.names import public_ids
 from collector.storage.reports.orders import of_order
 from collector.storage.reports.reader import DEADLINE_SECONDS, NoSchema, Reader, database
-from collector.storage.reports.status import Status
+from collector.storage.reports.status import Clock, Status
+from collector.storage.reports.status import clock as believed
 from collector.storage.reports.status import status as stand
 
 _CHECK_SECONDS: Final = 0.5  # of SQLite's quick_check before an answer; `status` has a tenth of a second in all
@@ -59,6 +60,16 @@ def status(config: Config, now: int) -> Status:
     async def ask() -> Status:
         async with _whole(config, 20, check=False) as reader:
             return await stand(reader, now, config.matching.threshold)
+
+    return asyncio.run(ask())
+
+
+def clock(config: Config, now: int) -> Clock:
+    """What time is believed. StorageError when there is no store yet."""
+
+    async def ask() -> Clock:
+        async with _whole(config) as reader:
+            return await believed(reader, now)
 
     return asyncio.run(ask())
 

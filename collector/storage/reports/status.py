@@ -6,9 +6,9 @@ from collections import defaultdict
 from decimal import Decimal
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, json
 
-from collector.core import times
+from collector.core import times, trusted
 from collector.core.capi.states import NAMES
 from collector.storage.reports import decoys, delivery, models, trust
 from collector.storage.reports.folds import DAY_MS, Sums
@@ -68,6 +68,17 @@ class Process(Camel):
     figures: dict[str, Any]
 
 
+class Clock(Camel):
+    """What time is believed (core/trusted.py). `held_since`: of a jump ahead that is held; `advice` for people then."""
+
+    system: str
+    trusted: str
+    held_seconds: int
+    held_since: str | None
+    meta_ahead_seconds: int | None  # null where Meta's clock is not known
+    advice: str | None
+
+
 class Stated(Camel):
     """What was stated, and what came true of it by so many labels; `true` null where they are too few."""
 
@@ -105,6 +116,7 @@ class Status(Camel):
     pixels: list[Pixel]
     ambiguous7: int  # sent in 7 days without an answer, and therefore again: Meta removes the second
     processes: list[Process]
+    clock: Clock
     confidence: Confidence
     complete: bool
 
@@ -133,8 +145,24 @@ async def status(reader: Reader, now: int, threshold: int) -> Status:
             Process(process=b.process, age_seconds=_age(b.at, now), figures=b.figures)
             for b in await delivery.heartbeats(reader)
         ],
+        clock=await clock(reader, now),
         confidence=await _confidence(reader, totals, now, threshold),
         complete=complete,
+    )
+
+
+async def clock(reader: Reader, now: int) -> Clock:
+    """What time the courier believed when it last looked (every two seconds); `now` where it never did."""
+    row = await reader.one("SELECT body FROM clock WHERE id = 1")
+    state = trusted.State(trusted.Mark(now, 0, ""), now) if row is None else json.decode(row[0], type=trusted.State)
+    mark, then = state.mark, trusted.as_kept(state)
+    return Clock(
+        system=times.text(state.system),
+        trusted=times.text(trusted.trusted(mark, then)),
+        held_seconds=trusted.held_ms(mark, then) // 1000,
+        held_since=_text(state.held_since),
+        meta_ahead_seconds=None if mark.date is None else (mark.date - state.system) // 1000,
+        advice=trusted.advice(mark, then) or None,
     )
 
 

@@ -23,7 +23,7 @@ class Stats(Struct):
     throttled: int = 0
 
 
-class Ledger:
+class Register:
     """One pixel's side of the outbox."""
 
     def __init__(self, number: int, desk: Desk, stats: Stats, clock: Callable[[], int], lease_ms: int) -> None:

@@ -1,0 +1,86 @@
+"""Who keeps the trusted now (C1)? Reads the clocks, hears Meta's, writes the mark down, tells of a held jump."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from collector.core import trusted
+from collector.core.trusted import AGREED_MS, Mark, State
+from collector.storage.clock import Clock, Kept
+from collector.telemetry import logger
+
+log = logger("courier")
+
+Tell = Callable[[str], None]
+
+
+class Timekeeper:
+    """The courier's clocks. `step` is to be called every few seconds, on the thread that owns what is kept."""
+
+    def __init__(self, kept: Kept, system: Callable[[], int], boot: Callable[[], int]) -> None:
+        self._kept = kept
+        self.clock = Clock(system, boot)
+        self._heard: tuple[int, int] | None = None  # Meta's Date, and the boot-time clock at that moment
+        self._agreed_since: int | None = None
+        before, now = kept.read(), self.clock.reading()
+        self._acceptances = before.acceptances if before else 0
+        self._held_since = before.held_since if before else None
+        self._mark = trusted.carried(before.mark, now) if before else trusted.first(now)
+        kept.change(lambda _: self._state(now.system))
+        self.clock.take(self._mark)
+
+    def heard(self, date: int) -> None:
+        """Meta's clock shows this (ms)."""
+        now = self.clock.reading()
+        self._heard = (date, now.boot)
+        self._mark = replace(trusted.carried(self._mark, now), date=date)
+        self.clock.take(self._mark)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the system's clock is contradicted."""
+        now = self.clock.reading()
+        return trusted.is_doubtful(trusted.carried(self._mark, now), now)
+
+    @property
+    def knows_metas(self) -> bool:
+        """Whether Meta's clock is known since this process began."""
+        return self._heard is not None
+
+    def step(self, tell: Tell) -> None:
+        """Carry the mark on, take a person's word, and write down what is believed."""
+        now = self.clock.reading()
+
+        def change(kept: State | None) -> State:
+            if kept is not None and kept.acceptances > self._acceptances:
+                self._mark, self._acceptances = kept.mark, kept.acceptances
+                log.info("a person says that the clock is right")
+            self._mark = self._agreed(trusted.carried(self._mark, now), now)
+            self._note_hold(now, tell)
+            return self._state(now.system)
+
+        self._kept.change(change)
+        self.clock.take(self._mark)
+
+    def _agreed(self, mark: Mark, now: trusted.Reading) -> Mark:
+        if not trusted.agrees(mark, now):
+            self._agreed_since = None
+            return mark
+        if self._agreed_since is None:
+            self._agreed_since = now.boot
+        return trusted.vouched(mark, now) if now.boot - self._agreed_since >= AGREED_MS else mark
+
+    def _note_hold(self, now: trusted.Reading, tell: Tell) -> None:
+        held = trusted.held_ms(self._mark, now)
+        if held and self._held_since is None:
+            self._held_since = now.system
+            log.warning("the clock jumped ahead and is held", seconds=held // 1000)
+            tell(trusted.advice(self._mark, now))
+        elif not held and self._held_since is not None:
+            self._held_since = None
+            log.info("the clock is trusted again")
+
+    def _state(self, system: int) -> State:
+        return State(self._mark, system, self._held_since, self._acceptances)

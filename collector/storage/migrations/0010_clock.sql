@@ -1,0 +1,5 @@
+-- The mark that the trusted now rests on, one row (storage/clock.py).
+CREATE TABLE clock (
+    id   INTEGER PRIMARY KEY CHECK (id = 1),
+    body BLOB NOT NULL                       -- JSON
+) STRICT;
