@@ -26,6 +26,8 @@ def _show(found: Status) -> None:
     print_table([["database", f"{found.database}, {found.database_bytes / 1e6:.1f} MB, {stored}"]])
     if found.clock.advice:
         print(found.clock.advice)
+    held = f", held up by a reader for {_duration(found.oldest_reader_seconds)}" if found.oldest_reader_seconds else ""
+    print_table([["log", f"{found.wal_bytes / 1e6:.1f} MB{held}"]])
     if not found.complete:
         print("not all days could be counted in time: the figures below are of the newest ones")
     _section("attribution", [_counts("today", found.today), _counts("7 days", found.days7)], _COUNTED)

@@ -44,6 +44,11 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
     "collector_requests_total": ("counter", "Requests to Meta that this console has counted, by pixel and outcome."),
     "collector_last_success_timestamp_seconds": ("gauge", "When Meta last took events, by pixel."),
     "collector_database_bytes": ("gauge", "Bytes of the database and its write-ahead log."),
+    "collector_wal_bytes": ("gauge", "Bytes of the write-ahead log: 4 MB at most unless a reader holds it up."),
+    "collector_wal_reader_seconds": (
+        "gauge",
+        "Seconds for which the oldest reader has kept the write-ahead log from being begun anew.",
+    ),
     "collector_heartbeat_age_seconds": ("gauge", "Seconds since each process's last sign of life."),
     "collector_process_figure": ("gauge", "Each process's own figures since it started, as its heartbeat gives them."),
 }
@@ -124,6 +129,8 @@ async def _stored(desk: Desk) -> list[Sample]:
         Sample("collector_clicks_total", (clicks and clicks[0]) or 0),
         Sample("collector_conversions_total", (conversions and conversions[0]) or 0),
         Sample("collector_database_bytes", desk.reader.size()),
+        Sample("collector_wal_bytes", desk.reader.wal_size()),
+        Sample("collector_wal_reader_seconds", await delivery.oldest_reader(desk.reader)),
         *_kept(await desk.fresh_totals()),
         *await _running(desk),
     ]

@@ -24,6 +24,7 @@ from collector.storage.acknowledged import Ledger
 log = telemetry.logger("storage")
 
 _READER_S: Final = 0.02  # that a beginning anew waits for a reader, and every commit with it
+_PATIENCE_S: Final = 0.5  # of a group with a slow disk
 _AGAIN_S: Final = 0.05  # after a reader was in the way
 _IDLE_S: Final = 1.0  # without a commit, then the log is cut to nothing
 _SYNC_S: Final = 5.0  # how old the note of what was acknowledged may be after a power cut
@@ -38,11 +39,30 @@ class Checkpointer(threading.Thread):
         self._most = config.checkpoint_pages
         self._path = data_dir / database.DATABASE
         self._ledger = ledger
+        self._full = self._most * 3 // 2
         self._wake = threading.Event()
+        self._emptied = threading.Event()
         self._ending = False
         self._grown = 0  # pages of the log at the last commit
         self._commits = 0
         self._synced_at = 0.0
+        self._held_since: float | None = None
+
+    def make_way(self) -> None:
+        """Before a group: let the log be emptied first where it has outgrown what one group may add to.
+
+        Not while a reader is in the way, for it may be long; then the log grows, and status and metrics say so.
+        """
+        if self._grown < self._full or self._held_since is not None or not self.is_alive():
+            return
+        self._emptied.clear()
+        self._wake.set()
+        self._emptied.wait(_PATIENCE_S)
+
+    def oldest_reader(self) -> float:
+        """Seconds for which a reader has kept the log from being begun anew; 0 while none does. Any thread may ask."""
+        since = self._held_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def watch(self, db: apsw.Connection) -> None:
         """Be told of the commits of this connection, which then checkpoints no more by itself."""
@@ -79,10 +99,15 @@ class Checkpointer(threading.Thread):
         """Whatever goes wrong, the thread lives on: without it the log would grow for ever."""
         try:
             work()
+            self._held_since = None
+            self._emptied.set()
         except apsw.BusyError:  # a reader in the middle, or another process at it
+            self._held_since = self._held_since or time.monotonic()
+            self._emptied.set()
             threading.Event().wait(_AGAIN_S)
         except Exception as error:
             log.failed("the write-ahead log could not be emptied", error)
+            self._emptied.set()
             threading.Event().wait(_IDLE_S)
 
     def _step(self, db: apsw.Connection, *, idle: bool) -> None:
@@ -92,6 +117,7 @@ class Checkpointer(threading.Thread):
             pages, moved = db.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
             if pages != moved:  # else the next commit begins the log anew by itself
                 db.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_RESTART)
+            self._grown = 0
         if time.monotonic() - self._synced_at >= _SYNC_S:
             self._synced_at = time.monotonic()
             self._ledger.sync()

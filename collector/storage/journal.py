@@ -56,6 +56,8 @@ class Journal:
         self._folder = Folder(config, self.data_dir, self._transaction, folded)
         self._checkpointer = Checkpointer(config.storage, self.data_dir, self._ledger)
         self._checkpointer.watch(self._db)
+        self._transaction.make_way = self._checkpointer.make_way
+        self._transaction.oldest_reader = self._checkpointer.oldest_reader
 
     def _opened_ledger(self) -> Ledger:
         """The note of what is acknowledged; after a crash only once the database is found whole."""

@@ -123,6 +123,8 @@ class GroupTransaction:
         self.withdrawals = Withdrawals(db, self.lookup, self.clicks, self.conversions, self.late, numbered)
         self.erased = Erased(db)
         self.erased.refresh()
+        self.make_way: Callable[[], None] = lambda: None  # waits while the log is too long for another group
+        self.oldest_reader: Callable[[], float] = float  # seconds, of readers that hold up the log
         self.keys: dict[bytes, keys.ApiKey] = {}
         self._keys_at = 0.0
         self._models_at = time.monotonic()
@@ -168,6 +170,7 @@ class GroupTransaction:
         self._space.check()
         if self._space.refusing:
             raise StorageError("the disk is full")
+        self.make_way()
         self._now = self._clock()
         self.lookup.horizon = self._clock.horizon()
         self._db.execute("BEGIN IMMEDIATE")
@@ -344,7 +347,11 @@ class GroupTransaction:
         grown = Counter({name: n - self._written.get(name, 0) for name, n in totals.items()})
         for (_, name), n in self._daily.items():
             grown[name] += n
-        life = {"tailRows": len(self.lookup.clicks), "filtered": self.clicks.filtered}
+        life = {
+            "tailRows": len(self.lookup.clicks),
+            "filtered": self.clicks.filtered,
+            "oldestReaderSeconds": int(self.oldest_reader()),
+        }
         try:
             with database.immediate(self._db):
                 self._db.execute(

@@ -145,6 +145,12 @@ async def heartbeats(reader: Reader) -> list[Heartbeat]:
     ]
 
 
+async def oldest_reader(reader: Reader) -> int:
+    """Seconds for which a reader has held up the write-ahead log, as the edge said with its last sign of life."""
+    held = [beat.figures.get("oldestReaderSeconds", 0) for beat in await heartbeats(reader)]
+    return max((n for n in held if isinstance(n, int)), default=0)
+
+
 def _figures(body: bytes) -> dict[str, Any]:
     try:
         figures = msgspec.json.decode(body)

@@ -11,6 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, cast
@@ -104,16 +105,20 @@ class Reader:
 
     async def refuse_a_short_file(self) -> None:
         """Damaged where the file ends before its last page; while the log holds pages, it may."""
-        wal = self.path.with_name(self.path.name + "-wal")
         row = await self.one("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
-        emptied = not wal.exists() or not wal.stat().st_size  # asked before the file: what it held is there by then
+        emptied = not self.wal_size()  # asked before the file: what the log held is there by then
         if row is not None and emptied and self.path.stat().st_size < row[0]:
             raise damage.of_file(self.path, "its end is missing")
 
     def size(self) -> int:
         """Bytes of the database and its write-ahead log."""
-        files = (self.path, self.path.with_name(self.path.name + "-wal"))
-        return sum(file.stat().st_size for file in files if file.exists())
+        return self.path.stat().st_size + self.wal_size() if self.path.exists() else 0
+
+    def wal_size(self) -> int:
+        """Bytes of the write-ahead log alone."""
+        with suppress(FileNotFoundError):
+            return self.path.with_name(self.path.name + "-wal").stat().st_size
+        return 0
 
     async def close(self) -> None:
         """Let go of the file."""

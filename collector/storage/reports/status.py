@@ -107,6 +107,8 @@ class Status(Camel):
     at: str
     database: str
     database_bytes: int
+    wal_bytes: int  # of the write-ahead log, which `database_bytes` includes
+    oldest_reader_seconds: int  # that the oldest reader has kept the log from being begun anew, as the edge said last
     total_clicks: int
     total_conversions: int
     today: Counts
@@ -133,6 +135,8 @@ async def status(reader: Reader, now: int, threshold: int) -> Status:
         at=times.text(now),
         database=str(reader.path),
         database_bytes=reader.size(),
+        wal_bytes=reader.wal_size(),
+        oldest_reader_seconds=await delivery.oldest_reader(reader),
         total_clicks=await _newest(reader, "click"),
         total_conversions=await _newest(reader, "conversion"),
         today=_counts(totals, today),
