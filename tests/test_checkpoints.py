@@ -76,4 +76,4 @@ def test_D6_a_reader_in_the_way_is_told_and_holds_up_no_event(tmp_path: Path) ->
             assert told.oldest_reader_seconds >= 1
             assert told.wal_bytes == wal(tmp_path) > 0
         assert wait_until(lambda: wal(tmp_path) == 0, 20)
-        assert checkpointer.oldest_reader() == 0
+        assert wait_until(lambda: checkpointer.oldest_reader() == 0, 20)
