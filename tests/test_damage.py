@@ -22,7 +22,8 @@ import pytest
 
 from collector.errors import Damaged, StorageError
 from collector.storage import acknowledged, damage, database
-from tests.harness import ROOT, STORE, Door, GraphSimulator, Installation
+from collector.storage.checkpoints import Checkpointer
+from tests.harness import ROOT, STORE, Door, GraphSimulator, Installation, wait_until
 from tests.journal_kit import Kit, click, config_for, order
 
 WAL, NOTE = "collector.db-wal", acknowledged.NAME
@@ -202,8 +203,6 @@ def test_D6_a_merchants_way_from_a_loss_to_going_on(tmp_path: Path, graph: Graph
 
 
 def wait_ready(door: Door) -> bool:
-    from tests.harness import wait_until
-
     return wait_until(lambda: door.get("/readyz").status_code == 200, 20)
 
 
@@ -274,3 +273,28 @@ def test_D6_a_page_that_is_damaged_while_it_runs_is_told(folded: Path, tmp_path:
         assert kit.journal.damage is not None
         assert "is damaged" in kit.journal.damage
         assert not hasattr(kit.post(click("IwARlucky"))[0], "code"), "what does not meet the page goes on"
+
+
+def test_a_log_that_is_begun_anew_beside_a_commit_is_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between a commit and its note another process emptied the log and wrote the first page of the next one."""
+    monkeypatch.setattr(Checkpointer, "_step", lambda self, db, *, idle: None)
+    with Kit(tmp_path) as kit:
+        kit.post(*(click(f"IwARanew{n}") for n in range(20)))
+        with closing(database.connect(tmp_path / "collector.db", kit.config.storage)) as other:
+            salts, asked = acknowledged._salts, []
+
+            def begun_anew(fd: int) -> int:
+                asked.append(fd)
+                if len(asked) == 2:  # after the commit
+                    other.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_RESTART)
+                    other.execute("INSERT INTO total VALUES ('other', 1)")
+                return salts(fd)
+
+            monkeypatch.setattr(acknowledged, "_salts", begun_anew)
+            kit.post(click("IwARbeside"))
+            monkeypatch.undo()
+            assert len(asked) == 2
+            database.open_database(kit.config.storage).close()
+            assert damage.told(tmp_path) is None
+            kit.post(click("IwARnext"))
+            assert acknowledged.read(tmp_path)[acknowledged.EDGE].pages > 0, "the next commit is known again"

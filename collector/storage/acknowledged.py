@@ -23,6 +23,8 @@ from collector import telemetry
 from collector.errors import StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import apsw
 
 NAME: Final = "acknowledged"
@@ -92,7 +94,7 @@ def _salts(fd: int) -> int:
 
 
 class Ledger:
-    """The record of this process; used by the thread that commits. `pages` is set by the log's hook at each commit."""
+    """The record of this process; used by the thread that commits."""
 
     def __init__(self, data_dir: Path, slot: int) -> None:
         """For a database that is open in WAL mode; StorageError where the note cannot be opened."""
@@ -103,26 +105,38 @@ class Ledger:
             raise StorageError(f"[storage] data_dir: cannot open {error.filename}: {error.strerror}") from error
         self._at = slot * _SLOT
         self._silent = False
-        self.pages = 0
+        self._reached = (0, 0)  # salts and pages
         before = read(data_dir)[slot]
         self.crashed = before.alive  # whoever noted last has not ended in order
         self.noted = before._replace(alive=True, salts=0, pages=0)
 
-    def note(self, click: int, conversion: int) -> None:
-        """These ids are on disk, and with them `pages` of the log; called after the COMMIT, never before."""
-        number = _salts(self._wal)
-        self.noted = Noted(click, conversion, number, self.pages if number else 0, True)
-        self._write()
+    def attach(self, db: apsw.Connection, after: Callable[[int], None] = lambda pages: None) -> None:
+        """Know how far the log reaches after each commit of this connection, which then checkpoints no more by itself.
 
-    def follow(self, db: apsw.Connection) -> None:
-        """Note each commit of this connection as it comes, which then checkpoints no more by itself."""
+        `after` is called with the log's pages. While a transaction holds the write lock nobody begins the log anew, so
+        the number of pages belongs to the salts when these are the same before the commit and after it; else nothing
+        is known of it until the next one.
+        """
+        before = 0
+
+        def committing() -> bool:
+            nonlocal before
+            before = _salts(self._wal)
+            return False
 
         def committed(db: apsw.Connection, name: str, pages: int) -> int:
-            self.pages = pages
-            self.note(self.noted.click, self.noted.conversion)
+            salts = _salts(self._wal)
+            self._reached = (salts, pages) if salts == before else (0, 0)
+            after(pages)
             return 0
 
+        db.set_commit_hook(committing)
         db.set_wal_hook(committed)
+
+    def note(self, click: int, conversion: int) -> None:
+        """These ids are on disk, and with them the log as far as it reached; called after the COMMIT, never before."""
+        self.noted = Noted(click, conversion, *self._reached, True)
+        self._write()
 
     def _write(self) -> None:
         raw = _RECORD.pack(*self.noted, 0)[:-4]

@@ -66,14 +66,13 @@ class Checkpointer(threading.Thread):
 
     def watch(self, db: apsw.Connection) -> None:
         """Be told of the commits of this connection, which then checkpoints no more by itself."""
-        db.set_wal_hook(self._after_commit)
+        self._ledger.attach(db, self._after_commit)
 
-    def _after_commit(self, db: apsw.Connection, name: str, pages: int) -> int:
-        self._ledger.pages = self._grown = pages
+    def _after_commit(self, pages: int) -> None:
+        self._grown = pages
         self._commits += 1
         if pages >= self._most and not self._wake.is_set():
             self._wake.set()
-        return apsw.SQLITE_OK
 
     def stop(self) -> None:
         self._ending = True

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import apsw
-
 from collector import telemetry
 from collector.config import Config
 from collector.core.ids import PublicIds
@@ -65,7 +63,6 @@ class Journal:
         ledger = Ledger(self.data_dir, acknowledged.EDGE)
         if ledger.crashed:
             losses.check(self._db, path)
-        ledger.pages, _ = self._db.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_NOOP)
         return ledger
 
     def start(self, loop: asyncio.AbstractEventLoop, totals: Callable[[], Mapping[str, int]] = dict) -> None:

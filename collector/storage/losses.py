@@ -66,9 +66,10 @@ def _missing_pages(db: apsw.Connection, path: Path, noted: acknowledged.Noted) -
     if not noted.salts or acknowledged.salts_of(wal) != noted.salts:
         return 0
     pages, _ = db.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_NOOP)
-    if acknowledged.salts_of(wal) != noted.salts:  # begun anew in between
+    # None at all: it is just being begun anew.
+    if pages <= 0 or acknowledged.salts_of(wal) != noted.salts:
         return 0
-    return max(0, noted.pages - max(0, pages))
+    return max(0, noted.pages - pages)
 
 
 def _stand_in(db: apsw.Connection, missing: Missing) -> None:
