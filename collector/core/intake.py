@@ -164,7 +164,7 @@ def check_event(
     )
     said = personal.said_of(body.customer_data)
     purchase = body.event_type == "Purchase"
-    unconfirmed = purchase and not caller.secret
+    unconfirmed = purchase and caller.rank is Rank.PAGE
     bits = _flags(decision.marketing, bot or caller.bot, test, corrected)
     event = StoredEvent(
         event_type=body.event_type,

@@ -33,6 +33,7 @@ OWN_BROWSER_MS: Final = 86_400_000  # a page's telling so long before the server
 MOST_NOTES: Final = 8  # of pages; more say nothing new
 MOST_FACTS: Final = 24
 _PENDING: Final = Status.PENDING.word
+_GIVEN_BACK: Final = statuses.ENDS | {Status.PARTIALLY_REFUNDED}
 # What only a visitor's own device can have told.
 DEVICE: Final = ("visitor_id", "fbp", "fbc", "fbclid", "click", "ip", "user_agent")
 BROWSER: Final = ("visitor_id", "fbp", "fbc")  # what a page may fill
@@ -176,7 +177,7 @@ def tell(kept: StoredEvent, told: StoredEvent) -> StoredEvent:
     if new == old == Rank.SERVER:
         _refuse_contradiction(kept, told)
     merged = _instead(kept, told) if old == Rank.PAGE < new else _together(kept, told, higher=new > old)
-    if new > Rank.PAGE and _tells_of_state(kept, told):
+    if _tells_of_state(kept, told):
         first, *more = facts_of(told)
         if not first.stated and told.ts <= kept.ts:  # a second telling that does not date itself: paid by now
             first = structs.replace(first, moment=told.received)
@@ -199,6 +200,8 @@ def _refuse_contradiction(kept: StoredEvent, told: StoredEvent) -> None:
 def _tells_of_state(kept: StoredEvent, told: StoredEvent) -> bool:
     """Whether a telling says more of the order's state than that it is as it was."""
     one = facts_of(told)[0]
+    if one.rank == Rank.PAGE:  # it may correct itself, and is only noted
+        return (one.value, one.currency) != (kept.value, kept.currency) and one.value is not None
     if one.rank == rank_of(kept) and one.status is None and not (one.stated or one.edited):
         return kept.value is None and one.value is not None
     return True
@@ -255,6 +258,11 @@ def _instead(kept: StoredEvent, told: StoredEvent) -> StoredEvent:
     return structs.replace(told, event_id=kept.event_id, received=kept.received)
 
 
+def is_consented(event: StoredEvent) -> bool:
+    """Whether a server or shop told that consent was granted: then the order is theirs, whoever refuses (T5)."""
+    return rank_of(event) > Rank.PAGE and event.consented and event.marketing == "granted"
+
+
 def without_person(event: StoredEvent) -> StoredEvent:
     """What is kept of an event whose visitor refused: the order, not the person."""
     return structs.replace(without_device(event), user_data={})
@@ -263,6 +271,24 @@ def without_person(event: StoredEvent) -> StoredEvent:
 def without_device(event: StoredEvent) -> StoredEvent:
     """The order without its visitor's browser and network (T5)."""
     return structs.replace(event, **dict.fromkeys(DEVICE))
+
+
+class Worth(Struct, frozen=True):
+    """Of an order: what it was worth before anything was given back, and what stays of it."""
+
+    gross: Decimal
+    net: Decimal
+
+
+def worth_of(event: StoredEvent) -> Worth | None:
+    """By the highest tellers' word (O5); None where nobody told a value."""
+    if event.value is None:
+        return None
+    whole = [f for f in facts_of(event) if statuses.read(f.status) not in _GIVEN_BACK and f.value is not None]
+    before = max(_highest(whole), key=_worth, default=None)
+    gross = before.value if before is not None and before.value is not None else event.value
+    net = Decimal(0) if statuses.has_ended(event.order_status) else event.value
+    return Worth(max(gross, net), net)
 
 
 # -- the order's own browser
@@ -305,7 +331,7 @@ def filled(order: StoredEvent, page: StoredEvent) -> StoredEvent:
 
 def noted(order: StoredEvent, pages: Iterable[StoredEvent]) -> StoredEvent:
     """The order with what pages said of it as notes, which change nothing of it (T1)."""
-    said = [structs.replace(_plain(page), rank=int(Rank.PAGE)) for page in pages]
+    said = [structs.replace(fact, rank=int(Rank.PAGE)) for page in pages for fact in facts_of(page)]
     facts = _kept([*facts_of(order), *said]) if said else order.told
     return order if facts == facts_of(order) else structs.replace(order, told=facts)
 

@@ -25,7 +25,7 @@ from collector.storage.queueing import Figures, Queueing
 from collector.storage.reader import EventState, event_state
 from collector.storage.stores import Store
 from collector.storage.subjects import CONVERSIONS, ConversionRow
-from collector.storage.weighing import Weighing, named
+from collector.storage.weighing import Weighing, named, without_device
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
@@ -116,6 +116,14 @@ class Conversions:
         weighed = self.weighing.against_order(page, store, now)
         return self._changed(*weighed, now) if weighed is not None else None
 
+    def lose_device(self, row: ConversionRow, store: Store, now: int) -> EventResult:
+        """Take the visitor's device out of an order that goes on without it (T5)."""
+        self.flush()
+        old = _decode_event(row.body)
+        query = without_device(query_of(self._names, row, old))
+        new = NewEvent(store, orders.without_device(old), query, row.dedup_k, [])
+        return self._changed(row, old, new.event, query, new, now)
+
     def _renew(self, event_id: int, store: Store, event: StoredEvent) -> None:
         """Have a renewal found by its first order, whose answer it inherits unless its own consent is denied."""
         if event.renewal_of is not None and event.marketing != "denied":
@@ -155,6 +163,8 @@ class Conversions:
         merged = orders.tell(old, new.event)
         if merged == old:
             return EventResult(event_state(self._db, row), duplicate=True)
+        if new.by_page and new.told is not None:
+            self.weighing.tellings.keep(row.id, new.told)
         if new.by_page or orders.rank_of(old) > Rank.PAGE:
             query = _complete(query_of(self._names, row, merged), new.query)
         else:  # T1: a page's person and device give way

@@ -121,6 +121,11 @@ class Withdrawals:
         self._lookup.changed(row, changed)  # by its fbclid it is still the click that it was
 
     def _forget_person(self, row: ConversionRow, now: int) -> None:
+        store = self._stores.get(row.store)
+        if store is not None and orders.is_consented(_decode_event(row.body)):
+            self._db.execute("DELETE FROM conversion_identity WHERE conversion = ? AND kind = 0", (row.id,))
+            self._conversions.lose_device(row, store, now)  # T5
+            return
         event = structs.replace(orders.without_person(_decode_event(row.body)), marketing="denied")
         changed = row._replace(
             fbclid_k=None,
@@ -135,6 +140,5 @@ class Withdrawals:
         self._db.execute("DELETE FROM conversion_identity WHERE conversion = ?", (row.id,))
         self._conversions.update(changed)
         leaving.note(self._db, CONVERSIONS, row, kept=("dedup",))  # the same order must be known again
-        store = self._stores.get(row.store)
         if store is not None:
             self._conversions.reconsider(changed, store, now)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from collector.core import times
+from collector.core import orders, times
 from collector.core.capi import gate
 from collector.core.capi.states import NAMES, CapiState
+from collector.core.events import Fact, StoredEvent
 from collector.core.explain import Explanation
 from collector.core.explain import explain as explanation
 from collector.core.ids import PublicIds
@@ -67,10 +68,40 @@ def _explained(found: conversions.Conversion, why: Explanation, ids: PublicIds) 
         ],
         "rivals": [{"clickId": _click(r.click, ids), "probability": r.probability} for r in match.rivals],
         "path": [_click(click, ids) for click in match.path],
+        "orderStatus": event.order_status,
+        "value": _value(event),
+        "tellings": [_telling(fact) for fact in orders.facts_of(event)] if event.order_id else [],
         "capiStatus": NAMES.get(found.capi, str(found.capi)),
         "capiReason": why_unqueued(found),
         "sentKinds": sent_kinds(found),
         "deliveries": [_delivery(d) for d in found.deliveries],
+    }
+
+
+def _value(event: StoredEvent) -> dict[str, Any] | None:
+    """What the order was worth, what was refunded, what stays, and what Meta has, where that is another value (O5)."""
+    worth = orders.worth_of(event)
+    if worth is None:
+        return None
+    sent = event.sent_value
+    return {
+        "gross": worth.gross,
+        "refunded": worth.gross - worth.net,
+        "net": worth.net,
+        "sentBefore": sent,
+        "currency": event.currency,
+    }
+
+
+def _telling(fact: Fact) -> dict[str, Any]:
+    """What one teller said of the order's state; a lower rank's word is a note (T1)."""
+    return {
+        "by": orders.Rank(fact.rank).name.lower(),
+        "since": times.exact(fact.at),
+        "stated": fact.stated,
+        "orderStatus": fact.status or ("updated" if fact.edited else None),
+        "eventValue": fact.value,
+        "currency": fact.currency,
     }
 
 
