@@ -21,7 +21,9 @@ import apsw
 import pytest
 
 from collector.cli import main
+from collector.storage.acknowledged import EDGE, WAL, Ledger
 from tests.journal_kit import NOW, Kit, click, config_for, order
+from tests.program import SOURCE, Serving
 from tests.test_damage import flipped
 
 PAGE = 8192
@@ -227,3 +229,16 @@ def test_D6_a_flipped_bit_shortens_no_answer(healthy: Path, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_D6_three_hundred_flipped_bits(healthy: Path, tmp_path: Path) -> None:
     assert assert_whole_or_told(healthy, tmp_path, random.Random(12), 300) > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("harm", [garbage, half, headless, root_of("conversion")], ids=lambda harm: harm.__name__)
+def test_D6_serve_ends_with_one_sentence_on_a_damaged_file(healthy: Path, tmp_path: Path, harm: Callable) -> None:
+    folder = copy_of(healthy, tmp_path / "copy")
+    harm(folder / "data" / "collector.db")
+    (folder / "data" / WAL).touch()
+    Ledger(folder / "data", EDGE).note(600, 180)  # as after a crash
+    serving = Serving(SOURCE, tmp_path, "--config", str(folder / "collector.toml"))
+    assert serving.process.wait(60) == 3, serving.stderr
+    assert "collector.db is damaged" in serving.stderr
+    assert "Traceback" not in serving.stderr

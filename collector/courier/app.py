@@ -31,6 +31,7 @@ from collector.courier.targets import Target, base_of, targets_of
 from collector.courier.timekeeper import Timekeeper
 from collector.errors import ConfigError, StorageError
 from collector.storage import damage, learning
+from collector.storage.acknowledged import COURIER, Ledger
 from collector.storage.clock import Kept, boot_ms, system_ms
 from collector.storage.database import DATABASE, connect, open_database, prepare_data_dir
 from collector.storage.dispatch import Outbox, may_open_later
@@ -136,6 +137,8 @@ class Courier:
         if (doubt := versions.warning(self._config.meta.api_version, datetime.now(UTC).date())) is not None:
             log.warning("api_version", setting="meta.api_version", fault=doubt)
         db = await self._opened(lambda: open_database(storage))
+        ledger = Ledger(Path(storage.data_dir), COURIER)  # a settling that the log loses is noticed too
+        ledger.attach(db, lambda _: ledger.note(0, 0))
         desk = Desk(Outbox(db, owner=f"courier-{os.getpid()}"))
         graph = GraphClient(self._config.meta)
         alerts = Alerts(self._config.alerts)
@@ -164,6 +167,7 @@ class Courier:
             house.close()
             spare.close()
             db.close()
+            ledger.close()
 
     async def _metas_clock(self, graph: GraphClient) -> int | None:
         """What Graph's clock shows (ms); None where nothing is sent to Meta, or it does not say."""
