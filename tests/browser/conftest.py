@@ -1,4 +1,4 @@
-"""A shop behind nginx and Caddy with TLS, the collector beside it, and a person's browser."""
+"""A shop behind nginx and Caddy with TLS, the collector beside it, and a person's browsers: Chromium, and Firefox."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from selenium import webdriver
@@ -16,12 +16,14 @@ from selenium.webdriver.chrome.service import Service
 
 from collector.process import hardening
 from tests.browser import ground
+from tests.browser.firefox import Firefox, firefox
 from tests.browser.shop import Shop
 from tests.recipes import recipe
 
 NEEDED = {
     "chromium": "chromium",
     "chromedriver": "chromium-driver",
+    "firefox-esr": "firefox-esr",
     "caddy": "caddy",
     "nginx": "nginx-light",
     "openssl": "openssl",
@@ -67,6 +69,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if "tests/browser" in str(item.path):
                 item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)} from the distribution"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test runs in both browsers, but for those that need Chromium's own protocol."""
+    if "browser" in metafunc.fixturenames:
+        alone = metafunc.definition.get_closest_marker("chromium") is not None
+        names = ["chromium"] if alone else ["chromium", "firefox"]
+        metafunc.parametrize("browser", names, indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -141,6 +151,7 @@ def page(shop: Shop) -> Iterator[Callable[..., None]]:
     """Put a page with the tag into the shop; taken out again after the test."""
     shop.pages.clear()
     shop.headers.clear()
+    shop.posted.clear()
 
     def put(path: str, place: Place, *, store: str = "store_shop", site: str = "shop.test", head: str = "",
             body: str = "", tag: str | None = None, attributes: str = "") -> None:  # fmt: skip
@@ -155,23 +166,55 @@ def page(shop: Shop) -> Iterator[Callable[..., None]]:
     shop.headers.clear()
 
 
-class Browser(webdriver.Chrome):
+class Chromium(webdriver.Chrome):
     """Chromium as a person uses it, with what the tests ask of it."""
 
-    def js(self, script: str) -> object:
+    head = ""
+
+    def js(self, script: str) -> Any:
         return self.execute_script(f"return ({script})")
 
-    def cookies(self) -> dict[str, dict[str, object]]:
+    def cookies(self) -> dict[str, dict[str, Any]]:
         return {cookie["name"]: cookie for cookie in self.get_cookies()}
 
     def console(self) -> list[str]:
         return [f"{entry['level']} {entry['message']}" for entry in self.get_log("browser")]
 
+    def open_tab(self) -> None:
+        self.switch_to.new_window("tab")
+
+    def forget(self) -> None:
+        """As new: one empty tab, no cookies, no storage, no cache, the network as it is."""
+        before = self.window_handles
+        self.open_tab()
+        kept = self.current_window_handle
+        for handle in before:
+            self.switch_to.window(handle)
+            self.close()
+        self.switch_to.window(kept)
+        self.execute_cdp_cmd("Network.clearBrowserCookies", {})
+        self.execute_cdp_cmd("Network.clearBrowserCache", {})
+        for origin in self.seen:
+            self.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
+        self.seen.clear()
+        self.console()
+
+    def get(self, url: str) -> None:
+        self.seen.add("/".join(url.split("/")[:3]))
+        super().get(url)
+
+    def __init__(self, **given: Any) -> None:
+        self.seen = set[str]()
+        super().__init__(**given)
+
+
+Browser = Chromium | Firefox
+
 
 @contextlib.contextmanager
 def chromium(
     profile: Path, *more: str, agent: str | None = ground.PERSON, automated: bool = False
-) -> Iterator[Browser]:
+) -> Iterator[Chromium]:
     """A browser with a profile of its own; `automated` leaves it saying that a script drives it."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
@@ -192,7 +235,7 @@ def chromium(
         popen_kw={"preexec_fn": hardening.die_with_parent},
     )
     try:
-        browser = Browser(options=options, service=service)
+        browser = Chromium(options=options, service=service)
     except WebDriverException as error:
         error.add_note(log.read_text()[-3000:])
         raise
@@ -203,7 +246,23 @@ def chromium(
         browser.quit()
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
-    with chromium(tmp_path / "profile") as running:
+@pytest.fixture(scope="session")
+def of_chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    with chromium(tmp_path_factory.mktemp("chromium")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def of_firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
+    with firefox(tmp_path_factory.mktemp("firefox")) as running:
+        yield running
+
+
+@pytest.fixture
+def browser(request: pytest.FixtureRequest, shop: Shop) -> Iterator[Browser]:
+    """One browser for all tests, as new for each."""
+    running: Browser = request.getfixturevalue(f"of_{request.param}")
+    shop.head = running.head
+    running.forget()
+    yield running
+    shop.head = ""

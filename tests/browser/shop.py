@@ -18,6 +18,7 @@ class Shop:
         self.port = port
         self.pages = pages
         self.headers: dict[str, str] = {}
+        self.head = ""  # what the browser in use needs in every page
         self.posted: list[tuple[str, str]] = []
         self.order: Callable[[dict[str, Any]], dict[str, Any]] | None = None
         self.server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
@@ -42,7 +43,9 @@ def _handler(shop: Shop) -> type[BaseHTTPRequestHandler]:
             if path.path == "/buy" and shop.order is not None:
                 self._answer(json.dumps(shop.order(self._order(parse_qs(path.query)))), "application/json")
             elif path.path in shop.pages:
-                self._answer(shop.pages[path.path], "text/html; charset=utf-8")
+                self._answer(
+                    shop.pages[path.path].replace("<head>", "<head>" + shop.head, 1), "text/html; charset=utf-8"
+                )
             else:
                 self.send_error(404)
 

@@ -141,6 +141,7 @@ def test_of_several_tools_the_strictest_counts_and_the_pages_word_before_them(
     settle(browser, "document.cookie.includes('_fbc')")
 
 
+@pytest.mark.chromium
 def test_global_privacy_control_is_a_refusal_unless_the_visitor_grants_this_shop(
     browser: Browser, collector: Collector, land: Callable[..., str]
 ) -> None:

@@ -127,7 +127,7 @@ def test_closing_the_tab_loses_nothing(
     browser.get(near.page("/"))
     settle(browser, "window.collector && collector.live")
     leave = "window.close()" if how == "close" else "location.href = '/next'"
-    browser.switch_to.new_window("tab")
+    browser.open_tab()
     browser.get(near.page("/"))
     settle(browser, "window.collector && collector.live")
     browser.execute_script(f"collector('track', 'AddToWishlist', {{mark: '{mark}'}}, {{eventID: '{mark}'}}); {leave}")
@@ -144,6 +144,7 @@ def wait_for_event(collector: Collector, event_id: str, seconds: float = 20) -> 
     raise AssertionError("the event never arrived")
 
 
+@pytest.mark.chromium
 def test_what_could_not_be_sent_is_sent_from_the_next_page(
     browser: Browser, near: Place, page: Put, collector: Collector
 ) -> None:
@@ -167,6 +168,7 @@ def test_what_could_not_be_sent_is_sent_from_the_next_page(
     assert sum(event.event_id == mark for event in collector.events()) == 1
 
 
+@pytest.mark.chromium
 def test_posts_before_the_first_answer_are_the_same_visitors(browser: Browser, near: Place, page: Put) -> None:
     soon = "setTimeout(() => collector('track', 'ViewContent', {}), 100)"  # the first post is under way for 400 ms
     wait = f"const t = setInterval(() => {{ if (collector.live) {{ clearInterval(t); {soon} }} }}, 5)"
@@ -183,6 +185,7 @@ def test_posts_before_the_first_answer_are_the_same_visitors(browser: Browser, n
     assert bought["attributedTo"]["confidenceScore"] >= 98
 
 
+@pytest.mark.chromium
 def test_a_post_that_failed_is_made_again_from_the_same_page(
     browser: Browser, near: Place, page: Put, collector: Collector
 ) -> None:
@@ -233,6 +236,7 @@ def test_under_other_names_and_paths(browser: Browser, shop: Shop, page: Put, tm
         assert any(stored.fbclid == click for stored in other.clicks())
 
 
+@pytest.mark.chromium
 def test_the_queue_in_the_browser_is_small_and_holds_no_person(browser: Browser, near: Place, page: Put) -> None:
     page("/", near)
     browser.get(near.page("/"))

@@ -18,15 +18,17 @@ pytestmark = [
 ]
 
 
-def test_the_minified_script_is_the_readable_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "more"), [("collector", []), ("collector.pixel", ["--module"])])
+def test_each_minified_script_is_the_readable_one(tmp_path: Path, name: str, more: list[str]) -> None:
     subprocess.run(
         ["npm", "install", "--silent", "--no-save", "--prefix", str(tmp_path), TERSER], check=True, capture_output=True
     )
-    made = subprocess.run(
-        [str(tmp_path / "node_modules/.bin/terser"), str(ASSETS / "collector.js"), *OPTIONS],
+    options = [*OPTIONS, *more]
+    found = subprocess.run(
+        [str(tmp_path / "node_modules/.bin/terser"), str(ASSETS / f"{name}.js"), *options],
         check=True,
         capture_output=True,
     ).stdout
-    assert made.strip() == (ASSETS / "collector.min.js").read_bytes().strip(), "make it again: npx " + " ".join(
-        [TERSER, "collector.js", *OPTIONS, "-o", "collector.min.js"]
+    assert found.strip() == (ASSETS / f"{name}.min.js").read_bytes().strip(), "make it again: npx " + " ".join(
+        [TERSER, f"{name}.js", *options, "-o", f"{name}.min.js"]
     )

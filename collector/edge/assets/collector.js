@@ -2,41 +2,43 @@
  * The shop's page tells the collector what happens: page views with their click ids, events, who the visitor is.
  *
  * This is the readable source; collector.min.js is made from it (tests/browser/test_minified.py says how, and fails when
- * they differ). The server puts its settings in the place of __SETTINGS__:
- *   {b: beacon path, g: pixel path, both relative to this script, o: rule for the browser's opt-out signal,
- *    d: [default consent, pixel mode], s: {store: [default consent, pixel mode]} of stores that differ}
+ * they differ). The server puts the address of collector.pixel.js in the place of __PIXEL__, its settings in that of __SETTINGS__:
+ *   {b: beacon path, g: pixel path, both relative to this script, u: the script's address where [edge] public_url is set,
+ *    o: rule for the browser's opt-out signal, d: [default consent, pixel mode],
+ *    s: {store: [default consent, pixel mode]} of stores that differ}
  *
  * Promises: no error reaches the page; nothing is stored, and nothing sent, before consent allows it; every event carries
- * an id, so that sending it twice counts once; no parameter has a name that block lists know.
+ * an id, so that sending it twice counts once; one bad event is one bad event; no parameter has a name that block lists
+ * know. Limits are in bytes, and below the server's: 64 KB a post, 4096 an address.
  */
 (function (win, doc, settings) {
-  'use strict';
-
-  const script = doc.currentScript || doc.querySelector('script[data-store]');
-  const tag = script && script.dataset;
-  if (!tag || !tag.store) return;
+  // Optimisers move, copy, combine, inline and delay scripts: the one that runs may not be the one that says the store.
+  const running = doc.currentScript || 0;
+  const script = (running.dataset || 0).store ? running : doc.querySelector('script[data-store]') || running;
+  const tag = script.dataset || 0;
+  const store = tag.store || settings.t;
   const name = tag.name || 'collector';
-  const stub = win[name];
-  if (stub && stub.live) return; // two tags on one page count once
+  const address = tag.endpoint || settings.u || script.src || tag.src || running.src;
+  const warn = (why) => console.warn(name, why);
+  if (!store || !address) return warn('no data-store or address');
+  const stub = win[name] || 0;
+  if (stub.live) return; // two tags on one page count once
 
   const nav = navigator;
-  const store = tag.store;
-  const [consentByDefault, pixelMode] = settings.s[store] || settings.d;
-  const optedOut = nav.globalPrivacyControl || nav.doNotTrack == 1 || win.doNotTrack == 1;
-  const endpoint = (path) => new URL(path, script.src).href;
+  const rules = settings.s[store] || settings.d; // default consent, pixel mode
+  const optedOut = nav.globalPrivacyControl || nav.doNotTrack == 1;
+  const endpoint = (path) => new URL(path, new URL(address, doc.baseURI));
 
   const MEMORY = '_ct_' + store; // first and last touch; that it is there says that consent was given on this device
   const QUEUE = '_cq_' + store; // events that could not be sent
   const MAX_QUEUED = 50;
+  const MAX_HEAP = 20;
   const MAX_AGE = 6048e5; // 7 days: the server takes no older event from a page
   const MAX_TRIES = 8;
-  const FROM_AD = /[?&](fbclid|utm_\w+|(campaign|adset|ad)_?id)=/i;
-  const STANDARD =
-    /^(AddPaymentInfo|AddToCart|AddToWishlist|CompleteRegistration|Contact|CustomizeProduct|Donate|FindLocation|InitiateCheckout|Lead|PageView|Purchase|Schedule|Search|StartTrial|SubmitApplication|Subscribe|ViewContent)$/;
+  const FROM_AD = /([?&#;])(fbclid|utm_\w+|(campaign|adset|ad)_?id)=[^&#]{0,400}/gi;
 
   let waiting = []; // events not sent yet: before consent they live here only
   let flying = []; // events sent, not answered yet
-  let late = []; // events for a pixel that is not on the page yet
   let said = {}; // who said what about consent
   let person; // what identify was told, for this page only
   let url; // of the page view counted last
@@ -46,9 +48,12 @@
   let timer;
   let failures = 0;
   let resume = 0; // nothing is posted before, after a failure
+  let heap = MAX_HEAP; // events a post, halved when one is refused
+  let told; // the console knows that the posts go astray
+  let wait = 50; // until the next look for a consent tool
 
   const log = (...words) => {
-    if (tag.debug != null) console.info('[' + name + ']', ...words);
+    if (tag.debug != null) console.info(name, ...words);
   };
   // Whatever goes wrong in here stays in here.
   const safe =
@@ -64,110 +69,182 @@
 
   // --- what the browser keeps ---------------------------------------------------------------------------------------
 
-  const recall = safe((key) => JSON.parse(localStorage.getItem(key)));
-  const keep = safe((key, value) =>
-    value ? localStorage.setItem(key, JSON.stringify(value)) : localStorage.removeItem(key)
-  );
-  const fresh = (event) => event.n < MAX_TRIES && Date.now() - event.at < MAX_AGE;
+  const now = () => +new Date(); // pages replace Date.now by things that tell fractions, or a Date
+  // Prototype.js makes texts of arrays, and JSON has no BigInt.
+  const encode = (value) =>
+    JSON.stringify(value, function (key, made) {
+      return Array.isArray(this[key]) ? this[key] : typeof made == 'bigint' ? '' + made : made;
+    });
+  // What a page hands over, as data: a field that JSON cannot hold, or that is too large, is left out alone.
+  const plain = (data) => {
+    const kept = {};
+    Object.keys(data || 0).forEach(
+      safe((key) => {
+        const text = encode(data[key]);
+        if (text.length < 18e3) kept[key] = JSON.parse(text);
+      })
+    );
+    return kept;
+  };
+  // Of a long address the path and what an ad has put there stay.
+  const cut = (url) =>
+    url && url.length > 3e3
+      ? url.split(/[?#]/)[0].slice(0, 1e3) + '?' + (url.match(FROM_AD) || []).join('').slice(1, 1e3)
+      : url;
+  const fit = safe((event) => ({ ...event, u: cut(event.u), r: cut(event.r) }));
+
+  const recall = safe((key) => JSON.parse(localStorage[key] || 0));
+  const keep = safe((key, value) => {
+    if (value) localStorage[key] = encode(value);
+    else delete localStorage[key];
+  });
+  const fresh = (event) => event && event.n < MAX_TRIES && now() - event.at < MAX_AGE;
+  const parked = () => [].concat(recall(QUEUE) || []).map(fit);
   // Customer data stays in memory: a queue in the browser is no place for it.
   const park = (events) => {
-    const parked = (recall(QUEUE) || []).concat(events.map((event) => ({ ...event, h: undefined })));
-    keep(QUEUE, parked.filter(fresh).slice(-MAX_QUEUED));
+    const all = parked().concat(events.map((event) => ({ ...event, h: undefined })));
+    keep(QUEUE, all.slice(-MAX_QUEUED));
   };
 
   // The first and the last page that an ad or a campaign led to, with their times.
   const touch = () => {
     const memory = recall(MEMORY) || {};
-    if (view && FROM_AD.test(view.u) && (memory.l || [])[1] != view.u) {
+    // An older script kept addresses of any length, and times of any kind.
+    for (const key in memory)
+      memory[key] = Array.isArray(memory[key]) ? memory[key].map((part) => (part % 1 ? Math.floor(part) : cut(part))) : undefined;
+    if (view && view.u.match(FROM_AD) && (memory.l || [])[1] != view.u) {
       memory.l = [view.at, view.u];
       memory.f = memory.f || memory.l;
     }
     // What the server makes the visitor id from where no cookie has come yet: two posts at once are one visitor's.
-    memory.v = memory.v || (born = born || [random() + random(), Date.now()]);
+    memory.v = memory.v || (born = born || [random(), now()]);
     keep(MEMORY, memory);
     return memory;
   };
 
   // --- consent ------------------------------------------------------------------------------------------------------
 
-  const spoken = (word) => (said.page ? said.page == word : Object.values(said).includes(word)) && word;
   // The page's own word counts before a consent tool's; of several tools the strictest counts.
+  const spoken = () => said.page || Object.values(said);
   const consent = () =>
-    spoken('denied') ||
-    spoken('pending') ||
-    spoken('granted') ||
-    (optedOut && settings.o == 'honour' ? 'denied' : tag.consent || consentByDefault);
+    ['denied', 'pending', 'granted'].find((word) => spoken().includes(word)) ||
+    (optedOut && settings.o == 'honour' ? 'denied' : tag.consent || rules[0]);
   const say = (who, word) => {
     if (said[who] == word) return;
     said[who] = word;
-    log('consent', who, word, '->', consent());
     atOnce();
   };
-  const yes = (allowed) => (allowed ? 'granted' : 'denied');
 
-  const adapters = [
-    // WP Consent API: a cookie records a refusal; before it, "no" only means "not asked yet".
+  const may = (granted, refused) => (granted ? 'granted' : refused ? 'denied' : 'pending');
+  // What a tool's cookie holds: the visitor's answer, there before any script.
+  const kept = (pattern) => {
+    const found = pattern.exec(doc.cookie);
+    return found && may(found[1], 1);
+  };
+  const TYPES = ['ad_storage', 'ad_user_data'];
+  const defaults = {};
+  const updates = {};
+  let regional; // there are defaults for some regions only: Google's tag knows whether this visitor's is among them
+  let layer;
+  let ics;
+  let asked; // Shopify
+  let wp; // what events told
+  let shopify;
+  let tcf;
+
+  // Each is asked again while the page loads and for a while after: consent tools come when they like.
+  const tools = [
+    // WP Consent API: without a consent type its "yes" is nobody's, and where none comes the store's default counts.
+    () =>
+      kept(/consent_marketing=(allow)?/) ||
+      wp ||
+      (win.wp_has_consent && (win.wp_consent_type ? may(win.wp_has_consent('marketing')) : wait < 3e3 && 'pending')),
+    // Shopify's customer privacy, which loads when it is asked for, or does not.
     () => {
-      const allows = win.wp_has_consent;
-      const refused = /consent_marketing=deny/.test(doc.cookie);
-      if (allows) say('wp', allows('marketing') ? 'granted' : refused ? 'denied' : 'pending');
-      on(doc, 'wp_listen_for_consent_change', (event) => {
-        if (event.detail.marketing) say('wp', yes(event.detail.marketing == 'allow'));
-      });
-    },
-    // Shopify's customer privacy, which loads when it is asked for.
-    () => {
-      on(doc, 'visitorConsentCollected', (event) => say('shopify', yes(event.detail.marketingAllowed)));
-      const shopify = win.Shopify;
-      if (!shopify || !shopify.loadFeatures) return;
-      say('shopify', 'pending');
-      shopify.loadFeatures(
-        [{ name: 'consent-tracking-api', version: '0.1' }],
-        safe((error) => {
-          const privacy = shopify.customerPrivacy;
-          if (error || !privacy) return say('shopify');
-          const refused = privacy.currentVisitorConsent().marketing == 'no';
-          say('shopify', privacy.marketingAllowed() ? 'granted' : refused ? 'denied' : 'pending');
-        })
-      );
+      const { loadFeatures, customerPrivacy } = win.Shopify || 0;
+      if (loadFeatures && !asked) {
+        asked = 1;
+        win.Shopify.loadFeatures([{ name: 'consent-tracking-api', version: '0.1' }], look);
+      }
+      return shopify || (customerPrivacy ? may(customerPrivacy.marketingAllowed()) : asked && wait < 3e3 && 'pending');
     },
     // IAB TCF v2: purposes 1 storage, 3 and 4 advertising by profile, 7 its measurement.
     () => {
-      if (!win.__tcfapi) return;
-      say('tcf', 'pending');
-      win.__tcfapi(
-        'addEventListener',
-        2,
-        safe((data, ok) => {
-          if (!ok) return;
-          if (data.gdprApplies === false) return say('tcf');
-          const decided = /tcloaded|useractioncomplete/.test(data.eventStatus);
-          say('tcf', decided ? yes([1, 3, 4, 7].every((purpose) => data.purpose.consents[purpose])) : 'pending');
-        })
-      );
+      if (win.__tcfapi && !tcf) {
+        tcf = 'pending';
+        win.__tcfapi(
+          'addEventListener',
+          2,
+          safe((data) => {
+            if (data.gdprApplies == false) tcf = 'none';
+            else if (/loaded|complete/.test(data.eventStatus))
+              tcf = may([1, 3, 4, 7].every((purpose) => data.purpose.consents[purpose]), 1);
+            look();
+          })
+        );
+      }
+      return tcf;
     },
-    // Google Consent Mode: a default of "denied" is asked later, an update is the visitor's answer.
+    // Google Consent Mode: what is pushed, and what Google's tag makes of it, of templates and of regions.
     () => {
-      const hear = safe((entry) => {
-        if (!entry || entry[0] != 'consent' || !entry[2].ad_storage) return;
-        const refused = [entry[2].ad_storage, entry[2].ad_user_data].includes('denied');
-        if (entry[1] == 'update') say('google', yes(!refused));
-        else if (refused && !said.google) say('google', 'pending');
+      const data = win.dataLayer || [];
+      data.forEach((entry) => {
+        if (!entry || entry[0] != 'consent') return;
+        if (entry[2].region) regional = 1;
+        else Object.assign(entry[1] == 'update' ? updates : defaults, entry[2]);
       });
-      const layer = win.dataLayer;
-      if (!layer) return;
-      const push = layer.push;
-      layer.forEach(hear);
-      layer.push = function (...entries) {
-        entries.forEach(hear);
-        return push.apply(this, entries);
-      };
+      if (data != layer) {
+        layer = data;
+        const push = data.push;
+        data.push = function () {
+          const result = push.apply(this, arguments);
+          look();
+          return result;
+        };
+      }
+      const found = (win.google_tag_data || 0).ics;
+      if (found != ics) (ics = found).addListener(TYPES, () => {
+          updates.ics = 1;
+          look();
+        });
+      // An update is the visitor's answer. A default of "denied" is asked later; "granted" holds once the page is there.
+      const states = TYPES.map(
+        (type) => updates[type] || (ics && [0, 'granted', 'denied'][ics.getConsentState(type)]) || defaults[type]
+      );
+      const early = doc.readyState != 'complete';
+      return states.includes('denied')
+        ? may(0, updates.ics || TYPES.some((type) => updates[type] == 'denied'))
+        : states.includes('granted') && (updates.ad_storage || !early)
+        ? 'granted'
+        : regional && early && 'pending';
     },
+    // Cookiebot, and OneTrust, whose targeting is C0004 and whose cookie is an answer once the box was closed.
+    () => {
+      const { consent } = win.Cookiebot || 0;
+      return kept(/CookieConsent=.*marketing:(true)?/) || (consent && may(consent.marketing));
+    },
+    () =>
+      kept(/^(?=.*OptanonAlertBoxClosed).*C0004[:%3A]+(1)?/) ||
+      (win.OnetrustActiveGroups && may(/C0004/.test(win.OnetrustActiveGroups))),
   ];
+  const look = safe((event) => {
+    const { marketing, marketingAllowed } = (event || 0).detail || 0;
+    if (marketing) wp = may(marketing == 'allow', 1);
+    if (marketingAllowed != null) shopify = may(marketingAllowed, 1);
+    tools.forEach((tool, who) => {
+      const word = safe(tool)();
+      say(who, word == 'pending' && said[who] == 'granted' ? 'denied' : word); // "not yet" after a grant is a refusal
+    });
+    soon();
+  });
+  const watch = () => {
+    look();
+    if ((wait *= 2) < 3e4) setTimeout(watch, wait);
+  };
 
   // What was granted is taken back: the server removes its cookies and forgets the visitor.
   const forget = () => {
-    waiting = late = [];
+    waiting = [];
     const memory = recall(MEMORY) || (born && { v: born });
     if (!memory) return;
     born = 0;
@@ -179,7 +256,7 @@
   // --- sending ------------------------------------------------------------------------------------------------------
 
   const soon = () => {
-    timer = timer || setTimeout(safe(flush), Math.max(0, resume - Date.now()));
+    timer = timer || setTimeout(safe(flush), resume - now());
   };
   const atOnce = () => {
     clearTimeout(timer);
@@ -192,102 +269,90 @@
     timer = 0;
     const state = consent();
     if (state == 'denied') return forget();
-    if (state == 'pending') return;
+    // Consent tools stand at the end of pages, too: the store's default counts when nobody has spoken until there.
+    if (state == 'pending' || (!closing && doc.readyState == 'loading')) return;
     // A grant after a refusal (or after the browser's opt-out signal) is for the page that is still open, too.
     if (view && view != reported && !waiting.includes(view)) waiting.unshift(view);
     if (!waiting.length) return;
-    if (!closing && Date.now() < resume) return soon();
-    const events = waiting.splice(0, 20);
-    while (events.length > 1 && JSON.stringify(events).length > 5e4) waiting.unshift(events.pop()); // 64 KB a post
+    if (now() < resume) return closing ? park(waiting.splice(0)) : soon();
+    const events = waiting.splice(0, closing || heap);
+    while (events.length > 1 && encode(events).length > 15e3) waiting.unshift(events.pop());
     if (events.includes(view)) reported = view;
     const memory = touch();
-    events.forEach(safe(mirror));
+    if (rules[1] < 's') import(endpoint(__PIXEL__)).then((pixel) => pixel.tell(events, store), log); // pixel+server
     const body = {
       s: store,
       k: tag.key,
-      n: Date.now(),
-      c: spoken('granted') || tag.consent,
-      v: memory.v,
-      l: memory.l,
-      f: memory.f,
+      n: now(),
+      c: spoken().includes(state) ? state : tag.consent,
+      ...memory,
       w: +!!nav.webdriver,
       e: events,
     };
-    deliver(body, events, closing);
-    if (waiting.length) closing ? flush(1) : soon();
+    deliver(body, events);
+    if (waiting.length) closing ? flush(closing) : soon();
   };
 
-  const deliver = (body, events, closing) => {
-    const text = JSON.stringify(body);
-    const beacon = endpoint(settings.b);
-    const without = () => {
-      // text/plain needs no preflight. A pixel is the last resort, for small bodies.
-      if (nav.sendBeacon && nav.sendBeacon(beacon, text)) return true;
-      if (text.length < 4e3) new Image().src = endpoint(settings.g) + '?d=' + encodeURIComponent(text);
-    };
-    if (closing || !win.fetch) {
-      // A beacon that is taken is not yet one that arrives: what has failed before is also kept for the next page.
-      if (!without() || nav.onLine === false || events.some((event) => event.n)) park(events);
-      return;
-    }
-    flying.push(...events);
+  const deliver = (body, events) => {
+    const text = encode(body);
     const settle = (again) => {
-      flying = flying.filter((event) => !events.includes(event));
+      [flying, waiting] = [flying, waiting].map((list) => list.filter((event) => !events.includes(event)));
       if (!again) return (failures = 0);
-      if (Date.now() >= resume) resume = Date.now() + Math.min(3e5, 2e3 * 2 ** failures++);
+      if (now() >= resume) resume = now() + (2e3 << (failures++ & 7)); // up to four minutes, and then anew
       events.forEach((event) => event.n++);
       waiting = events.filter(fresh).concat(waiting).slice(-MAX_QUEUED);
+      heap = 1;
       soon();
     };
-    // keepalive outlives the page, but takes 64 KB at most.
-    fetch(beacon, { method: 'POST', body: text, keepalive: text.length < 6e4, credentials: 'include' }).then(
-      safe((answer) => {
-        log(answer.status, answer.headers.get('Collector-Reason') || 'taken', body);
-        settle(answer.status == 429 || answer.status > 499);
-      }),
-      safe((error) => {
-        log(error, body);
-        without(); // a blocker of one kind of request may let another pass; the ids make a second copy harmless
-        settle(1);
+    flying.push(...events);
+    // text/plain needs no preflight; keepalive outlives the page, but takes 64 KB of all that is under way.
+    new Promise((done) =>
+      done(fetch(endpoint(settings.b), { method: 'POST', body: text, keepalive: text.length < 1e4, credentials: 'include' }))
+    )
+      .then((answer) => {
+        const { status } = answer;
+        const reason = answer.headers.get('Collector-Reason');
+        log(status, reason, body);
+        heap = MAX_HEAP;
+        settle(/408|429|5../.test(status));
+        // What was refused is not sent again whole; alone it is dropped.
+        if (events.length > 1 && (/400|413/.test(status) || (status == 403 && !reason))) {
+          heap = events.length >> 1;
+          waiting.unshift(...events);
+          soon();
+        }
+        told = told || reason || status == 204 || (warn(address + ' answers ' + status), 1);
       })
-    );
-  };
-
-  // --- the pixel beside it ------------------------------------------------------------------------------------------
-
-  const mirror = (event) => {
-    if (pixelMode != 'pixel+server' || event.m) return;
-    event.m = 1;
-    if (!win.fbq) return late.push(event);
-    const order = event.d.order_id;
-    const call = (eventID) => win.fbq(STANDARD.test(event.t) ? 'track' : 'trackCustom', event.t, event.d, { eventID });
-    if (event.i) return call(event.i);
-    // The server derives the same id from the order, so that Meta keeps one of the two.
-    crypto.subtle
-      .digest('SHA-256', new TextEncoder().encode(store + '|' + event.t + '|' + order))
-      .then((hash) => [...new Uint8Array(hash, 0, 16)].map((byte) => byte.toString(16).padStart(2, 0)).join(''))
-      .then(safe(call), log);
+      .catch(
+        safe((error) => {
+        // A wrapper of fetch that is broken, a policy, a blocker: an image may pass. A second copy is harmless by its ids;
+        // a beacon would say that it was taken where the policy stops it.
+        log(error, body);
+        settle(1);
+        const image = new Image();
+        const url = endpoint(settings.g) + '?d=' + encodeURIComponent(text);
+        image.onload = () => settle();
+        if (url.length < 8e3) image.src = url;
+      }));
   };
 
   // --- events -------------------------------------------------------------------------------------------------------
 
-  const random = () =>
-    [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => (byte % 36).toString(36)).join('') +
-    Date.now().toString(36);
+  const random = () => crypto.getRandomValues(new Uint32Array(3)).join('') + now();
 
-  const add = (type, data, options) => {
+  const add = (type, given, options) => {
+    const data = plain(given);
     const order = data.order_id || data.orderId || data.transaction_id;
-    if (order) data.order_id = order;
-    const event = {
+    const event = fit({
       t: type,
-      i: (options && options.eventID) || (order ? undefined : random()),
-      at: Date.now(),
-      u: location.href,
+      i: (options || 0).eventID || (order ? undefined : random()),
+      at: now(),
+      u: (view || location).u || location.href, // the page's, as it is told
       r: doc.referrer,
       d: data,
       h: person,
       n: 0,
-    };
+    });
     waiting.push(event);
     waiting = waiting.slice(-MAX_QUEUED);
     soon();
@@ -295,65 +360,85 @@
   };
 
   // A page counts once however it is come by: loaded, pushed, or come back to.
-  const page = (path) => {
-    const next = new URL(path || '', location.href).href.split('#')[0];
-    if (next == url) return;
+  const page = (path, back) => {
+    let next = new URL(path || '', location).href; // its hash only when the page says so
+    if (next == (path ? url : (url || '').split('#')[0])) return;
     const before = url;
     url = next;
     view = add('PageView', {});
-    view.u = next;
-    if (before) return (view.r = before);
-    // A router may have cleaned the address before this script came.
-    const landed = performance.getEntriesByType('navigation')[0];
-    if (landed && FROM_AD.test(landed.name) && !FROM_AD.test(next)) view.u = landed.name;
+    if (before) view.r = before;
+    else {
+      const landed = safe(() => performance.getEntriesByType('navigation')[0])() || 0;
+      const led = '' + landed.name;
+      // Coming back is no new click, whatever stands in the address.
+      if (back || (landed.type == 'back_forward' && recall(MEMORY))) next = next.replace(FROM_AD, '$1');
+      else {
+        // A router may have cleaned the address before this script came, or keep the click behind the hash.
+        if (!next.match(FROM_AD) && led.match(FROM_AD)) next = led;
+        const [click] = (location + ' ' + led).match(/fbclid=[\w-]{10,500}/i) || [];
+        if (click && !next.includes(click)) next += (next.includes('?') ? '&' : '?') + click;
+      }
+    }
+    view.u = cut(next);
   };
 
   const commands = {
-    track: (type, data, options) => add(type, { ...data }, options),
+    track: add,
     consent: (word) => say('page', word),
     page,
     identify: (customer) => {
-      person = { ...person, ...customer };
+      person = { ...person, ...plain(customer) };
       waiting.forEach((event) => (event.h = person));
       // Told after the page view has gone: the same event again, richer; the server merges the two.
       if (view && !waiting.includes(view)) waiting.push((view = { ...view, h: person }));
       soon();
     },
   };
-  const run = safe((command, ...given) => commands[command] && commands[command](...given));
+  const run = safe((command, ...given) => commands[command](...given));
 
   const start = () => {
     win[name] = run;
     run.live = 1;
-    adapters.forEach((adapter) => safe(adapter)());
-    waiting = (recall(QUEUE) || []).filter(fresh);
+    watch();
+    waiting = parked().filter(fresh);
     keep(QUEUE);
     const follow = tag.auto != 'off';
     if (follow) {
       safe(page)();
-      const push = history.pushState;
-      history.pushState = function (...given) {
-        const result = push.apply(this, given);
-        setTimeout(safe(page)); // after the redirects that a router makes in the same turn
-        return result;
-      };
+      ['pushState', 'replaceState'].forEach((method) => {
+        const own = history[method];
+        history[method] = function () {
+          const result = own.apply(this, arguments);
+          // After the redirects that a router makes in the same turn. Replacing is a new page where the path is new.
+          setTimeout(
+            safe(() => {
+              if (method < 'r' || new URL(url).pathname != location.pathname) page();
+              url = location.href;
+            })
+          );
+          return result;
+        };
+      });
       on(win, 'popstate', () => setTimeout(safe(page)));
     }
-    ((stub && stub.q) || []).forEach((given) => run(...given));
+    (stub.q || []).forEach((given) => run(...given));
     on(win, 'pageshow', (event) => {
       if (!event.persisted || !follow) return;
       url = '';
-      page();
+      look();
+      page('', 1);
     });
-    on(win, 'load', () => late.splice(0).forEach((event) => win.fbq && mirror({ ...event, m: 0 })));
+    // Captured, since some are the document's and do not bubble.
+    for (const type of 'DOMContentLoaded load wp_consent_type_defined wp_listen_for_consent_change visitorConsentCollected CookiebotOnAccept CookiebotOnDecline OneTrustGroupsUpdated'.split(' '))
+      win.addEventListener(type, look, true);
     on(win, 'online', atOnce);
-    on(doc, 'visibilitychange', () => doc.hidden && flush(1));
+    on(win, 'visibilitychange', () => flush(doc.hidden && MAX_HEAP));
     on(win, 'pagehide', () => {
-      flush(1);
+      flush(MAX_HEAP);
       if (flying.length) park(flying); // unanswered: once more from the next page, and counted once
     });
     soon();
   };
 
-  safe(() => (doc.prerendering ? on(doc, 'prerenderingchange', start) : start()))();
+  doc.prerendering ? on(doc, 'prerenderingchange', start) : safe(start)();
 })(window, document, __SETTINGS__);
