@@ -51,8 +51,9 @@ _MALE: Final = """
     herr mann männlich homme masculino hombre uomo maschio heer mężczyzna monsieur señor
 """.split()
 _GENDERS: Final = dict.fromkeys(_FEMALE, "f") | dict.fromkeys(_MALE, "m")
-_ISO_DATE: Final = re.compile(r"(\d{4})([-/.]?)(\d{1,2})\2(\d{1,2})(?:[T ]\d.*)?", re.ASCII)
-_DAY_LAST: Final = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4})(?:[T ]\d.*)?", re.ASCII)
+_ISO_DATE: Final = re.compile(r"(\d{4})([-/.]?)(\d{1,2})\2(\d{1,2})(?:[T ]\d.*| *\(.*\))?", re.ASCII)
+_DAY_LAST: Final = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4})(?:[T ]\d.*| *\(.*\))?", re.ASCII)
+_DASHES: Final = dict.fromkeys(range(0x2010, 0x2016), "-")
 FIRST_YEAR: Final = 1900
 
 
@@ -143,6 +144,7 @@ def gender(text: str) -> str:
 
 def birth_date(text: str, country: str | None, this_year: int) -> str:
     """YYYYMMDD. 3/4/1990 is March in the United States, April elsewhere, and nothing where the country is unknown."""
+    text = text.translate(_DASHES)
     if (found := _ISO_DATE.fullmatch(text)) and (found[2] or len(text.split("T")[0].split(" ")[0]) == 8):
         year, month, day = int(found[1]), int(found[3]), int(found[4])
     elif found := _DAY_LAST.fullmatch(text):
