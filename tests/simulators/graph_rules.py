@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+import math
 import re
+from functools import lru_cache
+from hashlib import sha256
+from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 HASHED = {
@@ -95,6 +99,21 @@ SHA256 = re.compile(r"[0-9a-f]{64}(\.[\w-]{8})?")
 FBC = re.compile(r"fb\.\d\.(\d{13})\.[A-Za-z0-9_-]{1,500}(\.(AQ|Ag|Aw|BA|BQ|Bg|[\w-]{8}))?")
 FBP = re.compile(r"fb\.\d\.\d{10,13}\.\d{1,20}(\.(AQ|Ag|Aw|BA|BQ|Bg|[\w-]{8}))?")
 ADDRESS = re.compile(r"(\d{1,3}(\.\d{1,3}){3}|[0-9a-fA-F:]*:[0-9a-fA-F:.]+)(\.[\w-]{8})?")
+URL = re.compile(r"https?://[^\s/?#@]+([/?#]\S*)?")
+EMAIL = re.compile(r"[^\s@=&?/\"']+(@|%40)[^\s@=&?/\"']+\.[A-Za-z]{2,}")
+# Meta's diagnostics name "external ids" and "hashed nothing" where an integration hashes what it has not.
+NOTHING = {sha256(text.encode()).hexdigest() for text in ("", " ", "null", "undefined", "none", "None", "0", "NaN")}
+STRINGS = {"event_name", "event_id", "event_source_url", "referrer_url", "customer_segmentation", "messaging_channel"}
+# What Meta knows in custom_data, and in a line of its contents.
+TEXT, NUMBER, COUNT, TEXTS = "a string", "a number", "a whole number", "a list of strings"
+CUSTOM = {
+    "value": NUMBER, "currency": TEXT, "content_ids": TEXTS, "content_type": {"product", "product_group"},
+    "content_name": TEXT, "content_category": TEXT, "num_items": COUNT, "order_id": TEXT, "search_string": TEXT,
+    "predicted_ltv": NUMBER, "net_revenue": NUMBER, "delivery_category": {"in_store", "curbside", "home_delivery"},
+    "item_number": TEXT, "availability": TEXT,
+}  # fmt: skip
+LINE = {"id": TEXT, "quantity": COUNT, "item_price": NUMBER, "title": TEXT, "description": TEXT, "brand": TEXT,
+        "category": TEXT, "delivery_category": CUSTOM["delivery_category"]}  # fmt: skip
 DAY = 86_400
 
 
@@ -125,7 +144,41 @@ def _event(event: Any, now: float, index: int) -> tuple[int, str, str] | None:
     for key in ("event_name", "event_time", "user_data", "action_source"):
         if key not in event:
             return 2804019, "Server Side Api Parameter Error", f'Missing key "{key}" on param "$[\'data\'][{index}]"'
-    return _time(event, now) or _user(event, index) or _source(event) or _custom(event) or _ldu(event)
+    return (
+        _time(event, now)
+        or _texts(event)
+        or _user(event, index)
+        or _source(event)
+        or _custom(event)
+        or _ldu(event)
+        or _clear(event)
+    )
+
+
+def _wrong(what: str) -> tuple[int, str, str]:
+    return 2804019, "Server Side Api Parameter Error", what
+
+
+def _texts(event: dict[str, Any]) -> tuple[int, str, str] | None:
+    for key in event.keys() & STRINGS:
+        if not isinstance(event[key], str) or not event[key]:
+            return _wrong(f"{key} is not a string")
+    if len(event["event_name"]) > 50:
+        return _wrong("event_name is longer than 50 characters")
+    for key in ("event_source_url", "referrer_url"):
+        if key in event and not URL.fullmatch(event[key]):
+            return _wrong(f"{key} is no URL")
+    if not isinstance(event.get("opt_out", False), bool):
+        return _wrong("opt_out is no boolean")
+    return None
+
+
+def _clear(event: dict[str, Any]) -> tuple[int, str, str] | None:
+    """Customer information that is not hashed, wherever it stands."""
+    text = repr(event)  # hashes hold no "@"
+    if ("@" in text or "%40" in text) and EMAIL.search(text):
+        return 2804019, "Unhashed Personal Data", "an e-mail address stands in clear"
+    return None
 
 
 def _unexpected(key: str, path: str) -> tuple[int, str, str]:
@@ -154,6 +207,12 @@ def _user(event: dict[str, Any], index: int) -> tuple[int, str, str] | None:
         values = user[key] if isinstance(user[key], list) else [user[key]]
         if not values or not all(isinstance(v, str) and SHA256.fullmatch(v) for v in values):
             return 2804019, "Unhashed Personal Data", f"{key} is not a SHA-256"
+    for key in user.keys() & (HASHED | {"external_id"}):
+        values = user[key] if isinstance(user[key], list) else [user[key]]
+        if not all(isinstance(v, str) and v for v in values) or NOTHING & set(values):
+            return _wrong(f"{key} is nobody's")
+    if "lead_id" in user and not isinstance(user["lead_id"], int):
+        return 2804036, "Invalid lead_id", "Invalid parameter"
     present = set(user)
     if any(present <= few for few in TOO_LITTLE):
         return 2804050, "Insufficient Customer Information", "Invalid parameter"
@@ -167,16 +226,28 @@ def _browser(event: dict[str, Any], user: dict[str, Any]) -> tuple[int, str, str
             return 2804001, "Click ID Incorrectly Formatted", "Invalid parameter"
     if "fbp" in user and FBP.fullmatch(str(user["fbp"])) is None:
         return 2804019, "Server Side Api Parameter Error", "fbp is malformed"
-    if "client_ip_address" in user and ADDRESS.fullmatch(str(user["client_ip_address"])) is None:
-        return 2804019, "Server Side Api Parameter Error", "client_ip_address is malformed"
+    if "client_ip_address" in user and not _is_visitors(user["client_ip_address"]):
+        return _wrong("client_ip_address is malformed, or no visitor's")
+    if not isinstance(user.get("client_user_agent", ""), str):
+        return _wrong("client_user_agent is not a string")
     return None
+
+
+@lru_cache(maxsize=1024)
+def _is_visitors(address: Any) -> bool:
+    if not isinstance(address, str) or ADDRESS.fullmatch(address) is None:
+        return False
+    try:
+        return ip_address(re.sub(r"\.[\w-]{8}$", "", address)).is_global
+    except ValueError:
+        return False
 
 
 def _source(event: dict[str, Any]) -> tuple[int, str, str] | None:
     source = event["action_source"]
     if source not in SOURCES:
         return 2804019, "Server Side Api Parameter Error", "action_source is not one of the allowed values"
-    if source == "app" and "app_data" not in event:
+    if source == "app" and len((event.get("app_data") or {}).get("extinfo", ())) != 16:
         return 2804043, "Invalid Extinfo", "Invalid parameter"
     if source == "business_messaging" and "messaging_channel" not in event:
         return 2804063, "Missing Messaging Channel", "Invalid parameter"
@@ -198,17 +269,43 @@ def _custom(event: dict[str, Any]) -> tuple[int, str, str] | None:
     contents = custom.get("contents")
     if contents is not None and not _good_contents(contents):
         return 2804008, "Invalid Contents Parameter", "Invalid parameter"
+    for key in custom.keys() & CUSTOM.keys():
+        if not _fits(custom[key], CUSTOM[key]):
+            return _wrong(f"custom_data.{key} is not {CUSTOM[key]}")
+    if "currency" in custom and not re.fullmatch(r"[A-Za-z]{3}", custom["currency"]):
+        return _wrong("custom_data.currency is no ISO 4217 code")
     return None
 
 
 def _good_contents(contents: Any) -> bool:
-    return isinstance(contents, list) and bool(contents) and all(isinstance(c, dict) and c.get("id") for c in contents)
+    return isinstance(contents, list) and bool(contents) and all(map(_good_line, contents))
+
+
+def _good_line(line: Any) -> bool:
+    return (
+        isinstance(line, dict)
+        and bool(line.get("id"))
+        and all(key in LINE and _fits(value, LINE[key]) for key, value in line.items())
+    )
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if isinstance(kind, set):
+        return value in kind
+    if kind is TEXT:
+        return isinstance(value, str)
+    if kind is TEXTS:
+        return isinstance(value, list) and bool(value) and all(isinstance(one, str) and one for one in value)
+    if isinstance(value, bool) or not isinstance(value, int if kind is COUNT else int | float):
+        return False
+    return math.isfinite(value) and math.copysign(1, value) > 0  # the negative is never ours; -0.0 neither
 
 
 def _ldu(event: dict[str, Any]) -> tuple[int, str, str] | None:
     options = event.get("data_processing_options")
     if options is not None and options not in ([], ["LDU"]):
         return 2804030, "LDU Selection Required", "Invalid parameter"
-    if options and not isinstance(event.get("data_processing_options_country"), int):
+    places = [event.get(f"data_processing_options_{part}", 0) for part in ("country", "state")]
+    if options and not ("data_processing_options_country" in event and all(isinstance(part, int) for part in places)):
         return 2804030, "LDU Selection Required", "Invalid parameter"
     return None
