@@ -322,3 +322,52 @@ def test_names_differ_and_the_guards_answers_have_one_too(edge: Edge) -> None:
 def test_pages_may_read_the_name(edge: Edge) -> None:
     answer = edge.post("/v1/track/click", CLICK, headers=FROM_SHOP)
     assert b"Request-Id" in re.findall(rb"access-control-expose-headers: ([^\r]*)", answer.data)[0]
+
+
+# -- D8: a store without domains
+
+
+@pytest.fixture(scope="module")
+def without_domains(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """`store_abc123` takes any page that has its key; `store_other` has its domain."""
+    patch = (
+        "from msgspec import structs; "
+        "config = structs.replace(config, store=[structs.replace(config.store[0], domains=[]), *config.store[1:]])"
+    )
+    with running(tmp_path_factory.mktemp("edge"), patch) as edge:
+        yield edge
+
+
+def opened(answer: Answer) -> bool:
+    return b"access-control-allow-origin: " in answer.data
+
+
+def test_D8_a_store_without_domains_opens_nothing_without_its_key(without_domains: Edge) -> None:
+    edge, page = without_domains, {"Origin": "https://any.example", "User-Agent": "Mozilla/5.0 (X11) Firefox/128.0"}
+    beacon = {"s": "store_abc123", "e": []}
+    for headers in (page, page | {"Origin": "http://edge.test"}, {"Origin": "null"}, {}):
+        refused = edge.post("/c", beacon, None, headers)
+        assert (refused.status, opened(refused)) == (403, False), headers
+    for key in ("pk_nobody", edge.keys["page"]):
+        known = key == edge.keys["page"]
+        answer = edge.post("/c", beacon | {"k": key}, None, page)
+        assert (answer.status < 300, opened(answer)) == (known, known), answer.data
+
+
+def test_D8_only_that_stores_requests_are_opened_to_any_page(without_domains: Edge) -> None:
+    edge, page = without_domains, {"Origin": "https://any.example"}
+    assert opened(edge.post("/v1/track/click", CLICK, "page", page))
+    assert opened(edge.post("/v1/track/click", CLICK | {"key": edge.keys["page"]}, None, page))
+    assert not opened(edge.post("/v1/track/click", CLICK, None, page))
+    assert not opened(edge.post("/v1/track/click", CLICK | {"storeId": "store_other"}, "other", page))
+    assert not opened(edge.get("/v1/clicks/click_x", None, page))
+    assert not opened(edge.get("/healthz", None, page))
+    assert not opened(edge.post("/v1/track/click", CLICK, "page", {"Origin": "null"}))
+    assert opened(edge.ask("OPTIONS", "/v1/track/click", b"", None, page)), "a preflight has no key yet"
+    assert not opened(edge.ask("OPTIONS", "/healthz", b"", None, page))
+    assert opened(edge.get("/healthz", None, {"Origin": "https://www.other.example"})), "control: a store's own page"
+
+
+def test_D8_control_where_every_store_has_domains_a_preflight_of_strangers_is_told_nothing(edge: Edge) -> None:
+    assert not opened(edge.ask("OPTIONS", "/v1/track/click", b"", None, {"Origin": "https://any.example"}))
+    assert opened(edge.ask("OPTIONS", "/v1/track/click", b"", None, FROM_SHOP))

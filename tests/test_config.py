@@ -307,14 +307,14 @@ def test_an_expired_test_code_and_a_shared_config_file_are_warned_about(write, t
     )
     path = write(text)
     (tmp_path / "collector.toml").chmod(0o644)
-    expired, shared = load_settings(path, {}).warnings
+    expired, shared = (one for one in load_settings(path, {}).warnings if "no domains" not in one)
     assert "expired on 2020-01-01T00:00:00+00:00" in expired
     assert "holds secrets and can be read by others" in shared
 
 
 def test_a_variable_with_one_underscore_is_warned_about(write):
     env = {"COLLECTOR_EDGE_LISTEN": "x", "COLLECTOR_META_TOKEN_12345": "y", "COLLECTOR_CONFIG": "z"}
-    (warning,) = load_settings(write(STORE), env).warnings
+    (warning,) = (one for one in load_settings(write(STORE), env).warnings if "no domains" not in one)
     assert warning.startswith("COLLECTOR_EDGE_LISTEN is not read")
 
 
@@ -359,3 +359,37 @@ def test_a_domain_may_end_with_its_dot(domain: str) -> None:
     store = StoreConfig(id="a", domains=[domain])
     origins = ("https://shop.example", "https://www.shop.example.", "https://xn--bcher-kva.example")
     assert sum(auth.is_own(origin, store) for origin in origins) == (1 if domain.startswith("xn") else 2)
+
+
+@pytest.mark.parametrize(
+    "proxy", ["0.0.0.0/0", "::/0", "0.0.0.0/1", "128.0.0.0/2", "8.0.0.0/7", "2000::/3", "::ffff:0:0/96", "::/1"]
+)
+def test_D8_a_proxy_that_is_half_the_internet_is_refused(write, proxy):
+    with pytest.raises(ConfigError, match=r":\d+: \[edge\] trusted_proxies: .*trusts strangers.*127\.0\.0\.1/32"):
+        load(write(f'[edge]\ntrusted_proxies = ["{proxy}"]\n' + STORE), {})
+
+
+@pytest.mark.parametrize("proxy", ["10.0.0.0/8", "fc00::/7", "127.0.0.1", "::1", "173.245.48.0/20", "2400:cb00::/32"])
+def test_D8_control_a_real_network_of_proxies_is_taken(write, proxy):
+    assert load(write(f'[edge]\ntrusted_proxies = ["{proxy}"]\n' + STORE), {}).edge.trusted_proxies == [proxy]
+
+
+@pytest.mark.parametrize(
+    "domain", ["com", "co.uk", "CO.UK", "*.com", "myshopify.com", "github.io", "com:8080", "workers.dev", "kobe.jp"]
+)
+def test_D8_a_public_suffix_is_refused(write, domain):
+    with pytest.raises(ConfigError, match=r":\d+: \[store\] domains: .*is a public suffix.*for example mystore\."):
+        load(write(STORE.rstrip() + f'\ndomains = ["{domain}"]\n'), {})
+
+
+@pytest.mark.parametrize(
+    "domain", ["shop.com", "shop.co.uk", "mine.myshopify.com", "localhost", "127.0.0.1", "intranet", "*.shop.com"]
+)
+def test_D8_control_a_name_below_one_is_taken(write, domain):
+    assert load(write(STORE.rstrip() + f'\ndomains = ["{domain}"]\n'), {}).store[0].domains == [domain]
+
+
+def test_D8_a_store_without_domains_is_warned_about(write):
+    warned = "no domains, so pages need its publishable key"
+    assert any(warned in one for one in load_settings(write(STORE), {}).warnings)
+    assert not any(warned in one for one in load_settings(write(STORE.rstrip() + '\ndomains = ["a.b"]\n'), {}).warnings)

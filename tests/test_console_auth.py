@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from base64 import b64encode
 from collections.abc import Iterator
@@ -9,10 +11,13 @@ from hashlib import scrypt
 
 import pytest
 import requests
+from msgspec import structs
 
+from collector.config import EdgeConfig
 from collector.console.auth import Attempts, Sessions, hash_password, verify_password
 from tests.console_process import ConsoleProcess, make_config
 from tests.console_store import make_store
+from tests.raw_http import connect, exchange
 
 Answer = requests.Response
 HOUR = 3_600_000
@@ -144,3 +149,58 @@ def test_sessions_and_addresses_are_bounded() -> None:
     allowed = [attempts.allow(f"192.0.2.{i}", now=0) for i in range(100)]
     assert allowed == [True] * 20 + [False] * 80  # all addresses together
     assert attempts.allow("192.0.2.1", now=60_001)
+
+
+# -- D3: the guard, and whose attempts they are
+
+
+@pytest.fixture
+def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleProcess]:
+    data_dir = tmp_path_factory.mktemp("data")
+    make_store(data_dir, clicks=1, conversions=0).close()
+    config = structs.replace(
+        make_config(data_dir, password_hash=CHEAP), edge=EdgeConfig(trusted_proxies=["127.0.0.1/32"])
+    )
+    with ConsoleProcess(config) as running:
+        yield running
+
+
+def _wrong(console: ConsoleProcess, times: int, forwarded: str) -> list[int]:
+    headers = {"X-Forwarded-For": forwarded}
+    return [_log_in(console, requests.Session(), "wrong", **headers).status_code for _ in range(times)]
+
+
+def test_D3_behind_a_trusted_proxy_each_address_has_its_own_attempts(proxied: ConsoleProcess) -> None:
+    assert _wrong(proxied, 6, "203.0.113.1") == [401] * 5 + [429]
+    assert _wrong(proxied, 1, "203.0.113.2") == [401], "another visitor is not held to it"
+    assert _wrong(proxied, 1, "6.6.6.6, 203.0.113.1") == [429], "what a stranger writes before it changes nothing"
+    assert _wrong(proxied, 5, "2001:db8::1") == [401] * 5
+    assert _wrong(proxied, 1, "2001:db8::2") == [429], "a network of IPv6 is one"
+
+
+def test_D3_without_trusted_proxies_a_forged_address_gains_nothing(console: ConsoleProcess) -> None:
+    assert [_wrong(console, 1, f"203.0.113.{number}")[0] for number in range(6)] == [401] * 5 + [429]
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"a" * 40_000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n" + b"x" * 20_000, 413),
+        (b"POST /login HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4000\r\n" + b"x" * 0x4000, 413),
+        (b"G", 408),
+    ],
+)
+def test_D3_the_console_has_the_edges_guard(console: ConsoleProcess, data: bytes, status: int) -> None:
+    answer = exchange(console.port, data, 9.0)
+    assert (answer.status, answer.closed) == (status, True), answer.data[:300]
+
+
+def test_D3_idle_connections_do_not_shut_the_console(console: ConsoleProcess) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(300):
+            stack.enter_context(connect(console.port))
+        assert console.get("/healthz").status_code == 200
+        assert len(os.listdir(f"/proc/{console.process.pid}/fd")) < 100, "control: they were many more"

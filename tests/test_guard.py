@@ -18,7 +18,8 @@ import pytest
 from msgspec import structs
 
 from collector.core.addresses import parse_networks
-from collector.guard.gate import Gate, GuardLimits, connections_that_fit
+from collector.errors import ConfigError
+from collector.guard.gate import LEAST_SPARE_FILES, Gate, GuardLimits, share_of_files
 from collector.guard.refusals import OVERLOADED, TOO_MANY_FROM_ADDRESS
 from tests.raw_http import (
     LOOPBACK,
@@ -455,16 +456,29 @@ def test_the_gate_never_gives_up_a_connection_at_work() -> None:
         (65_536, 65_536, 16_000, 16_000, None),
         (1024, resource.RLIM_INFINITY, 16_000, 16_000, 17_280),
         (resource.RLIM_INFINITY, resource.RLIM_INFINITY, 16_000, 16_000, None),
+        (1024, 1_280, 16_000, 704, 1_280),
+        (256, 1_024, 16_000, 512, 1_024),
+        (256, 256, 16_000, 128, None),
+        (65, 65, 16_000, 9, None),
     ],
 )
-def test_no_more_connections_than_there_are_descriptors(
+def test_D2_no_more_connections_than_there_are_files(
     monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, wanted: int, fits: int, raised: int | None
 ) -> None:
     calls: list[int] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: calls.append(limits[0]))
-    assert connections_that_fit(wanted) == fits
+    share = share_of_files(wanted)
+    assert share.connections == fits
+    assert share.connections + share.told + LEAST_SPARE_FILES <= share.files
     assert calls == ([raised] if raised else [])
+
+
+@pytest.mark.parametrize("files", [64, 20])
+def test_D2_with_too_few_files_it_says_so(monkeypatch: pytest.MonkeyPatch, files: int) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    with pytest.raises(ConfigError, match=f"may open {files} files.*LimitNOFILE"):
+        share_of_files(16_000)
 
 
 def test_from_three_quarters_on_it_is_crowded() -> None:

@@ -6,8 +6,10 @@ import gzip
 import json
 import re
 
+import pytest
+
 from collector.config import EdgeConfig, PrivacyConfig, StoreConfig
-from collector.edge.snippet import Snippet
+from collector.edge.snippet import Snippet, takes_gzip
 
 STORES = [
     StoreConfig(id="store_a"),
@@ -108,3 +110,16 @@ def test_a_public_address_is_told_to_pages() -> None:
 def test_a_store_id_cannot_leave_the_script() -> None:
     made = Snippet(EdgeConfig(), PrivacyConfig(), [StoreConfig(id="</script>\u2028", default_consent="denied")])
     assert b"</script" not in made.body
+
+
+@pytest.mark.parametrize(
+    ("accepted", "taken"),
+    [
+        ("gzip", True), ("gzip, deflate, br", True), ("br;q=1.0, gzip;q=0.8, *;q=0.1", True), ("GZIP", True),
+        ("*", True), ("x-gzip", True), ("gzip ; q=0.001", True), ("gzip;q=0", False), ("gzip;q=0.0", False),
+        ("gzip; q=0, *", False), ("*;q=0", False), ("*;q=0, gzip", True), ("identity", False), ("", False),
+        ("br", False), ("xgzip", False), ("gzip;q=no", False), ("deflate, gzip;q=0.000", False),
+    ],
+)  # fmt: skip
+def test_gzip_is_sent_to_who_takes_it(accepted: str, taken: bool) -> None:
+    assert takes_gzip(accepted.encode()) is taken

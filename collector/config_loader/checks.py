@@ -47,6 +47,11 @@ def check(config: Config, *, role: Role, env: Mapping[str, str]) -> list[Fault]:
 def warnings_of(config: Config, secret: str | None) -> list[str]:
     """What works but is probably not meant. `secret`: the config file's path when secrets stand in it."""
     found = [] if config.store else ["no [[store]] is configured, so every event will be refused with store_not_found"]
+    found += [
+        f"[[store]] {store.id}: no domains, so pages need its publishable key, which anybody can read off a page"
+        for store in config.store
+        if store.active and not store.domains
+    ]
     for store in config.store:
         found += [
             f"[store.pixel] {pixel.id}: its test_event_code expired on {pixel.test_event_code_expires} and is left out"
@@ -111,6 +116,12 @@ def _edge(config: Config) -> Iterator[Fault]:
     for proxy in edge.trusted_proxies:
         if not _is_network(proxy):
             yield Fault(("edge", "trusted_proxies"), f"'{proxy}' is no address or network, for example 10.0.0.0/8")
+        elif _is_half_the_internet(proxy):
+            yield Fault(
+                ("edge", "trusted_proxies"),
+                f"'{proxy}' trusts strangers: anybody in it could write any visitor's address; "
+                "give your proxy's own address, for example 127.0.0.1/32",
+            )
     if edge.public_url and not _is_url(edge.public_url, plain_http=True):
         yield Fault(("edge", "public_url"), "expected an absolute http(s) address, for example https://shop.example")
     if edge.cookie_domain and not HOST.fullmatch(edge.cookie_domain.removeprefix(".")):
@@ -172,6 +183,12 @@ def _store(store: StoreConfig, path: Path) -> Iterator[Fault]:
         if not _is_domain(domain):
             hint = _ascii_name(domain) or "mystore.com"
             yield Fault((*path, "domains"), f"'{domain}' is no domain; give the name alone, for example {hint}")
+        elif _is_public_suffix(domain):
+            yield Fault(
+                (*path, "domains"),
+                f"'{domain}' is a public suffix: everybody's shop below it could post; give your own name below it, "
+                f"for example mystore.{domain.lower().removeprefix('*.')}",
+            )
     if store.currency and not _is_currency(store.currency):
         yield Fault((*path, "currency"), f"'{store.currency}' is no ISO 4217 code, for example USD")
     if store.country and not _is_country(store.country):
@@ -241,6 +258,25 @@ def _ascii_name(domain: str) -> str | None:
     except idna.IDNAError:
         return None
     return ascii_name if _is_domain(ascii_name) else None
+
+
+# The largest networks that one party runs: 10/8, and the fc00::/7 of private IPv6.
+_LARGEST_PREFIX: Final = {4: 8, 6: 7}
+
+
+def _is_half_the_internet(text: str) -> bool:
+    network = ipaddress.ip_network(text, strict=False)
+    if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped is not None:
+        return network.prefixlen < 96 + _LARGEST_PREFIX[4]
+    return network.prefixlen < _LARGEST_PREFIX[network.version]
+
+
+def _is_public_suffix(domain: str) -> bool:
+    """Whether strangers register names right below it: com, co.uk, myshopify.com."""
+    from publicsuffixlist import PublicSuffixList  # 20 ms to read, so only where a store names domains
+
+    host = domain.lower().partition(":")[0].removeprefix("*.").rstrip(".")
+    return bool(host) and PublicSuffixList(accept_unknown=False).is_public(host)
 
 
 def _is_domain(text: str) -> bool:

@@ -26,6 +26,7 @@ from collector.console.gate import COOKIE, FORM_COOKIE, Gate, address_of, cookie
 from collector.console.metrics import MetricsDoor, metrics_text
 from collector.console.serving import Door, open_socket, serve
 from collector.console.shell import Desk, asset_bytes, now_ms, page
+from collector.core.addresses import parse_networks
 from collector.errors import StorageError
 from collector.storage.reports.reader import NoStore, Reader, TooSlow, database
 from collector.telemetry import logger
@@ -51,9 +52,10 @@ def create_app(desk: Desk) -> ASGIApp:
     console = desk.config.console
     sessions = Sessions(console.session_hours)
     password = Password(console.password_hash, Attempts()) if console.password_hash else None
+    trusted = parse_networks(desk.config.edge.trusted_proxies)
     inner = Litestar(
         route_handlers=_HANDLERS,
-        state=State({"desk": desk, "sessions": sessions, "password": password}),
+        state=State({"desk": desk, "sessions": sessions, "password": password, "trusted": trusted}),
         lifespan=[_desk_open],
         exception_handlers={StorageError: _storage_trouble, HTTPException: _http_trouble, Exception: _trouble},
         openapi_config=None,
@@ -61,7 +63,7 @@ def create_app(desk: Desk) -> ASGIApp:
         debug=False,
         request_max_body_size=8192,
     )
-    return Gate(inner, sessions, password, desk.clock)
+    return Gate(inner, sessions, password, desk.clock, trusted)
 
 
 @get("/")
@@ -156,7 +158,7 @@ async def login(request: Request[Any, Any, Any], state: State) -> Response[bytes
     if not sessions.is_ours(cookie_of(headers, FORM_COOKIE), form):
         return _login(sessions, "The form was too old. Please try again.", status=403)
     try:
-        right = await password.accepts(guess, address_of(request.scope), state.desk.clock())
+        right = await password.accepts(guess, address_of(request.scope, state.trusted), state.desk.clock())
     except TooMany:
         return _login(sessions, "Too many attempts. Wait a minute.", status=429)
     if not right:
@@ -272,4 +274,4 @@ def run(config: Config, fd: int | None, ready: Callable[[], None]) -> int:
     doors = [Door(create_app(desk), open_socket(config.console.listen, fd))]
     if config.metrics.listen:
         doors.append(Door(MetricsDoor(desk), open_socket(config.metrics.listen, None)))
-    return serve(doors, ready)
+    return serve(doors, ready, parse_networks(config.edge.trusted_proxies))

@@ -14,6 +14,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from collector.console.auth import Password, Sessions, TooMany, is_loopback
 from collector.console.shell import FORM_TOKEN
+from collector.core.addresses import Networks, forwarded_address, match_prefix
 
 COOKIE: Final = "collector_console"
 FORM_COOKIE: Final = "collector_form"
@@ -37,8 +38,15 @@ _OPEN_PATHS: Final = frozenset({"/healthz", "/login"})
 class Gate:
     """Host, session and origin checks around the whole application, so that no route can be forgotten."""
 
-    def __init__(self, app: ASGIApp, sessions: Sessions, password: Password | None, clock: Callable[[], int]) -> None:
-        self.app, self.sessions, self.password, self.clock = app, sessions, password, clock
+    def __init__(
+        self,
+        app: ASGIApp,
+        sessions: Sessions,
+        password: Password | None,
+        clock: Callable[[], int],
+        trusted: Networks,
+    ) -> None:
+        self.app, self.sessions, self.password, self.clock, self.trusted = app, sessions, password, clock, trusted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -77,13 +85,15 @@ class Gate:
             FORM_TOKEN.set(self.sessions.form_token(token))
             return True
         guess = _basic_password(headers) if path == "/metrics" else None
-        return guess is not None and await self.password.accepts(guess, address_of(scope), self.clock(), known=True)
+        return guess is not None and await self.password.accepts(
+            guess, address_of(scope, self.trusted), self.clock(), known=True
+        )
 
 
-def address_of(scope: Scope) -> str:
-    """Who calls, for the limits; behind a proxy they are one, and share them."""
+def address_of(scope: Scope, trusted: Networks) -> str:
+    """Who calls, for the limits of the log-in: what trusted proxies say, and one home for one IPv6 network."""
     client = scope["client"]
-    return client[0] if client else ""
+    return match_prefix(forwarded_address(client[0] if client else "", scope["headers"], trusted))
 
 
 def host_of(headers: dict[bytes, bytes]) -> str:

@@ -1,4 +1,7 @@
-"""How the console's doors are served: uvicorn on a socket that was handed over, an orderly end, exit 0 on SIGTERM."""
+"""How the console's doors are served: uvicorn with the edge's guard (D3) on a socket that was handed over.
+
+An orderly end, exit 0 on SIGTERM.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,26 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import uvicorn
 import uvloop
 from litestar.types import ASGIApp
 
 from collector.config_loader.checks import parse_listen
+from collector.core.addresses import Networks
 from collector.errors import CollectorError
+from collector.guard.bodies import BodyLimits, Scope
+from collector.guard.gate import GuardLimits, share_of_files
+from collector.guard.protocol import GuardedProtocol, make_protocol
+
+NOBODY: Final = Networks()
 
 _BACKLOG = 256
+# A browser opens six connections, a page of the console posts a form at most. The rest is the guard's own.
+_CONNECTIONS: Final = 400
+_PER_ADDRESS: Final = 50
+_BODIES: Final = BodyLimits(of_page=8_192, in_all=1_048_576, of_address=65_536, of_vouched_address=65_536)
 
 
 class Door(NamedTuple):
@@ -57,14 +70,21 @@ def open_socket(listen: str, fd: int | None) -> socket.socket:
         raise CollectorError(f"cannot listen on {listen}: {error.strerror or error}") from None
 
 
-def serve(doors: Sequence[Door], ready: Callable[[], None]) -> int:
-    """Serve until SIGTERM or SIGINT; the first door's application has the lifespan. Returns the exit code."""
-    return uvloop.run(_serve(doors, ready))
+def serve(doors: Sequence[Door], ready: Callable[[], None], trusted: Networks = NOBODY) -> int:
+    """Serve until SIGTERM or SIGINT; the first door's application has the lifespan. Returns the exit code.
+
+    `trusted` proxies are not held to the connections of one address.
+    """
+    return uvloop.run(_serve(doors, ready, trusted))
 
 
-async def _serve(doors: Sequence[Door], ready: Callable[[], None]) -> int:
+async def _serve(doors: Sequence[Door], ready: Callable[[], None], trusted: Networks) -> int:
+    limits = _limits()
     servers = [
-        _Server(_settings(door, first=i == 0), ready if i == 0 else lambda: None) for i, door in enumerate(doors)
+        _Server(
+            _settings(door, make_protocol(limits, trusted, None, _no_more), first=i == 0), ready if i == 0 else _done
+        )
+        for i, door in enumerate(doors)
     ]
 
     def stop() -> None:
@@ -79,18 +99,31 @@ async def _serve(doors: Sequence[Door], ready: Callable[[], None]) -> int:
     return 0 if all(server.started for server in servers) else 1
 
 
-def _settings(door: Door, *, first: bool) -> uvicorn.Config:
+def _limits() -> GuardLimits:
+    share = share_of_files(_CONNECTIONS)
+    return GuardLimits(
+        connections=share.connections, connections_per_address=_PER_ADDRESS, told=share.told, bodies=_BODIES
+    )
+
+
+def _no_more(scope: Scope) -> int:
+    return _BODIES.of_page
+
+
+def _done() -> None:
+    pass
+
+
+def _settings(door: Door, protocol: type[GuardedProtocol], *, first: bool) -> uvicorn.Config:
     return uvicorn.Config(
         door.app,
         loop="none",
-        http="httptools",
+        http=protocol,
         ws="none",
         lifespan="on" if first else "off",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=200,
-        timeout_keep_alive=5,
         timeout_graceful_shutdown=3,
     )

@@ -33,7 +33,7 @@ from collector.edge.tally import NO_VERB, Tally
 from collector.edge.track import Tracker
 from collector.errors import ApiError
 from collector.guard.bodies import Allowance
-from collector.guard.gate import Counts, GuardLimits, connections_that_fit
+from collector.guard.gate import ENOUGH_FILES, Counts, GuardLimits, share_of_files
 from collector.guard.names import request_id
 from collector.guard.protocol import make_protocol
 from collector.storage.clock import Clock
@@ -249,9 +249,15 @@ def _listening(config: Config, fd: int | None) -> socket.socket:
 
 
 def _server_config(config: Config, app: AsgiApp, allowance: Allowance, tally: Tally) -> uvicorn.Config:
+    share = share_of_files(config.edge.max_connections)
+    if share.files < ENOUGH_FILES:
+        log.warning(
+            "few files may be open, so few connections are taken", files=share.files, connections=share.connections
+        )
     limits = GuardLimits(
-        connections=connections_that_fit(config.edge.max_connections),
+        connections=share.connections,
         connections_per_address=config.edge.max_connections_per_address,
+        told=share.told,
     )
     trusted = addresses.parse_networks(config.edge.trusted_proxies)
     return uvicorn.Config(

@@ -124,17 +124,15 @@ class Collect:
             raise ApiError("store_not_found", "no active store has this id", "s")
         presented = auth.key_in_body(said.k)
         if presented is not None:
-            auth.store_for(self._journal.stores, auth.authenticate(self._journal, presented), said.s)
+            visit.request.key = auth.authenticate(self._journal, presented)
+            auth.store_for(self._journal.stores, visit.request.key, said.s)
         if not self._may_speak(_page(visit), visit, store.config, keyed=presented is not None):
             raise ApiError("origin_not_allowed", "this origin is not among the store's domains")
         return store
 
     def _may_speak(self, page: str, visit: Visit, store: StoreConfig, *, keyed: bool) -> bool:
-        """Whether a page belongs to a store; one without domains takes its key's pages, or those of our own site."""
-        if store.domains:
-            return auth.is_own(page, store)
-        host = _host_of(page)
-        return page != "null" and (keyed or (bool(host) and cookies.same_site(host or "", visit.header(b"host"))))
+        """Whether a page belongs to a store; one without domains takes its key's pages alone (D8)."""
+        return auth.is_own(page, store) if store.domains else keyed and page != "null"
 
     def _decide(self, visit: Visit, said: Beacon, store: StoreConfig) -> Decision:
         privacy = self._config.privacy

@@ -40,6 +40,7 @@ _JSON_TYPES: Final = frozenset({b"application/json", b"text/plain", b""})
 # What a page sends is small; what a server sends is bounded by [edge] max_body_bytes.
 MOST_PAGE_BYTES: Final = BodyLimits().of_page
 _LINES_TYPE: Final = b"application/x-ndjson"
+_KEYED_PATHS: Final = frozenset({"/v1/track/click", "/v1/track/conversion", "/v1/track/event"})
 # An answer before the body was read ends the connection; a client that is not told uses it again (axios: hang up).
 _CLOSE: Final = (b"connection", b"close")
 _EXPOSED: Final = (
@@ -111,8 +112,9 @@ class Door:
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             headers = dict(scope["headers"])
+            request = Request(scope, headers)
             try:
-                answer = await self._answer(Request(scope, headers), receive, method, handler, admission)
+                answer = await self._answer(request, receive, method, handler, admission)
             except ClientGone:
                 return
             except ApiError as error:
@@ -124,7 +126,7 @@ class Door:
                 answer = _crashed(error, verb, request_id(_named(scope)))
             counts[answer.status] += 1
             if b"origin" in headers:
-                answer.headers = [*answer.headers, *self._cross_origin(headers)]
+                answer.headers = [*answer.headers, *self._cross_origin(request)]
             await reply(send, answer)
 
         return app
@@ -192,7 +194,7 @@ class Door:
     ) -> tuple[Body, Sequence[str], ApiKey, Store, Caller]:
         """The decoded body and its ignored fields; who may post it, for which store, as whom. ApiError otherwise."""
         body, ignored = decode(request.body)
-        key = request.key or auth.authenticate(self._journal, auth.key_in_body(body.key))
+        key = request.key = request.key or auth.authenticate(self._journal, auth.key_in_body(body.key))
         store = auth.store_for(self._journal.stores, key, body.store_id)
         return body, ignored, key, store, self._caller(request, key, store.config)
 
@@ -317,16 +319,10 @@ class Door:
             None if key.kind == "secret" else self._address(request),
         )
 
-    def _cross_origin(self, headers: Headered) -> Headers:
+    def _cross_origin(self, request: Request) -> Headers:
         """What lets a page of one of the stores read the answer; nothing for strangers."""
-        origin = headers[b"origin"]
-        text = origin.decode("latin-1")
-        known = any(
-            not store.config.domains or auth.is_own(text, store.config)
-            for store in self._journal.stores.values()
-            if store.config.active
-        )
-        if not known or origin == b"null":
+        origin = request.headers[b"origin"]
+        if origin == b"null" or not (self._is_a_stores(origin.decode("latin-1")) or self._is_keyed(request)):
             return [(b"vary", b"Origin")]
         return [
             (b"vary", b"Origin"),
@@ -334,6 +330,23 @@ class Door:
             (b"access-control-allow-credentials", b"true"),  # a beacon to another host of the shop brings its cookies
             (b"access-control-expose-headers", _EXPOSED),
         ]
+
+    def _is_a_stores(self, origin: str) -> bool:
+        return any(auth.is_own(origin, store.config) for store in self._journal.stores.values() if store.config.active)
+
+    def _is_keyed(self, request: Request) -> bool:
+        """Whether the request has the key of a store without domains: pages anywhere may post for it (D8).
+
+        A preflight has no key yet: while there is such a store, it is told yes of the paths where one could be used.
+        """
+        open_to_keys = {store.config.id for store in self._journal.stores.values() if _takes_any_page(store)}
+        if request.scope["method"] == "OPTIONS":  # type: ignore[typeddict-item]
+            return bool(open_to_keys) and request.scope["path"] in _KEYED_PATHS
+        return request.key is not None and request.key.store in open_to_keys
+
+
+def _takes_any_page(store: Store) -> bool:
+    return store.config.active and not store.config.domains
 
 
 def _named(scope: Scope) -> Any:

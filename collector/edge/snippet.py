@@ -109,7 +109,7 @@ class Snippet:
         if text.etag in asked.get(b"if-none-match", b""):
             return Answer(304, b"", given)
         body = text.body
-        if b"gzip" in asked.get(b"accept-encoding", b""):
+        if takes_gzip(asked.get(b"accept-encoding", b"")):
             body = text.gzipped
             given.append((b"content-encoding", b"gzip"))
         given.append((b"content-type", b"text/javascript; charset=utf-8"))
@@ -141,6 +141,22 @@ class Script:
             return Response(answer.body, status_code=answer.status, headers=headers)
 
         return route(f"{dirname(self.path).rstrip('/')}/{{asset:str}}", http_method=_METHODS)(handler)
+
+
+def takes_gzip(accepted: bytes) -> bool:
+    """Whether an Accept-Encoding takes gzip (RFC 9110 12.5.3): named with a weight above 0, or not named beside `*`."""
+    weights: dict[bytes, float] = {}
+    for item in accepted.lower().split(b","):
+        coding, *parameters = (part.strip() for part in item.split(b";"))
+        weights[coding.removeprefix(b"x-")] = next(map(_weight, (p for p in parameters if p[:2] == b"q=")), 1.0)
+    return weights.get(b"gzip", weights.get(b"*", 0.0)) > 0
+
+
+def _weight(parameter: bytes) -> float:
+    try:
+        return float(parameter[2:])
+    except ValueError:
+        return 0.0  # the script as it is suits everybody
 
 
 def _settings(edge: EdgeConfig, privacy: PrivacyConfig, stores: Sequence[StoreConfig]) -> dict[str, object]:

@@ -12,9 +12,25 @@ from typing import Final
 
 import httptools
 
+from collector.guard.gate import GuardLimits
+from collector.guard.refusals import BAD_REQUEST, HEADERS_TOO_LARGE, TARGET_TOO_LONG, Refusal
+
 # A name or an address with an optional port. RFC 3986 3.2.2 would allow more (`;`, `=`, `,`, `@` before it …), which no
 # host has and which Host is attacked with: cookies and redirects are made from it.
 HOST: Final = re.compile(rb"(?:[A-Za-z0-9._\-]*|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?")
+
+
+def fault_in(
+    version: str, url: bytes, headers: list[tuple[bytes, bytes]], fed: int, limits: GuardLimits
+) -> Refusal | None:
+    """What is wrong with a whole head; `fed`: the bytes of its reads, at least as many as it has itself."""
+    if len(headers) > limits.headers:
+        return HEADERS_TOO_LARGE
+    if fed > limits.header_bytes and sum(len(name) + len(value) + 4 for name, value in headers) > limits.header_bytes:
+        return HEADERS_TOO_LARGE
+    if len(url) > limits.target_bytes:
+        return TARGET_TOO_LONG
+    return None if is_sound(version, headers) else BAD_REQUEST
 
 
 def is_sound(version: str, headers: list[tuple[bytes, bytes]]) -> bool:

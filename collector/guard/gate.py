@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import resource
 from collections import OrderedDict, defaultdict
-from typing import Final, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
 from collector.core.addresses import Networks, forwarded_address, match_prefix, normalise
+from collector.errors import ConfigError
 from collector.guard.bodies import Bodies, BodyLimits, Scope
 from collector.guard.refusals import OVERLOADED, TOO_MANY_FROM_ADDRESS, Refusal
 
 Counts: TypeAlias = defaultdict[int, int]  # HTTP status -> answers
-# Connections beyond the limit that are told so at one time; more are dropped without a word.
-MAX_TOLD: Final = 1024
-SPARE_DESCRIPTORS: Final = 256 + MAX_TOLD
+# Of the open files that a process may have: connections beyond the limit that are told so at one time (more are dropped
+# without a word), and what the database, the logs and Python itself hold. Of fewer files, a quarter each.
+MOST_TOLD: Final = 1024
+SPARE_FILES: Final = 256
+LEAST_SPARE_FILES: Final = 40
+ENOUGH_FILES: Final = SPARE_FILES + MOST_TOLD
+LEAST_FILES: Final = 64
 
 
 class GuardLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,23 +37,45 @@ class GuardLimits(msgspec.Struct, frozen=True, kw_only=True):
     target_bytes: int = 8_192
     connections: int = 16_000
     connections_per_address: int = 256  # never for trusted proxies
+    told: int = MOST_TOLD  # refused connections that may stay for their answer
     bodies: BodyLimits = BodyLimits()
 
 
-def connections_that_fit(wanted: int) -> int:
-    """Raise this process's limit of file descriptors as far as it goes; of `wanted` connections those that it allows.
+class Share(NamedTuple):
+    """What a process makes of its limit of open files: connections, and refused ones that are told why."""
 
-    Some are kept for the database, the logs and connections that are being refused. Without room the kernel would keep
-    clients in its queue, unanswered, where the guard cannot see them.
+    files: int
+    connections: int
+    told: int
+
+
+def share_of_files(wanted: int) -> Share:
+    """Raise this process's limit of open files as far as it goes; of `wanted` connections those that it allows.
+
+    Without room the kernel would keep clients in its queue, unanswered, where the guard cannot see them. ConfigError
+    where so few files may be open that nothing could be served.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + ENOUGH_FILES
     if soft == resource.RLIM_INFINITY:
-        return wanted
-    needed = wanted + SPARE_DESCRIPTORS
+        return Share(needed, wanted, MOST_TOLD)
     reachable = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     if soft < reachable:
         resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
-    return min(wanted, max(soft, reachable) - SPARE_DESCRIPTORS)
+    return _shared_out(max(soft, reachable), wanted)
+
+
+def _shared_out(files: int, wanted: int) -> Share:
+    if files <= LEAST_FILES:
+        raise ConfigError(
+            [
+                f"this process may open {files} files, and serving takes more than {LEAST_FILES}; "
+                "raise the limit (ulimit -n 65536, or LimitNOFILE=65536 in its systemd unit)"
+            ]
+        )
+    told = min(MOST_TOLD, files // 4)
+    spare = min(SPARE_FILES, max(LEAST_SPARE_FILES, files // 4))
+    return Share(files, min(wanted, files - told - spare), told)
 
 
 class Guest(Protocol):
@@ -120,7 +147,7 @@ class Gate:
 
     def may_tell(self) -> bool:
         """Whether one more refused connection may stay for its answer; if so, `told` is to be lowered at its end."""
-        if self.told >= MAX_TOLD:
+        if self.told >= self.limits.told:
             return False
         self.told += 1
         return True

@@ -32,7 +32,7 @@ from collector.core.addresses import Networks
 from collector.guard import names, refusals
 from collector.guard.bodies import Allowance, Loads, Scope
 from collector.guard.exit import Exit
-from collector.guard.framing import head_without_upgrade, is_sound
+from collector.guard.framing import fault_in, head_without_upgrade
 from collector.guard.gate import Counts, Gate, GuardLimits
 from collector.guard.refusals import Refusal
 
@@ -183,7 +183,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         if self.deaf or len(self.pipeline) >= MAX_PIPELINED:
-            self.fault = refusals.BAD_REQUEST
+            self.fault = refusals.BAD_REQUEST if self.phase != BODY else refusals.BODY_TOO_LARGE
             raise _Refused
         self.phase = HEADERS
         self.since = 0.0
@@ -191,7 +191,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        fault = self._fault_in_headers()
+        fault = fault_in(self.parser.get_http_version(), self.url, self.headers, self.fed, self.limits)
         if fault is not None:
             self.fault = fault
             raise _Refused
@@ -212,9 +212,13 @@ class GuardedProtocol(HttpToolsProtocol):
         """As uvicorn's, counting; an Upgrade is never asked about, there is none."""
         self.body += len(body)
         cycle = self.cycle
-        if cycle.response_complete:
+        if cycle.response_complete or self.deaf:
             return
         refusal = self.loads.take(len(body))
+        if refusal is refusals.BODY_TOO_LARGE:
+            self.deaf = True
+            self.loop.call_soon(self._refuse, cycle)  # the application's own refusal comes first: a page may read it
+            return
         if refusal is not None:
             self.fault = refusal
             raise _Refused
@@ -223,8 +227,12 @@ class GuardedProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
         cycle.message_event.set()
 
+    def _refuse(self, cycle: RequestResponseCycle) -> None:
+        if self.phase == BODY and not cycle.response_complete:
+            self._fail(refusals.BODY_TOO_LARGE)
+
     def on_message_complete(self) -> None:
-        if self.phase != BODY:
+        if self.phase != BODY or self.deaf:
             return
         self.phase = WORKING
         self.cycle.more_body = False
@@ -234,19 +242,6 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.unproven:
             self.unproven = False
             self.gate.unproven.pop(self, None)
-
-    def _fault_in_headers(self) -> Refusal | None:
-        limits = self.limits
-        if len(self.headers) > limits.headers:
-            return refusals.HEADERS_TOO_LARGE
-        if self.fed > limits.header_bytes and self._header_bytes() > limits.header_bytes:
-            return refusals.HEADERS_TOO_LARGE
-        if len(self.url) > limits.target_bytes:
-            return refusals.TARGET_TOO_LONG
-        return None if is_sound(self.parser.get_http_version(), self.headers) else refusals.BAD_REQUEST
-
-    def _header_bytes(self) -> int:
-        return sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     # -- the application's side
 

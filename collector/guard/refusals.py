@@ -52,6 +52,7 @@ def rendered(refusal: Refusal, name: str, default_headers: Sequence[tuple[bytes,
         [b"HTTP/1.1 ", refusal.status, b"\r\n"]
         + [header + b": " + value + b"\r\n" for header, value in default_headers]
         + [b"content-type: application/json\r\ncontent-length: ", str(len(body)).encode(), b"\r\n"]
-        + [b"cache-control: no-store\r\nrequest-id: ", name.encode(), b"\r\n", refusal.headers]
+        + [b"cache-control: no-store\r\ncollector-reason: ", refusal.code.encode(), b"\r\nrequest-id: ", name.encode()]
+        + [b"\r\n", refusal.headers]
         + [b"connection: close\r\n\r\n", body]
     )
