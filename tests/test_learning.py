@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from msgspec import structs
 
-from collector.core.learning import Pair, decoy_shares, forget, learn, wilson_low
-from collector.core.matching import DEFAULT_MODEL, Label, Match, Model
+from collector.core.learning import (
+    Hit,
+    Pair,
+    Sighting,
+    crowds_of,
+    decoy_shares,
+    forget,
+    learn,
+    seen_again,
+    wilson_low,
+)
+from collector.core.matching import DEFAULT_MODEL, Candidate, Label, Match, Model, Policy, Query, Statistics, match
+from collector.core.matching.inference import crowd_of, lasting, prior_odds
+from collector.core.matching.model import DAY, Network
 
 NOTHING = Match(attributed=False, model="x", reason="no_candidate", tier="none")
 QUIET = [NOTHING] * 200  # decoys that state nothing
@@ -25,7 +38,7 @@ def test_no_labels_leave_the_defaults() -> None:
     model = learn(DEFAULT_MODEL, [], now=NIGHT)
     assert model.m_ip == pytest.approx(DEFAULT_MODEL.m_ip)
     assert model.delay_share == pytest.approx(DEFAULT_MODEL.delay_share)
-    assert model.pi == pytest.approx(DEFAULT_MODEL.pi)
+    assert (model.share_corrected, model.networks, model.crowds) == (1.0, {}, {})
     assert model.caps == DEFAULT_MODEL.caps
     assert model.calibration == (1.0, 0.0)
 
@@ -64,13 +77,60 @@ def test_labels_are_forgotten_with_a_half_life_of_sixty_days() -> None:
     assert forget({"labels": 1e-4}, 60.0) == {}
 
 
-def test_the_share_of_true_clicks_follows_the_unproven_orders() -> None:
-    nothing = [NOTHING] * 5_000
-    model = learn(DEFAULT_MODEL, nothing, now=NIGHT)
-    for _ in range(5):
-        model = learn(model, nothing, now=NIGHT)
-    assert model.pi[0] < 0.1
-    assert model.pi[1] == pytest.approx(DEFAULT_MODEL.pi[1])
+def prior(pool: int, **seen: float) -> float:
+    odds = prior_odds(DEFAULT_MODEL, pool, Statistics(**seen))  # type: ignore[arg-type]
+    return odds / (1 + odds)
+
+
+def test_the_prior_follows_the_stores_own_orders_as_they_arrive() -> None:
+    assert (prior(0), prior(1)) == pytest.approx((0.30, 0.20), abs=1e-3)
+    assert prior(1, proven=4, unproven=96) == pytest.approx(8 / 120, abs=1e-3)
+    assert prior(0, proven=4, unproven=96) < 0.11
+    assert prior(1, proven=50, unproven=50) > 0.4
+
+
+def test_clicks_yield_only_so_many_orders() -> None:
+    assert prior(0, clicks_in_window=100, orders_in_window=200) == pytest.approx(0.05)
+    assert prior(0, clicks_in_window=100, orders_in_window=10) == pytest.approx(0.30, abs=1e-3)
+
+
+def test_visitors_seen_again_tell_how_long_a_networks_addresses_last() -> None:
+    home = [Hit(at * DAY, n, 500 + n, 1) for n in range(20) for at in (0, 1)]
+    relay = [Hit(at * DAY, 100 + n, 1000 * at + n, 2) for n in range(20) for at in (0, 1)]
+    seen = seen_again(sorted([*home, *relay]), DAY)
+    assert len(seen) == 40
+    model = learn(DEFAULT_MODEL, [], (), (), seen, now=NIGHT)
+    at_home, lent = (lasting(model.networks[net])[2] for net in (1, 2))
+    assert lent < 0.4 < 1 < at_home
+
+
+def test_one_sighting_of_a_network_is_worth_little() -> None:
+    model = learn(DEFAULT_MODEL, [], (), (), [Sighting(1, 4, same=False)], now=NIGHT)
+    assert lasting(model.networks[1])[2] > 0.85
+
+
+def test_a_relays_address_alone_is_never_enough() -> None:
+    """Control: the same click counts where the network is not known to be a relay's."""
+    for lasts, attributed in ((0.0, False), (20.0, True)):
+        network = Network((20.0, 20.0, 20.0), (lasts, lasts, lasts), (20.0, 1.0, 0.0))
+        model = structs.replace(DEFAULT_MODEL, networks={2: network})
+        for fp, expected in ((None, attributed), (9, True)):
+            at = DAY - 5 * 60_000
+            click = Candidate(1, at, at, 1, 11, None, 5, 7, fp, 0, 0)
+            query = Query(ts=DAY, ip_k=5, net_k=2, ua_k=7, fp_k=fp)
+            shop = Statistics(
+                clicks_in_window=300, visitors=1500, visitors_on_ip=1, visitors_on_ua=300, visitors_on_fp=1
+            )
+            assert match(query, [click], shop, model, Policy()).attributed is expected
+
+
+def test_an_office_is_known_by_all_who_are_seen_there() -> None:
+    seen = [(5, n) for n in range(30)] + [(6, 40), (6, 41), (7, 50)]
+    crowds = crowds_of(seen, {0, 1, 2, 40})
+    assert crowds.visitors == {5: 30}
+    model = learn(DEFAULT_MODEL, [], (), (), (), crowds, now=NIGHT)
+    assert crowd_of(model, 5) == pytest.approx(29 * 4 / 33)
+    assert crowd_of(model, 6) == crowd_of(model, None) == 0.0
 
 
 def test_strangers_teach_how_common_devices_and_neighbours_are() -> None:

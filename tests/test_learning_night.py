@@ -102,7 +102,7 @@ def test_renewals_are_no_orders_without_proof(tmp_path: Path) -> None:
         for n in range(12):
             kit.post(order(f"r{n}", START + 1 + n, renewalOf="1", **device(1)))
         counts = a_night(kit, START + 15 * DAY + 12 * HOUR).counts
-    assert counts["obs:all"] == counts["pi:0:n"] == counts["dec:all"] == 1
+    assert counts["obs:all"] == counts["pool:0"] == counts["dec:all"] == 1
 
 
 def test_a_night_that_found_no_index_is_made_up_for(tmp_path: Path) -> None:

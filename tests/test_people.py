@@ -298,6 +298,8 @@ def test_names_of_the_release_before_go_on_matching(tmp_path: Path) -> None:
     db.execute("ALTER TABLE identity_link DROP COLUMN confirmed_ts")
     db.execute("ALTER TABLE identity_link DROP COLUMN source")
     db.execute("DROP TABLE renamed")
+    db.execute("DROP TABLE order_hour")
+    db.execute("DROP TABLE unweighed")
     db.pragma("user_version", 7)
     migrate(db, "migrations")
     db.close()

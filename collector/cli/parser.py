@@ -171,6 +171,13 @@ COMMANDS: Final = (
         (*FILES, conversion_id, as_json),
     ),
     Command(
+        "learn",
+        "take the nightly learning step at once, by event time, and say what was learnt",
+        "learn:learn",
+        "collector learn --store store_abc123 --config collector.toml",
+        (*FILES, store, as_json),
+    ),
+    Command(
         "replay",
         "put dead letters back in the queue, with the same event ids",
         "replay:run",

@@ -6,19 +6,30 @@ of 60 days. A new store keeps the defaults until it has earned its own figures; 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from math import exp2, log2, sqrt
+from typing import NamedTuple
 
 from msgspec import Struct, structs
 
 from collector.core.calibration import fit_isotonic, fit_platt, logit, sigmoid
-from collector.core.matching.model import BUCKETS, DEFAULT_MODEL, OTHER_PLATFORM, Beta, Model, Row
-from collector.core.matching.shapes import Label, Match
+from collector.core.matching.inference import prior_odds
+from collector.core.matching.model import (
+    BUCKETS,
+    CAPS_KNOWN,
+    DEFAULT_MODEL,
+    OTHER_PLATFORM,
+    Beta,
+    Model,
+    Network,
+    Row,
+    bucket,
+)
+from collector.core.matching.shapes import Label, Match, Statistics
 from collector.core.useragents import device, level, same_shell
 
 STRENGTH = 20.0
 HALF_LIFE_DAYS = 60.0
-PI_STRENGTH = 200.0
 PLATT_LABELS = 200
 ISOTONIC_LABELS = 2000
 CAP_LABELS = 200
@@ -30,6 +41,7 @@ CAP_GROUPS = ((0, 1), (2, 3), (4, 5), (6, 7))  # under 1 h, 1-24 h, 1-7 d, longe
 FUNNEL = frozenset(
     "PageView ViewContent Search AddToCart AddToWishlist InitiateCheckout AddPaymentInfo CustomizeProduct".split()
 )
+_WEEK_MS = 7 * 86_400_000
 BIN = 0.25  # width of a calibration bin, in nats of log odds
 
 Counts = dict[str, float]
@@ -48,6 +60,7 @@ class Pair(Struct, frozen=True, array_like=True):
     jar: int  # 1: the conversion's cookies are older than the click; -1 unknown
     click_class: int  # without its shell
     neighbours: int = -1  # other visitors on the click's address in 30 days; -1 not looked up
+    net: int | None = None  # the click's network
 
 
 def pair(
@@ -58,11 +71,12 @@ def pair(
     click_class: int,
     click_ts: int,
     neighbours: int = -1,
+    net: int | None = None,
 ) -> Pair:
     """A pair from the two rows' columns."""
     ua = 0 if ua_k is not None and ua_k == click_ua_k else level(ua_class, click_class)
     jar = -1 if jar_since is None else int(jar_since < click_ts)
-    return Pair(ua, same_shell(ua_class, click_class), jar, device(click_class), neighbours)
+    return Pair(ua, same_shell(ua_class, click_class), jar, device(click_class), neighbours, net)
 
 
 def learn(
@@ -70,24 +84,33 @@ def learn(
     matches: Iterable[Match],
     pairs: Iterable[Pair] = (),
     decoys: Iterable[Match] = (),
+    sightings: Iterable[Sighting] = (),
+    crowds: Crowds | None = None,
     *,
     now: int,
     elapsed_days: float = 1.0,
-    orders_per_click: float = 0.0,
+    seen: Statistics = Statistics(),  # noqa: B008  frozen
 ) -> Model:
     """The next model. `matches` are the answers given since the last night, each once; the cost is linear in them.
 
     `decoys`: answers for unproven orders against clicks made after them, all false.
-    `orders_per_click`: unproven orders beside eligible clicks of the last window, whatever their answers.
+    `sightings`: visitors seen again, for what their networks are like. `seen`: the store's conversions and clicks.
     """
     counts = forget(model.counts, elapsed_days)
     for answer in matches:
         _count_answer(counts, answer, model)
-    for one in pairs:
+    strangers = list(pairs)
+    for one in strangers:
         _count_pair(counts, one)
     for decoy in decoys:
         _count_decoy(counts, decoy)
-    return build(structs.replace(model, orders_per_click=orders_per_click or model.orders_per_click), counts, now)
+    networks = see_again(model.networks, sightings, strangers, counts, elapsed_days)
+    believed = _believed(counts, model, seen)
+    corrected = _correction(counts, believed)
+    if crowds is not None:
+        model = structs.replace(model, crowds=crowds.visitors, clickers_per_visitor=crowds.clickers_per_visitor)
+    learnt = structs.replace(model, networks=networks, share_corrected=corrected, share=believed * corrected)
+    return build(learnt, counts, now)
 
 
 def forget(counts: Counts, days: float) -> Counts:
@@ -110,13 +133,10 @@ def _count_answer(counts: Counts, answer: Match, model: Model) -> None:
     elif label is not None and label.kind == "device" and label.contradicted is not None:
         _add(counts, f"tier:{answer.method}:{'wrong' if label.contradicted else 'right'}")
     if answer.tier in ("inferred", "none") and answer.reason != "consent":
-        pi = model.pi[answer.pool]
-        rest = model.rho * pi / (1 - pi)
         _add(counts, "obs:all")
         if stated_by(answer) >= HIGH:
             _add(counts, "obs:high")
-        _add(counts, f"pi:{answer.pool}:n")
-        _add(counts, f"pi:{answer.pool}:sum", answer.p_any + (1 - answer.p_any) * rest / (1 + rest))
+        _add(counts, f"pool:{answer.pool}")
 
 
 def _count_features(counts: Counts, label: Label) -> None:
@@ -208,7 +228,6 @@ def build(model: Model, counts: Counts, now: int) -> Model:
         created=now,
         counts=counts,
         labels=labels,
-        pi=(_pi(counts, 0), _pi(counts, 1)),
         ip_others=_others(counts),
         classes={int(name[6:]): n for name, n in counts.items() if name.startswith("class:")},
         rho=_share(counts, "reach:0", "reach:1", base.rho),
@@ -228,6 +247,91 @@ def build(model: Model, counts: Counts, now: int) -> Model:
 def _next_version(version: str) -> str:
     """ "default.1" is followed by "fs.2", "fs.3", ..."""
     return f"fs.{int(version.rsplit('.', 1)[1]) + 1}"
+
+
+class Hit(NamedTuple):
+    """A visitor was here (ms), from an address and its network, by their names."""
+
+    ts: int
+    visitor: int
+    address: int
+    net: int | None
+
+
+class Sighting(Struct, frozen=True, array_like=True):
+    """A visitor seen again after `bucket`'s delay, first in network `net`; `same`: at the same address."""
+
+    net: int
+    bucket: int
+    same: bool
+
+
+def seen_again(hits: Iterable[Hit], since: int) -> list[Sighting]:
+    """Of hits in time order the returns of `since` (ms) or later, within a week; each visitor's once for each delay."""
+    last: dict[int, Hit] = {}
+    found: dict[tuple[int, int], Sighting] = {}
+    for hit in hits:
+        before = last.get(hit.visitor)
+        if before is not None and before.net is not None and hit.ts >= since and hit.ts - before.ts <= _WEEK_MS:
+            b = bucket(hit.ts - before.ts)
+            found.setdefault((hit.visitor, min(b, 2)), Sighting(before.net, b, before.address == hit.address))
+        last[hit.visitor] = hit
+    return list(found.values())
+
+
+def _three(n: list[float]) -> tuple[float, float, float]:
+    return (n[0], n[1], n[2])
+
+
+class Crowds(Struct, frozen=True):
+    """How many visitors were seen on addresses in 30 days, where it was several; see Model.crowds."""
+
+    visitors: dict[int, int]
+    clickers_per_visitor: float
+
+
+SEVERAL = 3  # visitors from which an address is no single person's
+MOST_CROWDS = 3_000
+
+
+def crowds_of(seen: Iterable[tuple[int, int]], clickers: Collection[int]) -> Crowds:
+    """From (address, visitor) of every hit, repeats too, and the visitors who clicked."""
+    on: dict[int, set[int]] = {}
+    for address, visitor in seen:
+        on.setdefault(address, set()).add(visitor)
+    everybody = set().union(*on.values()) if on else set()
+    several = sorted(((len(v), a) for a, v in on.items() if len(v) >= SEVERAL), reverse=True)[:MOST_CROWDS]
+    return Crowds({a: n for n, a in several}, len(everybody & set(clickers)) / max(1, len(everybody)))
+
+
+MOST_NETWORKS = 1_000  # kept, those with the most sightings
+
+
+def see_again(
+    networks: dict[int, Network],
+    sightings: Iterable[Sighting],
+    strangers: Iterable[Pair],
+    counts: Counts,
+    elapsed_days: float,
+) -> dict[int, Network]:
+    """What the networks are like by now, and in `counts` how long any address lasts."""
+    keep = 0.5 ** (elapsed_days / HALF_LIFE_DAYS)
+    found: dict[int, list[list[float]]] = {
+        net: [[n * keep for n in part] for part in (old.expected, old.kept, old.near)] for net, old in networks.items()
+    }
+    seen = list(sightings)
+    for one in seen:
+        _add(counts, f"again:{one.bucket}:{int(one.same)}")
+    lasts = [_share(counts, f"again:{b}:1", f"again:{b}:0", DEFAULT_MODEL.m_ip[b]) for b in range(BUCKETS)]
+    for one in seen:
+        expected, kept, _ = found.setdefault(one.net, [[0.0] * 3, [0.0] * 3, [0.0] * 3])
+        expected[min(one.bucket, 2)] += lasts[one.bucket]
+        kept[min(one.bucket, 2)] += one.same
+    for stranger in strangers:
+        if stranger.net is not None and 0 <= stranger.neighbours < 3:
+            found.setdefault(stranger.net, [[0.0] * 3, [0.0] * 3, [0.0] * 3])[2][stranger.neighbours] += 1
+    known = sorted(found.items(), key=lambda item: sum(map(sum, item[1])), reverse=True)[:MOST_NETWORKS]
+    return {net: Network(*map(_three, parts)) for net, parts in known if sum(map(sum, parts)) > 0.05}
 
 
 def _share(counts: Counts, yes: str, no: str, prior: float) -> float:
@@ -254,15 +358,16 @@ def _others(counts: Counts) -> Row:
     return (at_none, max(at_none, at_one))
 
 
-def _pi(counts: Counts, pool: int) -> float:
-    """EM's step for the share of unproven orders with a stored click; the prior steadies a small store."""
-    n, total = counts.get(f"pi:{pool}:n", 0.0), counts.get(f"pi:{pool}:sum", 0.0)
-    em = (total + PI_STRENGTH * DEFAULT_MODEL.pi[pool]) / (n + PI_STRENGTH)
-    return min(max(em * _correction(counts), 0.005), 0.9)
+def _believed(counts: Counts, model: Model, seen: Statistics) -> float:
+    """The share of unproven orders with a stored click, as the prior has it before any correction."""
+    plain = structs.replace(model, share_corrected=1.0)
+    orders = [counts.get(f"pool:{pool}", 0.0) + 1 for pool in (0, 1)]
+    odds = [prior_odds(plain, pool, seen) for pool in (0, 1)]
+    return sum(n * o / (1 + o) for n, o in zip(orders, odds, strict=True)) / sum(orders)
 
 
-def _correction(counts: Counts) -> float:
-    """EM believes the model; what labels and decoys show of it corrects that, the more labels the more.
+def _correction(counts: Counts, believed: float) -> float:
+    """What labels and decoys show the share with a click to be, by what was believed; the more labels the more.
 
     Of the orders with a click the share `cal` is stated high, of those without `dec`: so the share that is seen high
     tells how many have one. (High = stated .3 or more.)
@@ -273,10 +378,9 @@ def _correction(counts: Counts) -> float:
     cal, dec, obs = (
         counts.get(f"{name}:high", 0.0) / n for name, n in (("cal", labels), ("dec", decoys), ("obs", seen))
     )
-    em = sum(counts.get(f"pi:{pool}:sum", 0.0) for pool in (0, 1)) / seen
-    if cal <= 2 * dec or em <= 0:
+    if cal <= 2 * dec:
         return 1.0
-    observed = min(max((obs - dec) / (cal - dec), 0.0), 1.0) / em
+    observed = min(max((obs - dec) / (cal - dec), 0.0), 1.0) / believed
     trust = labels / (labels + 100)
     return exp2(trust * log2(min(max(observed, 0.2), 2.0)))
 
@@ -304,15 +408,9 @@ def decoy_weight(counts: Counts, pi: float) -> float:
     return (1 - pi) / pi * counts.get("cal:all", 0.0) / decoys if decoys >= DECOYS else 0.0
 
 
-def share_with_a_click(model: Model, counts: Counts) -> float:
-    """pi over both pools, by their orders."""
-    n = [counts.get(f"pi:{pool}:n", 0.0) + 1 for pool in (0, 1)]
-    return sum(pi * orders for pi, orders in zip(model.pi, n, strict=True)) / sum(n)
-
-
-def _caps(counts: Counts, weight: float) -> tuple[int, ...]:
+def _caps(counts: Counts, weight: float, base: tuple[int, ...]) -> tuple[int, ...]:
     """The cap of each delay bucket."""
-    by_group = [_earned(counts, str(group), DEFAULT_MODEL.caps[b[0]], weight) for group, b in enumerate(CAP_GROUPS)]
+    by_group = [_earned(counts, str(group), base[b[0]], weight) for group, b in enumerate(CAP_GROUPS)]
     return tuple(cap for cap, buckets in zip(by_group, CAP_GROUPS, strict=True) for _ in buckets)
 
 
@@ -326,11 +424,11 @@ def _earned(counts: Counts, stratum: str, cap: int, weight: float) -> int:
 
 def _judged(model: Model, counts: Counts) -> Model:
     """Caps, and the map g: identity until 200 labels, then Platt, above 2,000 isotonic."""
-    weight = decoy_weight(counts, share_with_a_click(model, counts))
+    weight = decoy_weight(counts, model.share)
     labels = counts.get("cal:all", 0.0)
     judged = structs.replace(
         model,
-        caps=_caps(counts, weight),
+        caps=_caps(counts, weight, CAPS_KNOWN if model.clickers_per_visitor else DEFAULT_MODEL.caps),
         cap_other_platform=_earned(counts, "platform", DEFAULT_MODEL.cap_other_platform, weight),
         calibration=(1.0, 0.0),
         knots=(),

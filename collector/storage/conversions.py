@@ -98,6 +98,7 @@ class Conversions:
         state = CapiState.SKIPPED if event.note_of is not None else queued.state
         row = _row(event_id, new.store.number, new.dedup_k, new.query, event, found, state, 0)
         self._append(row)
+        self._lookup.origins.note(None, row, event)
         self.related = self.identities.link(people, event.ts, witness)
         self.identities.carry(event_id, new.identities)
         if second := _second_click(new.query, row):
@@ -147,6 +148,7 @@ class Conversions:
         self._queueing.flush()
         self.identities.flush()
         self.weighing.tellings.flush()
+        self._lookup.origins.flush()
 
     def forget(self) -> None:
         """Drop what is not written: the transaction is rolled back."""
@@ -187,7 +189,7 @@ class Conversions:
 
         `new`: the telling that has changed it.
         """
-        event_id, store, more = row.id, new.store, new.identities
+        event_id, store, more, first = row.id, new.store, new.identities, row
         if orders.is_only_noted(old, merged):
             self.update(row._replace(body=_encode(merged)))
             return EventResult(event_state(self._db, row), duplicate=True)
@@ -209,6 +211,7 @@ class Conversions:
         revision = row.revision + 1
         changed = _row(event_id, store.number, row.dedup_k, query, merged, found, queued.state, revision)
         self.update(changed)
+        self._lookup.origins.note((first, old), changed, merged)
         gained = {n for n in CONVERSIONS.names(changed)[1:] if n is not None} - set(CONVERSIONS.names(row))
         if gained := gained | _second_click(query, changed):
             self.identities.gain(event_id, gained)
@@ -249,6 +252,7 @@ class Conversions:
             match=_encode(found),
         )
         self.update(changed)
+        self._lookup.origins.note((row, event), changed, event)
         if not same:
             self._queueing.enrich(row.id, store, event, enrichment, now)
             notices.note(self._db, row.id, changed.revision, now)

@@ -215,6 +215,8 @@ class Late:
         """What other edges, a restart or silence made due."""
         for store, *_, heard in self._db.execute(_CLOCKS):
             self._heard[store] = max(heard, self._heard.get(store, 0))
+        if self._lookup.shared:
+            self._lookup.origins.load()
         for store in self._stores:
             self._see(store, now)
 
@@ -258,6 +260,7 @@ class Late:
             for store, heard in self._heard.items()
         }
         self._db.executemany(_SAVE, sorted(rows - self._saved))
+        self._lookup.origins.purge()
         self._saved = rows
 
     def _advance(self, store: int, ts: int) -> None:

@@ -6,21 +6,25 @@ Runs in the courier, beside delivery, on a connection of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import apsw
 import msgspec
 from msgspec import Struct
 
 from collector.config import Config
-from collector.core import clickid, flags
+from collector.core import addresses, clickid, flags
+from collector.core.keyed import KeyedHash
 from collector.core.learning import FUNNEL, Pair, is_order, learn, pair
 from collector.core.matching import DEFAULT_MODEL, Match, Model, Policy, Query, match
+from collector.errors import CollectorError
 from collector.storage import models
-from collector.storage.database import INDEX, immediate
+from collector.storage.clicks import network_of
+from collector.storage.database import INDEX, immediate, load_pepper
 from collector.storage.lookup import Lookup
+from collector.storage.sightings import of_addresses
 from collector.storage.subjects import CLICKS, ClickRow, click_tag
 
 DAY_MS: Final = 86_400_000
@@ -36,7 +40,7 @@ _DECOYS: Final = 200
 _DECOY_SHIFT_MS: Final = 15 * DAY_MS
 _DECOY_WINDOW_MS: Final = 7 * DAY_MS
 _NEIGHBOURS_MS: Final = 30 * DAY_MS
-_ENOUGH_ORDERS: Final = 20
+_LATEST: Final = "SELECT max(ts) FROM (SELECT ts FROM conversion WHERE store = ?1 ORDER BY id DESC LIMIT 1000) "
 _GOLDEN: Final = 0.6180339887498949  # multiples of it, modulo 1, spread evenly: a sample without randomness
 _ROWS: Final = (
     "SELECT id, ts, event_type, match FROM conversion "
@@ -102,25 +106,55 @@ def night_if_due(db: apsw.Connection, config: Config, now: int) -> dict[str, Mod
 
 def night(db: apsw.Connection, config: Config, now: int, settled_ms: int = SETTLED_MS) -> dict[str, Model]:
     """Learn for every store; the new models by store id. A store without new conversions keeps its model."""
-    data_dir = Path(config.storage.data_dir)
-    if not (data_dir / INDEX).exists():
+    if not (Path(config.storage.data_dir) / INDEX).exists():  # the edge may be building it anew
         return {}
-    lookup = Lookup(db, data_dir, config.storage)
-    try:
-        found = {name: model for name, model in _nights(db, lookup, config, now, settled_ms) if model is not None}
-    finally:
-        lookup.close()
+    found = _learn_all(db, config, now, lambda number: Until(now, now - settled_ms, "received"), None)
     with immediate(db):
         db.execute(_KEEP_NIGHT, divmod(now, DAY_MS))
     return found
 
 
-def _nights(
-    db: apsw.Connection, lookup: Lookup, config: Config, now: int, settled_ms: int
-) -> Iterator[tuple[str, Model | None]]:
-    for number, name in cast("list[tuple[int, str]]", db.execute("SELECT id, name FROM store").fetchall()):
-        policy = policy_of(config, name)
-        yield name, _night_of(db, lookup, number, policy, now, settled_ms)
+def at_once(db: apsw.Connection, config: Config, now: int, store: str | None) -> dict[str, Model]:
+    """As `night`, for all stores or one, whenever it is asked for: each store's own events tell what time it is."""
+
+    def until(number: int) -> Until:
+        latest = cast("int | None", db.execute(_LATEST, (number,)).get) or 0
+        return Until(latest, latest - SETTLED_MS, "ts")
+
+    return _learn_all(db, config, now, until, store)
+
+
+class Until(Struct, frozen=True):
+    """What a lesson covers: "now", the moment until which conversions are settled, and by which time of theirs."""
+
+    now: int
+    settled: int
+    clock: Literal["received", "ts"]
+
+
+def _learn_all(
+    db: apsw.Connection, config: Config, now: int, until: Callable[[int], Until], only: str | None
+) -> dict[str, Model]:
+    lookup = Lookup(db, Path(config.storage.data_dir), config.storage)
+    found: dict[str, Model] = {}
+    try:
+        names = _names(db, config)
+        for number, name in cast("list[tuple[int, str]]", db.execute("SELECT id, name FROM store").fetchall()):
+            if only in (None, name):
+                night = _Night(db, lookup, names, number, policy_of(config, name), until(number))
+                if (model := night.model(now)) is not None:
+                    found[name] = model
+    finally:
+        lookup.close()
+    return found
+
+
+def _names(db: apsw.Connection, config: Config) -> KeyedHash | None:
+    """The key of names; a courier on another machine has none, and its nights learn nothing of networks."""
+    try:
+        return KeyedHash(load_pepper(db, Path(config.storage.data_dir), config.privacy.pepper_file))
+    except CollectorError:
+        return None
 
 
 def policy_of(config: Config, name: str) -> Policy:
@@ -136,28 +170,42 @@ def policy_of(config: Config, name: str) -> Policy:
     )
 
 
-def _night_of(
-    db: apsw.Connection, lookup: Lookup, store: int, policy: Policy, now: int, settled_ms: int
-) -> Model | None:
-    before = models.newest(db, store) or DEFAULT_MODEL
-    lesson = _lesson(db, store, before.through, now - settled_ms)
-    if not lesson.ids:
-        return None
-    decoys = _decoys(db, lookup, store, policy, before, now)
-    after = learn(
-        before,
-        lesson.answers,
-        _pairs(db, lookup, store, lesson.ids, policy, now),
-        decoys,
-        now=now,
-        elapsed_days=(now - before.created) / DAY_MS if before.created else 0.0,
-        orders_per_click=_orders_per_click(lookup, store, lesson, before, policy),
-    )
-    after = msgspec.structs.replace(after, through=lesson.through)
-    with immediate(db):
-        models.save(db, store, after)
-        db.executemany(_COUNT, [(now // DAY_MS, store, name, n) for name, n in _figures(decoys) if n])
-    return after
+class _Night(NamedTuple):
+    """One store's step."""
+
+    db: apsw.Connection
+    lookup: Lookup
+    names: KeyedHash | None
+    store: int
+    policy: Policy
+    until: Until
+
+    def model(self, now: int) -> Model | None:
+        """The next model, in force; `now` (ms) by our clock. None where nothing has settled."""
+        db, store = self.db, self.store
+        before = models.newest(db, store) or DEFAULT_MODEL
+        lesson = _lesson(db, store, before.through, self.until)
+        if not lesson.ids:
+            return None
+        decoys = _decoys(db, self.lookup, store, self.policy, before, self.until)
+        told = db.execute("SELECT ts FROM conversion WHERE id <= ? ORDER BY id DESC LIMIT 1", (before.through,)).get
+        sightings, crowds = of_addresses(db, store, self.names, cast("int | None", told) or 0, self.until.now)
+        after = learn(
+            before,
+            lesson.answers,
+            _pairs(self, lesson.ids),
+            decoys,
+            sightings,
+            crowds,
+            now=now,
+            elapsed_days=(now - before.created) / DAY_MS if before.created else 0.0,
+            seen=self.lookup.statistics(store, Query(ts=self.until.now), self.policy.window_ms),
+        )
+        after = msgspec.structs.replace(after, through=lesson.through)
+        with immediate(db):
+            models.save(db, store, after)
+            db.executemany(_COUNT, [(now // DAY_MS, store, name, n) for name, n in _figures(decoys) if n])
+        return after
 
 
 def _figures(decoys: Sequence[Match]) -> list[tuple[str, int]]:
@@ -170,12 +218,12 @@ def _figures(decoys: Sequence[Match]) -> list[tuple[str, int]]:
     ]
 
 
-def _lesson(db: apsw.Connection, store: int, after: int, received_before: int) -> Lesson:
+def _lesson(db: apsw.Connection, store: int, after: int, until: Until) -> Lesson:
     """The store's settled conversions since the last night, tests, bots and steps of the funnel left out.
 
     Of a flood only the newest rows are read: a night never takes longer, and never lags behind.
     """
-    last = _first_received(db, received_before) - 1
+    last = _first(db, "conversion", until.clock, until.settled) - 1
     first = max(after, last - MOST_ROWS)
     lesson = Lesson(max(after, last))
     for start in range(first, last, _SLICE):
@@ -185,39 +233,34 @@ def _lesson(db: apsw.Connection, store: int, after: int, received_before: int) -
     return lesson
 
 
-def _orders_per_click(lookup: Lookup, store: int, lesson: Lesson, before: Model, policy: Policy) -> float:
-    """Orders of a window beside its eligible clicks, steadied by earlier nights; 0 while too few can say."""
-    span = lesson.last_ts - lesson.first_ts
-    if len(lesson.ids) < _ENOUGH_ORDERS or span < DAY_MS // 4:
-        return 0.0
-    clicks = lookup.frequencies.clicks_between(store, lesson.last_ts - policy.window_ms, lesson.last_ts)
-    rate = len(lesson.ids) * policy.window_ms / span / max(clicks, 1)
-    return (rate + 2 * before.orders_per_click) / 3 if before.orders_per_click else rate
-
-
 def _spread(of: int, first: int, last: int) -> list[int]:
     """`of` numbers in [first, last], evenly spread and the same each time."""
     return sorted({first + int((k * _GOLDEN) % 1.0 * (last - first + 1)) for k in range(of)})
 
 
-def _pairs(
-    db: apsw.Connection, lookup: Lookup, store: int, orders: Sequence[int], policy: Policy, now: int
-) -> list[Pair]:
+def _pairs(night: _Night, orders: Sequence[int]) -> list[Pair]:
     """Random clicks of the window beside random orders of the night: how often strangers agree."""
+    db, lookup, until = night.db, night.lookup, night.until
     last = lookup.last[CLICKS]
-    first = max(1, min(lookup.index.first_id(CLICKS, now - policy.window_ms), last))
+    first = max(1, min(_first(db, "click", until.clock, until.now - night.policy.window_ms), last))
     wanted = set(_spread(_SAMPLE, first, last)) if last else set()
-    clicks = [c for c in lookup.click_rows(wanted) if c.store == store and not c.flags & flags.INELIGIBLE]
+    clicks = [c for c in lookup.click_rows(wanted) if c.store == night.store and not c.flags & flags.INELIGIBLE]
     strangers = [orders[at] for at in _spread(min(_SAMPLE, len(orders)), 0, len(orders) - 1)]
     queries = [query for row_id in strangers if (query := order_query(db, row_id)) is not None]
     pairs: list[Pair] = []
     for at, c in enumerate(sorted(clicks, key=lambda c: c.id)):
         for k in range(min(_PARTNERS, len(queries))):
             q = queries[(at * _PARTNERS + k) % len(queries)]
-            near = _neighbours(lookup, c) if k == 0 else -1
-            one = pair(q.ua_k, q.ua_class, q.jar_since, c.ua_k, c.ua_class, c.ts, near)
+            near, net = (_neighbours(lookup, c), _network_of(night, c)) if k == 0 else (-1, None)
+            one = pair(q.ua_k, q.ua_class, q.jar_since, c.ua_k, c.ua_class, c.ts, near, net)
             pairs.append(one if k == 0 else msgspec.structs.replace(one, click_class=0))  # a click's class counts once
     return pairs
+
+
+def _network_of(night: _Night, click: ClickRow) -> int | None:
+    """The name of a click's network, while its raw address is kept."""
+    ip, _ = network_of(night.db, click.id)
+    return night.names.name(night.store, "net", addresses.truncate(ip)) if ip and night.names is not None else None
 
 
 def _neighbours(lookup: Lookup, click: ClickRow) -> int:
@@ -248,7 +291,7 @@ def order_query(db: apsw.Connection, row_id: int) -> Query | None:
     )
 
 
-def _decoys(db: apsw.Connection, lookup: Lookup, store: int, policy: Policy, model: Model, now: int) -> list[Match]:
+def _decoys(db: apsw.Connection, lookup: Lookup, store: int, policy: Policy, model: Model, until: Until) -> list[Match]:
     """Unproven orders of the day 16 days ago against clicks made 8 to 15 days after them: every link is false.
 
     An upper bound of the true rate: the same person may well have clicked again.
@@ -257,7 +300,7 @@ def _decoys(db: apsw.Connection, lookup: Lookup, store: int, policy: Policy, mod
     if not policy.probabilistic:
         return found
     policy = msgspec.structs.replace(policy, window_ms=min(policy.window_ms, _DECOY_WINDOW_MS))
-    for row_id in _unproven(db, store, now - _DECOY_SHIFT_MS - DAY_MS, now - _DECOY_SHIFT_MS):
+    for row_id in _unproven(db, store, until):
         query = order_query(db, row_id)
         if query is not None and not (query.ip_k is None and query.fp_k is None):
             found.append(_decoy(lookup, store, query, policy, model))
@@ -278,9 +321,10 @@ def _same(one: int | None, other: int | None) -> bool:
     return one is not None and one == other
 
 
-def _unproven(db: apsw.Connection, store: int, since: int, until: int) -> list[int]:
-    """At most so many orders received in [since, until) whose answer no proof gave."""
-    first, last = (_first_received(db, moment) for moment in (since, until))
+def _unproven(db: apsw.Connection, store: int, until: Until) -> list[int]:
+    """At most so many orders of the day 16 days ago whose answer no proof gave."""
+    ends = until.now - _DECOY_SHIFT_MS
+    first, last = (_first(db, "conversion", until.clock, moment) for moment in (ends - DAY_MS, ends))
     found: list[int] = []
     sql = "SELECT store, event_type, flags, match FROM conversion WHERE id = ?"
     for row_id in _spread(4 * _DECOYS, first, last - 1) if last > first else []:
@@ -295,16 +339,15 @@ def _unproven(db: apsw.Connection, store: int, since: int, until: int) -> list[i
     return found
 
 
-def _first_received(db: apsw.Connection, moment: int) -> int:
-    """The first conversion received at `moment` or later, by halving: rows come in the order of receipt."""
-    low, high = 0, cast("int | None", db.execute("SELECT max(id) FROM conversion").get) or 0
+def _first(db: apsw.Connection, table: str, column: str, moment: int) -> int:
+    """The first row whose time is `moment` or later, by halving: rows come in the order of receipt."""
+    low, high = 0, cast("int | None", db.execute(f"SELECT max(id) FROM {table}").get) or 0
     high += 1
-    ask: Callable[[int], Any] = lambda at: db.execute(  # noqa: E731
-        "SELECT id, received FROM conversion WHERE id >= ? ORDER BY id LIMIT 1", (at,)
-    ).fetchone()
     while low < high:
         middle = (low + high) // 2
-        row = ask(middle)
+        row: Any = db.execute(
+            f"SELECT id, {column} FROM {table} WHERE id >= ? ORDER BY id LIMIT 1", (middle,)
+        ).fetchone()
         if row is None or row[1] >= moment:
             high = middle
         else:

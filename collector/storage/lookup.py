@@ -17,6 +17,7 @@ from collector.core.matching import Candidate, Query, Statistics
 from collector.storage import changing
 from collector.storage.frequency import Frequencies
 from collector.storage.index import IndexReader
+from collector.storage.origins import Origins
 from collector.storage.subjects import CLICKS, CONVERSIONS, MINUTE_MS, ClickRow, ConversionRow, Subject, click_tag
 from collector.storage.tail import Tail
 
@@ -54,6 +55,7 @@ class Lookup:
         self.conversions: Tail[ConversionRow] = Tail(CONVERSIONS)
         self.unwritten: dict[int, ConversionRow] = {}  # conversions of the open transaction, until they are written
         self.frequencies = Frequencies()
+        self.origins = Origins(db)
         self.last = {CLICKS: 0, CONVERSIONS: 0}  # the highest row id that the tail knows of
         self._indexed_until = {CLICKS: 0, CONVERSIONS: 0}  # what was received (ms) later is in the tail alone
         self.shared = False  # another edge writes too
@@ -219,6 +221,7 @@ class Lookup:
 
     def retract(self, last: dict[Subject, int]) -> None:
         """Undo the open transaction: forget rows above `last`, give back what was replaced, take the sums back."""
+        self.origins.forget()
         for before, after in reversed(self._changing):
             self.frequencies.remove(after)
             self.frequencies.add(before)
@@ -236,6 +239,7 @@ class Lookup:
         self.conversions.settle()
         self._touched.settle()
         self._changing = []
+        self.origins.settle()
 
     def close(self) -> None:
         self.index.close()
@@ -353,7 +357,11 @@ class Lookup:
         if query.ua_k is not None:
             same, every = frequencies.agent_clicks(store, query.ua_k, query.ts)
             on_ua = visitors * same / every if every else 0.0
+        proven, unproven, orders = self.origins.of(store, query.kind, query.ts, window_ms)
         return Statistics(
+            proven=proven,
+            unproven=unproven,
+            orders_in_window=orders,
             clicks_in_window=frequencies.clicks_between(store, query.ts - window_ms, query.ts),
             visitors=visitors,
             visitors_on_ip=min(self._visitors_on("ip", query.ip_k, query.ts), visitors),

@@ -19,6 +19,7 @@ from collector.core.orders import Rank, without_person
 from collector.core.useragents import classify
 from collector.storage import clicks, tellings
 from collector.storage.identities import Keys, Named, Witness, keys_of
+from collector.storage.origins import kind_of
 from collector.storage.stores import Store
 from collector.storage.subjects import ConversionRow
 from collector.storage.tellings import Told
@@ -84,6 +85,8 @@ def prepare(
         visitor_k=names.name(number, "visitor", visitor) if visitor else None,
         fbp_k=names.name(number, "fbp", event.fbp) if keyed and event.fbp else None,
         ip_k=names.name(number, "ip", addresses.match_prefix(address)) if address else None,
+        net_k=_network(names, number, address),
+        kind=kind_of(event.event_type),
         ua_k=names.name(number, "ua", agent) if agent else None,
         fp_k=names.name(number, "fp", fingerprint) if fingerprint else None,
         ua_class=classify(agent or ""),
@@ -108,6 +111,11 @@ def prepare(
         told=told_of(names, number, event, query.ip_k, named.keys),
         order_k=order_k if event.order_id is not None else None,
     )
+
+
+def _network(names: KeyedHash, store: int, address: str | None) -> int | None:
+    """The name of an address's /24 or /48; of the address as it is kept: whole, cut, or not at all."""
+    return names.name(store, "net", addresses.truncate(address)) if address else None
 
 
 def _source(names: KeyedHash, store: int, address: str | None, received: int) -> int:
@@ -144,6 +152,8 @@ def query_of(names: KeyedHash, row: ConversionRow, event: StoredEvent) -> Query:
         visitor_k=row.visitor_k,
         fbp_k=row.fbp_k,
         ip_k=row.ip_k,
+        net_k=_network(names, row.store, event.ip) if row.ip_k is not None else None,
+        kind=kind_of(row.event_type),
         ua_k=row.ua_k,
         fp_k=row.fp_k,
         ua_class=row.ua_class,

@@ -8,7 +8,7 @@ from math import sqrt
 
 from collector.core.calibration import Statement, brier, calibration_error, overstatement
 from collector.core.matching import DEFAULT_MODEL, Candidate, Match, Model, Policy, Query, Statistics, match
-from tests.simulators.trial import Shelf, Verdict, counted, decoy, try_matcher
+from tests.simulators.trial import Nightly, Shelf, Verdict, counted, decoy, try_matcher
 from tests.simulators.truth import DAY, WINDOW, Public, collecting_nothing
 
 STRATUM = 200  # orders that a stratum needs before it is judged
@@ -116,7 +116,7 @@ def trial(
     public: Public,
     matcher: Callable[..., Match] = match,
     model: Model = DEFAULT_MODEL,
-    learn: Callable[[Model, list[Match], int], Model] | None = None,
+    learn: Nightly | None = None,
     decoys: bool = True,
     shelf: Shelf | None = None,
 ) -> Scores:
@@ -128,8 +128,8 @@ def trial(
     shelf = shelf or Shelf(public)
     last = [model]
 
-    def remember(m: Model, answers: list[Match], day: int) -> Model:
-        last[0] = learn(m, answers, day)
+    def remember(m: Model, answers: list[Match], day: int, seen: Statistics) -> Model:
+        last[0] = learn(m, answers, day, seen)
         return last[0]
 
     with collecting_nothing():

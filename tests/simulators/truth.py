@@ -1,7 +1,8 @@
 """A shop's public with known truth: who clicked, who bought, and which click last touch would pick knowing all.
 
-Households on one line, carrier NAT, offices, in-app browsers with a cookie jar of their own, cookie loss, stripped
-click ids, refused consent, organic orders, several devices, shared e-mails, crawlers that pass for people. The
+Households on one line, carrier NAT, offices, relays that lend an address for minutes, in-app browsers with a cookie jar
+of their own, cookie loss, stripped click ids, refused consent, organic orders, several devices, shared e-mails,
+crawlers that pass for people; strangers who say that they are somebody else (attackers.py). The
 matcher sees a conversion's own fields and stored clicks; `Order.truth` is kept from it. Sources of the figures:
 matching.md 4.2.
 """
@@ -22,6 +23,7 @@ from zlib import crc32
 
 from collector.core import flags
 from collector.core.matching import Candidate
+from collector.core.matching.links import Link, kept
 from tests.simulators.agents import user_agent
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
@@ -58,6 +60,8 @@ class World:
     fingerprints: float = 0.5  # visits that carry a fingerprint
     visits: float = 2.0  # per person, without a click
     sign_in: float = 0.3  # visits that leave an e-mail
+    relayed: float = 0.08  # people with Apple's devices whose browser goes through a relay
+    attack: float = 0.0  # share of the pages' traffic that is a stranger's (attackers.py)
 
 
 @dataclass(slots=True)
@@ -97,6 +101,9 @@ class Person:
     own_mobile: bool  # an IPv6 /64 of its own
     devices: list[Device]
     email: int
+    isp: int = 0  # the network of the home
+    carrier: int = 0  # that of the phone
+    relayed: bool = False
 
 
 Play = Callable[["Person", int], None]
@@ -117,7 +124,9 @@ class Order:
     fbp_k: int | None = None
     fbc_k: int | None = None
     jar_since: int | None = None
-    identity: frozenset[int] = frozenset()  # visitors linked to the order's e-mail
+    links: tuple[Link, ...] = ()  # visitors linked to the order's e-mail
+    network: str = ""  # what kind of line it came by
+    net_k: int | None = None
     denied: bool = False
     email: int = 0
     truth: int | None = None  # id of the click that last touch picks
@@ -146,7 +155,11 @@ class Public:
         self._serial = 1 << 20
         self.owners: list[int] = []
         self.sign_ins: list[tuple[int, int, int]] = []  # (ms, visitor, mailbox)
-        self._emails: dict[int, set[int]] = {}
+        self._emails: dict[int, dict[int, Link]] = {}
+        self.net_of: dict[int, int] = {}  # an address's network, as its /24 or /48
+        self.kind_of: dict[int, str] = {}
+        self._carrier_of: dict[int, int] = {}
+        self.sightings: list[tuple[int, int, int]] = []  # (ms, visitor, address) of every consented hit
         with collecting_nothing():
             self.people = self._populate()
             self._events()
@@ -162,19 +175,38 @@ class Public:
         pools = [[self._next() for _ in range(r.randint(2, 5))] for _ in range(max(2, w.people // 6000))]
         homes_behind_nat = [self._next() for _ in range(max(2, w.people // 2000))]
         offices = [self._next() for _ in range(max(2, w.people // 300))]
+        isps = [self._next() for _ in range(max(2, w.people // 400))]
+        for at, pool in enumerate(pools):
+            self._place_in(pool, self._next(), "mobile NAT")
+            self._carrier_of[pool[0]] = (1 << 40) + at
+        for address in homes_behind_nat:
+            self._place_in([-address], r.choice(isps), "home NAT")
+        for address in offices:
+            self._place_in([address], r.choice(isps), "office")
+        self._relays = [[self._next() for _ in range(150)] for _ in range(max(1, w.people // 25_000))]
+        for relay in self._relays:
+            self._place_in(relay, self._next(), "relay")
         people: list[Person] = []
         while len(people) < w.people:
             size = r.choices((1, 2, 3, 4), cum_weights=HOUSEHOLDS)[0]
-            home = self._home(homes_behind_nat)
+            home, isp = self._home(homes_behind_nat), r.choice(isps)
             email = len(people)
             for _ in range(size):
                 own = email if r.random() < 0.02 else len(people)  # some couples share a mailbox
                 office = r.choice(offices) if r.random() < 0.25 else 0
                 nat_phone = r.random() < min(1.0, 2 * w.cgnat)
-                person = Person(len(people), home, office, r.choice(pools), not nat_phone, self._devices(), own)
-                self._emails.setdefault(own, set())
+                pool, devices = r.choice(pools), self._devices()
+                apple = any(d.kind in ("ios", "mac") for d in devices)
+                lent = apple and r.random() < w.relayed
+                carrier = self._carrier_of[pool[0]]
+                person = Person(len(people), home, office, pool, not nat_phone, devices, own, isp, carrier, lent)
+                self._emails.setdefault(own, {})
                 people.append(person)
         return people
+
+    def _place_in(self, addresses: list[int], network: int, kind: str) -> None:
+        for address in addresses:
+            self.net_of[address], self.kind_of[address] = network, kind
 
     def _home(self, behind_nat: list[int]) -> int:
         return -self.random.choice(behind_nat) if self.random.random() < self.world.cgnat * 0.5 else self._next()
@@ -204,16 +236,24 @@ class Public:
             return "office" if x < 0.4 else "home" if x < 0.75 else "mobile"
         return "home" if x < 0.78 else "mobile"
 
-    def _ip(self, p: Person, device: Device, place: str, ts: int) -> int:
+    def _ip(self, p: Person, device: Device, place: str, ts: int, shell: str = "browser") -> int:
+        if p.relayed and shell == "browser" and device.kind in ("ios", "mac"):  # lent for a quarter of an hour
+            relay = self._relays[p.id % len(self._relays)]
+            return relay[hash((p.id, ts // (15 * MINUTE))) % len(relay)]
         if place == "office" and p.office:
             return p.office
         if place == "mobile" and device.phone:
-            if p.own_mobile:
-                return -(1 << 50) - p.id * 4096 - ts // DAY  # a /64 that lasts a day
+            if p.own_mobile:  # a /64 that lasts a day
+                return self._new(-(1 << 50) - p.id * 4096 - ts // DAY, p.carrier, "mobile")
             return p.pool[(p.id * 31 + ts // (3 * HOUR)) % len(p.pool)]
         # one line in five is renumbered every day, the others every month or so (Padmanabhan, IMC'16)
         era = ts // DAY if p.home % 5 == 0 else (ts // DAY + p.home % 30) // 30
-        return p.home if p.home < 0 else p.home * 4096 + era
+        return p.home if p.home < 0 else self._new(p.home * 4096 + era, p.isp, "home")
+
+    def _new(self, address: int, network: int, kind: str) -> int:
+        self.net_of.setdefault(address, network)
+        self.kind_of.setdefault(address, kind)
+        return address
 
     def _agent(self, d: Device, shell: str, ts: int) -> tuple[int, int]:
         return user_agent(d.kind, shell, d.model, d.version, d.app, (ts // DAY + d.offset) // 28 % 100)
@@ -267,6 +307,7 @@ class Public:
             if ts >= START + span:
                 break
             play(p, ts)
+        self.sightings.sort()
         self._tell_truth()
 
     def _push(self, ts: int, p: Person, play: Play) -> None:
@@ -278,10 +319,23 @@ class Public:
         return p.devices[1]
 
     def _visit(self, p: Person, ts: int) -> None:
-        jar = self._jar(self._pick_device(p, ad=False), "browser", ts)
-        if jar.consent and self.random.random() < self.world.sign_in:  # or leaves an e-mail
-            self._emails[p.email].add(jar.visitor)
-            self.sign_ins.append((ts, jar.visitor, p.email))
+        d = self._pick_device(p, ad=False)
+        jar = self._jar(d, "browser", ts)
+        if jar.consent:
+            address = self._ip(p, d, self._place(ts), ts)
+            self.sightings.append((ts, jar.visitor, address))
+            if self.random.random() < self.world.sign_in:  # or leaves an e-mail
+                self.claim(ts, jar.visitor, p.email, address)
+
+    def claim(self, ts: int, visitor: int, email: int, address: int) -> None:
+        """A page says so."""
+        source = hash((self.net_of.get(address, address), ts // DAY))
+        known = self._emails[email]
+        if visitor not in known:
+            known[visitor] = Link(visitor, ts, None, source)
+            if len(known) > 30:
+                self._emails[email] = {link.visitor: link for link in kept(known.values())}
+        self.sign_ins.append((ts, visitor, email))
 
     def _first_click(self, p: Person, ts: int) -> None:
         r, w = self.random, self.world
@@ -303,7 +357,9 @@ class Public:
         if jar.consent:
             jar.last_fbclid = fbclid
             ua_k, ua_class = self._agent(d, shell, ts)
-            keys = (jar.visitor, jar.fbp, self._ip(p, d, place, ts), ua_k, self._fingerprint(d, ua_k), ua_class, 0)
+            address = self._ip(p, d, place, ts, shell)
+            self.sightings.append((ts, jar.visitor, address))
+            keys = (jar.visitor, jar.fbp, address, ua_k, self._fingerprint(d, ua_k), ua_class, 0)
         else:
             keys = (None, None, None, None, None, 0, flags.DENIED)
         self.clicks.append(Candidate(len(self.clicks) + 1, ts, ts, fbclid, *keys))
@@ -328,10 +384,13 @@ class Public:
         ua_k, ua_class = self._agent(d, shell, ts)
         by_page = self.random.random() >= self.world.server_only
         linked = self._emails[p.email]
-        order = Order(ts, p.id, self._ip(p, d, place, ts), ua_k, ua_class, denied=not jar.consent)
+        address = self._ip(p, d, place, ts, shell)
+        order = Order(ts, p.id, address, ua_k, ua_class, denied=not jar.consent)
+        order.network, order.net_k = self.kind_of[address], self.net_of[address]
         if by_page:
             order.fp_k = self._fingerprint(d, ua_k)
         if by_page and jar.consent:
+            self.sightings.append((ts, jar.visitor, address))
             order.visitor_k, order.fbp_k, order.fbc_k, order.jar_since = (
                 jar.visitor,
                 jar.fbp,
@@ -339,9 +398,9 @@ class Public:
                 jar.since,
             )
         if self.random.random() < 0.98:  # a checkout asks for an e-mail
-            order.identity, order.email = frozenset(linked), p.email + 1
-            if order.visitor_k is not None:
-                linked.add(order.visitor_k)
+            order.links, order.email = tuple(linked.values()), p.email + 1
+            if order.visitor_k is not None:  # the shop's server tells of both
+                linked[order.visitor_k] = Link(order.visitor_k, ts, ts)
         self.orders.append(order)
 
     def _tell_truth(self) -> None:

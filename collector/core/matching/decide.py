@@ -9,7 +9,7 @@ from msgspec import structs
 
 from collector.core.calibration import calibrate
 from collector.core.matching.eligible import Field, sort_out
-from collector.core.matching.inference import Inference, Journey, Weights, infer, pool_of, weigh
+from collector.core.matching.inference import Inference, Journey, Weights, infer, is_lent, pool_of, weigh
 from collector.core.matching.lessons import lesson_of_organic, lesson_of_proof
 from collector.core.matching.model import BUCKET_NAMES, OTHER_PLATFORM, Model, bucket
 from collector.core.matching.proofs import ENRICHING, Proven, older, prove
@@ -27,6 +27,7 @@ from collector.core.matching.shapes import (
 )
 
 LN2 = log(2.0)
+LENT_CAP = 49  # a relay's address is everybody's who passes
 RIVALS_KEPT = 5
 PATH_KEPT = 50
 ALTERNATIVE = 0.05
@@ -151,6 +152,8 @@ def _inferred(query: Query, inference: Inference, before: list[Candidate], model
     newest, weights = top.newest, weigh(top.newest, inference.scale)
     score = score_of(calibrate(inference.probability(top), model.calibration, model.knots))
     confidence = min(score, cap_of(weights.bucket, weights.ua_level, model))
+    if is_lent(weights, inference.scale):
+        confidence = min(confidence, LENT_CAP)
     attributed = confidence >= policy.threshold
     evidence = _weights(inference, top, weights)
     return Match(

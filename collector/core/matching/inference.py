@@ -15,11 +15,23 @@ from operator import attrgetter
 
 from msgspec import Struct
 
-from collector.core.matching.model import BUCKET_ENDS, UA_FLOOR, Model, Row, Scores, agents, bucket, scores
+from collector.core.matching.model import (
+    BUCKET_ENDS,
+    NETWORK_STRENGTH,
+    UA_FLOOR,
+    Model,
+    Network,
+    Row,
+    Scores,
+    agents,
+    bucket,
+    scores,
+)
 from collector.core.matching.shapes import FP_VERSION_MASK, Candidate, Policy, Query, Statistics
 from collector.core.useragents import in_app, level, same_shell
 
 MISSING = -1
+_ANY_NETWORK: Row = (0.0, 0.0, 0.0)
 _mass = attrgetter("mass")
 
 
@@ -77,6 +89,7 @@ class Scale(Struct, gc=False):
     odds: float  # pi/(1-pi)
     prior: float  # ln(pi/(1-pi)) - ln N
     ip_u: float
+    lasting: Row  # under 10 min, under 1 h, longer: ln of how much likelier the address lasts than elsewhere
     ua_u: float
     fp_u: float
     fp_alone_u: float
@@ -109,8 +122,9 @@ def _scale(query: Query, found: int, statistics: Statistics, model: Model, polic
     """The frequencies of the conversion's values; the visitor of the click being judged is not one of the others."""
     table, a, visitors = scores(model, policy.window_ms), model.a, statistics.visitors
     n = max(statistics.clicks_in_window, float(found))
-    odds = prior_odds(model, pool_of(query))
+    odds = prior_odds(model, pool_of(query), statistics)
     on_ip = max(statistics.visitors_on_ip - 1, 0.0)
+    network = model.networks.get(query.net_k) if query.net_k is not None and model.networks else None
     alike = model.shared_alike if on_ip >= model.shared_from else 1.0
     on_ua = max(statistics.visitors_on_ua - 1, 0.0)
     on_fp = max(statistics.visitors_on_fp - 1, 0.0)
@@ -120,7 +134,12 @@ def _scale(query: Query, found: int, statistics: Statistics, model: Model, polic
         agents=agents(model, table, query.ua_class),
         odds=odds,
         prior=log(odds / n),
-        ip_u=log(expected_others(model, on_ip) * alike / (visitors + model.pseudo_visitors_ip)),
+        ip_u=log(
+            max(expected_others(model, on_ip, network), crowd_of(model, query.ip_k))
+            * alike
+            / (visitors + model.pseudo_visitors_ip)
+        ),
+        lasting=tuple(map(log, lasting(network))) if network is not None else _ANY_NETWORK,
         ua_u=log(max((on_ua + a) / (visitors + model.pseudo_visitors_ua), UA_FLOOR)),
         fp_u=log(min(1.0, (on_fp + a) / (on_ua + 2 * a))),
         fp_alone_u=log((on_fp + a) / (visitors + model.pseudo_visitors_ip)),
@@ -132,21 +151,56 @@ def _scale(query: Query, found: int, statistics: Statistics, model: Model, polic
     )
 
 
-def prior_odds(model: Model, pool: int) -> float:
-    """Odds that an unproven conversion has a stored click; clicks can yield only so many conversions."""
-    pi = model.pi[pool]
-    if model.orders_per_click > 0:
-        pi = min(pi, max(model.yield_most / model.orders_per_click, 0.005))
+def prior_odds(model: Model, pool: int, seen: Statistics) -> float:
+    """Odds that an unproven conversion has a stored click, as the store's own conversions tell.
+
+    The more of those with cookies bring no proof, the more others have no click either; and clicks can yield only so
+    many conversions.
+    """
+    proven = seen.proven + model.proven_strength * model.proven_share
+    unproven = seen.unproven + model.proven_strength * (1 - model.proven_share)
+    odds = model.odds_per_proof[pool] * proven / unproven
+    pi = odds / (1 + odds) * model.share_corrected
+    most = model.yield_most * seen.clicks_in_window / max(seen.orders_in_window, model.yield_orders)
+    pi = min(pi, max(most, 0.005)) if seen.orders_in_window >= model.yield_orders else pi
+    pi = min(pi, 0.9)
     return pi / (1 - pi)
 
 
-def expected_others(model: Model, seen: float) -> float:
+def expected_others(model: Model, seen: float, network: Network | None = None) -> float:
     """Unrelated visitors to expect on an address where `seen` others were; linear between the learnt figures."""
-    known = (*model.ip_others, len(model.ip_others) + model.a)
-    if seen >= len(known) - 1:
+    first, second = model.ip_others
+    if network is not None:
+        n0, n1, n2 = network.near
+        first = (n1 + NETWORK_STRENGTH * first) / (n0 + NETWORK_STRENGTH)
+        second = max(first, (2 * n2 + NETWORK_STRENGTH * second) / (n1 + NETWORK_STRENGTH))
+    known = (first, second, 2 + model.a)
+    if seen >= 2:
         return seen + model.a
     low = int(seen)
     return known[low] + (known[low + 1] - known[low]) * (seen - low)
+
+
+def crowd_of(model: Model, ip: int | None) -> float:
+    """Other visitors with a click to expect on an address by all who were seen there."""
+    return (model.crowds.get(ip, 1) - 1) * model.clickers_per_visitor if ip is not None else 0.0
+
+
+PASSING = 0.4  # an address that lasts so much more rarely than elsewhere is a relay's, lent for minutes
+RARE_AGENT = 0.01  # a share of the visitors so small that a user agent is a signal of the device
+
+
+def is_lent(weights: Weights, scale: Scale) -> bool:
+    """Whether nothing but a relay's address and a common user agent speaks for the click."""
+    if weights.ip_equal != 1 or scale.lasting[min(weights.bucket, 2)] > log(PASSING):
+        return False
+    return weights.fp_equal != 1 and not (weights.ua_level == 0 and scale.ua_u < log(RARE_AGENT))
+
+
+def lasting(network: Network) -> Row:
+    """How much likelier than elsewhere an address of the network is still the visitor's, by delay."""
+    pairs = zip(network.expected, network.kept, strict=True)
+    return tuple((kept + NETWORK_STRENGTH) / (expected + NETWORK_STRENGTH) for expected, kept in pairs)
 
 
 def weigh(c: Candidate, scale: Scale) -> Weights:
@@ -157,7 +211,7 @@ def weigh(c: Candidate, scale: Scale) -> Weights:
     ip_equal = fp_equal = MISSING
     if q.ip_k is not None and c.ip_k is not None:
         ip_equal = int(c.ip_k == q.ip_k)
-        ip = table.ip_equal[b] - scale.ip_u if ip_equal else table.ip_differs[b]
+        ip = table.ip_equal[b] + scale.lasting[min(b, 2)] - scale.ip_u if ip_equal else table.ip_differs[b]
     at = _ua_level(c, scale)
     if at >= 0:
         ua = scale.agents[in_app(c.ua_class)][b][at] - (scale.ua_u if at == 0 else 0.0)
@@ -218,6 +272,7 @@ def _totals(near: list[Candidate], scale: Scale) -> list[float]:
     """
     q, table, ua_u, by_shell = scale.query, scale.table, scale.ua_u, scale.agents
     ts, ip, ua, fp, ua_class, since = q.ts, q.ip_k, q.ua_k, q.fp_k, q.ua_class, q.jar_since
+    lasts = scale.lasting
     equal, prior = table.time_and_ip, scale.prior - scale.ip_u
     classes: dict[int, tuple[int, Row, tuple[Row, ...]]] = {}
     out = []
@@ -232,7 +287,7 @@ def _totals(near: list[Candidate], scale: Scale) -> list[float]:
             rows = by_shell[in_app(c.ua_class)]
             known = classes[c.ua_class] = (level(c.ua_class, ua_class), table.jar[shell], rows)
         at, jar, by_level = known
-        total = prior + equal[b]
+        total = prior + equal[b] + lasts[b if b < 2 else 2]
         if c.ua_k == ua:
             at = 0
             total += by_level[b][0] - ua_u

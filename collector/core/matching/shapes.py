@@ -63,6 +63,7 @@ class Query(Struct, kw_only=True):
     visitor_k: int | None = None
     fbp_k: int | None = None
     ip_k: int | None = None
+    net_k: int | None = None  # of the address's /24 or /48
     ua_k: int | None = None
     fp_k: int | None = None
     ua_class: int = 0
@@ -75,6 +76,7 @@ class Query(Struct, kw_only=True):
     claimed: frozenset[int] = frozenset()  # of these, the visitors of whom a page alone says so (links.py)
     consent: Marketing = "granted"
     taken: frozenset[int] = frozenset()  # clicks already given to another conversion, where the store counts one
+    kind: int = 0  # 0 a purchase or a step to one, 1 another conversion
     rank: int = 0  # which of the conversions of one moment is the earlier one, whatever arrived first
 
 
@@ -90,6 +92,11 @@ class Statistics(Struct, kw_only=True):
     visitors_on_ip: float = 0.0
     visitors_on_ua: float = 0.0
     visitors_on_fp: float = 0.0
+    # Conversions of the same kind told by servers in 30 days before the conversion's hour, with cookies: those whose
+    # click proof names, and the others. And all of the window, however they came.
+    proven: float = 0.0
+    unproven: float = 0.0
+    orders_in_window: float = 0.0
 
 
 class Policy(Struct, frozen=True, kw_only=True):

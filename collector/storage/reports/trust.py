@@ -15,7 +15,7 @@ from typing import Final
 from msgspec import Struct
 
 from collector.core.calibration import calibrate, sigmoid
-from collector.core.learning import decoy_shares, share_with_a_click
+from collector.core.learning import decoy_shares
 from collector.core.matching.model import DEFAULT_MODEL, Model
 from collector.storage.reports.folds import LOG_ODDS_STEP, LabelKey, Truth
 
@@ -95,7 +95,7 @@ def _without_a_click(labels: Iterable[tuple[LabelKey, Truth]], models: dict[int,
     points = []
     for store, n in seen.items():
         model = models.get(store, DEFAULT_MODEL)
-        pi = share_with_a_click(model, model.counts)
+        pi = model.share
         for stated, share in decoy_shares(model):
             p = calibrate(stated, model.calibration, model.knots)
             points.append((p, round(n * (1 - pi) / pi * share), 0))
