@@ -92,7 +92,7 @@ def test_P1_a_claim_is_capped_never_strong_and_enriches_nothing(kit: Kit, contro
 
 def test_P1_a_claim_proves_nothing_beside_a_confirmed_link(kit: Kit, control: bool) -> None:
     hers = clicked(kit, "jane", NOW - 3 * HOUR)
-    ordered(kit, "0", NOW - 2 * HOUR, visitorId="jane")
+    ordered(kit, "early", NOW - 2 * HOUR, visitorId="jane")
     strangers = clicked(kit, "stranger")
     page(kit, "stranger")
     found = ordered(kit, "1")
@@ -100,7 +100,7 @@ def test_P1_a_claim_proves_nothing_beside_a_confirmed_link(kit: Kit, control: bo
 
 
 def test_P1_nor_where_the_confirmed_visitor_never_clicked(kit: Kit, control: bool) -> None:
-    ordered(kit, "0", NOW - 2 * HOUR, visitorId="jane")
+    ordered(kit, "early", NOW - 2 * HOUR, visitorId="jane")
     clicked(kit, "stranger")
     page(kit, "stranger")
     assert ordered(kit, "1").attributed is control
@@ -114,7 +114,7 @@ def test_P1_the_orders_own_server_confirms_its_own_visitor(kit: Kit, control: bo
 
 def test_P1_a_claim_of_the_phone_does_not_stand_beside_a_confirmed_email(kit: Kit, control: bool) -> None:
     both = {"email": "jane@example.com", "phone": "+14155550100"}
-    ordered(kit, "0", NOW - 2 * HOUR, visitorId="jane")
+    ordered(kit, "early", NOW - 2 * HOUR, visitorId="jane")
     clicked(kit, "stranger")
     page(kit, "stranger", customerData={"phone": "+14155550100"})
     assert ordered(kit, "1", customerData=both).attributed is control
@@ -153,7 +153,7 @@ def test_P1_claims_do_not_take_the_place_of_what_a_server_tells(kit: Kit) -> Non
     for number in range(5):
         page(kit, "jane", customerData={"email": f"other{number}@example.com"})
     own = clicked(kit, "jane")
-    ordered(kit, "0", NOW - HOUR, visitorId="jane")
+    ordered(kit, "early", NOW - HOUR, visitorId="jane")
     assert ordered(kit, "1").click == own
 
 
@@ -179,7 +179,7 @@ def test_explain_tells_who_vouches(kit: Kit) -> None:
 
 def test_P2_many_claims_of_one_address_do_not_make_a_value_worthless(kit: Kit, control: bool) -> None:
     own = clicked(kit, "jane", NOW - 3 * HOUR)
-    ordered(kit, "0", NOW - 150 * MINUTE, visitorId="jane")
+    ordered(kit, "early", NOW - 150 * MINUTE, visitorId="jane")
     for number in range(25):
         page(kit, f"stranger{number}")
     found = ordered(kit, "1")
@@ -233,7 +233,7 @@ def test_P2_who_is_confirmed_later_than_96_hours_is_only_claimed() -> None:
 
 
 def test_P2_erasure_follows_confirmed_links_always_and_claims_up_to_20(kit: Kit) -> None:
-    ordered(kit, "0", NOW - 3 * HOUR, visitorId="jane")
+    ordered(kit, "early", NOW - 3 * HOUR, visitorId="jane")
     hers = clicked(kit, "jane", NOW - 2 * HOUR)
     for number in range(30):
         page(kit, f"stranger{number}", address=f"45.83.{number}.1")
@@ -243,7 +243,7 @@ def test_P2_erasure_follows_confirmed_links_always_and_claims_up_to_20(kit: Kit)
 
 
 def test_P2_page_events_beside_many_other_values_hide_nobody_from_erasure(kit: Kit) -> None:
-    ordered(kit, "0", NOW - 3 * HOUR, visitorId="jane")
+    ordered(kit, "early", NOW - 3 * HOUR, visitorId="jane")
     for number in range(25):
         page(kit, f"stranger{number}", customerData=JANE | {"phone": f"+1415555{1000 + number}"})
     (receipt,) = erase_person(kit.config, None, Asked(email="jane@example.com"), NOW + HOUR, dry_run=True).receipts
@@ -274,7 +274,7 @@ def test_a_hashed_value_meets_the_plain_one(
 ) -> None:
     first, second = (hashed, plain) if turned else (plain, hashed)
     own = clicked(kit, "jane", NOW - 3 * HOUR)
-    ordered(kit, "0", NOW - 2 * HOUR, visitorId="jane", customerData=first)
+    ordered(kit, "early", NOW - 2 * HOUR, visitorId="jane", customerData=first)
     assert ordered(kit, "1", customerData=second).click == own
 
 
@@ -282,7 +282,7 @@ def test_names_of_the_release_before_go_on_matching(tmp_path: Path) -> None:
     """A store of 0.2: links under plain names, without a witness; what a purchase bears out counts as confirmed."""
     with Kit(tmp_path) as kit:
         own = clicked(kit, "jane", NOW - 3 * HOUR)
-        ordered(kit, "0", NOW - 2 * HOUR, visitorId="jane")
+        ordered(kit, "early", NOW - 2 * HOUR, visitorId="jane")
         page(kit, "claimed", customerData={"email": "kim@example.com"})
         others = clicked(kit, "claimed")
         names, store = kit.journal.names, kit.journal.stores[STORE].number
