@@ -357,11 +357,8 @@ class Lookup:
         if query.ua_k is not None:
             same, every = frequencies.agent_clicks(store, query.ua_k, query.ts)
             on_ua = visitors * same / every if every else 0.0
-        proven, unproven, orders = self.origins.of(store, query.kind, query.ts, window_ms)
         return Statistics(
-            proven=proven,
-            unproven=unproven,
-            orders_in_window=orders,
+            **self.origins.of(store, query.kind, query.ts, window_ms),
             clicks_in_window=frequencies.clicks_between(store, query.ts - window_ms, query.ts),
             visitors=visitors,
             visitors_on_ip=min(self._visitors_on("ip", query.ip_k, query.ts), visitors),

@@ -45,7 +45,7 @@ class Origins:
         self._hours: dict[Series, dict[int, list[int]]] = defaultdict(dict)
         self._changes: list[tuple[Place, int]] = []  # of the open transaction
         self._written = 0  # how many of them are in it already
-        self._known: dict[tuple[Series, int, int], tuple[int, int, int]] = {}
+        self._known: dict[tuple[Series, int, int], dict[str, float]] = {}
         self.load()
 
     def load(self) -> None:
@@ -76,19 +76,23 @@ class Origins:
         for key in [key for key in self._known if key[0] == series and key[1] > hour]:
             del self._known[key]
 
-    def of(self, store: int, kind: int, ts: int, window_ms: int) -> tuple[int, int, int]:
-        """(proven, unproven) of the 30 days, and all orders of the window, before the hour of `ts` (ms)."""
+    def of(self, store: int, kind: int, ts: int, window_ms: int) -> dict[str, float]:
+        """Its part of Statistics: of the 30 days, and of the window, before the hour of `ts` (ms)."""
         key = ((store, kind), ts // _HOUR_MS, window_ms)
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = self._sum(*key)
         return found
 
-    def _sum(self, series: Series, end: int, window_ms: int) -> tuple[int, int, int]:
+    def _sum(self, series: Series, end: int, window_ms: int) -> dict[str, float]:
         hours = self._hours.get(series, {})
         month = [hours[h] for h in range(end - _HOURS, end) if h in hours]
         window = [hours[h] for h in range(end - window_ms // _HOUR_MS, end) if h in hours]
-        return sum(n[_PROVEN] for n in month), sum(n[_UNPROVEN] for n in month), sum(n[_ALL] for n in window)
+        return {
+            "proven": sum(n[_PROVEN] for n in month),
+            "unproven": sum(n[_UNPROVEN] for n in month),
+            "orders_in_window": sum(n[_ALL] for n in window),
+        }
 
     def flush(self) -> None:
         """Write what was noted into the open transaction."""
