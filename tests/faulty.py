@@ -58,7 +58,7 @@ def work(told: dict[str, Any], out: int) -> int:
             failed += 1
             continue
         say(out, {"clicks": names, "order": f"order-{number}", "fired": shim.fired()})
-        if number % 32 == 0:
+        if (number - first) % 32 == 0:
             with contextlib.suppress(Exception):
                 kit.fold()
     say(out, {"failed": failed, "fired": shim.fired()})
