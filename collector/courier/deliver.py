@@ -224,7 +224,7 @@ class PixelQueue:
             verdict = structs.replace(verdict, kind=Kind.TRANSIENT)  # what it is about was replaced meanwhile
         self._stats.requests += 1
         self._look_at_clock(answer, verdict)
-        if is_about_time(verdict) and self._time.is_doubtful:
+        if is_about_time(verdict) and self._time.is_disputed:
             verdict = structs.replace(verdict, kind=Kind.TRANSIENT)  # our clock is to blame, and no event
         report = Report(
             outcome=verdict.kind.value,

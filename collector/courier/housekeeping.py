@@ -130,9 +130,10 @@ class Housekeeping:
         ticks = self._time.clock.reading().boot
         if not self._time.is_doubtful or self._time.knows_metas or ticks < self._ask_at:
             return
-        self._ask_at = ticks + _ASK_MS
         if (date := await self._metas_clock()) is not None:
             self._time.heard(date)
+        else:
+            self._ask_at = ticks + _ASK_MS
 
     async def _expire(self) -> None:
         now, trusted = self._time.clock(), self._time.clock.trusted()

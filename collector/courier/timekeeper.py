@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from typing import Final
 
 from msgspec.structs import replace
 
 from collector.core import trusted
-from collector.core.trusted import AGREED_MS, Mark, State
+from collector.core.trusted import AGREED_MS, TOLERANCE_MS, Mark, State
 from collector.storage.clock import Clock, Kept
 from collector.telemetry import logger
 
 log = logger("courier")
+
+_ONE_CLOCK_MS: Final = 60_000  # answers take their time, and a Date has whole seconds
 
 Tell = Callable[[str], None]
 
@@ -22,7 +26,8 @@ class Timekeeper:
     def __init__(self, kept: Kept, system: Callable[[], int], boot: Callable[[], int]) -> None:
         self._kept = kept
         self.clock = Clock(system, boot)
-        self._heard: tuple[int, int] | None = None  # Meta's Date, and the boot-time clock at that moment
+        self._changing = threading.Lock()  # answers come on the loop's thread
+        self._heard: tuple[int, int] | None = None  # the last Date, and the boot-time clock at that moment
         self._agreed_since: int | None = None
         before, now = kept.read(), self.clock.reading()
         self._acceptances = before.acceptances if before else 0
@@ -32,11 +37,20 @@ class Timekeeper:
         self.clock.take(self._mark)
 
     def heard(self, date: int) -> None:
-        """Meta's clock shows this (ms)."""
+        """Meta's clock shows this (ms). It is believed once two answers show one clock: one Date may be anybody's."""
+        with self._changing:
+            now, before = self.clock.reading(), self._heard
+            self._heard = (date, now.boot)
+            if before is not None and abs(date - before[0] - (now.boot - before[1])) <= _ONE_CLOCK_MS:
+                self._mark = replace(trusted.carried(self._mark, now), date=date)
+                self.clock.take(self._mark)
+
+    @property
+    def is_disputed(self) -> bool:
+        """Whether the system's clock is contradicted, if only by the last answer."""
         now = self.clock.reading()
-        self._heard = (date, now.boot)
-        self._mark = replace(trusted.carried(self._mark, now), date=date)
-        self.clock.take(self._mark)
+        off = 0 if self._heard is None else now.system - self._heard[0] - (now.boot - self._heard[1])
+        return abs(off) > TOLERANCE_MS or self.is_doubtful
 
     @property
     def is_doubtful(self) -> bool:
@@ -46,20 +60,21 @@ class Timekeeper:
 
     @property
     def knows_metas(self) -> bool:
-        """Whether Meta's clock is known since this process began."""
-        return self._heard is not None
+        """Whether Meta's clock is believed."""
+        return self._mark.date is not None
 
     def step(self, tell: Tell) -> None:
         """Carry the mark on, take a person's word, and write down what is believed."""
         now = self.clock.reading()
 
         def change(kept: State | None) -> State:
-            if kept is not None and kept.acceptances > self._acceptances:
-                self._mark, self._acceptances = kept.mark, kept.acceptances
-                log.info("a person says that the clock is right")
-            self._mark = self._agreed(trusted.carried(self._mark, now), now)
-            self._note_hold(now, tell)
-            return self._state(now.system)
+            with self._changing:
+                if kept is not None and kept.acceptances > self._acceptances:
+                    self._mark, self._acceptances = kept.mark, kept.acceptances
+                    log.info("a person says that the clock is right")
+                self._mark = self._agreed(trusted.carried(self._mark, now), now)
+                self._note_hold(now, tell)
+                return self._state(now.system)
 
         self._kept.change(change)
         self.clock.take(self._mark)
