@@ -39,6 +39,7 @@ log = {"role": role, "pid": os.getpid(), "config": repr(given.config), "env": se
 with open(out, "a") as file:
     file.write(json.dumps(log) + "\\n")
 mode = os.environ.get("MODE", "")
+signal.signal(signal.SIGHUP, lambda *_: open(f"{out}.heard-{role}", "w").close())
 if mode == "late" and role != "edge":  # ready only once it is to end
     signal.signal(signal.SIGTERM, lambda *_: (given.ready(), sys.exit(0)))
     open(out + "." + role, "w").close()
@@ -317,6 +318,17 @@ def test_a_new_token_restarts_the_courier_alone(start, tmp_path):
     running.wait_for(lambda: len(running.children) == len(before) + 1)
     assert running.children[-1]["role"] == "courier"
     assert "NEWER" in running.children[-1]["config"]
+
+
+def test_D4_a_reload_that_changes_nothing_is_passed_on_to_the_courier_alone(start):
+    """It tries its blocked queues: what was mended may be at Meta."""
+    running = start()
+    running.ready()
+    before = len(running.children)
+    running.process.send_signal(signal.SIGHUP)
+    running.wait_for(lambda: list(running.tmp.glob("*.heard-*")))
+    assert [path.name for path in running.tmp.glob("*.heard-*")] == ["out.ndjson.heard-courier"]
+    assert len(running.children) == before
 
 
 def test_several_edges_share_one_socket(start):
