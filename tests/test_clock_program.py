@@ -46,12 +46,13 @@ class Shop:
 
     def __init__(self, folder: Path, graph: GraphSimulator) -> None:
         self.folder, self.graph = folder, graph
-        self.clock = folder / "clock"
+        self.data = folder / "collector-data"
+        self.data.mkdir(mode=0o700)
+        self.clock = self.data / "clock"  # where the kernel lets the program's processes read
         self.set("+0")
         self.config = folder / "collector.toml"
         self.config.write_text(CONFIG.format(graph=graph.url))
         self.config.chmod(0o600)
-        self.data = folder / "collector-data"
         self.orders = 0
         self.key = json.loads(self.told("keys", "create", "--kind", "secret"))["key"]
 
