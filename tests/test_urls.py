@@ -163,9 +163,9 @@ def test_D9_every_address_of_every_door_is_cleaned_before_it_is_stored() -> None
 
 def test_control_without_the_rule_what_is_planted_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(urls, "without_personal_data", lambda url: url)
-    urls._stands.cache_clear()
+    urls._usual.cache_clear()
     assert take(ORDER | {"eventSourceUrl": PLANTED})[0].event.event_source_url == PLANTED
-    urls._stands.cache_clear()
+    urls._usual.cache_clear()
 
 
 PIECES = st.sampled_from(

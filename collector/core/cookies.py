@@ -79,16 +79,16 @@ def read(header: str, visitor_cookie: str) -> Jar:
 
     Of two that fit the newer counts: by the time inside, for a visitor id by its place (browsers send the older first).
     """
-    jar = EMPTY
+    visitor = fbc = fbp = None
     for pair in header.split(";"):
         name, _, value = pair.strip().partition("=")
         if name == visitor_cookie:
-            jar = jar._replace(visitor=_fitting(value) or jar.visitor)
+            visitor = _fitting(value) or visitor
         elif name == FBC:
-            jar = jar._replace(fbc=_newer(jar.fbc, fbc_or_none(_bare(value))))
+            fbc = _newer(fbc, fbc_or_none(_bare(value)))
         elif name == FBP:
-            jar = jar._replace(fbp=_newer(jar.fbp, fbp_or_none(_bare(value))))
-    return jar
+            fbp = _newer(fbp, fbp_or_none(_bare(value)))
+    return Jar(visitor, fbc, fbp)
 
 
 def _bare(value: str) -> str:
@@ -96,7 +96,9 @@ def _bare(value: str) -> str:
 
 
 def _newer(one: str | None, other: str | None) -> str | None:
-    return max(filter(None, (one, other)), key=_created, default=None)
+    if one is None or other is None:
+        return one or other
+    return max(one, other, key=_created)
 
 
 def _created(value: str) -> int:

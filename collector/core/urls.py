@@ -37,17 +37,20 @@ def read(text: str, site: str | None = None, click_id: str = "") -> str | None:
         shared = text[: -len(click_id)] if text.endswith(click_id) else text.replace(click_id, "", 1)
     else:
         shared = text
-    stands = _stands(shared) if len(shared) <= _CACHED_LENGTH else _as_it_is(shared)
-    return text if stands and len(text) <= MAX_LENGTH else _read(text, site)
+    clean = _usual(shared) if len(shared) <= _CACHED_LENGTH else _read_usual(shared)
+    if clean is None or len(text) > MAX_LENGTH:
+        return _read(text, site)
+    return text if clean == shared else clean if shared is text else without_personal_data(text)
 
 
-def _as_it_is(text: str) -> bool:
-    """Whether it is an address in its usual form with nothing of a person in it."""
-    usual = text.startswith("https://") and text.isascii() and text.isprintable() and " " not in text
-    return usual and len(text) > 8 and text[8] not in "/?#:" and without_personal_data(text) == text
+def _read_usual(text: str) -> str | None:
+    """An address in its usual form, without personal data; None where it has to be looked at."""
+    if not text.startswith("https://") or not text.isascii() or not text.isprintable() or " " in text:
+        return None
+    return without_personal_data(text) if len(text) > 8 and text[8] not in "/?#:" else None
 
 
-_stands: Final = lru_cache(maxsize=4096)(_as_it_is)
+_usual: Final = lru_cache(maxsize=4096)(_read_usual)
 
 
 def _read(text: str, site: str | None) -> str | None:
@@ -149,6 +152,7 @@ _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _CAMPAIGNS, _PERSONAL, _NUMBERED, _PLAIN = range(4)
 
 
+_SUSPECT: Final = re.compile(r"[?#;@%+]")
 _FIRST_MARK: Final = re.compile(r"[?#;]")
 _PIECE: Final = re.compile(r"([?&;#])([^?&;#]*)")
 _START: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^/?#@]*@)?([^/?#]*)")
@@ -159,6 +163,8 @@ def without_personal_data(url: str) -> str:
 
     Campaign parameters and click ids stay; so does a parameter's name, with nothing behind it.
     """
+    if _SUSPECT.search(url) is None:
+        return url
     start = _START.match(url)
     begin, rest = (start[1] + start[2], url[start.end() :]) if start else ("", url)
     mark = _FIRST_MARK.search(rest)
