@@ -364,7 +364,7 @@ def test_nonsense_is_refused_in_the_contracts_shape(store: Store, body: bytes) -
 
 def test_a_beacon_is_bounded(store: Store) -> None:
     answer = store.beacon({"e": [], "pad": "x" * 70_000})
-    assert (answer.status, reason(answer)) == (413, "payload_too_large")
+    assert (answer.status, answer.body["error"]["code"]) == (413, "payload_too_large")
 
 
 def test_the_script_is_served_at_its_addresses(store: Store) -> None:
@@ -403,7 +403,7 @@ def test_whoever_said_who_they_are_is_found_by_it(store: Store) -> None:
     }
     bought = store.edge.post("/v1/track/conversion", order | {"customerData": {"email": "ana.said@example.com"}})
     assert bought.body["data"]["attributedTo"]["fbclid"] == "IwSaidWho"
-    assert bought.body["data"]["attributedTo"]["confidenceScore"] >= 90
+    assert bought.body["data"]["attributedTo"]["confidenceScore"] == 75, "P1: a claim of a page is capped"
 
 
 def test_a_servers_order_confirms_the_pages(store: Store) -> None:

@@ -19,7 +19,7 @@ from tests.console_process import make_config
 from tests.console_store import IDS, NOW, make_store
 
 # Small tables, which may be walked through; the others grow with the traffic.
-SMALL = {"total", "store", "pixel", "pixel_state", "heartbeat", "model", "s", "p", "m"}
+SMALL = {"total", "store", "event_name", "pixel", "pixel_state", "heartbeat", "model", "s", "p", "m"}
 
 
 async def _asked(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[object, ...]]]:

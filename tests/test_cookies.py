@@ -91,6 +91,22 @@ def test_two_hosts_of_one_shop_are_one_site() -> None:
     assert cookies.same_site("127.0.0.1", "127.0.0.1")
 
 
+@pytest.mark.parametrize(
+    ("page", "host"),
+    [
+        ("2001:db8::1", "[2001:db8::1]:8080"),
+        ("2001:db8::1", "[2001:DB8:0::1]"),
+        ("127.0.0.1", "127.0.0.1:8080"),
+        ("localhost", "localhost:8080"),
+        ("www.shop.example", "t.shop.example:443"),
+        ("shop.example.", "shop.example"),
+    ],
+)
+def test_a_page_and_a_host_are_one_site_however_the_host_is_written(page: str, host: str) -> None:
+    assert cookies.same_site(page, host)
+    assert not cookies.same_site("2001:db8::2", host)
+
+
 def test_set_cookie_is_written_exactly() -> None:
     assert cookies.set_cookies(Jar(VISITOR, "fb.1.1.x", "fb.1.1.2"), POLICY) == [
         f"_cv={VISITOR}; Path=/; Max-Age=7776000; Domain=example.com; SameSite=Lax; Secure; HttpOnly",

@@ -67,6 +67,8 @@ ODD: list[Any] = [
     {"ipAddress": "here"},
     {"fbp": "broken", "fbc": "fb.1.1790000000000.IwARgood00000"},
     {"more": 1, "fingerprint": "a1b2c3d4e5", "eventId": "e1"},
+    {"visitorId": 7, "referrer": []},
+    {"landingPage": "/only/a/path", "ipAddress": "93.184.216.34, 10.0.0.1"},
 ]
 ITEMS = st.one_of(
     st.sampled_from(ODD).map(lambda change: CLICK | change),
@@ -159,6 +161,27 @@ def test_a_good_click_does_not_come_back_as_it_came(both: Both) -> None:
     question = Question(NOW, False, None, None)
     answered = helper.answer(both.other, question, json.dumps([CLICK, ORDER, CLICK]).encode())
     assert [isinstance(one, bytes) for one in answered] == [False, True, False]
+
+
+def test_F1_what_is_left_out_is_counted_by_field_once_an_event(both: Both) -> None:
+    counted: list[str] = []
+    journal = both.journal
+    own = Preparer(
+        configuration(Path()),
+        journal.stores,
+        journal.names,
+        journal.public,
+        lambda: NOW,
+        lambda store, name: counted.append(name),
+    )
+    odd = {"products": [{"price": "1,5"}, {"price": "2,5"}], "visitorId": [], "customData": {"a": 1 << 60}, "mine": 1}
+    items = [ORDER | odd, CLICK | {"fbc": "fb.1.1.x", "mine": 1}, CLICK, ORDER]
+    decoded = wire.decode_batch(json.dumps(items).encode())
+    assert not any(isinstance(one, ApiError) for one in own.items(decoded, Caller(secret=True), _key(Q), NOW))
+    assert sorted(counted) == [f"left_out.{name}" for name in ("customData", "fbc", "products.price", "visitorId")]
+
+
+Q = Question(NOW, False, None, None)
 
 
 def batch(first: int, count: int = 200) -> list[dict[str, Any]]:

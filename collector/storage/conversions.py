@@ -18,6 +18,7 @@ from collector.core.orders import Rank
 from collector.storage import leaving, multirow, notices, outbox
 from collector.storage.attribution import Attribution, first_order
 from collector.storage.clicks import Clicks
+from collector.storage.event_names import EventNames
 from collector.storage.identities import Identities
 from collector.storage.lookup import Lookup
 from collector.storage.naming import NewEvent, query_of
@@ -53,6 +54,7 @@ class Conversions:
         self._clicks = appended
         self._attribution = Attribution(db, names, lookup, appended)
         self._queueing = Queueing(db, figures)
+        self._event_names = EventNames(db)
         self.identities = Identities(db)
         self.weighing = Weighing(db, names, lookup, self.update)
         self.gained, self.renewed = self.identities.beyond_values()
@@ -64,6 +66,7 @@ class Conversions:
 
     def take(self, new: NewEvent, now: int) -> EventResult:
         """Store the event, matched and queued; an event that is here already is merged with what is new in it."""
+        self._event_names.tell(new.store.number, new.event.event_type, by_page=new.by_page)
         known = named(self._lookup, new.store.number, new.event.event_type, new.dedup_k)
         if known is not None:
             return self._again(known, new, now)
@@ -155,6 +158,7 @@ class Conversions:
         self._lookup.unwritten = {}
         self._queueing.forget()
         self.identities.forget()
+        self._event_names.forget()
         self.weighing.tellings.forget()
 
     def _again(self, row: ConversionRow, new: NewEvent, now: int) -> EventResult:

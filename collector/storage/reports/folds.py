@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, NamedTuple
@@ -12,6 +12,7 @@ import msgspec
 
 from collector.core import flags, statuses
 from collector.core.calibration import logit
+from collector.core.event_names import STANDARD
 from collector.core.events import StoredClick
 from collector.core.learning import is_order
 from collector.core.matching.shapes import Label
@@ -29,10 +30,12 @@ SIGNALS: Final = (
 _BIT: Final = {name: 1 << place for place, name in enumerate(SIGNALS)}
 _FBC, _FBP, _IP, _UA = (_BIT[name] for name in SIGNALS[-4:])
 OTHER: Final = "(other)"
+Names = Set[tuple[int, str]]  # store, custom event name
+NAMES_SQL: Final = "SELECT store, name FROM event_name"
+_ALWAYS: Final = STANDARD | {"erased", "lost"}  # what we call rows of which nothing else is known
 MISSING: Final = "(none)"
 # Labels are the callers' words: a flood of them ends as "(other)". A slice has 4,096 rows.
 _LABELS_PER_SLICE: Final = 256
-_TYPES_PER_SLICE: Final = 256
 
 CLICK_SQL: Final = "SELECT id, ts, store, flags, body FROM click WHERE id >= ? AND id < ? AND store > 0"
 CONVERSION_SQL: Final = """
@@ -139,7 +142,6 @@ class ClickSlice:
 @dataclass(slots=True)
 class ConversionSlice:
     newest: int = 0
-    types: set[str] = field(default_factory=set)
     hours: dict[ConversionKey, Sums] = field(default_factory=lambda: defaultdict(Sums))
     campaigns: dict[CampaignKey, dict[str, Sums]] = field(default_factory=dict)
     signals: Counter[SignalKey] = field(default_factory=Counter)
@@ -175,7 +177,7 @@ _decode_event = msgspec.msgpack.Decoder(_Event).decode
 _decode_judged = msgspec.msgpack.Decoder(_Judged).decode
 
 
-def fold_clicks(rows: Iterable[Row]) -> ClickSlice:
+def fold_clicks(rows: Iterable[Row], _: Names) -> ClickSlice:
     """One slice of clicks, counted."""
     out = ClickSlice()
     for _, ts, store, marks, body in rows:
@@ -210,8 +212,11 @@ def _label(day: int, store: int, body: bytes | None) -> CampaignKey:
     return CampaignKey(day, store, place.source or MISSING, place.campaign or MISSING)
 
 
-def fold_conversions(rows: Iterable[Row]) -> ConversionSlice:
-    """One slice of conversions, counted; tests, bots and what only a page says are left out."""
+def fold_conversions(rows: Iterable[Row], names: Names) -> ConversionSlice:
+    """One slice of conversions, counted; tests, bots and what only a page says are left out.
+
+    `names`: the custom event names that each store has.
+    """
     out = ConversionSlice()
     for _, ts, store, event_type, marks, click, has_ip, has_ua, body, match, click_body in rows:
         out.newest = max(out.newest, ts)
@@ -219,7 +224,7 @@ def fold_conversions(rows: Iterable[Row]) -> ConversionSlice:
             continue
         event, judged, day = _decode_event(body), _decode_judged(match), ts // DAY_MS
         sums = _sums(event, judged.attributed)
-        kind = _known_type(out, event_type)
+        kind = _label_of_type(event_type, store, names)
         out.hours[ConversionKey(ts // HOUR_MS, store, kind, event.currency or "")].add(sums)
         out.outcomes[OutcomeKey(day, store, judged.tier, judged.method or judged.reason or "none")] += 1
         out.signals[SignalKey(day, store, kind, _signals(event, judged, has_ip, has_ua))] += 1
@@ -232,11 +237,9 @@ def fold_conversions(rows: Iterable[Row]) -> ConversionSlice:
     return out
 
 
-def _known_type(out: ConversionSlice, event_type: str) -> str:
-    """Custom event names are the callers' words as well."""
-    if len(out.types) < _TYPES_PER_SLICE:
-        out.types.add(event_type)
-    return event_type if event_type in out.types else OTHER
+def _label_of_type(event_type: str, store: int, names: Names) -> str:
+    """A standard name, one of ours, or one that the store has; custom names are the callers' words as well (D5)."""
+    return event_type if event_type in _ALWAYS or (store, event_type) in names else OTHER
 
 
 def _sums(event: _Event, attributed: bool) -> Sums:

@@ -19,12 +19,14 @@ from collector.storage.reports.folds import (
     CONVERSION_SQL,
     DAY_MS,
     HOUR_MS,
+    NAMES_SQL,
     CampaignKey,
     ClickKey,
     ClickSlice,
     ConversionKey,
     ConversionSlice,
     LabelKey,
+    Names,
     OutcomeKey,
     ReasonKey,
     SignalKey,
@@ -55,9 +57,9 @@ class _Read(Generic[S]):
 class _Table(Generic[S]):
     """The slices of one table, newest first in the reading."""
 
-    def __init__(self, table: str, sql: str, fold: Callable[[Iterable[Row]], S]) -> None:
+    def __init__(self, table: str, sql: str, fold: Callable[[Iterable[Row], Names], S]) -> None:
         self.table, self.sql = table, sql
-        self.fold: Callable[[Iterable[Row]], S] = fold
+        self.fold: Callable[[Iterable[Row], Names], S] = fold
         self.slices: dict[int, _Read[S]] = {}
         self.newest_id = 0
         self._horizon, self._looked = 0, -_LOOK_AGAIN_SECONDS
@@ -96,7 +98,9 @@ class _Table(Generic[S]):
     async def read(self, reader: Reader, number: int) -> None:
         at, up_to = time.monotonic(), self.newest_id
         rows = await reader.rows(self.sql, number * SLICE, (number + 1) * SLICE)
-        self.slices[number] = _Read(at, up_to, self.fold(rows))
+        # After the rows: a name is written with the first event that brings it.
+        names = {(store, name) for store, name in await reader.rows(NAMES_SQL)}
+        self.slices[number] = _Read(at, up_to, self.fold(rows, names))
 
     def since(self, ms: int) -> Iterator[S]:
         """The slices that hold anything of `ms` or later."""
