@@ -34,6 +34,8 @@ LONG_SECONDS = float(os.environ.get("COLLECTOR_STRANGER_SECONDS", "600"))
 PER_SECOND = 95
 STORE = "store_abc123"
 LIVES = ("paid", "pending paid", "pending cancelled", "pending cancelled completed")
+MOST_CLAIMED = 75
+UNPROVEN = (None, "probabilistic")
 STATES = {"paid": "paid", "pending": "pending", "cancelled": "cancelled", "completed": "paid"}
 NAMES = ("Purchase", "purchase", "Lead", "AddToCart", "PageView", "InitiateCheckout")
 
@@ -71,6 +73,8 @@ class Stored(NamedTuple):
     status: str | None
     visitor: str | None
     fbclid: str | None
+    confidence: int | None
+    method: str | None
     deliveries: tuple[int, ...]
     people: tuple[str, ...]
 
@@ -130,9 +134,10 @@ class Shop:
         """Every order that the server told, as it is stored now."""
         with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
             clicks = {i: msgspec.msgpack.decode(body)[0] for i, body in db.execute("SELECT id, body FROM click")}
-            rows = db.execute("SELECT id, flags, click, body FROM conversion WHERE event_type = 'Purchase'").fetchall()
+            asked = "SELECT id, flags, click, confidence, method, body FROM conversion WHERE event_type = 'Purchase'"
+            rows = db.execute(asked).fetchall()
             found = {}
-            for row_id, marks, click, body in rows:
+            for row_id, marks, click, confidence, method, body in rows:
                 event = msgspec.msgpack.decode(body, type=StoredEvent)
                 if event.rank == Rank.PAGE or marks & flags.UNCONFIRMED:
                     continue
@@ -143,6 +148,8 @@ class Shop:
                     event.order_status,
                     event.visitor_id,
                     clicks.get(click),
+                    confidence,
+                    method,
                     tuple(state for (state,) in states),
                     tuple(event.user_data.get("em", ())),
                 )
@@ -255,8 +262,13 @@ def _settled(database: Path) -> None:
 
 
 def compared(alone: dict[str, Stored], beside: dict[str, Stored]) -> None:
-    assert sum(one.fbclid is not None for one in alone.values()) > len(alone) / 2
-    assert beside == alone, {n: (alone[n], beside[n]) for n in alone if alone[n] != beside[n]}
+    """The same orders; but what was never proven, somebody's claim to be a person may outweigh, at 75 at most (P1)."""
+    assert sum(one.method not in UNPROVEN for one in alone.values()) > len(alone) / 2
+    for number, order in alone.items():
+        other = beside[number]
+        if order.method in UNPROVEN and (other.confidence or 0) <= MOST_CLAIMED:
+            other = other._replace(fbclid=order.fbclid, confidence=order.confidence, method=order.method)
+        assert other == order, number
 
 
 def test_a_stranger_changes_no_order_that_the_server_tells(tmp_path: Path) -> None:
