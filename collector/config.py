@@ -121,7 +121,6 @@ class StoreConfig(Struct, frozen=True, kw_only=True):
     pixel_mode: Literal["server-only", "pixel+server"] = "server-only"
     excluded_addresses: list[str] = []
     excluded_emails: list[str] = []
-    webhook_secrets: dict[str, str] = {}
     pixel: list[PixelConfig] = []
 
 

@@ -10,6 +10,9 @@ CollectorError                    anything we raise on purpose
 
 from __future__ import annotations
 
+import os
+import pwd
+import stat
 from typing import Final
 
 # code -> HTTP status; the whole table of the contract.
@@ -74,3 +77,31 @@ class ApiError(CollectorError):
     @property
     def status(self) -> int:
         return STATUS_OF[self.code]
+
+
+def why(error: OSError, path: object) -> str:
+    """Why a file or folder cannot be used, in words; where it is a matter of rights, whose it is and who is running."""
+    text = error.strerror or type(error).__name__
+    return f"{text}; {_rights(os.fspath(str(path)))}" if isinstance(error, PermissionError) else text
+
+
+def _rights(path: str) -> str:
+    """`/srv/data belongs to collector (mode 0700), and this runs as www-data`: of the path, or of what is above it."""
+    path = os.path.abspath(path)
+    while True:
+        try:
+            status = os.stat(path)
+            break
+        except OSError:
+            if path == (path := os.path.dirname(path)):
+                return f"this runs as {user(os.geteuid())}"
+    mode = stat.S_IMODE(status.st_mode)
+    return f"{path} belongs to {user(status.st_uid)} (mode {mode:04o}), and this runs as {user(os.geteuid())}"
+
+
+def user(uid: int) -> str:
+    """A user's name, or the number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"

@@ -24,6 +24,7 @@ from typing import Final
 from collector import telemetry
 from collector.config import Config
 from collector.config_loader import Role, for_role
+from collector.config_loader.changes import changed
 from collector.errors import CollectorError, ConfigError
 from collector.process import handover, hardening, listening, unpacked
 from collector.process.program import own_command
@@ -248,7 +249,7 @@ class Supervisor:
                 self._signal(child, signal.SIGTERM)
             elif child.role == "courier" and child.ready:  # it tries its blocked queues, whatever was mended outside
                 self._signal(child, signal.SIGHUP)
-        log.info("new settings are in force")
+        log.info("new settings are in force", setting=", ".join(changed(old, new)) or "none changed")
 
     # -- the end -------------------------------------------------------------------------------------------------
 

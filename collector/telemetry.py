@@ -11,6 +11,7 @@ an e-mail address, a token or a URL.
 from __future__ import annotations
 
 import datetime
+import errno
 import logging
 import sys
 import traceback
@@ -28,7 +29,7 @@ FIELDS: Final = frozenset(
     process child pid exit_code signal seconds ms bytes rows count events attempts workers connections
     route method status request_id click_id conversion_id event_id key_id store pixel state lane outcome reason code
     subcode trace_id http_status retry_at until since version revision sqlite listen section setting fault error at
-    files calls free_mb backlog age_seconds watermark migration kind
+    files calls errno path free_mb backlog age_seconds watermark migration kind
     """.split()
 )
 
@@ -78,7 +79,15 @@ class Log:
 def _of_exception(error: BaseException) -> dict[str, str]:
     frames = traceback.extract_tb(error.__traceback__)
     places = [f"{frame.filename.rpartition('site-packages/')[2]}:{frame.lineno} {frame.name}" for frame in frames[-6:]]
-    return {"error": type(error).__qualname__, "at": " < ".join(reversed(places))}
+    return {**_of_system(error), "error": type(error).__qualname__, "at": " < ".join(reversed(places))}
+
+
+def _of_system(error: BaseException) -> dict[str, str]:
+    """What the kernel said, and of which file of ours."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return {}
+    path = {"path": error.filename} if isinstance(error.filename, str) else {}
+    return {"errno": errno.errorcode.get(error.errno, str(error.errno)), **path}
 
 
 def to_fields(record: logging.LogRecord, process: str) -> dict[str, Any]:

@@ -9,10 +9,11 @@ import pytest
 
 from collector.config import Config, StoreConfig
 from collector.config_loader import checks, for_role, load, load_settings
+from collector.config_loader.changes import changed
 from collector.config_loader.show import rows
 from collector.config_loader.toml_lines import line_numbers
 from collector.edge import auth
-from collector.errors import ConfigError
+from collector.errors import ConfigError, user, why
 
 SMALLEST = """\
 [edge]
@@ -81,7 +82,7 @@ def test_without_a_file_the_demo_store_runs_in_dry_run():
 
 def test_flag_wins_over_environment_over_file_over_default(write):
     path = write('[storage]\ndata_dir = "file"\n[edge]\nworkers = 2\n' + STORE)
-    assert load(path, {}).storage.data_dir == "file"
+    assert load(path, {}).storage.data_dir == os.path.join(os.path.dirname(path), "file")
     env = {"COLLECTOR_STORAGE__DATA_DIR": "env", "COLLECTOR_EDGE__WORKERS": "3"}
     assert load(path, env).storage.data_dir == "env"
     assert load(path, env).edge.workers == 3
@@ -243,17 +244,12 @@ def test_a_secret_and_its_file_together_are_a_fault(write):
 
 
 def test_every_secret_may_be_given_as_a_file(write):
-    text = (
-        '[console]\npassword_hash_file = "a.token"\n[meta]\nmode = "off"\napp_secret_file = "b.token"\n'
-        + STORE
-        + '[store.webhook_secrets]\nshopify_file = "c.token"\n'
-    )
-    config = load(write(text, a=HASH, b="secret", c="whsec"), {})
+    text = '[console]\npassword_hash_file = "a.token"\n[meta]\nmode = "off"\napp_secret_file = "b.token"\n' + STORE
+    config = load(write(text, a=HASH, b="secret"), {})
     assert (config.console.password_hash, config.meta.app_secret) == (
         "scrypt$17$8$1$UEFTU1dPUkQ=$UEFTU1dPUkQ=",
         "secret",
     )
-    assert config.store[0].webhook_secrets == {"shopify": "whsec"}
 
 
 def test_edge_neither_reads_nor_holds_a_meta_token(write, tmp_path):
@@ -266,17 +262,13 @@ def test_edge_neither_reads_nor_holds_a_meta_token(write, tmp_path):
 
 
 def test_each_process_is_handed_only_its_own_secrets(write):
-    text = (
-        '[console]\npassword_hash = "scrypt$17$8$1$UEFTU1dPUkQ=$UEFTU1dPUkQ="\n[meta]\napp_secret = "APP"\n'
-        + STORE
-        + 'webhook_secrets = {stripe = "WH"}\n'
-    )
+    text = '[console]\npassword_hash = "scrypt$17$8$1$UEFTU1dPUkQ=$UEFTU1dPUkQ="\n[meta]\napp_secret = "APP"\n' + STORE
     config = load(write(text + '[[store.pixel]]\nid = "12345"\naccess_token = "TOK"\n'), {})
     held = {
-        role: {s for s in ("scrypt", "APP", "WH", "TOK") if s in repr(for_role(config, role))}
+        role: {s for s in ("scrypt", "APP", "TOK") if s in repr(for_role(config, role))}
         for role in ("edge", "courier", "console")
     }
-    assert held == {"edge": {"WH"}, "courier": {"APP", "TOK"}, "console": {"scrypt"}}
+    assert held == {"edge": set(), "courier": {"APP", "TOK"}, "console": {"scrypt"}}
     assert for_role(config, "all") == config
 
 
@@ -393,3 +385,40 @@ def test_D8_a_store_without_domains_is_warned_about(write):
     warned = "no domains, so pages need its publishable key"
     assert any(warned in one for one in load_settings(write(STORE), {}).warnings)
     assert not any(warned in one for one in load_settings(write(STORE.rstrip() + '\ndomains = ["a.b"]\n'), {}).warnings)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("data", "F/data"), ("./data", "F/data"), ("../data", "P/data"), ("/srv/data", "/srv/data"), ("~/d", "H/d")],
+)
+def test_the_data_directory_is_found_from_the_files_own_folder(write, monkeypatch, tmp_path, given, expected):
+    monkeypatch.setenv("HOME", "/home/jo")
+    monkeypatch.chdir("/")
+    path = write(f'[storage]\ndata_dir = "{given}"\n' + STORE)
+    places = {"F": str(tmp_path), "P": str(tmp_path.parent), "H": "/home/jo"}
+    first, slash, rest = expected.partition("/")
+    assert load(path, {}).storage.data_dir == places.get(first, first) + slash + rest
+    assert load(path, {}, {"storage.data_dir": "~/x"}).storage.data_dir == "/home/jo/x"
+    assert load(write(STORE), {}).storage.data_dir == f"{tmp_path}/collector-data", "the default as well"
+    assert load(None, {}).storage.data_dir == "./collector-data", "control: without a file, from where one is"
+
+
+def test_what_was_changed_is_named_without_its_value(write):
+    before = load(write(STORE + 'domains = ["a.example"]\n[[store]]\nid = "gone"\n'), {})
+    text = (
+        '[meta]\nmode = "dry_run"\n[edge]\nworkers = 2\n' + STORE + 'domains = ["b.example"]\n[[store]]\nid = "new"\n'
+    )
+    after = load(write(text), {})
+    assert changed(before, after) == ["edge.workers", "meta.mode", "store.s1.domains", "store.new", "store.gone"]
+    assert changed(after, after) == []
+
+
+def test_a_wrong_user_is_told_whose_it_is_and_who_he_is(monkeypatch, tmp_path):
+    secret = tmp_path / "meta.token"
+    secret.write_text("x")
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    told = why(PermissionError(13, "Permission denied"), secret)
+    assert told == f"Permission denied; {secret} belongs to {user(os.getuid())} (mode 0644), and this runs as nobody"
+    beside = why(PermissionError(13, "Permission denied"), tmp_path / "not" / "there")
+    assert beside.startswith(f"Permission denied; {tmp_path} belongs to ")
+    assert why(FileNotFoundError(2, "No such file or directory"), secret) == "No such file or directory"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 import time
 from collections.abc import Mapping
 
 import collector
 from collector.config import Config
 from collector.config_loader import Role
-from collector.storage.keys import NewKey, create
+from collector.storage.keys import NewKey, create, list_keys
 
 # Meta's click ids begin so; the rest is random, so that each start's click is a new one.
 FBCLID_PREFIX = "IwAR"
@@ -24,11 +25,13 @@ class Banner:
         self._keys: list[NewKey] = []
 
     def make_keys(self) -> None:
-        """Fresh keys, before the edge starts: they are valid with its first answer."""
+        """Fresh keys, at the first start and before the edge's: they are valid with its first answer."""
         from collector.storage.database import open_database
 
         db = open_database(self._config.storage)
         try:
+            if any(key.store == self._store and key.revoked is None for key in list_keys(db)):
+                return
             now = time.time_ns() // 1_000_000
             self._keys = [create(db, store=self._store, kind=kind, now=now) for kind in ("secret", "publishable")]
         finally:
@@ -39,7 +42,7 @@ class Banner:
 
 
 def banner(urls: Mapping[Role, str], keys: Mapping[str, str], store: str, config: Config) -> str:
-    edge = urls["edge"].replace("//0.0.0.0:", "//127.0.0.1:")
+    edge = urls["edge"].replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     visitor, fbclid, order = secrets.token_hex(8), FBCLID_PREFIX + secrets.token_urlsafe(40), secrets.token_hex(4)
     click = f'{{"storeId":"{store}","fbclid":"{fbclid}","landingPage":"https://shop.example/?utm_source=facebook",' + (
         f'"visitorId":"{visitor}"}}'
@@ -48,13 +51,20 @@ def banner(urls: Mapping[Role, str], keys: Mapping[str, str], store: str, config
         f'{{"storeId":"{store}","eventType":"Purchase","orderId":"demo-{order}","eventValue":49.90,"currency":"USD",'
         f'"visitorId":"{visitor}","customerData":{{"email":"jo@example.com"}}}}'
     )
-    return f"""
+    where = f"""
 Collector {collector.__version__}: a demo, since no --config is given. Nothing is sent to Meta (dry run).
 
   edge     {urls["edge"]}    clicks and conversions
   console  {urls["console"]}    dashboard and metrics
   data     {config.storage.data_dir}, store {store}
+"""
+    if not keys:
+        return f"""{where}
+Its keys were shown at the first start. Another one, which is shown once:
 
+  collector keys create --data-dir {shlex.quote(config.storage.data_dir)} --store {store} --kind secret
+"""
+    return f"""{where}
 Keys of {store}, shown only now:
 
   secret       {keys["secret"]}    for servers

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from collector.cli.settings import config_of
 from collector.config import Config
-from collector.errors import CollectorError, ConfigError
+from collector.errors import CollectorError, ConfigError, why
 from collector.process import hardening
 from collector.storage.reports import commands
 
@@ -36,7 +36,7 @@ def _to_file(args: argparse.Namespace, config: Config) -> int:
             os.fsync(out.fileno())
         os.replace(partial, args.output)
     except OSError as error:
-        raise CollectorError(f"cannot write {args.output}: {error.strerror}") from None
+        raise CollectorError(f"cannot write {args.output}: {why(error, args.output)}") from None
     return rows
 
 

@@ -25,7 +25,8 @@ def create(args: argparse.Namespace) -> int:
         raise ConfigError([f"--store: '{args.store}' is not in the configuration; it has {known}"])
     if args.store is None and args.kind == "publishable":
         raise ConfigError(["--store: a publishable key belongs to one store"])
-    with _open(config, open_database) as db:
+    # Without a configuration the folder may be mistyped: no database is made in it.
+    with _open(config, open_database if args.config else open_existing) as db:
         made = keys.create(db, store=args.store, kind=args.kind, now=_now())
     if args.json:
         print_json({"id": made.id, "key": made.key, "kind": made.kind, "store": made.store})
@@ -76,7 +77,10 @@ def _open(config: Config, opening: Callable[[StorageConfig], Any]) -> Iterator[A
     """Works beside a running `serve`: SQLite's own locks are enough for one row."""
     hardening.harden()
     there = (Path(config.storage.data_dir) / DATABASE).is_file()  # then it is looked at for damage as well
-    with closing((open_existing if there else opening)(config.storage)) as db:
+    with (
+        hardening.for_the_owner(config.storage.data_dir),
+        closing((open_existing if there else opening)(config.storage)) as db,
+    ):
         yield db
 
 

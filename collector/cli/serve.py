@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from collector import telemetry
+from collector import __version__, telemetry
 from collector.cli.settings import flags_of, settings_of
 from collector.config import Config
 from collector.config_loader import Role, for_role, load
@@ -95,6 +95,8 @@ def _supervise(args: argparse.Namespace, roles: tuple[Role, ...]) -> int:
 
     settings = settings_of(args) if role == "all" else None
     config = settings.config if settings else read()
+    if role == "all":
+        print(_first_line(config), file=sys.stderr, flush=True)
     telemetry.configure(config.log, "supervisor")
     for warning in settings.warnings if settings else []:
         log.warning("the configuration is doubtful", reason=warning)
@@ -107,6 +109,17 @@ def _supervise(args: argparse.Namespace, roles: tuple[Role, ...]) -> int:
 
     before = banner.make_keys if banner is not None else None
     return supervise(for_role(config, role), roles=roles, reload=read, before=before, on_ready=answering)
+
+
+def _first_line(config: Config) -> str:
+    """What is about to run, before anything is made."""
+    if config.path is None:
+        return f"Collector {__version__} starts a demo, since no --config is given; data in {config.storage.data_dir}"
+    pixels = ", ".join(dict.fromkeys(pixel.id for store in config.store for pixel in store.pixel)) or "none"
+    return (
+        f"Collector {__version__} starts with {config.path}: mode {config.meta.mode}, pixels {pixels}, "
+        f"console http://{config.console.listen}"
+    )
 
 
 def _banner(config: Config) -> Banner:

@@ -59,8 +59,6 @@ def _decode_field(reading: Reading, info: FieldInfo, value: Any, path: Path) -> 
     (item,) = typing.get_args(info.type) if typing.get_origin(info.type) is list else (None,)
     if isinstance(item, type) and issubclass(item, Struct):
         return _decode_tables(reading, item, value, path)
-    if path[-1] == "webhook_secrets":
-        _take_named_files(reading, value, path)
     return _convert(reading, value, info, path)
 
 
@@ -133,9 +131,8 @@ def _take_secret_files(reading: Reading, table: dict[str, Any], path: Path) -> N
     """Replace each `NAME_file` of a secret by NAME with what the file holds."""
     for key in [key for key in table if isinstance(key, str) and key.endswith("_file")]:
         name = key.removesuffix("_file")
-        if (*path, name)[-1] == "webhook_secrets" or not is_secret((*path, name)):
-            continue
-        _take_one_file(reading, table, path, name)
+        if is_secret((*path, name)):
+            _take_one_file(reading, table, path, name)
 
 
 def _take_one_file(reading: Reading, table: dict[str, Any], path: Path, name: str) -> None:
@@ -156,12 +153,6 @@ def _take_one_file(reading: Reading, table: dict[str, Any], path: Path, name: st
     except ValueError as error:
         table.pop(name, None)
         reading.fault(there, str(error))
-
-
-def _take_named_files(reading: Reading, table: Any, path: Path) -> None:
-    """The same inside a table of secrets: `shopify_file = "…"`."""
-    for key in [key for key in table if key.endswith("_file")] if isinstance(table, dict) else []:
-        _take_one_file(reading, table, path, key.removesuffix("_file"))
 
 
 def _variable(path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from collector.config_loader.faults import ENVIRONMENT, FILE, FLAG, Fault, Origin, Path, nearest
 from collector.config_loader.secret_files import is_secret
 from collector.config_loader.toml_lines import line_numbers
-from collector.errors import ConfigError
+from collector.errors import ConfigError, why
 
 PREFIX = "COLLECTOR_"
 TOKEN_VARIABLE = "COLLECTOR_META_TOKEN"  # COLLECTOR_META_TOKEN_<pixel> wins over it
@@ -96,7 +96,7 @@ def _read(path: str) -> str:
         with open(path, encoding="utf-8") as file:
             return file.read()
     except OSError as error:
-        raise ConfigError([f"{path}: cannot read the configuration: {error.strerror}"]) from None
+        raise ConfigError([f"{path}: cannot read the configuration: {why(error, path)}"]) from None
     except UnicodeDecodeError:
         raise ConfigError([f"{path}: the configuration must be UTF-8 text"]) from None
 

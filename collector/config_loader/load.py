@@ -11,7 +11,7 @@ from msgspec import Struct
 from collector.config import Config
 from collector.config_loader.checks import check, warnings_of
 from collector.config_loader.decode import Reading, decode
-from collector.config_loader.faults import Fault, Origin, Path, render
+from collector.config_loader.faults import DEFAULT, FILE, Fault, Origin, Path, render
 from collector.config_loader.layers import folder_of, gather, holds_secret, mistaken
 from collector.config_loader.secret_files import Role
 from collector.errors import ConfigError
@@ -43,22 +43,29 @@ def load_settings(
     reading = Reading(tree, role, folder_of(path), env)
     shared = path if path is not None and holds_secret(tree) else None
     config = decode(reading, Config, tree.values, ())
-    config = _finish(config, path, reading.base)
+    config = _finish(config, path, reading.base, tree.origin(("storage", "data_dir")) or DEFAULT)
     faults = _once(tree.faults, check(config, role=role, env=env))
     if faults:
         raise ConfigError([render(fault, tree.origins) for fault in faults])
     return Settings(config=config, origins=tree.origins, warnings=warnings_of(config, shared) + mistaken(env))
 
 
-def _finish(config: Config, path: str | None, base: str) -> Config:
-    """Paths of `*_file` keys made absolute, codes in the case of their standard."""
+def _finish(config: Config, path: str | None, base: str, data_dir: Origin) -> Config:
+    """Paths that the file gives made absolute, by its own folder; codes in the case of their standard.
+
+    A data directory that a flag or the environment names is meant from where the person is.
+    """
+    folder = os.path.expanduser(config.storage.data_dir)
+    if path is not None and data_dir.rank <= FILE:
+        folder = os.path.normpath(os.path.join(base, folder))
+    storage = msgspec.structs.replace(config.storage, data_dir=folder)
     pepper = config.privacy.pepper_file
     privacy = msgspec.structs.replace(config.privacy, pepper_file=os.path.join(base, pepper) if pepper else "")
     stores = [
         msgspec.structs.replace(store, currency=store.currency.upper(), country=store.country.upper())
         for store in config.store
     ]
-    return msgspec.structs.replace(config, path=path, privacy=privacy, store=stores)
+    return msgspec.structs.replace(config, path=path, storage=storage, privacy=privacy, store=stores)
 
 
 def _once(read: list[Fault], broken: list[Fault]) -> list[Fault]:

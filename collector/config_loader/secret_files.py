@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from collector.config import Config
 from collector.config_loader.faults import Path, names
+from collector.errors import why
 
 # "all": the supervisor while it validates, `config check` and `config show`. "none": a command that needs no secret.
 Role = Literal["all", "none", "edge", "courier", "console"]
@@ -22,7 +23,6 @@ HOLDERS: Final[dict[tuple[str, ...], Role]] = {
     ("meta", "app_secret"): "courier",
     ("alerts", "webhook_url"): "courier",
     ("alerts", "revisions_url"): "courier",
-    ("store", "webhook_secrets"): "edge",
     ("store", "pixel", "access_token"): "courier",
 }
 LARGEST_SECRET = 64 * 1024  # bytes; a token has a few hundred
@@ -72,7 +72,7 @@ def read_secret(name: str, base: str, env: Mapping[str, str], instead: str) -> s
     except FileNotFoundError:
         raise ValueError(f"no such file '{name}'; create it or set {instead}") from None
     except OSError as error:
-        raise ValueError(f"cannot read '{name}': {error.strerror}") from None
+        raise ValueError(f"cannot read '{name}': {why(error, path)}") from None
     except UnicodeDecodeError:
         raise ValueError(f"'{name}' is not text") from None
     if not text or len(text) > LARGEST_SECRET or not text.isprintable():

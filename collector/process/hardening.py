@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
 import signal
+import stat
 import sys
+from collections.abc import Iterator
 
 # linux/prctl.h
 PR_SET_PDEATHSIG = 1
@@ -27,6 +30,29 @@ def harden() -> None:
 def hide_memory() -> None:
     """Let no other process of the same user read this one's memory or environment: it holds Meta tokens."""
     _prctl(PR_SET_DUMPABLE, 0)
+
+
+@contextlib.contextmanager
+def for_the_owner(folder: str) -> Iterator[None]:
+    """What root makes in somebody's data directory is that one's: the service could not open root's own files."""
+    there = os.path.abspath(folder)
+    while not os.path.exists(there):
+        there = os.path.dirname(there)
+    owner = os.stat(there)
+    try:
+        yield
+    finally:
+        if os.geteuid() == 0 and owner.st_uid != 0:
+            _give(folder, owner)
+
+
+def _give(folder: str, owner: os.stat_result) -> None:
+    """The folder and root's files in it, but for links, which could lead to anything."""
+    for path in (folder, *(entry.path for entry in os.scandir(folder))):
+        found = os.lstat(path)
+        own = stat.S_ISDIR(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink == 1)
+        if found.st_uid == 0 and own:
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def die_with_parent() -> None:

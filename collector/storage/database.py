@@ -15,7 +15,7 @@ import apsw
 
 from collector.config import StorageConfig
 from collector.core.keyed import PEPPER_BYTES
-from collector.errors import Damaged, SchemaTooNew, StorageError
+from collector.errors import Damaged, SchemaTooNew, StorageError, why
 from collector.storage import damage, losses, pepper
 
 DATABASE = "collector.db"
@@ -48,9 +48,10 @@ def prepare_data_dir(config: StorageConfig) -> Path:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"[storage] data_dir: cannot make {str(path)!r}: {error.strerror}") from error
+        raise StorageError(f"[storage] data_dir: cannot make {str(path)!r}: {why(error, path)}") from error
     if not os.access(path, os.W_OK | os.X_OK):
-        raise StorageError(f"[storage] data_dir: {str(path)!r} is not writable by this user")
+        denied = PermissionError(0, "not writable")
+        raise StorageError(f"[storage] data_dir: {why(denied, path)}")
     if (kind := _filesystem_of(path)) in _NETWORK_FILESYSTEMS:
         raise StorageError(f"[storage] data_dir: {str(path)!r} is on {kind}; SQLite's WAL needs a local disk")
     return path
@@ -106,7 +107,7 @@ def _new_pepper(path: Path) -> bytes:
     try:
         _make_pepper(path)
     except OSError as error:
-        raise StorageError(f"[privacy] pepper_file: cannot write {str(path)!r}: {error.strerror}") from error
+        raise StorageError(f"[privacy] pepper_file: cannot write {str(path)!r}: {why(error, path.parent)}") from error
     made = pepper.read(path)
     if made is None:
         raise StorageError(f"[privacy] pepper_file: {str(path)!r} was made and is gone again")

@@ -7,7 +7,7 @@ import fcntl
 import os
 import time
 
-from collector.errors import StorageError
+from collector.errors import StorageError, why
 
 NAME = "lock"
 LEAVING_SECONDS = 12.0  # a drain, or the children of a killed supervisor, hold the lock a little longer
@@ -44,7 +44,7 @@ def _open(data_dir: str) -> int:
         os.makedirs(data_dir, mode=0o700, exist_ok=True)
         return os.open(os.path.join(data_dir, NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise StorageError(f"cannot use the data directory {data_dir}: {error.strerror}") from None
+        raise StorageError(f"cannot use the data directory {data_dir}: {why(error, data_dir)}") from None
 
 
 def _try(fd: int, *, shared: bool) -> bool:

@@ -16,7 +16,7 @@ from typing import Final
 from msgspec import Struct
 
 from collector.core.keyed import PEPPER_BYTES, KeyedHash
-from collector.errors import StorageError
+from collector.errors import StorageError, why
 
 # max() instead of EXISTS: a look-up, and no walk through the table in the plan.
 WITNESS_SQL: Final = """
@@ -57,7 +57,7 @@ def read(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StorageError(f"[privacy] pepper_file: cannot read {str(path)!r}: {error.strerror}") from error
+        raise StorageError(f"[privacy] pepper_file: cannot read {str(path)!r}: {why(error, path)}") from error
     if len(pepper) != PEPPER_BYTES:
         size = f"{len(pepper)}" if len(pepper) < PEPPER_BYTES else f"more than {PEPPER_BYTES}"
         raise StorageError(
