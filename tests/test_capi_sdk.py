@@ -93,7 +93,7 @@ RULES = {
     "last_name": [(r".*[-.,/].*", "no punctuation; N/A is nobody")],
     "city": [(r".*['\d].*", "no punctuation, digits stay"), (r"undefined", "nobody")],
     "state": [(r"California|New York|Armed.*|Ontario", "two letters in the US and Canada")],
-    "zip_code": [(r"K1A-0B1|94035-?1234", "no dash, and what follows stays; five digits in the US"), (r"null", "nobody")],
+    "zip_code": [(r"K1A-0B1|94035-?1234", "no dash, what follows stays; five digits in the US"), (r"null", "nobody")],
     "country": [(r"United States|UK|xx|Nederland", "ISO 3166-1, by name too")],
     "gender": [(r"Mr|x|Female", "f or m, by word too")],
     "date_of_birth": [(r".*[-/ ].*", "YYYYMMDD of a day that exists")],
