@@ -1,4 +1,4 @@
-"""How do the three processes live and die together? Bind, start, watch, restart, reload, drain.
+"""How do the processes live and die together? Bind, start, watch, restart, reload, drain.
 
 The supervisor owns the sockets and the lock on the data directory, so neither is lost when a child crashes, and it
 imports neither the web framework nor a database, so that it starts at once and has little to crash of.
@@ -28,10 +28,11 @@ from collector.config_loader.changes import changed
 from collector.errors import CollectorError, ConfigError
 from collector.process import handover, hardening, listening, unpacked
 from collector.process.program import own_command
-from collector.storage import lock
+from collector.storage import links, lock
 
 FATAL: Final = (2, 3)  # exit codes that a restart cannot mend: configuration, and the store (disk)
 DRAIN_SECONDS = 9.0  # the contract says exit within 10 s
+KEEPER_SECONDS = 1.0  # of them, for the keeper to end where the edges do not
 STABLE_SECONDS = 30.0  # a child that lived so long starts again without delay
 FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0  # seconds
 
@@ -53,9 +54,12 @@ class Child:
         self.name = name
         self.process: subprocess.Popen[bytes] | None = None
         self.pipe: int | None = None  # where it says that it is ready
+        self.control: socket.socket | None = None  # where an edge asks for the keeper, and both are given connections
+        self.asks = False
         self.ready = False
         self.failures = 0
         self.replaced = False  # asked to end, to start again with new settings
+        self.told_to_end = False
         self.wanted = True
         self.started = 0.0
         self.due: float | None = 0.0  # when to start it; None while it runs
@@ -72,7 +76,7 @@ class Supervisor:
         self,
         config: Config,
         *,
-        roles: Sequence[Role] = ("edge", "courier", "console"),
+        roles: Sequence[Role] = ("keeper", "edge", "courier", "console"),
         reload: Callable[[], Config],
         on_ready: Callable[[Mapping[Role, str]], None],
         before: Callable[[], None] | None = None,
@@ -85,15 +89,17 @@ class Supervisor:
         self._children: list[Child] = []
         self._deadline: float | None = None  # of the drain
         self._announced = False
+        self._keeper_missed = False  # said once
         self._code = 0
 
     def run(self) -> int:
         self._unpacked = unpacked.hold()
-        self._lock = lock.hold(self._config.storage.data_dir, shared=len(self._roles) == 1)
+        self._lock = self._lock_held()
         self._sockets = self._bind(self._config)
+        self._listen_for_edges()
         if self._before is not None:
             self._before()
-        self._held = [fd for fd in (self._lock, self._unpacked) if fd is not None]
+        self._held = [fd for fd in (*self._lock, self._unpacked) if fd is not None]
         self._life_end, self._life = os.pipe()
         self._watch_signals()
         self._arrange()
@@ -102,8 +108,17 @@ class Supervisor:
             for key, _ in self._selector.select(self._pause()):
                 key.data()
             self._reap()
+            self._end_last()
             self._end_late()
         return self._code
+
+    def _lock_held(self) -> list[int]:
+        """The locks on the data directory. An edge alone has none: its keeper does, and it may not even see inside."""
+        data_dir = self._config.storage.data_dir
+        if self._roles == ("edge",):
+            return []
+        held = [lock.hold(data_dir, shared=len(self._roles) == 1)]
+        return [*held, lock.hold(data_dir, name=lock.WRITER)] if self._roles == ("keeper",) else held
 
     # -- sockets -------------------------------------------------------------------------------------------------
 
@@ -171,6 +186,9 @@ class Supervisor:
         fds = {handover.CONFIG_FD: config, handover.READY_FD: writer, handover.LIFE_FD: self._life_end}
         if child.role in self._sockets:
             fds[handover.LISTEN_FD] = self._sockets[child.role].fileno()
+        control = self._control_for(child)
+        if control is not None:
+            fds[handover.CONTROL_FD] = control.fileno()
         child.process = subprocess.Popen(
             self._command(child.role),
             env=handover.child_environment(os.environ, fds),
@@ -179,7 +197,10 @@ class Supervisor:
         )
         os.close(writer)
         os.close(config)
+        if control is not None:
+            control.close()
         child.pipe, child.ready, child.due, child.started = reader, False, None, time.monotonic()
+        child.told_to_end = False
         self._selector.register(reader, selectors.EVENT_READ, lambda: self._heard(child))
 
     def _heard(self, child: Child) -> None:
@@ -187,6 +208,7 @@ class Supervisor:
         assert child.pipe is not None
         child.ready = os.read(child.pipe, 16) != b""
         self._forget_pipe(child)
+        self._connect()
         answering = self._deadline is None and all(other.ready for other in self._children)
         if answering and not self._announced:
             self._announced = True
@@ -203,6 +225,7 @@ class Supervisor:
         for child in list(self._children):
             if child.process is not None and (code := child.process.poll()) is not None:
                 child.process = None
+                self._forget_control(child)
                 if child.pipe is not None:
                     self._forget_pipe(child)
                 self._ended(child, code)
@@ -225,6 +248,76 @@ class Supervisor:
             log.error("a process ended and is started again", child=child.name, **_cause(code), seconds=pause)
         child.ready = False
 
+    # -- connections between edges and the keeper ------------------------------------------------------------------
+
+    def _control_for(self, child: Child) -> socket.socket | None:
+        """The child's end of a new control socket; None for those that need none."""
+        if child.role not in ("edge", "keeper"):
+            return None
+        child.control, theirs = links.control()
+        if child.role == "edge":
+            self._selector.register(child.control, selectors.EVENT_READ, lambda: self._asked(child))
+        return theirs
+
+    def _forget_control(self, child: Child) -> None:
+        if child.control is not None:
+            if child.role == "edge":
+                self._selector.unregister(child.control)
+            child.control.close()
+            child.control, child.asks = None, False
+
+    def _asked(self, child: Child) -> None:
+        assert child.control is not None
+        if (asks := links.asked(child.control)) is None:
+            self._forget_control(child)
+            return
+        child.asks = child.asks or asks
+        self._connect()
+
+    def _connect(self) -> None:
+        """Give every edge that asks for it a connection to the keeper, once there is one that stays."""
+        for edge in (child for child in self._children if child.asks and child.control is not None):
+            end = self._way_to_keeper()
+            if end is None:
+                return  # asked for again when a keeper is ready, and by the edge itself
+            edge.asks = False
+            links.give(edge.control, end)  # type: ignore[arg-type]  # it has one, as chosen above
+
+    def _way_to_keeper(self) -> socket.socket | None:
+        if "keeper" not in self._roles:
+            return self._way_to_another_keeper()
+        for keeper in self._children:
+            if keeper.role == "keeper" and keeper.ready and not keeper.replaced and keeper.control is not None:
+                ours, theirs = links.pair()
+                if links.give(keeper.control, theirs):
+                    return ours
+                ours.close()
+        return None
+
+    def _way_to_another_keeper(self) -> socket.socket | None:
+        """A connection to the keeper that another supervisor runs; an edge that gets none asks again."""
+        data_dir = self._config.storage.data_dir
+        end = links.connect(data_dir)
+        if end is None and not self._keeper_missed:
+            log.warning("no keeper answers yet; start one: collector keeper", path=os.path.join(data_dir, links.SOCKET))
+        self._keeper_missed = end is None
+        return end
+
+    def _listen_for_edges(self) -> None:
+        """A keeper alone has edges under another supervisor."""
+        if self._roles == ("keeper",):
+            listener = links.listen(self._config.storage.data_dir)
+            self._selector.register(listener, selectors.EVENT_READ, lambda: self._accept(listener))
+
+    def _accept(self, listener: socket.socket) -> None:
+        end = links.accept(listener)
+        keeper = next((child for child in self._children if child.ready and child.control is not None), None)
+        if end is not None:
+            if keeper is None or keeper.control is None:
+                end.close()  # the edge asks again
+            else:
+                links.give(keeper.control, end)
+
     # -- settings ------------------------------------------------------------------------------------------------
 
     def _take_new_settings(self) -> None:
@@ -246,7 +339,8 @@ class Supervisor:
         for child in self._children:
             if not child.wanted or for_role(old, child.role) != for_role(new, child.role):
                 child.replaced = True
-                self._signal(child, signal.SIGTERM)
+                if child.role != "keeper":  # it answers the edges that end: _end_last
+                    self._signal(child, signal.SIGTERM)
             elif child.role == "courier" and child.ready:  # it tries its blocked queues, whatever was mended outside
                 self._signal(child, signal.SIGHUP)
         log.info("new settings are in force", setting=", ".join(changed(old, new)) or "none changed")
@@ -260,15 +354,30 @@ class Supervisor:
         """
         if self._deadline is None:
             _tell_systemd("STOPPING=1")
-            lock.leaving(self._lock)
+            for held in self._lock:
+                lock.leaving(held)
             self._deadline = time.monotonic() + DRAIN_SECONDS
             self._close(set(self._sockets.values()))
             for child in list(self._children):
-                self._signal(child, signal.SIGTERM)
+                if child.role != "keeper":
+                    self._signal(child, signal.SIGTERM)
                 if child.process is None:
                     self._children.remove(child)
         elif impatient:
             self._deadline = time.monotonic()
+
+    def _end_last(self) -> None:
+        """End the keeper once the edges that are to end have: until then they need its answers."""
+        ending = self._deadline is not None
+        edges = [child for child in self._children if child.role == "edge" and child.process is not None]
+        waits = any(ending or child.replaced or not child.wanted for child in edges)
+        if waits and (not ending or time.monotonic() < (self._deadline or 0.0) - KEEPER_SECONDS):
+            return
+        for child in self._children:
+            if child.role == "keeper" and (ending or child.replaced) and not child.told_to_end:
+                child.told_to_end = True
+                if child.control is not None:
+                    links.tell_to_end(child.control)
 
     def _end_late(self) -> None:
         if self._deadline is not None and time.monotonic() >= self._deadline:
@@ -289,7 +398,7 @@ class Supervisor:
         now = time.monotonic()
         times = [child.due for child in self._children if child.due is not None and self._deadline is None]
         if self._deadline is not None and self._deadline != float("inf"):
-            times.append(self._deadline)
+            times += [self._deadline - KEEPER_SECONDS, self._deadline]
         return max(0.0, min(times) - now) if times else None
 
 

@@ -1,4 +1,4 @@
-"""The real edge in a process of its own, with a store, keys of both kinds, and its log in a file."""
+"""The real edge and its keeper in a process of their own, with a store, keys of both kinds, and its log in a file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PROGRAM = """
     from collector import telemetry
     from collector.config import Config
     from collector.edge import app
-    from collector.process.program import own_command
+    from collector.process import listening
     from collector.storage import keys
     from collector.storage.database import open_database
     config = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Config)
@@ -45,12 +45,14 @@ PROGRAM = """
             ("other", "store_other", "secret"),
         ):
             made[name] = keys.create(db, store=store, kind=kind, now=int(time.time() * 1000)).key
+    from tests.keeper_thread import keeping
     {patch}
-    listener = app._listening(config, None)
+    listener = listening.bind(config.edge.listen)
     made["port"] = listener.getsockname()[1]
-    listener.listen(4096)
     ready = lambda: print(json.dumps(made), flush=True)
-    sys.exit(app.run(config, listener.detach(), ready, own_command("helper")))
+    with keeping(config) as control:
+        code = app.run(config, listener.detach(), ready, control)
+    sys.exit(code)
 """
 
 

@@ -1,8 +1,8 @@
-"""The journal in this process, driven as the edge drives it: bodies in, results out, a clock that the test owns."""
+"""The journal in this process, driven as the keeper drives it: bodies in, results out, a clock that the test owns."""
 
 from __future__ import annotations
 
-import asyncio
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from collector.storage import clicks, naming
 from collector.storage.clock import Clock
 from collector.storage.journal import Journal
 from collector.storage.reader import EventState, Reader
+from collector.storage.writer import Submission
 
 NOW = 1_790_000_000_000  # 2026-09-21T14:13:20Z
 STORE = "store_abc123"
@@ -56,16 +57,16 @@ class KitClock(Clock):
 
 
 class Kit:
-    """One edge's journal over a folder. `now` is its clock."""
+    """The keeper's journal over a folder. `now` is its clock."""
 
     def __init__(
         self, folder: Path, now: int = NOW, config: Config | None = None, clock: type[Clock] = KitClock
     ) -> None:
         self.config = config or config_for(folder)
         self.now = now
-        self.loop = asyncio.new_event_loop()
+        self.ended = False
         self.journal = Journal(self.config, clock(lambda: self.now, lambda: self.now))
-        self.journal.start(self.loop)
+        self.journal.start()
         self.reader = Reader(self.journal.data_dir, self.config.storage)
 
     def __enter__(self) -> Kit:
@@ -77,7 +78,6 @@ class Kit:
     def close(self) -> None:
         self.reader.close()
         self.journal.close()
-        self.loop.close()
 
     @property
     def transaction(self) -> Any:
@@ -102,21 +102,27 @@ class Kit:
         return naming.prepare(names, self.journal.public, store, event, rule, caller.address)
 
     def submit(self, operations: Sequence[Any]) -> list[Any]:
-        """The results of one submission, as the edge awaits them."""
-
-        async def wait() -> list[Any]:
-            return await asyncio.wait_for(self.journal.submit(operations), 10)
-
-        return self.loop.run_until_complete(wait())
+        """The results of one submission, as its edge gets them."""
+        (results,) = self.submit_together([operations])
+        if isinstance(results, Exception):
+            raise results
+        return list(results)
 
     def submit_together(self, submissions: Sequence[Sequence[Any]]) -> list[Any]:
         """Several requests' submissions that wait at the same moment; an exception is its submission's result."""
+        waiting = deque(Submission(operations) for operations in submissions)
+        answered: list[Submission] = []
+        while waiting:
+            answered += self.journal.commit(waiting)
+        if not self.journal.distrusted:
+            self.journal.rest()
+        if self.journal.distrusted:
+            self.give_up()
+        return [submission.results for submission in answered]
 
-        async def wait() -> list[Any]:
-            pending = [self.journal.submit(operations) for operations in submissions]
-            return await asyncio.gather(*pending, return_exceptions=True)
-
-        return self.loop.run_until_complete(wait())
+    def give_up(self) -> None:
+        """What the keeper's process does once it may acknowledge nothing more: it ends, and here this is noted."""
+        self.ended = True
 
     def post(self, *bodies: dict[str, Any]) -> list[Any]:
         """One request per body, one after the other; ApiErrors are results."""
@@ -150,13 +156,4 @@ class Kit:
         finally:
             db.close()
         self.transaction.folded.set()
-        self.submit([])
-        self.wait_idle()
-
-    def wait_idle(self) -> None:
-        """Until the writer has done its upkeep."""
-        import time
-
-        deadline = time.monotonic() + 5
-        while self.transaction.folded.is_set() and time.monotonic() < deadline:
-            time.sleep(0.001)
+        self.journal.rest()

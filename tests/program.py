@@ -88,7 +88,7 @@ class Serving:
         for pid in self.tree():
             with contextlib.suppress(OSError):
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")  # empty for a zombie
-                found |= {role: pid for role in ("edge", "courier", "console") if role in words}
+                found |= {role: pid for role in ("keeper", "edge", "courier", "console") if role in words}
         return found
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 30.0) -> int:

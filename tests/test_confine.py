@@ -16,7 +16,7 @@ import pytest
 from collector.config import Config, StorageConfig
 from collector.process import confine, landlock, seccomp
 from collector.process.confine import Part
-from tests.program import BINARY, ROOT, SOURCE, Serving, request, wait_until
+from tests.program import BINARY, ROOT, SOURCE, Serving, request
 
 needs_landlock = pytest.mark.skipif(landlock.supported() < 1, reason="this kernel has no Landlock")
 needs_seccomp = pytest.mark.skipif(
@@ -152,9 +152,8 @@ HIDDEN = dict.fromkeys((*OTHERS, "parent's environment"), "EACCES")
 NO_SOCKET = dict.fromkeys(("stream socket", "unix socket"), "EPERM")
 SERVES = {"accept": "done", "listen": "done"}
 EXPECTED: dict[Part, dict[str, str]] = {
-    "edge": COMMON | OWN | HIDDEN | NO_SOCKET | SERVES
-    | {"run ourselves": "done", "run another": "EACCES", "run a shell": "EACCES"},
-    "helper": COMMON | HIDDEN | NO_SOCKET | SERVES | dict.fromkeys(("read data", "write data"), "EACCES"),
+    "edge": COMMON | HIDDEN | NO_SOCKET | SERVES | dict.fromkeys(("read data", "write data"), "EACCES"),
+    "keeper": COMMON | OWN | HIDDEN | NO_SOCKET | SERVES,
     "console": COMMON | OWN | HIDDEN | SERVES | {"stream socket": "done", "unix socket": "done"},
     "courier": COMMON | OWN | dict.fromkeys(OTHERS, "done")
     | {"accept": "EPERM", "listen": "EPERM", "stream socket": "done", "unix socket": "done", "connect": "done"}
@@ -191,8 +190,8 @@ def test_D7_control_a_process_that_is_not_kept_can_do_nearly_all_of_it(tmp_path:
 
 def test_D7_a_path_that_is_given_is_allowed_and_no_other() -> None:
     config = Config(storage=StorageConfig(data_dir="/srv/data"))
-    assert "/srv/data" in confine.files_of("edge", config).write
-    assert "/srv/data" not in confine.files_of("helper", config).write
+    assert "/srv/data" in confine.files_of("keeper", config).write
+    assert "/srv/data" not in confine.files_of("edge", config).write
     assert confine.files_of("courier", config).read is None
 
 
@@ -263,7 +262,7 @@ def kept(pid: int) -> bool:
     "command", [SOURCE, pytest.param([str(BINARY)], marks=pytest.mark.binary)], ids=["source", "binary"]
 )
 def test_D7_the_whole_program_serves_while_it_is_kept(command: list[str], tmp_path: Path) -> None:
-    """With a helper that the edge starts for large batches, a courier that settles, a console that shows."""
+    """With an edge that serves, a keeper that stores, a courier that settles, a console that shows."""
     serving = Serving(command, tmp_path)
     try:
         urls = serving.ready()
@@ -272,22 +271,12 @@ def test_D7_the_whole_program_serves_while_it_is_kept(command: list[str], tmp_pa
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         item = {"type": "click", "storeId": "store_demo", "landingPage": "https://shop.example/"}
         batch = [item | {"fbclid": f"IwAR{number:030d}"} for number in range(500)]
-        helped = "a helper takes large batches"
-        assert wait_until(
-            lambda: (
-                request(f"{urls['edge']}/v1/track/batch", json.dumps(batch).encode(), headers)["success"]
-                and helped in serving.stderr
-            ),
-            90.0,
-        ), serving.stderr
+        assert request(f"{urls['edge']}/v1/track/batch", json.dumps(batch).encode(), headers)["success"]
         processes = serving.children()
-        assert set(processes) == {"edge", "courier", "console"}
-        pids = [pid for pid in serving.tree() if "helper" in Path(f"/proc/{pid}/cmdline").read_text()]
-        assert pids, "the helper runs"
+        assert set(processes) == {"edge", "keeper", "courier", "console"}
         assert {role: kept(pid) for role, pid in processes.items()} == dict.fromkeys(processes, True)
-        assert all(kept(pid) for pid in pids)
         assert not kept(os.getpid()), "control"
-        assert serving.stderr.count("files=kept  calls=kept") == 3, serving.stderr
+        assert serving.stderr.count("files=kept  calls=kept") == 4, serving.stderr
         assert serving.stop() == 0
     finally:
         serving.end()

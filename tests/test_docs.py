@@ -138,7 +138,7 @@ def test_the_binary_leaves_out_nothing_that_a_process_imports():
     """Each process alone: what one of them imports must not hide what another one needs."""
     (words,) = re.findall(r'excludes="""(.*?)"""', (ROOT / "build.spec").read_text(), re.S)
     left_out = set(words.split()) - {"rich", "pygments"}  # Litestar's command line takes them when they are there
-    for role in ("edge", "courier", "console"):
+    for role in ("keeper", "edge", "courier", "console"):
         code = f"import sys, collector.{role}.app; print(*sys.modules)"
         out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout
         assert left_out & set(out.split()) == set(), role

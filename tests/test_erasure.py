@@ -19,6 +19,7 @@ from collector.storage import index, leaving, merging, subjects
 from collector.storage.database import connect
 from collector.storage.erasure import Erasure, erase_person
 from collector.storage.person import Asked, Nameless
+from collector.storage.prepared import PreparedEvent
 from collector.storage.subjects import CLICKS, CONVERSIONS
 from collector.storage.transaction import Once
 from collector.storage.withdrawals import Withdraw
@@ -282,12 +283,8 @@ def test_a_link_that_was_passed_on_stays_the_others(kit: Kit) -> None:
 def remembered(kit: Kit, key: int, *bodies: dict[str, Any]) -> list[Any]:
     """What the edge stores and answers under an Idempotency-Key: a batch, as responses.py puts it together."""
 
-    def render(results: list[Any]) -> tuple[int, bytes]:
-        ids = [kit.journal.public.public("conv", one.state.row.id) for one in results]
-        items = [{"success": True, "data": {"conversionId": one, "fbclid": "IwARofJane0000"}} for one in ids]
-        return 200, msgspec.json.encode({"success": True, "data": {"results": items}} if len(ids) > 1 else items[0])
-
-    (answered,) = kit.submit([Once([kit.operation(body) for body in bodies], key, b"hash", render)])
+    items = [PreparedEvent(kit.operation(body), ()) for body in bodies]
+    (answered,) = kit.submit([Once(items, key, b"hash", len(items) > 1)])
     assert not isinstance(answered, ApiError)
     return [answered.replayed, msgspec.json.decode(answered.answer)]
 

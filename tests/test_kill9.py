@@ -35,19 +35,20 @@ from tests.program import Serving, free_port
 
 SENT = 10
 CLEAN = Audit(lost=[], twice=[], renamed=[], without_delivery=[], integrity="ok")
-ROLES = ("supervisor", "edge", "courier", "console")
+ROLES = ("supervisor", "keeper", "edge", "courier", "console")
 EARLY_ANSWER = """
     import sys
-    if "edge" in sys.orig_argv:
+    if "keeper" in sys.orig_argv:
         import time
-        from collector.storage import writer
+        from collector.keeper import app
+        from collector.storage import journal, writer
 
         class Early(writer.GroupWriter):
             def _attempt(self, group):
                 transaction, commit = self._transaction, self._transaction.commit
 
                 def late():
-                    self._loop.call_soon_threadsafe(writer._answer, group)
+                    keepers[0]._answer(group)
                     time.sleep(0.02)
                     commit()
 
@@ -57,7 +58,9 @@ EARLY_ANSWER = """
                 finally:
                     del transaction.commit
 
-        from collector.storage import journal
+        keepers = []
+        made = app.Keeper.__init__
+        app.Keeper.__init__ = lambda self, *given: (made(self, *given), keepers.append(self))[0]
         journal.GroupWriter = Early
 """
 
@@ -92,7 +95,7 @@ def kill_rounds(place: Installation, victims: list[str], dice: random.Random, **
                 continue
             door.serving.process.kill()
             door.serving.process.wait()
-            assert wait_until(lambda c=children: not any(map(alive, c.values())), 10.0), "an orphan"
+            assert wait_until(lambda c=children: not any(map(alive, c.values())), 20.0), "an orphan"
             door = Door(place.start(**env))
         before = load.acknowledged
         assert wait_until(lambda: load.acknowledged > before + 30, 60), load.answers
@@ -119,7 +122,7 @@ def event_ids(place: Installation) -> set[str]:
 
 def test_each_process_killed_under_load(tmp_path: Path, graph: GraphSimulator, dice: random.Random) -> None:
     place = Installation(tmp_path, graph.url)
-    load = kill_rounds(place, ["edge", "courier", "console", "supervisor", "edge"], dice)
+    load = kill_rounds(place, ["edge", "keeper", "courier", "console", "supervisor", "keeper"], dice)
     check(place, load, graph)
 
 
@@ -142,5 +145,5 @@ def test_the_check_finds_a_writer_that_answers_before_its_commit(
     (tmp_path / "planted").mkdir()
     (tmp_path / "planted" / "sitecustomize.py").write_text(textwrap.dedent(EARLY_ANSWER))
     place = Installation(tmp_path, graph.url)
-    load = kill_rounds(place, ["edge"] * 2, dice, PYTHONPATH=f"{tmp_path / 'planted'}:{ROOT}")
+    load = kill_rounds(place, ["keeper"] * 2, dice, PYTHONPATH=f"{tmp_path / 'planted'}:{ROOT}")
     assert audit(place.data, load).lost, "the control must lose what it acknowledged"

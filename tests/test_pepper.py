@@ -33,7 +33,7 @@ mode = "dry_run"
 [[store]]
 id = "store_abc123"
 """
-COMMANDS = (["serve"], ["edge"], ["replay"], ["explain", "conv_1"], ["explain", "order-1"], ["export", "clicks"])
+COMMANDS = (["serve"], ["keeper"], ["replay"], ["explain", "conv_1"], ["explain", "order-1"], ["export", "clicks"])
 
 
 def remove(key: Path) -> None:

@@ -180,7 +180,7 @@ def test_after_kill_9_of_what_one_sees_nothing_runs_on_and_the_next_start_works(
 def test_a_killed_child_is_replaced_on_the_same_port(start: Start, live: str) -> None:
     serving = start("--config", live)
     urls = serving.ready()
-    for role, door in (("edge", "/healthz"), ("console", "/healthz"), ("courier", None)):
+    for role, door in (("edge", "/healthz"), ("keeper", None), ("console", "/healthz"), ("courier", None)):
         before = serving.children()
         os.kill(before[role], signal.SIGKILL)
         assert wait_until(lambda r=role, b=before: serving.children().get(r, b[r]) != b[r], 20.0)

@@ -1,17 +1,15 @@
-"""The group writer by itself: order of commit and answer, upkeep under a load that never ends, cancelled waiters."""
+"""The group writer by itself: order of commit and answer, whose fault a fault is."""
 
 from __future__ import annotations
 
-import asyncio
-import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 import apsw
-import pytest
 
 from collector.errors import ApiError, StorageError
-from collector.storage.writer import MOST_ROWS, GroupWriter
+from collector.storage.writer import MOST_ROWS, GroupWriter, Submission
 
 
 class Notebook:
@@ -40,7 +38,6 @@ class Notebook:
         return ("did", operation)
 
     def commit(self) -> None:
-        time.sleep(0.001)
         self.notes.append(list(self.open))
         self.committed += len(self.open)
 
@@ -52,118 +49,72 @@ class Notebook:
         return False
 
 
-async def test_an_answer_comes_after_its_commit() -> None:
+def committed(writer: GroupWriter, *submissions: Sequence[Any]) -> list[Any]:
+    """What became of submissions that wait at the same moment, group after group."""
+    waiting = deque(Submission(operations) for operations in submissions)
+    done: list[Submission] = []
+    while waiting:
+        done += writer.commit(waiting)
+    return [submission.results for submission in done]
+
+
+def test_an_answer_comes_after_its_commit() -> None:
     notebook = Notebook()
-    writer = GroupWriter(notebook, asyncio.get_running_loop())
-    try:
-        for number in range(20):
-            results = await writer.submit([number])
-            assert results == [("did", number)]
-            assert number in notebook.notes[-1]
-    finally:
-        writer.close()
+    writer = GroupWriter(notebook)
+    for number in range(20):
+        assert committed(writer, [number]) == [[("did", number)]]
+        assert number in notebook.notes[-1]
 
 
-async def test_what_waits_together_is_committed_together_and_in_order() -> None:
+def test_what_waits_together_is_committed_together_and_in_order() -> None:
     notebook = Notebook()
-    writer = GroupWriter(notebook, asyncio.get_running_loop())
-    try:
-        answers = await asyncio.gather(*(writer.submit([number]) for number in range(500)))
-        assert [result for (result,) in answers] == [("did", number) for number in range(500)]
-        assert [one for group in notebook.notes for one in group] == list(range(500))
-        assert len(notebook.notes) < 50, "one fsync for many"
-    finally:
-        writer.close()
+    answers = committed(GroupWriter(notebook), *([number] for number in range(500)))
+    assert [result for (result,) in answers] == [("did", number) for number in range(500)]
+    assert notebook.notes == [list(range(500))], "one fsync for all"
 
 
-async def test_a_group_is_bounded() -> None:
+def test_a_group_is_bounded() -> None:
     notebook = Notebook()
-    writer = GroupWriter(notebook, asyncio.get_running_loop())
-    try:
-        await asyncio.gather(*(writer.submit(range(500)) for _ in range(20)))
-        assert max(map(len, notebook.notes)) <= MOST_ROWS + 500
-    finally:
-        writer.close()
+    committed(GroupWriter(notebook), *(range(500) for _ in range(20)))
+    assert len(notebook.notes) > 1
+    assert max(map(len, notebook.notes)) <= MOST_ROWS + 500
 
 
-async def test_upkeep_runs_under_a_load_that_never_lets_the_queue_run_empty() -> None:
-    """Otherwise a revoked key stays in force, and the tail grows, for as long as the load lasts."""
+def test_a_refusal_is_a_result_and_a_defect_is_its_own() -> None:
     notebook = Notebook()
-    writer = GroupWriter(notebook, asyncio.get_running_loop())
-    end = time.monotonic() + 0.5
-
-    async def client() -> None:
-        while time.monotonic() < end:
-            await asyncio.gather(*(writer.submit([0]) for _ in range(50)))
-
-    try:
-        writer.submit(range(10))
-        await asyncio.gather(*(client() for _ in range(8)))
-        assert notebook.idles > 20
-    finally:
-        writer.close()
+    refusal = ApiError("order_conflict", "no")
+    mixed, broken, disk = committed(GroupWriter(notebook), ["a", refusal, "b"], ["c", KeyError("x")], ["d"])
+    assert mixed == [("did", "a"), refusal, ("did", "b")]
+    assert isinstance(broken, KeyError)
+    assert disk == [("did", "d")]
+    assert "c" not in [one for group in notebook.notes for one in group], "whole or not at all"
 
 
-async def test_cancelling_a_waiter_neither_undoes_nor_harms() -> None:
+def test_a_fault_of_the_disk_is_everybodys() -> None:
     notebook = Notebook()
-    writer = GroupWriter(notebook, asyncio.get_running_loop())
-    try:
-        gone, staying = writer.submit(["gone"]), writer.submit(["staying"])
-        gone.cancel()
-        assert await staying == [("did", "staying")]
-        assert "gone" in [one for group in notebook.notes for one in group]
-    finally:
-        writer.close()
+    answers = committed(GroupWriter(notebook), ["a"], [StorageError("full")], ["b"])
+    assert all(isinstance(one, StorageError) for one in answers)
+    assert notebook.notes == []
 
 
-async def test_a_refusal_is_a_result_and_a_defect_is_its_own() -> None:
-    notebook = Notebook()
-    writer = GroupWriter(notebook, asyncio.get_running_loop())
-    try:
-        refusal = ApiError("order_conflict", "no")
-        mixed = writer.submit(["a", refusal, "b"])
-        broken = writer.submit(["c", KeyError("x")])
-        disk = writer.submit(["d"])
-        assert await mixed == [("did", "a"), refusal, ("did", "b")]
-        with pytest.raises(KeyError):
-            await broken
-        assert await disk == [("did", "d")]
-        assert "c" not in [one for group in notebook.notes for one in group], "whole or not at all"
-    finally:
-        writer.close()
+def test_upkeep_that_fails_does_not_end_the_writer() -> None:
+    class Failing(Notebook):
+        def idle(self) -> bool:
+            raise RuntimeError("upkeep")
+
+    writer = GroupWriter(Failing())
+    assert writer.rest() is False
+    assert committed(writer, ["a"]) == [[("did", "a")]]
 
 
-async def test_a_fault_of_the_disk_is_everybodys() -> None:
-    notebook = Notebook()
-    writer = GroupWriter(notebook, asyncio.get_running_loop())
-    try:
-        waiting = [writer.submit([one]) for one in ("a", StorageError("full"), "b")]
-        answers = await asyncio.gather(*waiting, return_exceptions=True)
-        assert any(isinstance(one, StorageError) for one in answers)
-        stored = [one for group in notebook.notes for one in group]
-        for one, answer in zip(("a", "b"), (answers[0], answers[2]), strict=True):
-            assert isinstance(answer, StorageError) == (one not in stored)
-    finally:
-        writer.close()
-
-
-async def test_after_closing_nothing_is_taken() -> None:
-    writer = GroupWriter(Notebook(), asyncio.get_running_loop())
-    writer.close()
-    with pytest.raises(StorageError):
-        await writer.submit(["late"])
-
-
-async def test_a_disk_that_cannot_be_trusted_ends_the_process_after_its_answers() -> None:
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
+def test_a_disk_that_cannot_be_trusted_is_said_so() -> None:
     class Failing(Notebook):
         def commit(self) -> None:
             self.distrusted = True
             raise apsw.IOError("disk I/O error")
 
-    writer = GroupWriter(Failing(), loop, give_up=lambda: loop.call_soon_threadsafe(ended.set))  # type: ignore[arg-type]
-    with pytest.raises(StorageError):
-        await writer.submit(["a"])
-    await asyncio.wait_for(ended.wait(), 5)
+    writer = GroupWriter(Failing())
+    assert not writer.distrusted
+    (answer,) = committed(writer, ["a"])
+    assert isinstance(answer, StorageError)
+    assert writer.distrusted

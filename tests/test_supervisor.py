@@ -26,6 +26,7 @@ from collector.process import handover, hardening, listening, unpacked
 from collector.supervisor import delay_after
 
 ROOT = Path(__file__).parent.parent
+ROLES = ("keeper", "edge", "courier", "console")
 
 # A child that answers on its socket with its own process id, and writes down what it was given.
 CHILD = """
@@ -43,9 +44,13 @@ signal.signal(signal.SIGHUP, lambda *_: open(f"{out}.heard-{role}", "w").close()
 if mode == "late" and role != "edge":  # ready only once it is to end
     signal.signal(signal.SIGTERM, lambda *_: (given.ready(), sys.exit(0)))
     open(out + "." + role, "w").close()
+    if role == "keeper":
+        from collector.storage import links
+        links.take(given.control)
+        os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(30)
 if mode == "late":
-    while not all(os.path.exists(out + "." + other) for other in ("courier", "console")):
+    while not all(os.path.exists(out + "." + other) for other in ("keeper", "courier", "console")):
         time.sleep(0.02)
     sys.exit(3)
 if role == "edge" and mode.startswith("exit"):
@@ -53,6 +58,12 @@ if role == "edge" and mode.startswith("exit"):
 if role == "edge" and mode == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 given.ready()
+if role == "keeper":
+    from collector.storage import links
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while links.take(given.control) not in ("end", None):
+        pass
+    sys.exit(0)
 while True:
     time.sleep(0.05)
     if given.fd is not None:
@@ -191,10 +202,15 @@ def test_each_child_gets_only_its_own_secrets_and_none_by_the_environment(start)
     running = start(COLLECTOR_META_TOKEN="FROM_ENV", COLLECTOR_EDGE__WORKERS="1")
     running.ready()
     seen = {child["role"]: child for child in running.children}
-    assert {role: child["env"] for role, child in seen.items()} == {"edge": {}, "courier": {}, "console": {}}
+    assert {role: child["env"] for role, child in seen.items()} == {role: {} for role in ROLES}
     assert [role for role in seen if "FROM_ENV" in seen[role]["config"]] == ["courier"]
     assert [role for role in seen if "scrypt" in seen[role]["config"]] == ["console"]
-    assert {role: child["fd"] for role, child in seen.items()} == {"edge": True, "courier": False, "console": True}
+    assert {role: child["fd"] for role, child in seen.items()} == {
+        "keeper": False,
+        "edge": True,
+        "courier": False,
+        "console": True,
+    }
 
 
 def test_a_killed_edge_comes_back_on_the_same_port_and_the_others_go_on(start):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -14,53 +15,65 @@ import pytest
 
 from collector.core.capi.states import CapiState
 from collector.core.events import ConversionBody
+from collector.edge.keeper import Keeper
 from collector.edge.prepare import Preparer
-from collector.edge.responses import Answer
 from collector.edge.track import Asked, Tracker
 from collector.errors import StorageError
+from collector.storage.clock import Clock
 from collector.storage.database import open_database
 from collector.storage.keys import ApiKey
+from collector.storage.responses import Answer
 from collector.storage.transaction import Reworded
-from tests.journal_kit import SERVER, STORE, Kit, order
+from tests.journal_kit import NOW, SERVER, STORE, config_for, order
+from tests.keeper_thread import keeping
 
 KEY = ApiKey("key_1", b"", "secret", None, 0, None)
 AGENT = {"userAgent": "Mozilla/5.0", "customerData": {"email": "a@b.c"}}
 
 
 class Desk:
-    """One edge's verbs in this process; `settle` is the courier."""
+    """One edge's verbs in this process, over a keeper in a thread; `settle` is the courier."""
 
     def __init__(self, folder: Path) -> None:
-        self.kit = Kit(folder)
-        journal = self.kit.journal
-        self.tracker = Tracker(self.kit.config, journal)
-        self.preparer = Preparer(
-            self.kit.config, journal.stores, journal.names, journal.public, lambda: self.kit.now, journal.count
-        )
+        self.config = config_for(folder)
+        self.loop = asyncio.new_event_loop()
+        self.around = ExitStack()
+        control = self.around.enter_context(keeping(self.config, Clock(lambda: NOW, lambda: NOW)))
+        self.keeper = self.loop.run_until_complete(self.connected(control))
+        self.tracker = Tracker(self.keeper)
+        known = self.keeper
+        self.preparer = Preparer(self.config, known.stores, known.names, known.public, lambda: NOW, known.count)
+
+    async def connected(self, control: socket.socket) -> Keeper:
+        keeper = Keeper(control)
+        await keeper.greeted()
+        return keeper
 
     def close(self) -> None:
-        self.tracker.close()
-        self.kit.close()
+        self.loop.call_soon(self.keeper.close)
+        self.loop.run_until_complete(asyncio.sleep(0.05))
+        self.around.close()
+        self.loop.close()
 
     async def post(self, name: str, wait: float) -> dict[str, Any]:
         """The `data` of one order's answer, under its own name as the Idempotency-Key."""
         body = order(name, **AGENT)
         body.pop("at")
         decoded = msgspec.convert(body, ConversionBody, strict=False)
-        prepared = self.preparer.event(decoded, SERVER, self.kit.journal.stores[STORE])
+        prepared = self.preparer.event(decoded, SERVER, self.keeper.stores[STORE])
         answer: Answer = await self.tracker.one(prepared, Asked(KEY, "/", name.encode(), name.encode(), wait))
         return dict(json.loads(answer.body)["data"])
 
     async def settle(self) -> None:
         await asyncio.sleep(0.1)
-        with closing(open_database(self.kit.config.storage)) as db:
+        with closing(open_database(self.config.storage)) as db:
             db.execute("UPDATE outbox SET state = ?, settled = 1", (int(CapiState.SENT),))
 
     def run(self, *doing: Any) -> list[Any]:
         async def together() -> list[Any]:
             return list(await asyncio.wait_for(asyncio.gather(*doing), 15))
 
-        return self.kit.loop.run_until_complete(together())
+        return self.loop.run_until_complete(together())
 
 
 @pytest.fixture
@@ -96,18 +109,19 @@ def test_a_process_that_ends_while_somebody_waits_has_remembered_an_answer(tmp_p
         (replayed,) = after.run(after.post("A", 0))
         assert replayed["capiStatus"] == "queued"
         assert "duplicate" not in replayed
-        assert after.kit.rows("SELECT count(*) FROM conversion") == [(1,)]
+        with closing(open_database(after.config.storage)) as db:
+            assert db.execute("SELECT count(*) FROM conversion").get == 1
 
 
 def test_an_answer_that_cannot_be_remembered_is_not_given(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    submit = desk.kit.journal.submit
+    submit = desk.keeper.submit
 
     def full(operations: Any) -> Any:
         if isinstance(operations[0], Reworded):
             raise StorageError("the disk is full")
         return submit(operations)
 
-    monkeypatch.setattr(desk.kit.journal, "submit", full)
+    monkeypatch.setattr(desk.keeper, "submit", full)
     first, _ = desk.run(desk.post("A", 10), desk.settle())
     assert first["capiStatus"] == "queued"
     assert desk.run(desk.post("A", 0)) == [first]

@@ -72,7 +72,7 @@ def measure(config: Config, stored: int, orders: int) -> Matching:
         kinds = []
         for kind in KINDS:
             _store(writer, made(kind, orders))  # warm: at 10⁷ clicks a quarter leaves half the pages unread
-            judged, found = _judge(writer, attribution, made(kind, orders))
+            judged, found = _judge(writer, attribution, store, made(kind, orders))
             kinds.append(_spent(kind, judged, _store(writer, made(kind, orders)), found))
         mix = [order for three in zip(*(made(kind, orders) for kind in KINDS[:3]), strict=True) for order in three]
         began = time.perf_counter()
@@ -89,15 +89,17 @@ def _order(body: dict[str, Any], names: Any, public: PublicIds, store: Store) ->
     return naming.prepare(names, public, store, checked, "full")
 
 
-def _judge(writer: GroupTransaction, attribution: Attribution, orders: list[NewEvent]) -> tuple[list[float], int]:
+def _judge(
+    writer: GroupTransaction, attribution: Attribution, store: Store, orders: list[NewEvent]
+) -> tuple[list[float], int]:
     """Milliseconds to find and judge each order's clicks, and how many had one; nothing is stored."""
     spent, attributed = [], 0
     writer.begin()
     for order in orders:
         began = time.perf_counter_ns()
-        known = writer.conversions.identities.known(order.store.number, order.identities, order.query.visitor_k)
+        known = writer.conversions.identities.known(store.number, order.identities, order.query.visitor_k)
         meant = known.people(order.event.ts, order.witness(order.query.visitor_k))
-        found, _, _ = attribution.of(order.store, order.query, meant, order.event, now_ms())
+        found, _, _ = attribution.of(store, order.query, meant, order.event, now_ms())
         spent.append((time.perf_counter_ns() - began) / 1e6)
         attributed += found.attributed
     writer.rollback()

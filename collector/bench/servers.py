@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import os
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final, NoReturn
 
 import msgspec
 import uvloop
@@ -19,13 +20,14 @@ from collector.bench.storing import now_ms
 from collector.config import Config, EdgeConfig, MetaConfig, PixelConfig, StorageConfig, StoreConfig
 from collector.edge import app
 from collector.errors import CollectorError
-from collector.process.program import own_command
-from collector.storage import keys
+from collector.keeper import app as keeper
+from collector.process import hardening, listening
+from collector.storage import keys, links
 from collector.storage.clicks import ClickResult, NewClick
-from collector.storage.clock import Clock
 from collector.storage.database import open_database
+from collector.storage.frames import Operation
 from collector.storage.journal import Journal
-from collector.storage.transaction import Operation
+from collector.storage.writer import Submission
 
 _LEARNING_SECONDS: Final = 300.0
 
@@ -58,10 +60,13 @@ def config_for(data_dir: str, graph_url: str = "http://127.0.0.1:9") -> Config:
 class Acknowledging(Journal):
     """Answers every click as if it were on disk: the price of HTTP, decoding and checks alone."""
 
-    def submit(self, operations: Sequence[Operation]) -> asyncio.Future[list[Any]]:
-        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        future.set_result([_made_up(operation) for operation in operations])
-        return future
+    def commit(self, waiting: deque[Submission]) -> Sequence[Submission]:
+        """Take all, and store nothing."""
+        group = list(waiting)
+        waiting.clear()
+        for submission in group:
+            submission.results = [_made_up(operation) for operation in submission.operations]
+        return group
 
 
 def _made_up(operation: Operation) -> ClickResult:
@@ -70,27 +75,38 @@ def _made_up(operation: Operation) -> ClickResult:
 
 
 def serve(ready: Callable[[Address], None], config: Config, journal: type[Journal]) -> None:
-    """Run an edge until SIGTERM."""
+    """Run an edge, and a keeper below it, until SIGTERM."""
     with contextlib.closing(open_database(config.storage)) as db:
         key = keys.create(db, store=people.STORE, kind="secret", now=now_ms()).key
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", 0))
+    listener = listening.bind("127.0.0.1:0")
     address = Address(listener.getsockname()[1], key)
-    uvloop.run(_serve(config, journal, listener, lambda: ready(address)))
+    kept, control = links.control()
+    given, end = links.pair()
+    links.give(kept, given)
+    if os.fork() == 0:
+        _keep(config, journal, end)
+    end.close()
+    control.setblocking(False)
+    uvloop.run(app.serve(config, listener, lambda: ready(address), control))
+
+
+def _keep(config: Config, journal: type[Journal], end: socket.socket) -> NoReturn:
+    hardening.die_with_parent()
+    kept, control = links.control()
+    links.give(kept, end)
+    try:
+        keeper.run(config, control, lambda: None, journal)
+    finally:
+        os._exit(0)
 
 
 def await_filter(config: Config) -> None:
-    """Return once the edge's duplicate filter knows every stored click, as its sign of life says."""
+    """Return once the keeper's duplicate filter knows every stored click, as its sign of life says."""
     with contextlib.closing(open_database(config.storage)) as db:
         until = time.monotonic() + _LEARNING_SECONDS
         while time.monotonic() < until:
-            life = db.execute("SELECT body FROM heartbeat WHERE process = 'edge'").get
+            life = db.execute("SELECT body FROM heartbeat WHERE process = 'keeper'").get
             if isinstance(life, bytes) and msgspec.json.decode(life)["filtered"]:
                 return
             time.sleep(0.2)
-    raise CollectorError("the edge did not learn its clicks")
-
-
-async def _serve(config: Config, journal: type[Journal], listener: socket.socket, ready: Callable[[], None]) -> None:
-    await app.serve(config, journal(config, Clock()), listener, ready, own_command("helper"))
+    raise CollectorError("the keeper did not learn its clicks")

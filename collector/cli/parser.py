@@ -110,13 +110,14 @@ FILES: Final = (config, data_dir)
 COMMANDS: Final = (
     Command(
         "serve",
-        "start edge, courier and console under one supervisor",
+        "start keeper, edge, courier and console under one supervisor",
         "serve:serve",
         "collector serve --config collector.toml\n"
         "  collector serve                              (no file: a demo store, nothing is sent to Meta)",
         FILES,
     ),
     Command("edge", "the public HTTP door alone", "serve:edge", "collector edge --config collector.toml", FILES),
+    Command("keeper", "the one writer alone", "serve:keeper", "collector keeper --config collector.toml", FILES),
     Command("courier", "delivery to Meta alone", "serve:courier", "collector courier --config collector.toml", FILES),
     Command(
         "console", "dashboard and metrics alone", "serve:console", "collector console --config collector.toml", FILES
@@ -251,9 +252,6 @@ COMMANDS: Final = (
     Command("version", "version, git revision and SQLite", "version:version", "collector version --json", (as_json,)),
 )
 
-# What the program starts of itself; --help does not tell of it.
-PARTS: Final = (Command("helper", "check large batches for the edge, which starts it", "serve:helper", "(none)"),)
-
 RAW: Final = argparse.RawDescriptionHelpFormatter
 GROUPS: Final = {
     "clock": "what time is believed",
@@ -280,8 +278,6 @@ def build_parser() -> argparse.ArgumentParser:
         group, _, name = command.name.rpartition(" ")
         _add(groups[group] if group else top, name, command)
     _alone(top.choices["clock"], groups["clock"], "show")
-    for part in PARTS:
-        top.add_parser(part.name, description=part.help).set_defaults(run=part.run)
     return parser
 
 

@@ -1,10 +1,9 @@
-"""`collector serve`, `edge`, `courier`, `console`: the running of processes, alone or together."""
+"""`collector serve`, `edge`, `keeper`, `courier`, `console`: the running of processes, alone or together."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import socket
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -14,16 +13,14 @@ from collector import __version__, telemetry
 from collector.cli.settings import flags_of, settings_of
 from collector.config import Config
 from collector.config_loader import Role, for_role, load
-from collector.errors import ConfigError
 from collector.process import handover, hardening
-from collector.process.confine import Served, confine
-from collector.process.program import own_command
+from collector.process.confine import Part, confine
 from collector.supervisor import supervise
 
 if TYPE_CHECKING:
     from collector.cli.banner import Banner
 
-ALL: tuple[Role, ...] = ("edge", "courier", "console")
+ALL: tuple[Role, ...] = ("keeper", "edge", "courier", "console")
 
 log = telemetry.logger("supervisor")
 
@@ -36,6 +33,10 @@ def edge(args: argparse.Namespace) -> int:
     return _one(args, "edge")
 
 
+def keeper(args: argparse.Namespace) -> int:
+    return _one(args, "keeper")
+
+
 def courier(args: argparse.Namespace) -> int:
     return _one(args, "courier")
 
@@ -44,25 +45,12 @@ def console(args: argparse.Namespace) -> int:
     return _one(args, "console")
 
 
-def helper(args: argparse.Namespace) -> int:
-    """Be the edge's helper: never called by a person."""
-    from collector.edge import helper as work
-
-    number = os.environ.get(work.FD)
-    if number is None:
-        raise ConfigError(["helper: the edge starts it by itself, for large batches"])
-    hardening.harden()
-    hardening.hide_memory()
-    confine("helper", Config())
-    return work.run(socket.socket(fileno=int(number)))
-
-
-def _one(args: argparse.Namespace, role: Served) -> int:
+def _one(args: argparse.Namespace, role: Part) -> int:
     """The process itself when a supervisor started it, else under a supervisor of its own (restart, reload, drain)."""
     return _work(role) if handover.is_child(os.environ) else _supervise(args, (role,))
 
 
-def _work(role: Served) -> int:
+def _work(role: Part) -> int:
     """Be the process: take what was handed over, then run the part's own application."""
     hardening.harden()
     if role == "courier":
@@ -78,7 +66,9 @@ def _work(role: Served) -> int:
     log.info("the kernel keeps this process to its files and calls", **confined.told())
     match role:
         case "edge":
-            code: int = run(given.config, given.fd, given.ready, own_command("helper"))
+            code: int = run(given.config, given.fd, given.ready, given.control)
+        case "keeper":
+            code = run(given.config, given.control, given.ready)
         case "courier":
             code = run(given.config, given.ready)
         case _:

@@ -15,7 +15,7 @@ from collector.config_loader.faults import Path, names
 from collector.errors import why
 
 # "all": the supervisor while it validates, `config check` and `config show`. "none": a command that needs no secret.
-Role = Literal["all", "none", "edge", "courier", "console"]
+Role = Literal["all", "none", "edge", "keeper", "courier", "console"]
 
 # Edge is what the world reaches, so it never holds a Meta token; only the courier talks to Meta and to the alert hook.
 HOLDERS: Final[dict[tuple[str, ...], Role]] = {

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,23 +21,22 @@ from collector import telemetry
 from collector.config import Config
 from collector.core import addresses
 from collector.core.capi import phones
-from collector.edge import openapi, responses
-from collector.edge.aside import Aside
+from collector.edge import openapi
 from collector.edge.collect import Collect
 from collector.edge.door import Door, Handler
 from collector.edge.door import Request as DoorRequest
+from collector.edge.keeper import Keeper
+from collector.edge.lane import Lane, usual_verbs
 from collector.edge.prepare import Preparer
-from collector.edge.responses import Answer
 from collector.edge.snippet import Script, Snippet
 from collector.edge.tally import NO_VERB, Tally
 from collector.edge.track import Tracker
 from collector.errors import ApiError
-from collector.guard.bodies import Allowance
 from collector.guard.gate import ENOUGH_FILES, Counts, GuardLimits, share_of_files
 from collector.guard.names import request_id
 from collector.guard.protocol import make_protocol
-from collector.storage.clock import Clock
-from collector.storage.journal import Journal
+from collector.storage import responses
+from collector.storage.responses import Answer
 
 log = telemetry.logger("edge")
 
@@ -47,12 +46,12 @@ _GC_THRESHOLDS = (10_000, 20, 100)  # allocations, then passes of the younger ge
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-def build(config: Config, journal: Journal, aside: Aside, tracker: Tracker, tally: Tally) -> tuple[AsgiApp, Allowance]:
-    """Every route of the public door, the busiest taken before Litestar routes them; and how large a body may be."""
-    clock = journal.clock
-    preparer = Preparer(config, journal.stores, journal.names, journal.public, clock, journal.count)
-    door = Door(config, journal, preparer, aside, tracker, tally, clock)
-    collect = Collect(config, journal, preparer, door, clock)
+def build(config: Config, keeper: Keeper, tracker: Tracker, tally: Tally) -> tuple[AsgiApp, Door]:
+    """Every route of the public door, the busiest taken before Litestar routes them; and what judges them."""
+    clock = keeper.clock
+    preparer = Preparer(config, keeper.stores, keeper.names, keeper.public, clock, keeper.count)
+    door = Door(config, keeper, preparer, tracker, tally, clock)
+    collect = Collect(config, keeper, preparer, door, clock)
     script = Script(Snippet(config.edge, config.privacy, config.store), door)
     busy: dict[str, AsgiApp] = {
         "/v1/track/click": door.endpoint("POST", "click", door.click, door.event_key),
@@ -70,7 +69,7 @@ def build(config: Config, journal: Journal, aside: Aside, tracker: Tracker, tall
         _below("/v1/conversions", door.endpoint("GET", "read_conversion", door.conversion_state)),
         _below("/v1/clicks", door.endpoint("GET", "read_click", door.click_state)),
         _route("/healthz", door.endpoint("GET", "healthz", _constant(b'{"status":"ok"}'))),
-        _route("/readyz", door.endpoint("GET", "readyz", _readiness(journal))),
+        _route("/readyz", door.endpoint("GET", "readyz", _readiness(keeper))),
         _route("/openapi.json", door.endpoint("GET", "openapi", _constant(openapi.document(config.edge)))),
     ]
     app = Litestar(
@@ -80,7 +79,7 @@ def build(config: Config, journal: Journal, aside: Aside, tracker: Tracker, tall
         logging_config=None,  # its own would replace telemetry's handler, which keeps data out of the log
         exception_handlers=_refusing(tally.of(NO_VERB)),
     )
-    return _shortcut(busy, app), door.allowance
+    return _shortcut(busy, app), door
 
 
 def _shortcut(busy: Mapping[str, AsgiApp], rest: Litestar) -> AsgiApp:
@@ -117,15 +116,15 @@ def _constant(body: bytes) -> Handler:
     return constant
 
 
-def _readiness(journal: Journal) -> Handler:
+def _readiness(keeper: Keeper) -> Handler:
     """Whether an event could be stored now. Meta's trouble is never unreadiness."""
 
     async def readiness(request: DoorRequest) -> Answer:
-        if journal.refusing:
+        if keeper.refusing:
             raise ApiError("storage_unavailable", "the disk is full: posts are refused until there is room")
-        if journal.damage is not None:
-            raise ApiError("storage_unavailable", journal.damage)
-        if not journal.able:
+        if keeper.damage is not None:
+            raise ApiError("storage_unavailable", keeper.damage)
+        if not keeper.able:
             raise ApiError("storage_unavailable", "the last write failed; it is tried again every few seconds")
         return Answer(200, b'{"status":"ready"}')
 
@@ -191,64 +190,36 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets=sockets)
 
 
-def run(config: Config, fd: int | None, ready: Callable[[], None], helper: Sequence[str] | None) -> int:
-    """Serve until SIGTERM; the exit code. `fd`: a listening socket to take over; None binds `[edge] listen`.
-
-    `helper`: the command that starts helper.py, for large batches.
-    """
-    return uvloop.run(_serve(config, fd, ready, helper))
+def run(config: Config, fd: int, ready: Callable[[], None], control: socket.socket) -> int:
+    """Serve until SIGTERM; the exit code. `fd`: the listening socket; `control`: the way to the keeper."""
+    return uvloop.run(serve(config, socket.socket(fileno=fd), ready, control))
 
 
-async def _serve(config: Config, fd: int | None, ready: Callable[[], None], helper: Sequence[str] | None) -> int:
-    return await serve(config, Journal(config, Clock()), _listening(config, fd), ready, helper)
-
-
-async def serve(
-    config: Config,
-    journal: Journal,
-    listener: socket.socket,
-    ready: Callable[[], None],
-    helper: Sequence[str] | None = None,
-) -> int:
-    """Serve over this journal until SIGTERM, then close it; call it on uvloop."""
-    tracker, tally = Tracker(config, journal), Tally()
-    loop = asyncio.get_running_loop()
-    journal.start(loop, tally.totals)
-    aside = Aside(helper, config, journal)
-    server = _Server(_server_config(config, *build(config, journal, aside, tracker, tally), tally), ready, tracker)
+async def serve(config: Config, listener: socket.socket, ready: Callable[[], None], control: socket.socket) -> int:
+    """Serve until SIGTERM; call it on uvloop."""
+    keeper, tally = Keeper(control), Tally()
+    await keeper.greeted(tally.totals)
+    tracker = Tracker(keeper)
+    server = _Server(_server_config(config, *build(config, keeper, tracker, tally), tally), ready, tracker)
     _spare_the_collector()
     try:
         await server.serve(sockets=[listener])
     finally:
-        await aside.close()
-        tracker.close()
-        journal.close()
+        keeper.close()
     return 0
 
 
 def _spare_the_collector() -> None:
     """Let Python look for cyclic garbage a tenth as often, and never at what lives as long as the process.
 
-    Requests leave hardly any cycles, while the tail keeps many long-lived rows: at the usual thresholds the search took
-    a tenth of the process's time under load (perf).
+    Requests leave hardly any cycles.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
-def _listening(config: Config, fd: int | None) -> socket.socket:
-    if fd is not None:
-        return socket.socket(fileno=fd)
-    host, _, port = config.edge.listen.rpartition(":")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((host.strip("[]"), int(port)))
-    return sock
-
-
-def _server_config(config: Config, app: AsgiApp, allowance: Allowance, tally: Tally) -> uvicorn.Config:
+def _server_config(config: Config, app: AsgiApp, door: Door, tally: Tally) -> uvicorn.Config:
     share = share_of_files(config.edge.max_connections)
     if share.files < ENOUGH_FILES:
         log.warning(
@@ -260,10 +231,11 @@ def _server_config(config: Config, app: AsgiApp, allowance: Allowance, tally: Ta
         told=share.told,
     )
     trusted = addresses.parse_networks(config.edge.trusted_proxies)
+    lane = Lane(door, usual_verbs(door), limits)
     return uvicorn.Config(
         app,
         interface="asgi3",
-        http=make_protocol(limits, trusted, tally.of(NO_VERB), allowance),
+        http=make_protocol(limits, trusted, tally.of(NO_VERB), door.allowance, lane),
         loop="uvloop",
         ws="none",
         lifespan="off",

@@ -7,9 +7,9 @@ from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from collector.config import StoreConfig
+from collector.edge.keeper import Keeper
 from collector.errors import ApiError
 from collector.storage import keys
-from collector.storage.journal import Journal
 from collector.storage.keys import ApiKey
 from collector.storage.stores import Store
 
@@ -40,22 +40,22 @@ def key_in_query(query: bytes) -> bytes | None:
     return values[0].encode() if values else None
 
 
-def authenticate(journal: Journal, presented: bytes | None) -> ApiKey:
+def authenticate(keeper: Keeper, presented: bytes | None) -> ApiKey:
     """The key in force that was presented; found by its digest, so that no comparison leaks how far one matched."""
     if not presented:
         raise ApiError("unauthorized", "no key: send Authorization: Bearer KEY")
-    key = journal.key(keys.digest(presented)) if len(presented) <= LONGEST_KEY else None
+    key = keeper.key(keys.digest(presented)) if len(presented) <= LONGEST_KEY else None
     if key is None:
         raise ApiError("unauthorized", "this key is unknown or revoked")
     return key
 
 
-def known(journal: Journal, authorization: bytes) -> ApiKey | None:
+def known(keeper: Keeper, authorization: bytes) -> ApiKey | None:
     """The key in force that an Authorization header carries; None where it carries none."""
     presented = authorization[len(_BEARER) :].strip()
     if authorization[: len(_BEARER)].lower() != _BEARER or len(presented) > LONGEST_KEY:
         return None
-    return journal.key(keys.digest(presented))
+    return keeper.key(keys.digest(presented))
 
 
 def key_in_body(presented: str | None) -> bytes | None:

@@ -23,13 +23,15 @@ from collector.core.cookies import Fresh, Jar, Policy, Site
 from collector.core.events import ClickBody, ConversionBody
 from collector.core.intake import Caller
 from collector.core.said import MAX_BYTES, Beacon, Happening, decode
-from collector.edge import auth, responses
+from collector.edge import auth
 from collector.edge.door import Door, Request
-from collector.edge.prepare import Prepared, Preparer
-from collector.edge.responses import Answer, Headers
+from collector.edge.keeper import Keeper
+from collector.edge.prepare import Preparer
 from collector.errors import ApiError
-from collector.storage.journal import Journal
+from collector.storage import responses
+from collector.storage.prepared import Prepared
 from collector.storage.remembered import Remember
+from collector.storage.responses import Answer, Headers
 from collector.storage.stores import Store
 from collector.storage.withdrawals import Withdraw
 
@@ -67,14 +69,14 @@ class Collect:
     """The pages' door of one configuration."""
 
     def __init__(
-        self, config: Config, journal: Journal, preparer: Preparer, door: Door, clock: Callable[[], int]
+        self, config: Config, keeper: Keeper, preparer: Preparer, door: Door, clock: Callable[[], int]
     ) -> None:
         self._config = config
-        self._journal = journal
+        self._keeper = keeper
         self._preparer = preparer
         self._door = door
         self._clock = clock
-        self._seed_key = journal.names.subkey("visitor ids")
+        self._seed_key = keeper.names.subkey("visitor ids")
 
     async def beacon(self, request: Request) -> Answer:
         """POST of a beacon: 204 once everything in it is on disk."""
@@ -95,7 +97,7 @@ class Collect:
             said = beacons.of_pixel(query, visit.header(b"referer"), visit.now, faults)
             headers = await self._take(visit, said, faults)
         except ApiError as error:
-            self._journal.count(0, f"refused.{error.code}")
+            self._keeper.count(0, f"refused.{error.code}")
             headers = [_NEVER, responses.reason(error.code)]
         return Answer(200, PIXEL, [*headers, (b"content-type", b"image/gif")])
 
@@ -119,13 +121,13 @@ class Collect:
 
     def _admit(self, visit: Visit, said: Beacon) -> Store:
         """The store for which this page may speak: by its key, one of the store's domains, or both; else ApiError."""
-        store = self._journal.stores.get(said.s)
+        store = self._keeper.stores.get(said.s)
         if store is None or not store.config.active:
             raise ApiError("store_not_found", "no active store has this id", "s")
         presented = auth.key_in_body(said.k)
         if presented is not None:
-            visit.request.key = auth.authenticate(self._journal, presented)
-            auth.store_for(self._journal.stores, visit.request.key, said.s)
+            visit.request.key = auth.authenticate(self._keeper, presented)
+            auth.store_for(self._keeper.stores, visit.request.key, said.s)
         if not self._may_speak(_page(visit), visit, store.config, keyed=presented is not None):
             raise ApiError("origin_not_allowed", "this origin is not among the store's domains")
         return store
@@ -181,7 +183,7 @@ class Collect:
         if posted is not None and left_out:
             raise left_out[0]
         for _ in left_out:
-            self._journal.count(store.number, "left_out.event")
+            self._keeper.count(store.number, "left_out.event")
         reasons = [bot, *(one.code for one in left_out), fault if not left_out else None]
         set_anew = [*cleared, *cookies.set_cookies(written, policy)]
         return _set(set_anew) + [responses.reason(why) for why in reasons if why]
@@ -196,7 +198,7 @@ class Collect:
         store: Store,
         now: int,
     ) -> list[Callable[[], Prepared]]:
-        """What makes each click, and then each event, ready for the journal."""
+        """What makes each click, and then each event, ready for the keeper."""
         if posted is not None:
             body = beacons.with_jar(posted, jar)
             if isinstance(body, ClickBody):
@@ -217,7 +219,7 @@ class Collect:
                 ready.append(prepare())
             except ApiError as error:
                 faults.append(error)
-        results = await self._journal.submit([one.operation for one in ready]) if ready else []
+        results = await self._keeper.submit([one.operation for one in ready]) if ready else []
         return faults + [result for result in results if isinstance(result, ApiError)]
 
     async def _withdraw(self, visit: Visit, said: Beacon, store: Store, policy: Policy) -> None:
@@ -226,8 +228,8 @@ class Collect:
         seeded = cookies.new_visitor(self._fresh(said, store).visitor) if said.v else None
         known = {visitor for visitor in (held, seeded) if visitor}
         if known:
-            named = [(visitor, self._journal.names.name(store.number, "visitor", visitor)) for visitor in known]
-            await self._journal.submit([Withdraw(store.number, visitor, name) for visitor, name in named])
+            named = [(visitor, self._keeper.names.name(store.number, "visitor", visitor)) for visitor in known]
+            await self._keeper.submit([Withdraw(store.number, visitor, name) for visitor, name in named])
 
     async def _seen(
         self, jar: Jar, found: beacons.Landing | None, said: Beacon, store: Store, site: Site, now: int
@@ -260,12 +262,12 @@ class Collect:
             seed = digest  # who was erased begins anew, and posts at once still agree
 
     def _is_erased(self, visitor: str, store: Store) -> bool:
-        return self._journal.is_erased(self._journal.names.name(store.number, "visitor", visitor))
+        return self._keeper.is_erased(self._keeper.names.name(store.number, "visitor", visitor))
 
     async def _remembered(self, visitor: str, store: Store, site: Site, now: int) -> Jar:
-        name = self._journal.names.name(store.number, "visitor", visitor)
+        name = self._keeper.names.name(store.number, "visitor", visitor)
         since = now - self._config.matching.click_days * times.DAY_MS
-        (known,) = await self._journal.submit([Remember(store.number, visitor, name, since, site.subdomain_index)])
+        (known,) = await self._keeper.submit([Remember(store.number, visitor, name, since, site.subdomain_index)])
         return known if isinstance(known, Jar) else cookies.EMPTY
 
 

@@ -8,7 +8,7 @@ What the head tells is judged before a byte of the body is asked for (D1).
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from litestar.types import Receive, Scope, Send
@@ -19,27 +19,28 @@ from collector.core import addresses, bots, consent, wire
 from collector.core.addresses import Networks
 from collector.core.events import ClickBody, ConversionBody
 from collector.core.intake import Caller
-from collector.edge import auth, responses, track
-from collector.edge.aside import Aside
-from collector.edge.helper import Question
+from collector.edge import auth, track
+from collector.edge.keeper import Keeper
 from collector.edge.limits import TokenBuckets
-from collector.edge.prepare import Prepared, Preparer
-from collector.edge.responses import JSON, Answer, Headers
+from collector.edge.prepare import Preparer
 from collector.edge.tally import Tally
 from collector.edge.track import Asked, Tracker
 from collector.errors import ApiError, StorageError
 from collector.guard.bodies import BodyLimits
 from collector.guard.names import request_id
-from collector.storage.journal import Journal
+from collector.storage import responses
 from collector.storage.keys import ApiKey
+from collector.storage.prepared import Prepared
+from collector.storage.responses import JSON, Answer, Headers
 from collector.storage.stores import Store
 
 log = telemetry.logger("edge")
 
-_JSON_TYPES: Final = frozenset({b"application/json", b"text/plain", b""})
+JSON_TYPES: Final = frozenset({b"application/json", b"text/plain", b""})
 # What a page sends is small; what a server sends is bounded by [edge] max_body_bytes.
 MOST_PAGE_BYTES: Final = BodyLimits().of_page
 _LINES_TYPE: Final = b"application/x-ndjson"
+BATCH_TYPES: Final = JSON_TYPES | {_LINES_TYPE}
 _KEYED_PATHS: Final = frozenset({"/v1/track/click", "/v1/track/conversion", "/v1/track/event"})
 # An answer before the body was read ends the connection; a client that is not told uses it again (axios: hang up).
 _CLOSE: Final = (b"connection", b"close")
@@ -84,16 +85,15 @@ class Door:
     def __init__(
         self,
         config: Config,
-        journal: Journal,
+        keeper: Keeper,
         preparer: Preparer,
-        aside: Aside,
         tracker: Tracker,
         tally: Tally,
         clock: Callable[[], int],
     ) -> None:
-        self._journal = journal
-        self._preparer, self._aside = preparer, aside
-        self._tracker = tracker
+        self._keeper = self.keeper = keeper
+        self._preparer = preparer
+        self._tracker = self.tracker = tracker
         self._clock = clock
         self.tally = tally
         self._most = config.edge.max_body_bytes
@@ -117,19 +117,24 @@ class Door:
                 answer = await self._answer(request, receive, method, handler, admission)
             except ClientGone:
                 return
-            except ApiError as error:
-                self._journal.count(0, f"refused.{error.code}")
-                answer = responses.error_answer(error, request_id(_named(scope)))
-            except StorageError:
-                answer = responses.error_answer(_UNSTORED, request_id(_named(scope)))
             except Exception as error:
-                answer = _crashed(error, verb, request_id(_named(scope)))
+                answer = self.refusal(error, verb, request_id(_named(scope)))
             counts[answer.status] += 1
             if b"origin" in headers:
                 answer.headers = [*answer.headers, *self._cross_origin(request)]
             await reply(send, answer)
 
         return app
+
+    def refusal(self, error: Exception, verb: str, name: str) -> Answer:
+        """What a request is answered that ended with an exception; `name`: its Request-Id."""
+        if isinstance(error, ApiError):
+            self._keeper.count(0, f"refused.{error.code}")
+            return responses.error_answer(error, name)
+        if isinstance(error, StorageError):
+            return responses.error_answer(_UNSTORED, name)
+        log.failed("a request crashed", error, route=verb, request_id=name)  # by its verb: a path may hold anything
+        return responses.error_answer(_CRASHED, name)
 
     async def _answer(
         self, request: Request, receive: Receive, method: str, handler: Handler, admission: Admission | None
@@ -171,7 +176,7 @@ class Door:
         """How many bytes this request's body may have by what its head says: the guard asks of more than a page's."""
         for name, value in scope["headers"]:
             if name == b"authorization":
-                return self._most_bytes(auth.known(self._journal, value))
+                return self._most_bytes(auth.known(self._keeper, value))
         return self._most_bytes(None)
 
     def _too_large(self, most: int) -> ApiError:
@@ -184,6 +189,23 @@ class Door:
         body, ignored, key, store, caller = self._admitted(request, wire.decode_click)
         return await self._tracker.one(self._preparer.click(body, caller, store, ignored), self._asked(request, key))
 
+    def prepared_click(self, raw: bytes, key: ApiKey, address: str) -> Prepared:
+        """A click that came with a secret key, ready for the keeper; ApiError for what the caller must mend."""
+        body, ignored = wire.decode_click(raw)
+        store = auth.store_for(self._keeper.stores, key, body.store_id)
+        return self._preparer.click(body, Caller(secret=True, address=address), store, ignored)
+
+    def prepared_event(self, raw: bytes, key: ApiKey, address: str) -> Prepared:
+        """Likewise a conversion or funnel event."""
+        body, ignored = wire.decode_conversion(raw)
+        store = auth.store_for(self._keeper.stores, key, body.store_id)
+        return self._preparer.event(body, Caller(secret=True, address=address), store, ignored)
+
+    def prepared_batch(self, raw: bytes, key: ApiKey, address: str, media: bytes) -> list[Prepared | ApiError]:
+        """Each item of a batch, ready for the keeper, or what is wrong with it."""
+        decoded = wire.decode_batch(raw, lines=media == _LINES_TYPE)
+        return self._preparer.items(decoded, Caller(secret=True, address=address), key, self._clock())
+
     async def event(self, request: Request) -> Answer:
         """POST /v1/track/conversion and /v1/track/event."""
         body, ignored, key, store, caller = self._admitted(request, wire.decode_conversion)
@@ -194,29 +216,16 @@ class Door:
     ) -> tuple[Body, Sequence[str], ApiKey, Store, Caller]:
         """The decoded body and its ignored fields; who may post it, for which store, as whom. ApiError otherwise."""
         body, ignored = decode(request.body)
-        key = request.key = request.key or auth.authenticate(self._journal, auth.key_in_body(body.key))
-        store = auth.store_for(self._journal.stores, key, body.store_id)
+        key = request.key = request.key or auth.authenticate(self._keeper, auth.key_in_body(body.key))
+        store = auth.store_for(self._keeper.stores, key, body.store_id)
         return body, ignored, key, store, self._caller(request, key, store.config)
 
     async def batch(self, request: Request) -> Answer:
         """POST /v1/track/batch."""
         media, key = _media_type(request), request.key
         assert key is not None, "batch_key was asked before"
-        caller = self._caller(request, key, None)
-        items = await self._items(request.body, key, caller, lines=media == _LINES_TYPE)
+        items = self.prepared_batch(request.body, key, self._address(request), media)
         return await self._tracker.many(items, self._asked(request, key))
-
-    async def _items(self, body: bytes, key: ApiKey, caller: Caller, *, lines: bool) -> list[Prepared | ApiError]:
-        """Each item of a batch, ready for the journal, or what is wrong with it."""
-        now = self._clock()
-        answered = await self._aside.ask(body, Question(now, lines, caller.address, key.store))
-        if answered is None:
-            return self._preparer.items(wire.decode_batch(body, lines=lines), caller, key, now)
-        left = [wire.decode_item(one) for one in answered if isinstance(one, bytes)]
-        if not left:
-            return answered  # type: ignore[return-value]  # no bytes among them
-        own = iter(self._preparer.items(left, caller, key, now))
-        return [next(own) if isinstance(one, bytes) else one for one in answered]
 
     async def conversion_state(self, request: Request) -> Answer:
         """GET /v1/conversions/{id}."""
@@ -228,12 +237,12 @@ class Door:
 
     def event_key(self, request: Request) -> ApiKey | None:
         """Who may post a click or an event, as far as the head tells."""
-        _check_media_type(request, _JSON_TYPES)
+        _check_media_type(request, JSON_TYPES)
         return self._early_key(request)
 
     def batch_key(self, request: Request) -> ApiKey | None:
         """Who may post a batch."""
-        _check_media_type(request, _JSON_TYPES | {_LINES_TYPE})
+        _check_media_type(request, BATCH_TYPES)
         return self._secret(request)
 
     def _early_key(self, request: Request) -> ApiKey | None:
@@ -248,13 +257,17 @@ class Door:
 
     def _admit(self, request: Request, presented: bytes) -> ApiKey:
         try:
-            key = auth.authenticate(self._journal, presented)
+            key = auth.authenticate(self._keeper, presented)
         except ApiError:
             self._spend_by_address(self._address(request))  # guessing keys is bounded too
             raise
         if key.kind == "secret":
-            self._spend(self._by_key, key.id)
+            self.spend_key(key)
         return key
+
+    def spend_key(self, key: ApiKey) -> None:
+        """One request of this key's rate; ApiError beyond it."""
+        self._spend(self._by_key, key.id)
 
     def _secret(self, request: Request) -> ApiKey:
         key = self._early_key(request)
@@ -277,23 +290,17 @@ class Door:
 
     def _address(self, request: Request) -> str:
         peer = request.scope["client"]
-        forwarded = request.headers.get(b"x-forwarded-for")
-        real = request.headers.get(b"x-real-ip")
-        return addresses.client_address(
-            peer[0] if peer else "",
-            self._forwarded_lines(request) if forwarded is not None else (),
-            self._trusted,
-            real.decode("latin-1") if real is not None else None,
-        )
+        return self.address_of(peer[0] if peer else "", request.scope["headers"])
+
+    def address_of(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """Whose request it is: the peer's, or whom a trusted proxy says."""
+        return addresses.forwarded_address(peer, headers, self._trusted)
 
     def page_address(self, request: Request) -> str:
         """The address of a page's visitor, within its rate; ApiError beyond it."""
         address = self._address(request)
         self._spend_by_address(address)
         return address
-
-    def _forwarded_lines(self, request: Request) -> list[str]:
-        return [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"x-forwarded-for"]
 
     def _caller(self, request: Request, key: ApiKey, store: Any) -> Caller:
         if key.kind == "secret":
@@ -332,14 +339,14 @@ class Door:
         ]
 
     def _is_a_stores(self, origin: str) -> bool:
-        return any(auth.is_own(origin, store.config) for store in self._journal.stores.values() if store.config.active)
+        return any(auth.is_own(origin, store.config) for store in self._keeper.stores.values() if store.config.active)
 
     def _is_keyed(self, request: Request) -> bool:
         """Whether the request has the key of a store without domains: pages anywhere may post for it (D8).
 
         A preflight has no key yet: while there is such a store, it is told yes of the paths where one could be used.
         """
-        open_to_keys = {store.config.id for store in self._journal.stores.values() if _takes_any_page(store)}
+        open_to_keys = {store.config.id for store in self._keeper.stores.values() if _takes_any_page(store)}
         if request.scope["method"] == "OPTIONS":  # type: ignore[typeddict-item]
             return bool(open_to_keys) and request.scope["path"] in _KEYED_PATHS
         return request.key is not None and request.key.store in open_to_keys
@@ -351,12 +358,6 @@ def _takes_any_page(store: Store) -> bool:
 
 def _named(scope: Scope) -> Any:
     return scope  # litestar's types know only the keys that it gives a meaning
-
-
-def _crashed(error: Exception, verb: str, name: str) -> Answer:
-    """A crash, told to the log by its verb (a path may hold anything) and by the name that the caller gets."""
-    log.failed("a request crashed", error, route=verb, request_id=name)
-    return responses.error_answer(_CRASHED, name)
 
 
 def _check_media_type(request: Request, allowed: frozenset[bytes]) -> None:

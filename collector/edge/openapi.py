@@ -13,7 +13,6 @@ from collector.config import EdgeConfig
 from collector.core.events import ClickBody, ConversionBody
 from collector.core.said import Beacon
 from collector.core.wire import MAX_ITEMS, ClickItem, ConversionItem, EventItem
-from collector.edge.responses import ClickData, ConversionData, Failure
 from collector.errors import STATUS_OF
 from collector.guard.refusals import (
     BAD_REQUEST,
@@ -23,6 +22,7 @@ from collector.guard.refusals import (
     TIMED_OUT,
     TOO_MANY_FROM_ADDRESS,
 )
+from collector.storage.responses import ClickData, ConversionData, Failure
 
 REFERENCE: Final = "#/components/schemas/{name}"
 _GUARDS: Final = (BAD_REQUEST, TIMED_OUT, TARGET_TOO_LONG, HEADERS_TOO_LARGE, OVERLOADED, TOO_MANY_FROM_ADDRESS)

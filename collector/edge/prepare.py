@@ -4,66 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from msgspec import Struct
-
 from collector.config import Config
 from collector.core import addresses, bots, consent, intake, lenient, wire
-from collector.core.capi.gate import Gate
 from collector.core.events import ClickBody, Consent, ConversionBody
 from collector.core.ids import PublicIds
 from collector.core.intake import Caller
 from collector.core.keyed import KeyedHash
-from collector.edge import auth, responses
+from collector.edge import auth
 from collector.errors import ApiError
 from collector.storage import clicks, naming
-from collector.storage.clicks import ClickResult, NewClick
-from collector.storage.conversions import EventResult
 from collector.storage.keys import ApiKey
-from collector.storage.naming import NewEvent
-from collector.storage.queueing import decide
+from collector.storage.prepared import Prepared, PreparedClick, PreparedEvent
 from collector.storage.stores import Store
-
-
-class PreparedClick(Struct, array_like=True, gc=False):
-    """A click for the journal, and what its answer says beside the journal's result."""
-
-    operation: NewClick
-    reason: str | None
-    time_corrected: bool
-    ignored: tuple[str, ...]
-
-    @property
-    def visitor(self) -> str | None:
-        return self.operation.visitor
-
-    def answer(self, result: ClickResult, public: PublicIds) -> str:
-        return responses.click(result, self.operation.fbclid, public, self.reason, self.time_corrected)
-
-
-class PreparedEvent(Struct, gc=False):
-    """A conversion or funnel event for the journal."""
-
-    operation: NewEvent
-    ignored: Sequence[str]
-
-    @property
-    def visitor(self) -> str | None:
-        return self.operation.event.visitor_id
-
-    def answer(self, result: EventResult, public: PublicIds) -> str:
-        if self.operation.by_page:
-            return responses.success(self._told(result, public)).decode()
-        data = responses.conversion_data(result.state, public, duplicate=result.duplicate)
-        return responses.success(data).decode()
-
-    def _told(self, result: EventResult, public: PublicIds) -> responses.ToldData:
-        """What a page is answered: its own telling, whatever else is known of the order (T4)."""
-        told = self.operation
-        verdict = decide(told.event, told.store) if result.duplicate else Gate(result.state.state, result.state.reason)
-        return responses.told_data(result.state.row.id, told.event, verdict, public)
-
-
-Prepared = PreparedClick | PreparedEvent
 
 
 class Preparer:

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, Final
 
 from msgspec import Struct
 
-from collector.config import Config
 from collector.core.capi.states import CapiState
-from collector.core.ids import PublicIds
-from collector.edge import responses
-from collector.edge.prepare import Prepared, PreparedClick, PreparedEvent
-from collector.edge.responses import Answer, Headers
+from collector.edge.keeper import Keeper
 from collector.errors import ApiError, StorageError
-from collector.storage import clicks
+from collector.storage import clicks, responses
 from collector.storage.conversions import EventResult
-from collector.storage.journal import Journal
 from collector.storage.keys import ApiKey
-from collector.storage.reader import Reader
+from collector.storage.prepared import Prepared, PreparedClick, PreparedEvent, batch_body
+from collector.storage.responses import Answer, Headers
 from collector.storage.transaction import Again, Answered, Once, Reworded
 
 MOST_WAIT_SECONDS: Final = 10.0
@@ -44,70 +38,64 @@ class Asked(Struct, frozen=True, gc=False):
 
 
 class Tracker:
-    """One configuration's verbs over the journal."""
+    """One configuration's verbs over the keeper."""
 
-    def __init__(self, config: Config, journal: Journal) -> None:
-        self._journal = journal
-        self._names, self._public = journal.names, journal.public
-        self._reader = Reader(journal.data_dir, config.storage)
-        self._reads = ThreadPoolExecutor(1, thread_name_prefix="reader")
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._names, self._public = keeper.names, keeper.public
         self.ending = False  # nobody waits for Meta any more
-
-    def close(self) -> None:
-        self._reads.shutdown()
-        self._reader.close()
 
     async def one(self, prepared: Prepared, asked: Asked) -> Answer:
         """Store one click or event; return once it is on disk."""
         if asked.idempotency is not None:
             return await self._once([prepared], asked, batch=False)
-        (result,) = await self._journal.submit((prepared.operation,))
-        if isinstance(result, ApiError):
-            raise result
+        (result,) = await self._keeper.submit((prepared.operation,))
         if asked.wait and isinstance(result, EventResult):
             result = await self._wait(result, asked.wait)
+        return self.answer(prepared, result)
+
+    def answer(self, prepared: Prepared, result: Any) -> Answer:
+        """The answer to one click or event of which this became; ApiError is raised."""
+        if isinstance(result, ApiError):
+            raise result
         return Answer(200, prepared.answer(result, self._public).encode(), _headers(prepared))
+
+    def batch_answer(self, items: Sequence[Prepared | ApiError], results: Sequence[Any]) -> Answer:
+        """The answer to a batch of whose good items these are the results, in order."""
+        return Answer(200, batch_body(_refusals_rendered(items), results, self._public), _batch_headers(items))
 
     async def many(self, items: Sequence[Prepared | ApiError], asked: Asked) -> Answer:
         """Store every good item in one group; a bad one fails alone, in its place."""
         if asked.idempotency is not None:
             return await self._once(items, asked, batch=True)
         operations = [item.operation for item in items if not isinstance(item, ApiError)]
-        results = await self._journal.submit(operations) if operations else []
-        return Answer(200, _batch_body(items, results, self._public), _batch_headers(items))
+        results = await self._keeper.submit(operations) if operations else []
+        return self.batch_answer(items, results)
 
     async def _once(self, items: Sequence[Prepared | ApiError], asked: Asked, *, batch: bool) -> Answer:
-        good = [item for item in items if not isinstance(item, ApiError)]
-
-        def render(results: list[Any]) -> tuple[int, bytes]:
-            if batch:
-                return 200, _batch_body(items, results, self._public)
-            if isinstance(results[0], ApiError):
-                raise results[0]
-            return 200, good[0].answer(results[0], self._public).encode()
-
         assert asked.idempotency is not None
         name = f"{asked.key.id}\0{asked.path}\0{asked.idempotency.decode('latin-1')}"
         if asked.page is not None:  # T7: nobody occupies another's
-            name += f"\0{asked.page}\0{good[0].visitor if good else None}"
+            name += f"\0{asked.page}\0{next((i.visitor for i in items if not isinstance(i, ApiError)), None)}"
         operation = Once(
-            [item.operation for item in good],
+            _refusals_rendered(items),
             self._names.name(0, "idempotency", name),
             sha256(asked.body).digest(),
-            render,
+            batch,
         )
-        (answered,) = await self._journal.submit((operation,))
+        (answered,) = await self._keeper.submit((operation,))
         if isinstance(answered, ApiError):
             raise answered
         assert isinstance(answered, Answered)
         if asked.wait and not batch and not answered.replayed:
-            answered = await self._waited(operation, answered, good[0], asked.wait)
-        headers = _batch_headers(items) if batch else _headers(good[0])
+            (item,) = items
+            answered = await self._waited(operation, answered, item, asked.wait)
+        headers = _batch_headers(items) if batch else _headers(items[0])
         if answered.replayed:
             headers.append((b"idempotent-replayed", b"true"))
         return Answer(answered.status, answered.answer, headers)
 
-    async def _waited(self, once: Once, answered: Answered, prepared: Prepared, seconds: float) -> Answered:
+    async def _waited(self, once: Once, answered: Answered, prepared: Prepared | ApiError, seconds: float) -> Answered:
         """The answer with Meta's word in it, once that is what a replay is given too.
 
         What was remembered with the effects says "queued": it stands when the process ends in between, and nobody was
@@ -121,7 +109,7 @@ class Tracker:
             return answered
         later = prepared.answer(found, self._public).encode()
         try:
-            await self._journal.submit((Reworded(once.key_k, once.body_hash, later),))
+            await self._keeper.submit((Reworded(once.key_k, once.body_hash, later),))
         except StorageError:
             return answered  # it can be remembered no more, and two answers to one key are worse than an early one
         return Answered(answered.status, later, False)
@@ -133,60 +121,48 @@ class Tracker:
             if self.ending:
                 break
             await asyncio.sleep(_POLL_SECONDS)
-            found = await self._read(partial(self._reader.conversion, result.state.row.id))
+            try:
+                found = await self._keeper.conversion(result.state.row.id)
+            except StorageError:
+                break  # what was stored is stored; how its delivery stands cannot be told now
             if found is not None:
-                result = EventResult(found[0], result.duplicate)
+                result = EventResult(found.state, result.duplicate)
         return result
-
-    async def _read(self, question: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._reads, question)
 
     async def read_conversion(self, public_id: str, key: ApiKey) -> Answer:
         """A conversion's current state; 404 for another store's, as if it did not exist."""
         row_id = self._public.row("conv", public_id)
-        found = await self._read(partial(self._reader.conversion, row_id)) if row_id is not None else None
-        if found is None or not self._may_see(found[0].row.store, key):
+        found = await self._keeper.conversion(row_id) if row_id is not None else None
+        if found is None or not self._may_see(found.state.row.store, key):
             raise ApiError("not_found", "no conversion has this id")
-        if not found[0].match.deterministic and not self._journal.refusing:
+        if not found.state.match.deterministic and not self._keeper.refusing:
             # How common its values are may have changed since: an inference is as good as what is known today.
-            await self._journal.submit((Again(found[0].row.id),))
-            found = await self._read(partial(self._reader.conversion, found[0].row.id))
-        state, deliveries, attempts = found
-        data = responses.conversion_data(state, self._public)
-        return Answer(200, responses.success(responses.with_deliveries(data, deliveries, attempts)))
+            await self._keeper.submit((Again(found.state.row.id),))
+            found = await self._keeper.conversion(found.state.row.id) or found
+        data = responses.conversion_data(found.state, self._public)
+        return Answer(200, responses.success(responses.with_deliveries(data, found.deliveries, found.attempts)))
 
     async def read_click(self, public_id: str, key: ApiKey) -> Answer:
         """A click and what came of it; 404 for another store's, as if it did not exist."""
         row_id = self._public.row("click", public_id)
-        found = await self._read(lambda: self._reader.click(row_id)) if row_id is not None else None
-        if found is None or not self._may_see(found[0].store, key):
+        found = await self._keeper.click(row_id) if row_id is not None else None
+        if found is None or not self._may_see(found.row.store, key):
             raise ApiError("not_found", "no click has this id")
-        row, given = found
-        body = clicks.read(row)
+        body = clicks.read(found.row)
         reason = body.bot or ("consent" if body.marketing != "granted" else None)
-        return Answer(
-            200, responses.success(responses.stored_click_data(row, body.fbclid, reason, given, self._public))
-        )
+        data = responses.stored_click_data(found.row, body.fbclid, reason, found.conversions, self._public)
+        return Answer(200, responses.success(data))
 
     def _may_see(self, store_number: int, key: ApiKey) -> bool:
         if key.store is None:
             return True
-        store = self._journal.stores.get(key.store)
+        store = self._keeper.stores.get(key.store)
         return store is not None and store.number == store_number
 
 
-def _batch_body(items: Sequence[Prepared | ApiError], results: Sequence[Any], public: PublicIds) -> bytes:
-    """One result per item in order, each shaped as the single call's whole answer."""
-    following = iter(results)
-    answers: list[str] = []
-    for item in items:
-        result = item if isinstance(item, ApiError) else next(following)
-        if isinstance(result, ApiError):
-            answers.append(responses.failure(result).decode())
-        else:
-            assert not isinstance(item, ApiError)
-            answers.append(item.answer(result, public))
-    return responses.batch(answers)
+def _refusals_rendered(items: Sequence[Prepared | ApiError]) -> list[Prepared | bytes]:
+    """The items, with their answers in the places of those that are refused already."""
+    return [responses.failure(item) if isinstance(item, ApiError) else item for item in items]
 
 
 def idempotency_key(value: bytes | None) -> bytes | None:
@@ -205,8 +181,10 @@ def preferred_wait(value: bytes | None) -> float:
     return 0.0
 
 
-def _headers(prepared: Prepared) -> Headers:
+def _headers(prepared: Prepared | ApiError) -> Headers:
     """Beside the answer to one item: what was ignored, and why a click is kept unused."""
+    if isinstance(prepared, ApiError):
+        return []
     headers = _ignored_header(prepared.ignored)
     if isinstance(prepared, PreparedClick) and prepared.reason is not None:
         headers.append(responses.reason(prepared.reason))

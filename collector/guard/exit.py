@@ -43,7 +43,7 @@ class Exit:
             named = (
                 data if data.startswith(CONTINUE) else b"%brequest-id: %b\r\n\r\n" % (data[:-2], self._name().encode())
             )
-            self._head = _ending(named) if self._early() else named
+            self._head = ending(named) if self._early() else named
             self._soon(self.flush)
         else:
             self._write(data)
@@ -66,8 +66,8 @@ def _nothing() -> None:
     pass
 
 
-def _ending(head: bytes) -> bytes:
-    """The head, saying that the connection ends: a client that is not told would use it again (axios: "hang up")."""
+def ending(head: bytes) -> bytes:
+    """The head of an answer, saying that the connection ends: else a client would use it again (axios: "hang up")."""
     if head.startswith(CONTINUE) or b"\r\nconnection: close\r\n" in head:
         return head
     return head[:-2] + b"connection: close\r\n\r\n"

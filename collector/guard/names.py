@@ -28,11 +28,12 @@ def request_id(scope: MutableMapping[str, Any]) -> str:
     """The request's name, however often it is asked for."""
     known = scope.get(_KEY)
     if known is None:
-        known = scope[_KEY] = _given(scope["headers"]) or new_request_id()
+        known = scope[_KEY] = given_id(scope["headers"]) or new_request_id()
     return str(known)
 
 
-def _given(headers: list[tuple[bytes, bytes]]) -> str | None:
+def given_id(headers: list[tuple[bytes, bytes]]) -> str | None:
+    """The caller's own name for its request, where it is sane."""
     for name, value in headers:
         if name == b"x-request-id" and SANE.fullmatch(value):
             return value.decode("ascii")

@@ -20,7 +20,7 @@ Plain uvicorn holds an idle, a half-sent and a trickling connection for ever, an
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final, Protocol, cast
 
 import httptools
 from uvicorn.config import Config
@@ -31,7 +31,7 @@ from uvicorn.server import ServerState
 from collector.core.addresses import Networks
 from collector.guard import names, refusals
 from collector.guard.bodies import Allowance, Loads, Scope
-from collector.guard.exit import Exit
+from collector.guard.exit import Exit, ending
 from collector.guard.framing import fault_in, head_without_upgrade
 from collector.guard.gate import Counts, Gate, GuardLimits
 from collector.guard.refusals import Refusal
@@ -53,6 +53,13 @@ MAX_PIPELINED: Final = 16
 LINGER_BYTES: Final = 8 * 1024 * 1024
 
 
+class Shortcut(Protocol):
+    """Answers plain requests without the application."""
+
+    def take(self, connection: GuardedProtocol, data: bytes) -> bool:
+        """Whether `data`, at the start of a message, is one whole request that it answers by `answer_directly`."""
+
+
 class _Refused(Exception):
     """Leaves the parser from within a callback; the refusal is in `GuardedProtocol.fault`."""
 
@@ -63,6 +70,7 @@ class GuardedProtocol(HttpToolsProtocol):
     limits: ClassVar[GuardLimits] = GuardLimits()
     gate: ClassVar[Gate] = Gate(limits, Networks())
     allowance: ClassVar[Allowance | None] = None
+    shortcut: ClassVar[Shortcut | None] = None
 
     def __init__(
         self,
@@ -88,7 +96,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self.address: str | None = None
         self.counted = False
         self.told = False
+        self.ending = False  # the server ends: what is owed is answered, and no more is taken
         self.unproven = True  # no request was completed yet
+        self.direct = False  # the shortcut owes an answer
+        self.later = bytearray()  # what came meanwhile
 
     @property
     def waiting(self) -> bool:
@@ -137,7 +148,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _owes_an_answer(self) -> bool:
         """Whether a whole request is at work; one whose body is still coming does not count."""
         running = self.running
-        return running is not None and not running.response_complete and not self._is_early()
+        return self.direct or (running is not None and not running.response_complete and not self._is_early())
 
     def _is_early(self) -> bool:
         """Whether the body of the request at work is still coming."""
@@ -146,6 +157,11 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.deaf:
             self._throw_away(len(data))
+            return
+        if self.direct:
+            self._keep_for_later(data)
+            return
+        if self.shortcut is not None and self._between_messages() and self.shortcut.take(self, data):
             return
         self.chunk = len(data)
         self.fed += self.chunk
@@ -178,6 +194,41 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._fail(refusals.HEADERS_TOO_LARGE)
         elif self.fed - 7 * self.body > CHUNK_OVERHEAD_BYTES or len(self.headers) > self.limits.headers:
             self._fail(refusals.BAD_REQUEST)
+
+    # -- the shortcut
+
+    def _between_messages(self) -> bool:
+        """Whether the next byte begins a message and nothing is owed, so that an answer cannot overtake another."""
+        return self.phase in (IDLE, FRESH) and not self.flow.write_paused
+
+    def begin_directly(self) -> None:
+        """The shortcut has taken a whole request; what comes next waits until `answer_directly`."""
+        self.direct = True
+        self.phase = WORKING
+        self._prove()
+
+    def answer_directly(self, head: bytes, body: bytes) -> None:
+        """Answer the request that the shortcut took."""
+        self.direct = False
+        if self.raw.is_closing() or self.phase == LEAVING:
+            return
+        self.server_state.total_requests += 1
+        if self.deaf or self.ending:
+            self.raw.write(ending(head) + body)
+            self._close()
+            return
+        self.raw.write(head + body)
+        self.phase = IDLE
+        self.since = self.loop.time()
+        if self.later:
+            data, self.later = bytes(self.later), bytearray()
+            self.flow.resume_reading()
+            self.data_received(data)
+
+    def _keep_for_later(self, data: bytes) -> None:
+        self.later += data
+        if len(self.later) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
 
     # -- the parser's callbacks
 
@@ -239,6 +290,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self.cycle.message_event.set()
         if not self.cycle.keep_alive:
             self.deaf = True  # RFC 9112 9.6: after "close" nothing more is processed
+        self._prove()
+
+    def _prove(self) -> None:
         if self.unproven:
             self.unproven = False
             self.gate.unproven.pop(self, None)
@@ -265,7 +319,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """The server ends: whole requests are answered; a body still coming has a moment more, then 503."""
-        super().shutdown()
+        self.ending = True
+        if not self.direct:
+            super().shutdown()
         self.loop.call_later(self.limits.farewell_seconds, self._end_unfinished)
 
     def _end_unfinished(self) -> None:
@@ -291,6 +347,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def _answer_and_end(self) -> None:
         """Nothing more is read; what is being worked on is answered, and then the connection ends."""
         self.deaf = True
+        if self.direct:
+            return
         last = self.pipeline[0][0] if self.pipeline else self.running
         if last is not None and not last.response_complete:
             last.keep_alive = False
@@ -403,13 +461,19 @@ class GuardedProtocol(HttpToolsProtocol):
 
 
 def make_protocol(
-    limits: GuardLimits, trusted: Networks, refusals: Counts | None = None, allowance: Allowance | None = None
+    limits: GuardLimits,
+    trusted: Networks,
+    refusals: Counts | None = None,
+    allowance: Allowance | None = None,
+    shortcut: Shortcut | None = None,
 ) -> type[GuardedProtocol]:
     """The protocol class for `uvicorn.Config(http=…)`: one gate for all its connections, so one call per server.
 
     `refusals` counts what the guard refuses, by HTTP status. `allowance` says how many bytes the body of a request may
-    have that has passed a page's size; without it there is no such limit.
+    have that has passed a page's size; without it there is no such limit. `shortcut` is asked before the application.
     """
     gate = Gate(limits, trusted, refusals)
     held = staticmethod(allowance) if allowance is not None else None
-    return type("GuardedDoor", (GuardedProtocol,), {"limits": limits, "gate": gate, "allowance": held})
+    return type(
+        "GuardedDoor", (GuardedProtocol,), {"limits": limits, "gate": gate, "allowance": held, "shortcut": shortcut}
+    )

@@ -2,8 +2,8 @@
 
 | process | files | calls refused, beside those that nobody needs |
 |---|---|---|
-| edge | the data directory, and what Python reads | every new socket, connect |
-| helper | what Python reads | every new socket, connect, other programs |
+| edge | what Python reads; neither the database nor a token | every new socket, connect, other programs |
+| keeper | the data directory, and what Python reads | every new socket, connect, other programs |
 | console | the data directory, and what Python reads | connect, sockets but for streams, other programs |
 | courier | reads what it may; writes the data directory alone | listen, accept, other programs |
 
@@ -22,8 +22,7 @@ from collector.config import Config
 from collector.process import landlock, seccomp
 from collector.process.landlock import Files
 
-Served = Literal["edge", "courier", "console"]
-Part = Served | Literal["helper"]
+Part = Literal["edge", "keeper", "courier", "console"]
 
 _PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _DEVICES: Final = ("/dev/null", "/dev/urandom", "/dev/random", "/dev/zero", "/dev/tty")
@@ -33,11 +32,10 @@ _SYSTEM: Final = (
     *("/usr/share/zoneinfo", "/usr/share/locale", "/etc/mime.types", "/proc/self", "/proc/meminfo", "/proc/cpuinfo"),
     *("/proc/sys", "/sys/devices/system/cpu"),
 )
-_LOADERS: Final = ("/lib64", "/lib", "/usr/lib", "/usr/lib64")  # an ELF program's interpreter is executed too
 
 _CALLS: Final[dict[Part, frozenset[str]]] = {
-    "edge": seccomp.OUTGOING,
-    "helper": seccomp.OUTGOING | seccomp.STARTING,
+    "edge": seccomp.OUTGOING | seccomp.STARTING,
+    "keeper": seccomp.OUTGOING | seccomp.STARTING,
     "console": frozenset({"connect"}) | seccomp.STARTING,
     "courier": seccomp.LISTENING | seccomp.STARTING,
 }
@@ -67,10 +65,9 @@ def files_of(part: Part, config: Config) -> Files:
         return Files(None, (*_data(config), *_DEVICES))
     read = (*_python(), *_SYSTEM)
     names = (os.path.dirname(_PACKAGE),)  # Python looks there for the package
-    if part == "helper":
+    if part == "edge":
         return Files(read, _DEVICES, names=names)
-    execute = (sys.executable, os.path.realpath(sys.executable), *_loaders()) if part == "edge" else ()
-    return Files(read, (*_data(config), *_DEVICES), execute, names)
+    return Files(read, (*_data(config), *_DEVICES), names=names)
 
 
 def _data(config: Config) -> Iterator[str]:
@@ -89,9 +86,3 @@ def _python() -> Iterator[str]:
     yield str(sysconfig.get_config_var("LIBDIR") or "")
     yield str(getattr(sys, "_MEIPASS", ""))
     yield from (path for path in sys.path if path.endswith(("-packages", ".zip")))
-
-
-def _loaders() -> Iterator[str]:
-    for folder in _LOADERS:
-        if os.path.isdir(folder):
-            yield from (entry.path for entry in os.scandir(folder) if entry.name.startswith(("ld-linux", "ld-musl")))

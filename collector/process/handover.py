@@ -6,6 +6,7 @@ the arguments, where others could read it. The supervisor calls `config_file` an
 
     COLLECTOR_CONFIG_FD   a file in memory: the configuration as JSON, with no secret but this child's own
     COLLECTOR_LISTEN_FD   the listening socket, bound by the supervisor (edge and console)
+    COLLECTOR_CONTROL_FD  the socket over which connections between edge and keeper come (storage/links.py; those two)
     COLLECTOR_READY_FD    a pipe into which the child writes "1\\n" as soon as it answers requests
     COLLECTOR_LIFE_FD     a pipe into which nobody writes: reading it returns when the supervisor has ended, even by
                           kill -9, and then the child ends too
@@ -17,6 +18,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -30,7 +32,9 @@ from collector.config import Config
 from collector.config_loader import Role, for_role
 from collector.process import hardening
 
-CONFIG_FD, LISTEN_FD, READY_FD, LIFE_FD = (f"COLLECTOR_{name}_FD" for name in ("CONFIG", "LISTEN", "READY", "LIFE"))
+CONFIG_FD, LISTEN_FD, CONTROL_FD, READY_FD, LIFE_FD = (
+    f"COLLECTOR_{name}_FD" for name in ("CONFIG", "LISTEN", "CONTROL", "READY", "LIFE")
+)
 LAST_SECONDS = 5.0  # from the supervisor's end to the child's, if it has not drained by then
 
 
@@ -39,6 +43,7 @@ class Given(NamedTuple):
 
     config: Config
     fd: int | None
+    control: socket.socket | None
     ready: Callable[[], None]
 
 
@@ -75,7 +80,8 @@ def take(env: Mapping[str, str]) -> Given:
         file.seek(0)
         config = msgspec.json.decode(file.read(), type=Config)
     listen = int(env[LISTEN_FD]) if LISTEN_FD in env else None
-    return Given(config, listen, _ready(int(env[READY_FD])))
+    control = socket.socket(fileno=int(env[CONTROL_FD])) if CONTROL_FD in env else None
+    return Given(config, listen, control, _ready(int(env[READY_FD])))
 
 
 def end_with_supervisor(env: Mapping[str, str]) -> None:

@@ -6,7 +6,7 @@ import sys
 
 
 def own_command(part: str) -> list[str]:
-    """The command for one of its parts: "edge", "helper" and so on."""
+    """The command for one of its parts: "edge", "keeper" and so on."""
     if getattr(sys, "frozen", False):
         return [sys.executable, part]
     return [sys.executable, "-m", "collector", part]

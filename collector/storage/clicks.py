@@ -38,7 +38,7 @@ _EARLIER_NETWORK = f"{_NETWORK}ip = coalesce(excluded.ip, ip), user_agent = coal
 _LATER_NETWORK = f"{_NETWORK}ip = coalesce(ip, excluded.ip), user_agent = coalesce(user_agent, excluded.user_agent)"
 
 
-class NewClick(Struct, array_like=True, gc=False):
+class NewClick(Struct, array_like=True, tag=0, gc=False):
     """A click on its way to the writer: everything of its row but the id."""
 
     row: tuple[Any, ...]  # the columns after id, in order
@@ -47,7 +47,7 @@ class NewClick(Struct, array_like=True, gc=False):
     fbclid: str
 
 
-class ClickResult(Struct, frozen=True, gc=False):
+class ClickResult(Struct, array_like=True, tag=0, frozen=True, gc=False):
     """Where the click is, and whether it was here before. `ts`: its first sighting."""
 
     id: int

@@ -90,6 +90,11 @@ class Clock:
         mark = mark and trusted.carried(mark, now)
         self._basis = (mark, now, 0 if mark is None else trusted.receipt(mark, now) - now.system)
 
+    @property
+    def mark(self) -> Mark | None:
+        """What it rests on, for another process's clock."""
+        return self._basis[0]
+
     def __call__(self) -> int:
         _, base, shift = self._basis
         system, passed = self._system(), self._boot() - base.boot

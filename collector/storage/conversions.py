@@ -34,7 +34,7 @@ _decode_match = msgspec.msgpack.Decoder(Match).decode
 _UPDATE = f"UPDATE conversion SET {', '.join(f'{c} = ?' for c in ConversionRow._fields[1:])} WHERE id = ?"
 
 
-class EventResult(Struct, frozen=True, gc=False):
+class EventResult(Struct, array_like=True, tag=1, frozen=True, gc=False):
     """Where the event is, what is known of it now, and whether it was here before; `before`: as this one found it."""
 
     state: EventState

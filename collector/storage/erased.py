@@ -9,6 +9,7 @@ The names are keyed hashes, written by `collector erase` (erasure.py) in the tra
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, cast
 
 import apsw
@@ -29,7 +30,7 @@ _ORDER: Final = "this order was erased on request; it is neither stored nor sent
 
 
 class Erased:
-    """Owned by the writer thread; other threads may ask `holds`."""
+    """Owned by the writer."""
 
     def __init__(self, db: apsw.Connection) -> None:
         self._db = db
@@ -39,9 +40,10 @@ class Erased:
     def __bool__(self) -> bool:
         return bool(self._at)
 
-    def holds(self, name: int) -> bool:
-        """Whether this name belonged to somebody who was erased."""
-        return name in self._at
+    @property
+    def names(self) -> Mapping[int, int]:
+        """When (ms) each was erased, by name; it only grows."""
+        return self._at
 
     def refresh(self) -> list[int]:
         """Learn of erasures since the last call, inside a transaction: their names."""

@@ -1,11 +1,10 @@
-"""The edge's storage: clicks and conversions appended in groups, matched in the same transaction, readable at once."""
+"""The keeper's storage: clicks and conversions appended in groups, matched in the same transaction."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from collector import telemetry
 from collector.config import Config
@@ -16,15 +15,17 @@ from collector.storage.acknowledged import Ledger
 from collector.storage.checkpoints import Checkpointer
 from collector.storage.clock import Clock
 from collector.storage.folder import Folder
+from collector.storage.reader import Attempt, Delivery, EventState, Reader
 from collector.storage.stores import Store
-from collector.storage.transaction import GroupTransaction, Operation
-from collector.storage.writer import GroupWriter
+from collector.storage.subjects import ClickRow
+from collector.storage.transaction import GroupTransaction
+from collector.storage.writer import GroupWriter, Submission
 
 log = telemetry.logger("storage")
 
 
 class Journal:
-    """One edge's door to the database. Open it on the event loop; all methods but the writer's are the loop's."""
+    """The keeper's door to the database. All methods belong to one thread."""
 
     def __init__(self, config: Config, clock: Clock) -> None:
         """Open or make the database; StorageError says why it cannot be used."""
@@ -50,7 +51,8 @@ class Journal:
         )
         if crowded:
             self._transaction.refuse()
-        self._writer: GroupWriter | None = None
+        self._writer = GroupWriter(self._transaction)
+        self._reader = Reader(self.data_dir, config.storage)
         self._folder = Folder(config, self.data_dir, self._transaction, folded)
         self._checkpointer = Checkpointer(config.storage, self.data_dir, self._ledger)
         self._checkpointer.watch(self._db)
@@ -65,30 +67,43 @@ class Journal:
             losses.check(self._db, path)
         return ledger
 
-    def start(self, loop: asyncio.AbstractEventLoop, totals: Callable[[], Mapping[str, int]] = dict) -> None:
-        """Begin to take operations.
-
-        `totals`: this process's running figures, by name, which only grow; what came to them is added to the
-        installation's with each sign of life. Called on the writer's thread.
-        """
-        self._transaction.totals = totals
+    def start(self) -> None:
+        """Begin to keep the index, in a thread."""
         self._transaction.refresh_keys(force=True)
-        self._writer = GroupWriter(self._transaction, loop)
         self._folder.start()
         self._checkpointer.start()
 
-    def submit(self, operations: Sequence[Operation]) -> asyncio.Future[list[Any]]:
-        """One result per operation, once all of them are on disk; see GroupWriter.submit."""
-        assert self._writer is not None, "start() first"
-        return self._writer.submit(operations)
+    def commit(self, waiting: deque[Submission]) -> Sequence[Submission]:
+        """Take the next group off `waiting` and return it once it is on disk; see GroupWriter.commit."""
+        return self._writer.commit(waiting)
 
-    def count(self, store: int, name: str) -> None:
-        """Add one to a daily figure of a store; figures are written between groups: a crash may lose a few seconds."""
-        self._transaction.figures.append((store, name))
+    def rest(self) -> bool:
+        """Upkeep between groups; whether there is more of it."""
+        return self._writer.rest()
 
-    def is_erased(self, name: int) -> bool:
-        """Whether this keyed name (of a visitor, say) belonged to somebody who was erased; any thread may ask."""
-        return self._transaction.erased.holds(name)
+    def count(self, figures: Iterable[tuple[int, str, int]], totals: Mapping[str, int]) -> None:
+        """Add to daily figures (store, name, by how many) and to running ones; a crash may lose seconds of them."""
+        for store, name, n in figures:
+            self._transaction.daily[store, name] += n
+        self._transaction.grown.update(totals)
+
+    def conversion(self, row_id: int) -> tuple[EventState, list[Delivery], list[Attempt]] | None:
+        """A committed conversion with its deliveries and every attempt; None when there is none."""
+        return self._reader.conversion(row_id)
+
+    def click(self, row_id: int) -> tuple[ClickRow, list[int]] | None:
+        """A committed click and the conversions that it was given."""
+        return self._reader.click(row_id)
+
+    @property
+    def erased(self) -> Mapping[int, int]:
+        """Names of those who were erased, and when (ms); it only grows, the newest last."""
+        return self._transaction.erased.names
+
+    @property
+    def keys(self) -> Mapping[bytes, keys.ApiKey]:
+        """The keys in force by their digest; what `keys create` and `keys revoke` did is seen within seconds."""
+        return self._transaction.keys
 
     @property
     def refusing(self) -> bool:
@@ -101,25 +116,25 @@ class Journal:
         return not (self._transaction.refusing or self._transaction.broken)
 
     @property
+    def distrusted(self) -> bool:
+        """Whether nothing more may be acknowledged by this process: the disk failed a sync."""
+        return self._writer.distrusted
+
+    @property
     def damage(self) -> str | None:
         """What is lost or damaged, in a sentence with the mend, until it is mended or accepted."""
         return self._transaction.damage
-
-    def key(self, hashed: bytes) -> keys.ApiKey | None:
-        """The key in force with this digest; what `keys create` and `keys revoke` did is seen within seconds."""
-        return self._transaction.keys.get(hashed)
 
     def tail_rows(self) -> int:
         """Rows that only the tail can find yet."""
         return len(self._transaction.lookup.clicks)
 
     def close(self) -> None:
-        """Commit what waits, write the last figures, and close the files."""
-        if self._writer is not None:
-            self._writer.close()
-            self._transaction.beat()
+        """Write the last figures and close the files."""
+        self._transaction.beat()
         self._checkpointer.stop()
         self._folder.stop()
         self._transaction.lookup.close()
+        self._reader.close()
         self._db.close()
         self._ledger.close()

@@ -10,17 +10,18 @@ import time
 from collector.errors import StorageError, why
 
 NAME = "lock"
+WRITER = "keeper.lock"  # of a keeper alone: edges, courier and console may be beside it, another keeper may not
 LEAVING_SECONDS = 12.0  # a drain, or the children of a killed supervisor, hold the lock a little longer
 STEP_SECONDS = 0.05
 
 
-def hold(data_dir: str, *, shared: bool = False) -> int:
+def hold(data_dir: str, *, shared: bool = False, name: str = NAME) -> int:
     """A descriptor that holds the lock while it, or a copy in a child, is open; StorageError when another has it.
 
-    `shared` is for one process alone (`collector edge`), of which several may run beside each other but none beside
+    `shared` is for one process alone (`collector courier`), of which several may run beside each other but none beside
     a `serve`. The file is not the database: closing a descriptor of that would drop SQLite's own locks.
     """
-    fd = _open(data_dir)
+    fd = _open(data_dir, name)
     deadline = time.monotonic() + LEAVING_SECONDS
     while not _try(fd, shared=shared):
         if (holder := _holder(fd)) is not None or time.monotonic() > deadline:
@@ -39,10 +40,10 @@ def leaving(fd: int) -> None:
     os.ftruncate(fd, 0)
 
 
-def _open(data_dir: str) -> int:
+def _open(data_dir: str, name: str) -> int:
     try:
         os.makedirs(data_dir, mode=0o700, exist_ok=True)
-        return os.open(os.path.join(data_dir, NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return os.open(os.path.join(data_dir, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StorageError(f"cannot use the data directory {data_dir}: {why(error, data_dir)}") from None
 

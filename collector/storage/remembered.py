@@ -17,7 +17,7 @@ _event = msgspec.msgpack.Decoder(StoredEvent).decode
 _READ = 4  # the newest few; a page view of the same visitor is enough for `_fbp`
 
 
-class Remember(Struct, frozen=True):
+class Remember(Struct, array_like=True, tag=5, frozen=True):
     """The question: `visitor_k` names `visitor`; nothing from before `since` (ms) counts."""
 
     store: int

@@ -17,17 +17,19 @@ from msgspec import Struct
 
 from collector import telemetry
 from collector.config import Config
+from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
 from collector.errors import ApiError, StorageError
 from collector.storage import damage, database, index, keys
 from collector.storage.acknowledged import Ledger
 from collector.storage.clicks import ClickResult, Clicks, NewClick
 from collector.storage.clock import Clock
-from collector.storage.conversions import Conversions
+from collector.storage.conversions import Conversions, EventResult
 from collector.storage.erased import Erased
 from collector.storage.late import Late
 from collector.storage.lookup import Lookup
 from collector.storage.naming import NewEvent
+from collector.storage.prepared import PreparedClick, PreparedEvent, batch_body
 from collector.storage.queueing import Figures
 from collector.storage.remembered import Remember, recall
 from collector.storage.space import Space
@@ -53,26 +55,26 @@ _TOTAL = "INSERT INTO total VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excl
 class Once(Struct, frozen=True):
     """An operation: do these under an Idempotency-Key, or give the answer that they had the first time.
 
-    `render` makes the answer (status, body) of the inner results, in the same transaction as their effects. An ApiError
-    that it raises is not remembered.
+    `items`: what is to be stored, and in their places the answers to those that were refused before. The answer is
+    rendered in the same transaction as the effects. A single item's ApiError is not remembered.
     """
 
-    operations: Sequence[NewClick | NewEvent]
+    items: Sequence[PreparedClick | PreparedEvent | bytes]
     key_k: int
     body_hash: bytes
-    render: Callable[[list[Any]], tuple[int, bytes]]
+    batch: bool
 
 
-class Answered(Struct, frozen=True):
+class Answered(Struct, array_like=True, tag=2, frozen=True):
     """The result of Once."""
 
     status: int
     answer: bytes
     replayed: bool
-    results: Sequence[Any] = ()
+    results: Sequence[ClickResult | EventResult | ApiError] = ()
 
 
-class Reworded(Struct, frozen=True):
+class Reworded(Struct, array_like=True, tag=3, frozen=True):
     """An operation: a replay under this Idempotency-Key is given this answer, which the first caller waited for."""
 
     key_k: int
@@ -80,7 +82,7 @@ class Reworded(Struct, frozen=True):
     answer: bytes
 
 
-class Again(Struct, frozen=True):
+class Again(Struct, array_like=True, tag=4, frozen=True):
     """An operation: match this conversion (by row id) again with what is known now, if it is still open."""
 
     conversion: int
@@ -113,12 +115,12 @@ class GroupTransaction:
         self.lookup = Lookup(db, data_dir, config.storage, clock.horizon())
         self.clicks = Clicks(db, self.lookup, config.matching.click_days * _DAY_MS)
         self.clicks.learn(self.lookup.clicks.names_of("fbclid"))
-        self.figures: Figures = deque(maxlen=100_000)  # daily figures to add one to; the loop's thread appends too
-        self._daily: Counter[tuple[int, str]] = Counter()  # of the figures those that are not in the database yet
-        self.totals: Callable[[], Mapping[str, int]] = dict  # running figures of this process; any thread may ask
-        self._written: Mapping[str, int] = {}  # those of them that are in the database
-        self.conversions = Conversions(db, names, self.lookup, self.clicks, self.figures)
+        self.figures: Figures = deque(maxlen=100_000)  # daily figures to add one to
+        self.daily: Counter[tuple[int, str]] = Counter()  # those, and the edges', that are not in the database yet
+        self.grown: Counter[str] = Counter()  # likewise of the installation's running figures
         numbered = self._numbered = {store.number: store for store in known.values()}
+        self.conversions = Conversions(db, names, self.lookup, self.clicks, self.figures)
+        self._public = PublicIds(names.subkey("public ids"))
         self.late = Late(db, names, self.lookup, self.conversions, self.clicks, numbered)
         self.withdrawals = Withdrawals(db, self.lookup, self.clicks, self.conversions, self.late, numbered)
         self.erased = Erased(db)
@@ -248,13 +250,22 @@ class GroupTransaction:
             if known[0] != operation.body_hash:
                 raise ApiError("idempotency_conflict", "this Idempotency-Key was used with another body")
             return Answered(known[1], known[2], True)
-        results = self.apply(operation.operations)
-        status, answer = operation.render(results)
+        results = self.apply([item.operation for item in operation.items if not isinstance(item, bytes)])
+        status, answer = 200, self._rendered(operation, results)
         self._db.execute(
             "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?)",
             (operation.key_k, operation.body_hash, self._now + _IDEMPOTENCY_MS, status, answer),
         )
         return Answered(status, answer, False, results)
+
+    def _rendered(self, once: Once, results: list[Any]) -> bytes:
+        if once.batch:
+            return batch_body(once.items, results, self._public)
+        (item,) = once.items
+        if isinstance(results[0], ApiError):
+            raise results[0]
+        assert not isinstance(item, bytes)
+        return item.answer(results[0], self._public).encode()
 
     def commit(self) -> None:
         syncing = False
@@ -342,10 +353,9 @@ class GroupTransaction:
 
     def beat(self) -> None:
         """Write the figures and a sign of life; a disk that refuses it refuses posts too, until it takes one again."""
-        self._daily.update(self.figures.popleft() for _ in range(len(self.figures)))
-        now, totals = self._clock(), self.totals()
-        grown = Counter({name: n - self._written.get(name, 0) for name, n in totals.items()})
-        for (_, name), n in self._daily.items():
+        self.daily.update(self.figures.popleft() for _ in range(len(self.figures)))
+        now, grown = self._clock(), Counter(self.grown)
+        for (_, name), n in self.daily.items():
             grown[name] += n
         life = {
             "tailRows": len(self.lookup.clicks),
@@ -355,13 +365,14 @@ class GroupTransaction:
         try:
             with database.immediate(self._db):
                 self._db.execute(
-                    "INSERT OR REPLACE INTO heartbeat VALUES ('edge', ?, ?)", (now, msgspec.json.encode(life))
+                    "INSERT OR REPLACE INTO heartbeat VALUES ('keeper', ?, ?)", (now, msgspec.json.encode(life))
                 )
                 self.late.save()
-                self._db.executemany(_COUNT, [(now // _DAY_MS, s, name, n) for (s, name), n in self._daily.items()])
+                self._db.executemany(_COUNT, [(now // _DAY_MS, s, name, n) for (s, name), n in self.daily.items()])
                 self._db.executemany(_TOTAL, [(name, n) for name, n in grown.items() if n])
-            self.broken, self._written = False, totals
-            self._daily.clear()
+            self.broken = False
+            self.grown.clear()
+            self.daily.clear()
         except apsw.FullError:
             self._space.full()
         except apsw.Error as error:

@@ -39,7 +39,7 @@ _CREDITED: Final = (
 )
 
 
-class Withdraw(Struct, frozen=True):
+class Withdraw(Struct, array_like=True, tag=6, frozen=True):
     """An operation: `visitor_k` names `visitor`, who takes back what was granted."""
 
     store: int

@@ -1,16 +1,15 @@
-"""One thread owns every transaction of the edge: what waits together is committed together.
+"""One process owns every transaction: what waits together is committed together.
 
-While one group is on its way to the disk the next one gathers, so there is no timer and no added delay: alone, a
-request pays one fsync; under load, all who wait share it. Nobody is answered before the COMMIT has returned.
+While one group is on its way to the disk the next one gathers in the sockets of those who ask (keeper/app.py), so there
+is no timer and no added delay: alone, a request pays one fsync; under load, all who wait share it. Nobody is answered
+before the COMMIT has returned. One thread does it all: two would fight for the interpreter's lock (measured: two thirds
+of a writer's time under load were spent waiting for it).
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Protocol
 
@@ -24,8 +23,6 @@ log = telemetry.logger("writer")
 # Rows per group: enough to make the fsync small change (a group of 200 stores as much a second as one of 1,000), few
 # enough that the first in line does not wait for the last, and that no group makes the write-ahead log long.
 MOST_ROWS = 500
-_LAST_ANSWERS_S = 0.3
-_SOON_S = 0.01
 # Faults of the disk or the file are everybody's; any other one may be one operation's own.
 _DISK_FAULTS = (
     StorageError,
@@ -39,12 +36,6 @@ _DISK_FAULTS = (
     apsw.CantOpenError,
     apsw.NoMemError,
 )
-
-
-def _end_process() -> None:
-    """Let the last answers out, then end at once: the supervisor starts a process that opens the files anew."""
-    threading.Event().wait(_LAST_ANSWERS_S)
-    os._exit(1)
 
 
 class Transaction(Protocol):
@@ -72,87 +63,34 @@ class Transaction(Protocol):
         ...
 
 
-class _Submission:
-    __slots__ = ("future", "operations", "results")
+class Submission:
+    """Operations that one request waits for, and what became of them: a list of results, or the exception of all."""
 
-    def __init__(self, operations: Sequence[Any], future: asyncio.Future[list[Any]]) -> None:
+    __slots__ = ("operations", "results")
+
+    def __init__(self, operations: Sequence[Any]) -> None:
         self.operations = operations
-        self.future = future
-        self.results: list[Any] | BaseException = []
+        self.results: list[Any] | Exception = []
 
 
 class GroupWriter:
-    """Takes operations from the event loop, commits them in groups on its own thread, answers the loop."""
+    """Commits submissions in groups. Not for several threads."""
 
-    def __init__(
-        self, transaction: Transaction, loop: asyncio.AbstractEventLoop, give_up: Callable[[], None] = _end_process
-    ) -> None:
-        """`give_up` is called once the connection can no longer be trusted, after everybody was answered."""
+    def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
-        self._loop = loop
-        self._give_up = give_up
-        self._waiting: deque[_Submission] = deque()
-        self._work = threading.Event()
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
-        self._thread.start()
 
-    def submit(self, operations: Sequence[Any]) -> asyncio.Future[list[Any]]:
-        """A future of one result per operation, done when they are on disk; ApiError results are values in the list.
+    @property
+    def distrusted(self) -> bool:
+        """Whether nothing more may be acknowledged by this process."""
+        return self._transaction.distrusted
 
-        Raises StorageError through the future when nothing of it was stored. Cancelling the waiter does not undo it.
+    def commit(self, waiting: deque[Submission]) -> Sequence[Submission]:
+        """Take the next group off `waiting` and return it once it is on disk, each submission with its results.
+
+        A result is a value, an ApiError too. A submission of which nothing was stored has an exception instead of
+        results: StorageError where the disk refused it, its own defect otherwise.
         """
-        future: asyncio.Future[list[Any]] = self._loop.create_future()
-        if self._closing:
-            future.set_exception(StorageError("shutting down"))
-            return future
-        self._waiting.append(_Submission(operations, future))
-        if not self._work.is_set():  # set, the writer has not looked yet and will see this one too
-            self._work.set()
-        return future
-
-    def close(self) -> None:
-        """Commit what waits, then end the thread."""
-        self._closing = True
-        self._work.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        more = False
-        while True:
-            self._work.wait(timeout=_SOON_S if more else 1.0)
-            self._work.clear()
-            while self._waiting:
-                self._commit(self._gather())
-                self._rest()  # also under a load that never lets the queue run empty
-                if self._transaction.distrusted:
-                    self._give_up()
-                    return
-            more = self._rest()
-            if self._transaction.distrusted:
-                self._give_up()
-                return
-            if self._closing and not self._waiting:
-                return
-
-    def _rest(self) -> bool:
-        """Upkeep; should it fail, the thread lives on: without it every request would wait for ever."""
-        try:
-            return self._transaction.idle()
-        except Exception as error:
-            log.failed("upkeep failed", error)
-            return False
-
-    def _gather(self) -> list[_Submission]:
-        group: list[_Submission] = []
-        rows = 0
-        while self._waiting and rows < MOST_ROWS:
-            submission = self._waiting.popleft()
-            group.append(submission)
-            rows += len(submission.operations)
-        return group
-
-    def _commit(self, group: list[_Submission]) -> None:
+        group = _gather(waiting)
         try:
             self._attempt(group)
         except _DISK_FAULTS as error:
@@ -164,9 +102,17 @@ class GroupWriter:
             log.failed("a group failed; its members are tried one by one", error, count=len(group))
             for submission in group:
                 self._alone(submission)
-        self._loop.call_soon_threadsafe(_answer, group)
+        return group
 
-    def _attempt(self, group: list[_Submission]) -> None:
+    def rest(self) -> bool:
+        """Upkeep between groups; whether there is more of it. Should it fail, the process lives on."""
+        try:
+            return self._transaction.idle()
+        except Exception as error:
+            log.failed("upkeep failed", error)
+            return False
+
+    def _attempt(self, group: Sequence[Submission]) -> None:
         transaction = self._transaction
         try:
             transaction.begin()  # within: what it began before it failed would forbid every later transaction
@@ -178,7 +124,7 @@ class GroupWriter:
             transaction.rollback()
             raise
 
-    def _alone(self, submission: _Submission) -> None:
+    def _alone(self, submission: Submission) -> None:
         try:
             self._attempt([submission])
         except (StorageError, apsw.Error):
@@ -188,12 +134,10 @@ class GroupWriter:
             submission.results = error
 
 
-def _answer(group: list[_Submission]) -> None:
-    """On the loop's thread: wake everyone whose group is on disk."""
-    for submission in group:
-        if submission.future.done():
-            continue
-        if isinstance(submission.results, BaseException):
-            submission.future.set_exception(submission.results)
-        else:
-            submission.future.set_result(submission.results)
+def _gather(waiting: deque[Submission]) -> Sequence[Submission]:
+    group: list[Submission] = []
+    rows = 0
+    while waiting and rows < MOST_ROWS:
+        group.append(waiting.popleft())
+        rows += len(group[-1].operations)
+    return group
