@@ -145,7 +145,7 @@ def test_the_edge_holds_no_meta_token_anywhere(start: Start, live: str) -> None:
     serving = start("--config", live, COLLECTOR_META_TOKEN=TOKEN + "env")
     serving.ready()
     found = {role: holds(pid, TOKEN.encode()) for role, pid in serving.children().items()}
-    assert found == {"edge": False, "courier": True, "console": False}
+    assert found == {"keeper": False, "edge": False, "courier": True, "console": False}
     assert serving.stop() == 0
 
 
