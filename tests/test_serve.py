@@ -168,7 +168,7 @@ def test_after_kill_9_of_what_one_sees_nothing_runs_on_and_the_next_start_works(
     serving = start("--config", live)
     serving.ready()
     pids = list(serving.children().values())
-    assert len(pids) == 3
+    assert len(pids) == 4
     serving.process.kill()
     serving.process.wait()
     again = start("--config", live)
