@@ -107,7 +107,9 @@ class Keeper:
     def _turn(self) -> bool:
         """One group, a few questions, some upkeep; whether there is more upkeep."""
         if self._waiting:
-            self._answer(self._journal.commit(self._waiting))
+            group = self._journal.commit(self._waiting)
+            self._tell_state()  # before the answers: who has one may ask at once whether there could be another
+            self._answer(group)
         for _ in range(min(len(self._questions), 16)):
             link, question = self._questions.popleft()
             link.send(frames.frame(ToEdge(found=[self._found(question)])))
