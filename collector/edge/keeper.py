@@ -305,7 +305,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         for content in self._frames.feed(data):
-            self._keeper.heard(frames.decode_told(content))
+            self._keeper.heard(frames.decode_to_edge(content))
 
 
 def _settle(future: asyncio.Future[Any], answer: Any) -> None:

@@ -144,7 +144,7 @@ class Keeper:
         link.close()
 
     def _heard(self, link: Link, content: bytes) -> None:
-        asked = frames.decode_asked(content)
+        asked = frames.decode_to_keeper(content)
         for one in asked.submitted:
             try:
                 operations = [self._operations.of(asking) for asking in one.operations]

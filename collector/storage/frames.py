@@ -205,12 +205,12 @@ def frame(content: ToKeeper | ToEdge) -> bytes:
     return len(raw).to_bytes(LENGTH_BYTES, "little") + raw
 
 
-def decode_asked(content: bytes | memoryview) -> ToKeeper:
+def decode_to_keeper(content: bytes | memoryview) -> ToKeeper:
     """A frame to the keeper; ValueError for anything else."""
     return _asked(content)
 
 
-def decode_told(content: bytes | memoryview) -> ToEdge:
+def decode_to_edge(content: bytes | memoryview) -> ToEdge:
     """A frame to an edge; ValueError for anything else."""
     return _told(content)
 
