@@ -90,7 +90,7 @@ def test_a_frame_of_a_length_that_none_has_is_refused() -> None:
 
 def test_every_operation_is_the_same_on_the_other_side(kit: Kit) -> None:
     event = kit.operation(
-        order("1", visitorId="v-1", customerData=DAMAGED, products=[{"productId": "a", "price": 9.5}])
+        order("1", visitorId="v-1", customerData=CUSTOMER, products=[{"productId": "a", "price": 9.5}])
     )
     sent = [
         kit.operation(click("IwARsame00001", visitorId="v-1")),
