@@ -94,7 +94,7 @@ def cpu_seconds(pid: int) -> list[float]:
     return seconds
 
 
-def helper_seconds(pid: int) -> float:
+def children_seconds(pid: int) -> float:
     """Seconds on a processor of the processes that a process has started."""
     children = Path(f"/proc/{pid}/task/{pid}/children")
     pids = children.read_text().split() if children.exists() else []

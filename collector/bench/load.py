@@ -13,7 +13,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
-from collector.bench.children import Child, cpu_seconds, helper_seconds
+from collector.bench.children import Child, children_seconds, cpu_seconds
 from collector.bench.people import STORE as STORE  # load.lua writes the same id
 from collector.bench.servers import Address
 from collector.errors import CollectorError
@@ -27,14 +27,14 @@ _runs = count(1)
 
 
 class Figures(Struct, frozen=True):
-    """One run. Microseconds of processor per request (of a batch: per event): the loop, other threads, the helper."""
+    """One run. Microseconds of processor per request (of a batch: per event): the loop, other threads, the keeper."""
 
     rate: float
     p50_ms: float
     p99_ms: float
     loop_us: float
     others_us: float
-    helper_us: float
+    keeper_us: float
     failed: int
 
 
@@ -59,7 +59,7 @@ def begin_after(number: int) -> None:
 def drive(edge: Child, kind: Kind, connections: int, seconds: float, stored: int = 0) -> Figures:
     """Load an edge for so long, with numbers that no run before has used."""
     time.sleep(_PAUSE_SECONDS)
-    before, helped = cpu_seconds(edge.pid), helper_seconds(edge.pid)
+    before, kept = cpu_seconds(edge.pid), children_seconds(edge.pid)
     report = _wrk(edge.said, kind, connections, seconds, stored)
     after = cpu_seconds(edge.pid)
     events = report.requests * (ITEMS if kind in ("batch", "mixed") else 1) or 1
@@ -70,7 +70,7 @@ def drive(edge: Child, kind: Kind, connections: int, seconds: float, stored: int
         p99_ms=report.p99_ms,
         loop_us=spent[0] if spent else 0.0,
         others_us=sum(spent[1:]),
-        helper_us=1e6 * max(0.0, helper_seconds(edge.pid) - helped) / events,
+        keeper_us=1e6 * max(0.0, children_seconds(edge.pid) - kept) / events,
         failed=report.failed,
     )
 

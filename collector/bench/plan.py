@@ -18,7 +18,7 @@ from collector.errors import CollectorError
 from collector.storage.journal import Journal
 
 CONNECTIONS: Final = (1, 16, 64)
-BATCHES: Final = 4  # connections that post batches: one each for the generator, the helper, the loop and the writer
+BATCHES: Final = 4  # connections that post batches: one each for the generator, the loop, the keeper and the disk
 ORDERS: Final = 16  # connections that post orders
 Part = Literal["clicks", "batch", "orders", "ingest", "matching", "payloads", "drain", "start"]
 PARTS: Final[tuple[Part, ...]] = ("clicks", "batch", "orders", "ingest", "matching", "payloads", "drain", "start")

@@ -29,7 +29,7 @@ _CLICKS = (
     "SQLite/s",
     "durable/unstored",
     "loop µs",
-    "others µs",
+    "keeper µs",
 )
 _MATCHES = ("clicks", "kind", "attributed", "match p50 ms", "p99", "all p50 ms", "p99")
 
@@ -77,7 +77,7 @@ def _show(result: plan.Result) -> None:
             print(
                 f"orders over HTTP, {result.connections} connections, {result.stored} clicks stored: "
                 f"{done.rate:.0f}/s, p50 {done.p50_ms:.1f} ms, p99 {done.p99_ms:.1f} ms, "
-                f"loop {done.loop_us:.0f} µs, others {done.others_us:.0f} µs"
+                f"loop {done.loop_us:.0f} µs, keeper {done.keeper_us:.0f} µs"
             )
         case Matching():
             _show_matching(result)
@@ -110,7 +110,7 @@ def _clicks_row(result: Clicks) -> tuple[Any, ...]:
         f"{result.appends_per_second:.0f}",
         f"{result.ratio:.2f}",
         f"{done.loop_us:.1f} ({not_stored.loop_us:.1f} unstored)",
-        f"{done.others_us:.1f}",
+        f"{done.keeper_us:.1f}",
     )
 
 
@@ -124,7 +124,7 @@ def _show_batch(result: Batch) -> None:
     )
     print(
         f"batches of 1000 ({what}), {result.stored} clicks stored: {done.rate:.0f} events/s, p50 {done.p50_ms:.1f} ms, "
-        f"loop {done.loop_us:.1f}, other threads {done.others_us:.1f}, helper {done.helper_us:.1f} µs an event{beside}"
+        f"loop {done.loop_us:.1f}, other threads {done.others_us:.1f}, keeper {done.keeper_us:.1f} µs an event{beside}"
     )
 
 
