@@ -363,7 +363,7 @@ def test_O5_after_sending_metas_copy_stays_and_explain_shows_both(tmp_path: Path
         "gross": Decimal(100),
         "refunded": Decimal(40),
         "net": Decimal(60),
-        "sentBefore": Decimal(100),
+        "sent": Decimal(100),
         "currency": "USD",
     }
     assert found["capiStatus"] == "sent"
@@ -379,6 +379,17 @@ def test_L4_a_servers_past_is_true_whatever_its_age(kit: Kit, days: float, state
     assert (told.state.event.ts, told.state.state) == (at, CapiState[state])
     assert told.state.match.attributed  # as of then
     assert not told.state.event.time_corrected
+
+
+def test_two_orders_under_one_event_id_are_both_sent_and_named(tmp_path: Path) -> None:
+    with Kit(tmp_path) as kit:
+        rows = [server(kit, n, eventId=i, **JO).state.row.id for n, i in (("1", "x"), ("2", "x"), ("3", "y"))]
+        page(kit, order("4", eventId="y"))
+        server(kit, "3", eventId="y", **JO)
+        assert len(payloads(kit)) == 3
+        names = [kit.journal.public.public("conv", row) for row in rows]
+    explained = [commands.explain(config_for(tmp_path), name) for name in names]
+    assert [one and one["sharesEventIdWith"] for one in explained] == [names[1], names[0], None]
 
 
 # -- every order of arrival, through SQLite

@@ -166,6 +166,7 @@ class StoredEvent(Struct, omit_defaults=True, kw_only=True):
     note_of: int | None = None  # a page's telling of an order that others tell: its row, 0 where that is another page's
     told: list[Fact] = []  # what its tellings said, where one telling alone does not say it all
     paid_at: int | None = None  # ms
+    shares_id: int | None = None  # another order (its row) that was told with the same event id
     sent_value: Decimal | None = None  # what Meta has, where the order's value has changed since
     bot: str | None = None  # the reason why this is not a person
 

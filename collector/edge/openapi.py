@@ -22,7 +22,7 @@ from collector.guard.refusals import (
     TIMED_OUT,
     TOO_MANY_FROM_ADDRESS,
 )
-from collector.storage.responses import ClickData, ConversionData, Failure
+from collector.storage.responses import ClickData, ConversionData, Failure, ToldData
 
 REFERENCE: Final = "#/components/schemas/{name}"
 _GUARDS: Final = (BAD_REQUEST, TIMED_OUT, TARGET_TOO_LONG, HEADERS_TOO_LARGE, OVERLOADED, TOO_MANY_FROM_ADDRESS)
@@ -40,6 +40,13 @@ class ConversionAnswer(Struct):
 
     success: Literal[True]
     data: ConversionData
+
+
+class ToldAnswer(Struct):
+    """The page's telling is on disk: what it told, and nothing of what others know."""
+
+    success: Literal[True]
+    data: ToldData
 
 
 class BatchResults(Struct):
@@ -111,6 +118,8 @@ def _post(name: str, summary: str, body: str, answer: str) -> dict[str, Any]:
 def _event(name: str, summary: str) -> dict[str, Any]:
     operation = _post(name, summary, "ConversionBody", "ConversionAnswer")
     operation["parameters"].append(_header("Prefer", {"type": "string", "examples": ["wait=5"]}))
+    content = operation["responses"]["200"]["content"]["application/json"]
+    content["schema"] = {"anyOf": [content["schema"], _ref("ToldAnswer")]}  # to a secret key, to a page's
     return operation
 
 
@@ -219,7 +228,7 @@ def _security_schemes() -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     types = [ClickBody, ConversionBody, ClickItem | ConversionItem | EventItem, Beacon]
-    answers = [ClickAnswer, ConversionAnswer, BatchAnswer, Failure]
+    answers = [ClickAnswer, ConversionAnswer, ToldAnswer, BatchAnswer, Failure]
     _, schemas = msgspec.json.schema_components([*types, *answers], ref_template=REFERENCE)
     schemas["Batch"] = {
         "type": "array",

@@ -24,6 +24,7 @@ from collector.storage.lookup import Lookup
 from collector.storage.naming import NewEvent, query_of
 from collector.storage.queueing import Figures, Queueing
 from collector.storage.reader import EventState, event_state
+from collector.storage.shared_ids import SharedIds
 from collector.storage.stores import Store
 from collector.storage.subjects import CONVERSIONS, ConversionRow
 from collector.storage.weighing import Weighing, named, without_device
@@ -56,6 +57,7 @@ class Conversions:
         self._queueing = Queueing(db, figures)
         self._event_names = EventNames(db)
         self.identities = Identities(db)
+        self._shared = SharedIds(db, names)
         self.weighing = Weighing(db, names, lookup, self.update)
         self.gained, self.renewed = self.identities.beyond_values()
         self.related: set[int] = set()  # conversions with a value whose link to a visitor is new (late.py)
@@ -87,7 +89,7 @@ class Conversions:
 
     def _first(self, event_id: int, new: NewEvent, now: int, *, heir: bool = False) -> EventResult:
         """A new row. `heir`: a delivery has been handed over to it."""
-        event = new.event
+        event = self._named_apart(event_id, new, now)
         people = self.identities.known(new.store.number, new.identities, new.query.visitor_k, new.former)
         witness = new.witness(new.query.visitor_k)
         meant = people.people(event.ts, witness)
@@ -109,6 +111,14 @@ class Conversions:
             self.gained = True
         self._renew(event_id, new.store, event)
         return EventResult(EventState(row, event, found, queued.state, queued.reason, click))
+
+    def _named_apart(self, event_id: int, new: NewEvent, now: int) -> StoredEvent:
+        """The event, which knows the other order that bears its event id; and that one knows it."""
+        other = self._shared.other(event_id, new, now)
+        for row in self._lookup.conversion_rows({other}) if other is not None else ():
+            event = structs.replace(_decode_event(row.body), shares_id=event_id)
+            self.update(row._replace(body=_encode(event)))
+        return new.event if other is None else structs.replace(new.event, shares_id=other)
 
     def weigh(self, page: ConversionRow, store: Store, now: int) -> EventResult | None:
         """Weigh a page's telling against its order, if a server or shop has told that by now.
@@ -259,7 +269,8 @@ class Conversions:
         self._lookup.origins.note((row, event), changed, event)
         if not same:
             self._queueing.enrich(row.id, store, event, enrichment, now)
-            notices.note(self._db, row.id, changed.revision, now)
+            if not row.flags & flags.UNCONFIRMED:  # what only a page says concerns nobody yet
+                notices.note(self._db, row.id, changed.revision, now)
         return changed
 
     def update(self, row: ConversionRow) -> None:

@@ -41,6 +41,11 @@ class NewEvent(Struct, gc=False):
     order_k: int | None = None  # the order's own name, which a page's telling of it never has
 
     @property
+    def own_event_id(self) -> str | None:
+        """The event id that the teller of an order chose for it."""
+        return self.event.event_id if self.order_k is not None and not self.by_page and not self.is_derived else None
+
+    @property
     def by_page(self) -> bool:
         """Whether anybody may have said so."""
         return self.event.rank == Rank.PAGE

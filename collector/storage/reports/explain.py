@@ -7,11 +7,12 @@ from typing import Any
 from collector.core import orders, times
 from collector.core.capi import gate
 from collector.core.capi.states import NAMES, CapiState
-from collector.core.events import Fact, StoredEvent
+from collector.core.events import Fact
 from collector.core.explain import Explanation
 from collector.core.explain import explain as explanation
 from collector.core.ids import PublicIds
 from collector.storage.reports import conversions, models
+from collector.storage.reports.export import at_meta
 from collector.storage.reports.reader import Reader
 
 WHY_NOT = {
@@ -69,7 +70,8 @@ def _explained(found: conversions.Conversion, why: Explanation, ids: PublicIds) 
         "rivals": [{"clickId": _click(r.click, ids), "probability": r.probability} for r in match.rivals],
         "path": [_click(click, ids) for click in match.path],
         "orderStatus": event.order_status,
-        "value": _value(event),
+        "value": _value(found),
+        "sharesEventIdWith": ids.public("conv", event.shares_id) if event.shares_id else None,
         "tellings": [_telling(fact) for fact in orders.facts_of(event)] if event.order_id else [],
         "capiStatus": NAMES.get(found.capi, str(found.capi)),
         "capiReason": why_unqueued(found),
@@ -78,17 +80,17 @@ def _explained(found: conversions.Conversion, why: Explanation, ids: PublicIds) 
     }
 
 
-def _value(event: StoredEvent) -> dict[str, Any] | None:
-    """What the order was worth, what was refunded, what stays, and what Meta has, where that is another value (O5)."""
+def _value(found: conversions.Conversion) -> dict[str, Any] | None:
+    """What the order was worth, what was refunded, what stays, and what Meta has (O5)."""
+    event = found.event
     worth = orders.worth_of(event)
     if worth is None:
         return None
-    sent = event.sent_value
     return {
         "gross": worth.gross,
         "refunded": worth.gross - worth.net,
         "net": worth.net,
-        "sentBefore": sent,
+        "sent": at_meta(event, found.capi),
         "currency": event.currency,
     }
 

@@ -6,12 +6,13 @@ Keyset pages in short transactions beside a running edge, up to the newest row a
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from decimal import Decimal
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from collector.core import flags, times
-from collector.core.capi.states import name_of
+from collector.core.capi.states import CapiState, name_of
 from collector.core.events import StoredClick, StoredEvent
 from collector.core.ids import PublicIds
 from collector.core.matching.shapes import Match
@@ -110,6 +111,13 @@ def click_item(ids: PublicIds, row: Row) -> Item:
     }
 
 
+def at_meta(event: StoredEvent, capi: int) -> Decimal | None:
+    """The value that Meta has of an event in this state: nothing takes it back there."""
+    if capi != CapiState.SENT:
+        return None
+    return event.value if event.sent_value is None else event.sent_value
+
+
 def conversion_item(ids: PublicIds, row: Row) -> Item:
     """A conversion in the shape of the API's answer, with what was posted; personal data only as its kinds."""
     number, store, ts, received, event_type, marks, click, confidence, method, revision, capi, states = row[:12]
@@ -121,7 +129,9 @@ def conversion_item(ids: PublicIds, row: Row) -> Item:
         "eventType": event_type,
         "orderId": event.order_id,
         "eventValue": event.value,
+        "sentValue": at_meta(event, combined(capi, states)),
         "currency": event.currency,
+        "unconfirmed": bool(marks & flags.UNCONFIRMED),
         "timestamp": _time(ts),
         "received": _time(received),
         "eventId": event.event_id,
