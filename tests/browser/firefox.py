@@ -64,7 +64,7 @@ class Firefox:
         self._reader = connection.makefile("rb")
         self._count = 0
         self._receive()  # its greeting
-        self._call("WebDriver:NewSession", capabilities={"alwaysMatch": {"acceptInsecureCerts": True}})
+        self._call("WebDriver:NewSession", acceptInsecureCerts=True)
         self._call("WebDriver:SetTimeouts", pageLoad=20_000, script=20_000)
 
     def _receive(self) -> Any:

@@ -354,9 +354,9 @@ def test_optimisers_do_not_part_the_tag_from_its_store(
     [
         ('<script src="/m/c.js"></script>', "data-store"),
         ("<script>INLINE</script>", "data-store"),
-        ('<script data-store="store_shop">INLINE</script>', "address"),
-        ('<script src="/cache/c.js" data-store="store_shop"></script>', "/cache/c.js answers"),
-        ('<script src="/m/c.js" data-store="store_shop" data-endpoint="/nowhere/"></script>', "/nowhere/ answers"),
+        ('<script data-store="store_shop">INLINE</script>', "data-store"),
+        ('<script src="/cache/c.js" data-store="store_shop"></script>', "/cache/c.js: "),
+        ('<script src="/m/c.js" data-store="store_shop" data-endpoint="/nowhere/"></script>', "/nowhere/: "),
         ('<script src="/m/c.js" data-store="store_shop" data-endpoint="https://"></script>', ""),
     ],
 )

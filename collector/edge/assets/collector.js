@@ -20,7 +20,7 @@
   const name = tag.name || 'collector';
   const address = tag.endpoint || settings.u || script.src || tag.src || running.src;
   const warn = (why) => console.warn(name, why);
-  if (!store || !address) return warn('no data-store or address');
+  if (!store || !address) return warn('data-store?');
   const stub = win[name] || 0;
   if (stub.live) return; // two tags on one page count once
 
@@ -35,7 +35,7 @@
   const MAX_HEAP = 20;
   const MAX_AGE = 6048e5; // 7 days: the server takes no older event from a page
   const MAX_TRIES = 8;
-  const FROM_AD = /([?&#;])(fbclid|utm_\w+|(campaign|adset|ad)_?id)=[^&#]{0,400}/gi;
+  const FROM_AD = /([?&#;])(fbclid|utm_\w+|(campaign|adset|ad)_?id)=[^&#]*/gi;
 
   let waiting = []; // events not sent yet: before consent they live here only
   let flying = []; // events sent, not answered yet
@@ -111,7 +111,7 @@
     const memory = recall(MEMORY) || {};
     // An older script kept addresses of any length, and times of any kind.
     for (const key in memory)
-      memory[key] = Array.isArray(memory[key]) ? memory[key].map((part) => (part % 1 ? Math.floor(part) : cut(part))) : undefined;
+      memory[key] = safe((pair) => pair.map((part) => (part % 1 ? part - (part % 1) : cut(part))))(memory[key]);
     if (view && view.u.match(FROM_AD) && (memory.l || [])[1] != view.u) {
       memory.l = [view.at, view.u];
       memory.f = memory.f || memory.l;
@@ -138,7 +138,7 @@
   const may = (granted, refused) => (granted ? 'granted' : refused ? 'denied' : 'pending');
   // What a tool's cookie holds: the visitor's answer, there before any script.
   const kept = (pattern) => {
-    const found = pattern.exec(doc.cookie);
+    const found = doc.cookie.match(pattern);
     return found && may(found[1], 1);
   };
   const TYPES = ['ad_storage', 'ad_user_data'];
@@ -211,7 +211,7 @@
       const states = TYPES.map(
         (type) => updates[type] || (ics && [0, 'granted', 'denied'][ics.getConsentState(type)]) || defaults[type]
       );
-      const early = doc.readyState != 'complete';
+      const early = doc.readyState > 'd'; // not complete
       return states.includes('denied')
         ? may(0, updates.ics || TYPES.some((type) => updates[type] == 'denied'))
         : states.includes('granted') && (updates.ad_storage || !early)
@@ -316,12 +316,12 @@
         heap = MAX_HEAP;
         settle(/408|429|5../.test(status));
         // What was refused is not sent again whole; alone it is dropped.
-        if (events.length > 1 && (/400|413/.test(status) || (status == 403 && !reason))) {
+        if (events.length > 1 && (status == 400 || status == 413 || (status == 403 && !reason))) {
           heap = events.length >> 1;
           waiting.unshift(...events);
           soon();
         }
-        told = told || reason || status == 204 || (warn(address + ' answers ' + status), 1);
+        told = told || reason || status == 204 || (warn(address + ': ' + status), 1);
       })
       .catch(
         safe((error) => {
@@ -330,9 +330,8 @@
         log(error, body);
         settle(1);
         const image = new Image();
-        const url = endpoint(settings.g) + '?d=' + encodeURIComponent(text);
         image.onload = () => settle();
-        if (url.length < 8e3) image.src = url;
+        image.src = endpoint(settings.g) + '?d=' + encodeURIComponent(text);
       }));
   };
 
@@ -375,7 +374,7 @@
       else {
         // A router may have cleaned the address before this script came, or keep the click behind the hash.
         if (!next.match(FROM_AD) && led.match(FROM_AD)) next = led;
-        const [click] = (location + ' ' + led).match(/fbclid=[\w-]{10,500}/i) || [];
+        const [click] = (location + ' ' + led).match(/fbclid=[\w-]{10,}/i) || [];
         if (click && !next.includes(click)) next += (next.includes('?') ? '&' : '?') + click;
       }
     }
