@@ -75,10 +75,10 @@ def serve(tag: Tag) -> ThreadingHTTPServer:
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            self.answer(b"{}", "application/json")
+            self.answer(b"", "application/json", 204)  # as the edge answers; the others take any 2xx
 
-        def answer(self, body: bytes, kind: str) -> None:
-            self.send_response(200)
+        def answer(self, body: bytes, kind: str, status: int = 200) -> None:
+            self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -50,7 +50,7 @@
   let resume = 0; // nothing is posted before, after a failure
   let heap = MAX_HEAP; // events a post, halved when one is refused
   let told; // the console knows that the posts go astray
-  let wait = 50; // until the next look for a consent tool
+  let wait = 250; // until the next look for a consent tool
 
   const log = (...words) => {
     if (tag.debug != null) console.info(name, ...words);
@@ -138,7 +138,7 @@
   const may = (granted, refused) => (granted ? 'granted' : refused ? 'denied' : 'pending');
   // What a tool's cookie holds: the visitor's answer, there before any script.
   const kept = (pattern) => {
-    const found = doc.cookie.match(pattern);
+    const found = jar.match(pattern);
     return found && may(found[1], 1);
   };
   const TYPES = ['ad_storage', 'ad_user_data'];
@@ -148,6 +148,7 @@
   let layer;
   let ics;
   let asked; // Shopify
+  let jar; // the cookies: reading them costs more than all the rest, so that only an event has them read again
   let wp; // what events told
   let shopify;
   let tcf;
@@ -203,17 +204,14 @@
         };
       }
       const found = (win.google_tag_data || 0).ics;
-      if (found != ics) (ics = found).addListener(TYPES, () => {
-          updates.ics = 1;
-          look();
-        });
+      if (found != ics) (ics = found).addListener(TYPES, look);
       // An update is the visitor's answer. A default of "denied" is asked later; "granted" holds once the page is there.
       const states = TYPES.map(
         (type) => updates[type] || (ics && [0, 'granted', 'denied'][ics.getConsentState(type)]) || defaults[type]
       );
       const early = doc.readyState > 'd'; // not complete
       return states.includes('denied')
-        ? may(0, updates.ics || TYPES.some((type) => updates[type] == 'denied'))
+        ? may(0, TYPES.some((type) => updates[type] == 'denied'))
         : states.includes('granted') && (updates.ad_storage || !early)
         ? 'granted'
         : regional && early && 'pending';
@@ -228,17 +226,18 @@
       (win.OnetrustActiveGroups && may(/C0004/.test(win.OnetrustActiveGroups))),
   ];
   const look = safe((event) => {
+    if (event) jar = doc.cookie;
     const { marketing, marketingAllowed } = (event || 0).detail || 0;
     if (marketing) wp = may(marketing == 'allow', 1);
     if (marketingAllowed != null) shopify = may(marketingAllowed, 1);
     tools.forEach((tool, who) => {
       const word = safe(tool)();
-      say(who, word == 'pending' && said[who] == 'granted' ? 'denied' : word); // "not yet" after a grant is a refusal
+      say(who, word == 'pending' && (said[who] == 'granted' || reported) ? 'denied' : word); // "not yet" after a grant is a refusal
     });
     soon();
   });
-  const watch = () => {
-    look();
+  const watch = (first) => {
+    look(first);
     if ((wait *= 2) < 3e4) setTimeout(watch, wait);
   };
 
@@ -296,7 +295,9 @@
   const deliver = (body, events) => {
     const text = encode(body);
     const settle = (again) => {
-      [flying, waiting] = [flying, waiting].map((list) => list.filter((event) => !events.includes(event)));
+      const others = (event) => !events.includes(event);
+      flying = flying.filter(others);
+      waiting = waiting.filter(others);
       if (!again) return (failures = 0);
       if (now() >= resume) resume = now() + (2e3 << (failures++ & 7)); // up to four minutes, and then anew
       events.forEach((event) => event.n++);
@@ -398,7 +399,7 @@
   const start = () => {
     win[name] = run;
     run.live = 1;
-    watch();
+    watch(1);
     waiting = parked().filter(fresh);
     keep(QUEUE);
     const follow = tag.auto != 'off';
@@ -424,7 +425,7 @@
     on(win, 'pageshow', (event) => {
       if (!event.persisted || !follow) return;
       url = '';
-      look();
+      look(event);
       page('', 1);
     });
     // Captured, since some are the document's and do not bubble.
