@@ -116,9 +116,16 @@ class Kit:
             answered += self.journal.commit(waiting)
         if not self.journal.distrusted:
             self.journal.rest()
+            self.match_again()
         if self.journal.distrusted:
             self.give_up()
         return [submission.results for submission in answered]
+
+    def match_again(self) -> None:
+        """All that is re-opened is matched now, for which no answer waits; without the rests between the steps."""
+        while self.transaction.late.reopened and not self.journal.distrusted:
+            self.transaction._last_matches_at = 0.0
+            self.journal.rest()
 
     def give_up(self) -> None:
         """What the keeper's process does once it may acknowledge nothing more: it ends, and here this is noted."""

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from collector.config import Config, StoreConfig
@@ -20,7 +20,7 @@ from collector.core import beacon as beacons
 from collector.core import bots, consent, cookies, times
 from collector.core.consent import Decision
 from collector.core.cookies import Fresh, Jar, Policy, Site
-from collector.core.events import ClickBody, ConversionBody
+from collector.core.events import ClickBody, ConversionBody, values_of
 from collector.core.intake import Caller
 from collector.core.said import MAX_BYTES, Beacon, Happening, decode
 from collector.edge import auth
@@ -104,6 +104,7 @@ class Collect:
     async def _take(self, visit: Visit, said: Beacon, faults: list[ApiError], posted: Posted | None = None) -> Headers:
         """Store what was said, and answer with a reason for each event that was left out (F3)."""
         store = self._admit(visit, said)
+        self._door.spend_values(visit.address, values_in(said, posted))
         headers: Headers = [_NEVER]
         decision = self._decide(visit, said, store.config)
         policy = self._policy(visit, store.config)
@@ -269,6 +270,17 @@ class Collect:
         since = now - self._config.matching.click_days * times.DAY_MS
         (known,) = await self._keeper.submit([Remember(store.number, visitor, name, since, site.subdomain_index)])
         return known if isinstance(known, Jar) else cookies.EMPTY
+
+
+def values_in(said: Beacon, posted: Posted | None) -> int:
+    """Values of people that a beacon carries, each of which may have orders matched anew (P4)."""
+    own = posted.customer_data if isinstance(posted, ConversionBody) else None
+    return values_of(own) + sum(_values_told(one.h) for one in said.e if isinstance(one.h, dict))
+
+
+def _values_told(customer: dict[str, Any]) -> int:
+    given = [customer.get(name) for name in ("email", "phone", "externalId")]
+    return sum(len(value) if isinstance(value, list) else 1 for value in given if value)
 
 
 def _page(visit: Visit) -> str:

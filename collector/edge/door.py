@@ -17,7 +17,7 @@ from collector import telemetry
 from collector.config import Config
 from collector.core import addresses, bots, consent, wire
 from collector.core.addresses import Networks
-from collector.core.events import ClickBody, ConversionBody
+from collector.core.events import ClickBody, ConversionBody, values_of
 from collector.core.intake import Caller
 from collector.edge import auth, track
 from collector.edge.keeper import Keeper
@@ -218,7 +218,10 @@ class Door:
         body, ignored = decode(request.body)
         key = request.key = request.key or auth.authenticate(self._keeper, auth.key_in_body(body.key))
         store = auth.store_for(self._keeper.stores, key, body.store_id)
-        return body, ignored, key, store, self._caller(request, key, store.config)
+        caller = self._caller(request, key, store.config)
+        if not caller.secret and isinstance(body, ConversionBody):
+            self.spend_values(self._address(request), values_of(body.customer_data))
+        return body, ignored, key, store, caller
 
     async def batch(self, request: Request) -> Answer:
         """POST /v1/track/batch."""
@@ -277,8 +280,13 @@ class Door:
             raise ApiError("forbidden", "a publishable key may only post clicks and events; use a secret key")
         return key
 
-    def _spend(self, buckets: TokenBuckets, name: str) -> None:
-        verdict = buckets.take(name, time.monotonic())
+    def spend_values(self, address: str, values: int) -> None:
+        """What a page's request costs beside itself: a value of a person may have orders matched anew (P4)."""
+        if values:
+            self._spend(self._by_address, addresses.match_prefix(address), values)
+
+    def _spend(self, buckets: TokenBuckets, name: str, cost: int = 1) -> None:
+        verdict = buckets.take(name, time.monotonic(), cost)
         if not verdict.allowed:
             raise ApiError(
                 "rate_limit_exceeded", "too many requests; wait as Retry-After says", headers=verdict.headers()

@@ -135,8 +135,9 @@ class Tracker:
         found = await self._keeper.conversion(row_id) if row_id is not None else None
         if found is None or not self._may_see(found.state.row.store, key):
             raise ApiError("not_found", "no conversion has this id")
-        if not found.state.match.deterministic and not self._keeper.refusing:
-            # How common its values are may have changed since: an inference is as good as what is known today.
+        if not self._keeper.refusing:
+            # How common its values are may have changed since: an inference is as good as what is known today. And
+            # what is re-opened is matched now.
             await self._keeper.submit((Again(found.state.row.id),))
             found = await self._keeper.conversion(found.state.row.id) or found
         data = responses.conversion_data(found.state, self._public)

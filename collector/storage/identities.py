@@ -213,7 +213,7 @@ class Identities:
             for (kind, key), links in zip(known.keys, known.seen, strict=True)
             if self._link(known, kind, key, links, ts, witness)
         ]
-        return self._carrying(news) if known.carried else set()
+        return self._carrying_few(news) if known.carried else set()
 
     def _link(self, known: Known, kind: Identity, key: int, links: list[Link], ts: int, witness: Witness) -> bool:
         """Whether an answer may change by it."""
@@ -296,6 +296,11 @@ class Identities:
 
     def _carrying(self, keys: Collection[int]) -> set[int]:
         return {row[0] for key in keys for row in self._db.execute(_CARRYING, (key,))}
+
+    def _carrying_few(self, keys: Collection[int]) -> set[int]:
+        """As `_carrying`, of values that few conversions carry: a till's re-opens nothing (P4)."""
+        found = [self._carrying([key]) for key in keys]
+        return set().union(*(some for some in found if len(some) < _MOST_CONVERSIONS))
 
     def values_of(self, store: int, visitor: int) -> list[int]:
         """The identity values that were seen with a visitor."""

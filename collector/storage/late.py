@@ -6,6 +6,10 @@ than a conversion, the conversion's answer stands. An order's answer is its rene
 once, it says who else may have the click: so a changed answer re-opens those. Nothing is sent a second time; what was
 not sent yet goes out with what the click adds.
 
+Nothing of that is done inside the group that answers (P4): what is re-opened waits in `reopened`, and `again_some`
+matches a few at a time between groups, under the budget that the last matches have. A value that leads to more
+conversions than a person has re-opens none.
+
 An inference also depends on clicks that share no key with it: they say how common its values are. Therefore a
 conversion that no proof names is matched a last time when its 96 hours end, and is closed by that match. Figures end at
 the conversion's own time (frequency.py, lookup.py), so in a store whose events arrive in order the last match finds
@@ -35,6 +39,7 @@ from collector.storage import multirow
 from collector.storage.clicks import ClickResult, Clicks, NewClick
 from collector.storage.conversions import Conversions, EventResult
 from collector.storage.lookup import AHEAD_MS, Lookup
+from collector.storage.reopened import Reopened
 from collector.storage.stores import Store
 from collector.storage.subjects import CLICKS, CONVERSIONS, PLACE, ClickRow, ConversionRow
 
@@ -99,6 +104,7 @@ class Late:
         self._first: dict[int, int] = {}  # a store's earliest conversion that waits for its last match
         self._due: set[int] = set()  # stores that may have one whose time is over
         self._kept: dict[int, tuple[int, int, int]] = {}  # of the open transaction, not yet written
+        self.reopened = Reopened(db)
         self._hopeless: set[int] = set()  # conversions whose match failed by a defect of ours
         self._before: tuple[dict[int, int], dict[int, int]] = ({}, {})
         self._due_before: set[int] = set()
@@ -114,6 +120,8 @@ class Late:
             self._lookup.advance(self._clock, store, ts)
             self._lookup.advance(self._conversion_clock, store, ts)
 
+        self.reopened.add(self._lookup.conversion_rows(self.reopened.left()))
+
     def after_clicks(self, clicks: Sequence[NewClick], results: Sequence[ClickResult], now: int) -> None:
         """Re-open what clicks that were just stored may have caused. Usually this is one comparison for each."""
         for store in {click.row[0] for click in clicks}:
@@ -127,12 +135,12 @@ class Late:
             if ts <= ordered.get(store, 0):
                 for row in self._lookup.click_rows({result.id}):
                     shared = self._sharing(row) if before is None else self._sharing(row) | self._sharing(before)
-                    self._reopen(shared, store, now, ts - SKEW_MS)
+                    self._reopen(shared, store, ts - SKEW_MS)
         for click, result in zip(clicks, results, strict=True) if self._siblings else ():
             if not result.duplicate:
-                self._reopen_siblings(click, now)
+                self._reopen_siblings(click)
 
-    def _reopen_siblings(self, click: NewClick, now: int) -> None:
+    def _reopen_siblings(self, click: NewClick) -> None:
         """Match anew what carries the click's id in other stores on its domain: whenever it was made, it is not theirs.
 
         At most 32 of each store at once; the others follow by their last match.
@@ -143,7 +151,7 @@ class Late:
             ids = set(self._lookup.find(CONVERSIONS, "fbclid", name, since, _PER_KEY))
             if self._conversions.gained:
                 ids |= self._conversions.identities.conversions_with([name])
-            self._reopen(ids, store, now)
+            self._reopen(ids, store)
 
     def after_event(self, known: Store, ts: int, taken: EventResult, now: int) -> None:
         """Move the clocks, and re-open what a new link between a person and a visitor may change. `ts`: as told."""
@@ -154,12 +162,17 @@ class Late:
         if not taken.duplicate or (taken.before is not None and taken.before.ts != row.ts):
             self._keep(row)
         related, self._conversions.related = self._conversions.related, set()
-        self._reopen(related | self._resting_on(taken.before, row, known), store, now)
+        self._reopen(related | self._resting_on(taken.before, row, known), store)
 
     def again(self, conversion: int, now: int) -> None:
-        """Look at one conversion again, while it is open: its values may have become more common or rarer."""
+        """Look at one conversion again, while it is open: its values may have become more common or rarer.
+
+        One that a proof names only if it waits for that anyhow.
+        """
         for row in self._lookup.conversion_rows({conversion}):
-            self._reopen({row.id}, row.store, now)
+            known = self._stores.get(row.store)
+            if known is not None and (row.method not in ENRICHING or self.reopened.holds(row.id)):
+                self._match_all(self._open({row.id}, known), known, now)
 
     def rematch(self, rows: dict[int, ConversionRow], left: list[ConversionRow], store: int, now: int) -> None:
         """Match these of one store anew though their time may be over: what they were given was taken back.
@@ -199,17 +212,10 @@ class Late:
             self._see(store, now)
 
     def _last(self, store: int, ts: int, conversion: int, now: int) -> None:
-        known = self._stores[store]
         for row in self._lookup.conversion_rows({conversion}):
             if (row.store, row.ts) != (store, ts) or row.method in ENRICHING or row.id in self._hopeless:
                 continue  # an id that was given again, or proof came meanwhile
-            try:
-                self._reopen(self._match(row, known, now), store, now)
-            except (apsw.Error, StorageError):
-                raise
-            except Exception:
-                self._hopeless.add(row.id)  # the caller undoes this step; the next one closes it as it is
-                raise
+            self._one_more(row, store, now)
 
     def look_around(self, now: int) -> None:
         """What other edges, a restart or silence made due."""
@@ -238,9 +244,11 @@ class Late:
         """What is known now is on disk: `forget` comes back to it."""
         self._before = (dict(self._clock), dict(self._conversion_clock))
         self._due_before = set(self._due)
+        self.reopened.settle()
 
     def flush(self) -> None:
-        """Write into the open transaction what waits for its last match."""
+        """Write into the open transaction what waits for its last match, and what is re-opened."""
+        self.reopened.flush()
         if self._kept:
             multirow.write(self._db, "INSERT OR IGNORE INTO unproven", list(self._kept.values()))
             self._kept = {}
@@ -248,6 +256,7 @@ class Late:
     def forget(self) -> None:
         """The transaction is rolled back: what was not stored has not moved a clock."""
         self._kept = {}
+        self.reopened.forget()
         for clock, before in zip((self._clock, self._conversion_clock), self._before, strict=True):
             clock.clear()
             clock.update(before)
@@ -312,11 +321,27 @@ class Late:
             self._conversions.flush()
         return {found[0] for row_id in known for found in self._db.execute(_GIVEN, (row_id,))}
 
-    def _reopen(self, ids: set[int], store: int, now: int, since: int = 0) -> None:
-        """Match those of the conversions anew that are of `since` (ms, event time) or later, and still open."""
+    def _reopen(self, ids: set[int], store: int, since: int = 0) -> None:
+        """Have those of the conversions matched anew that are of `since` (ms, event time) or later, and still open."""
         known = self._stores.get(store)
-        if known is not None and ids:
-            self._match_all(self._open(ids, known, since), known, now)
+        if known is not None and ids and (ids := self.reopened.new(ids)):
+            self.reopened.add(self._open(ids, known, since))
+
+    def again_some(self, now: int, most: int) -> None:
+        """Match at most `most` of what is re-opened; what rests on a changed answer is re-opened. In a transaction."""
+        for _ in range(min(most, len(self.reopened))):
+            _, conversion, store = self.reopened.take()
+            for row in self._lookup.conversion_rows({conversion} - self._hopeless):
+                self._one_more(row, store, now)
+
+    def _one_more(self, row: ConversionRow, store: int, now: int) -> None:
+        try:
+            self._reopen(self._match(row, self._stores[store], now), store)
+        except (apsw.Error, StorageError):
+            raise
+        except Exception:
+            self._hopeless.add(row.id)  # the caller undoes this step; the next one passes it over
+            raise
 
     def _open(self, ids: set[int], known: Store, since: int = 0) -> list[ConversionRow]:
         rows = self._lookup.conversion_rows(ids) if ids else []

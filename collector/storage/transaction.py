@@ -324,16 +324,21 @@ class GroupTransaction:
             self.beat()
             self._clock.refresh(self._db)
             self.late.look_around(self._clock.trusted())
-        due = self.late.due or self.conversions.weighing.tellings.waiting
+        due = self.late.due or self.late.reopened or self.conversions.weighing.tellings.waiting
         if due and not self._space.refusing and time.monotonic() >= self._last_matches_at:
             self._last_matches()
-        return bool(self.learned) or not self.clicks.filtered or self.conversions.weighing.tellings.waiting
+        waiting = bool(self.late.reopened) or self.conversions.weighing.tellings.waiting
+        return bool(self.learned) or not self.clicks.filtered or waiting
 
     def _last_matches(self) -> None:
-        """Give a few conversions their last match, weigh pages' tellings; for a tenth of this thread's time at most."""
+        """Match anew a few of what is re-opened, give a few their last match, weigh pages' tellings.
+
+        For a tenth of this thread's time at most.
+        """
         started = time.monotonic()
         try:
             self.begin()
+            self.late.again_some(self._now, _LAST_MATCHES)
             self.late.finish(self._clock.trusted(), _LAST_MATCHES)
             self._weigh(_LAST_MATCHES)
             self.commit()

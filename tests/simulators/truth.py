@@ -25,6 +25,7 @@ from collector.core import flags
 from collector.core.matching import Candidate
 from collector.core.matching.links import Link, kept
 from tests.simulators.agents import user_agent
+from tests.simulators.attackers import Attackers
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 START = 1_767_225_600_000  # 2026-01-01
@@ -164,7 +165,7 @@ class Public:
             self.people = self._populate()
             self._events()
 
-    def _next(self) -> int:
+    def serial(self) -> int:
         self._serial += 1
         return self._serial
 
@@ -172,20 +173,20 @@ class Public:
 
     def _populate(self) -> list[Person]:
         r, w = self.random, self.world
-        pools = [[self._next() for _ in range(r.randint(2, 5))] for _ in range(max(2, w.people // 6000))]
-        homes_behind_nat = [self._next() for _ in range(max(2, w.people // 2000))]
-        offices = [self._next() for _ in range(max(2, w.people // 300))]
-        isps = [self._next() for _ in range(max(2, w.people // 400))]
+        pools = [[self.serial() for _ in range(r.randint(2, 5))] for _ in range(max(2, w.people // 6000))]
+        homes_behind_nat = [self.serial() for _ in range(max(2, w.people // 2000))]
+        offices = [self.serial() for _ in range(max(2, w.people // 300))]
+        isps = [self.serial() for _ in range(max(2, w.people // 400))]
         for at, pool in enumerate(pools):
-            self._place_in(pool, self._next(), "mobile NAT")
+            self._place_in(pool, self.serial(), "mobile NAT")
             self._carrier_of[pool[0]] = (1 << 40) + at
         for address in homes_behind_nat:
             self._place_in([-address], r.choice(isps), "home NAT")
         for address in offices:
             self._place_in([address], r.choice(isps), "office")
-        self._relays = [[self._next() for _ in range(150)] for _ in range(max(1, w.people // 25_000))]
+        self._relays = [[self.serial() for _ in range(150)] for _ in range(max(1, w.people // 25_000))]
         for relay in self._relays:
-            self._place_in(relay, self._next(), "relay")
+            self._place_in(relay, self.serial(), "relay")
         people: list[Person] = []
         while len(people) < w.people:
             size = r.choices((1, 2, 3, 4), cum_weights=HOUSEHOLDS)[0]
@@ -209,7 +210,7 @@ class Public:
             self.net_of[address], self.kind_of[address] = network, kind
 
     def _home(self, behind_nat: list[int]) -> int:
-        return -self.random.choice(behind_nat) if self.random.random() < self.world.cgnat * 0.5 else self._next()
+        return -self.random.choice(behind_nat) if self.random.random() < self.world.cgnat * 0.5 else self.serial()
 
     def _devices(self) -> list[Device]:
         r = self.random
@@ -236,7 +237,7 @@ class Public:
             return "office" if x < 0.4 else "home" if x < 0.75 else "mobile"
         return "home" if x < 0.78 else "mobile"
 
-    def _ip(self, p: Person, device: Device, place: str, ts: int, shell: str = "browser") -> int:
+    def address_of(self, p: Person, device: Device, place: str, ts: int, shell: str = "browser") -> int:
         if p.relayed and shell == "browser" and device.kind in ("ios", "mac"):  # lent for a quarter of an hour
             relay = self._relays[p.id % len(self._relays)]
             return relay[hash((p.id, ts // (15 * MINUTE))) % len(relay)]
@@ -255,7 +256,7 @@ class Public:
         self.kind_of.setdefault(address, kind)
         return address
 
-    def _agent(self, d: Device, shell: str, ts: int) -> tuple[int, int]:
+    def agent_of(self, d: Device, shell: str, ts: int) -> tuple[int, int]:
         return user_agent(d.kind, shell, d.model, d.version, d.app, (ts // DAY + d.offset) // 28 % 100)
 
     def _fingerprint(self, d: Device, ua_k: int) -> int | None:
@@ -277,7 +278,7 @@ class Public:
                 jar.used = ts
                 return jar
         consent = jar.consent if jar is not None else r.random() < self.world.consent
-        fresh = d.jars[shell] = Jar(self._next(), self._next(), ts, ts, consent)
+        fresh = d.jars[shell] = Jar(self.serial(), self.serial(), ts, ts, consent)
         return fresh
 
     # -- what happens ----------------------------------------------------------------------------------------------
@@ -290,7 +291,7 @@ class Public:
         clicks = 0
 
         def plan(ts: int, p: Person, play: Play) -> None:
-            planned.append((ts, self._next(), p, play))
+            planned.append((ts, self.serial(), p, play))
 
         for p in self.people:
             for _ in range(_poisson(r, w.clicks_per_person)):
@@ -300,6 +301,11 @@ class Public:
                 plan(START + int(r.random() * span), p, self._visit)
         for _ in range(int(clicks * ORDERS_PER_CLICK * w.organic)):
             plan(START + int(r.random() * span), r.choice(self.people), self._organic_order)
+        if w.attack:
+            strangers = Attackers(self, self.people)
+            traffic = clicks + w.visits * len(self.people)
+            for _ in range(int(traffic * w.attack / (1 - w.attack))):
+                plan(START + int(r.random() * span), self.people[0], strangers.act)
         planned.sort(reverse=True)
         while planned or self._added:
             added = not planned or (self._added and self._added[0] < planned[-1])
@@ -311,7 +317,7 @@ class Public:
         self._tell_truth()
 
     def _push(self, ts: int, p: Person, play: Play) -> None:
-        heappush(self._added, (ts, self._next(), p, play))
+        heappush(self._added, (ts, self.serial(), p, play))
 
     def _pick_device(self, p: Person, ad: bool) -> Device:
         if len(p.devices) == 1 or self.random.random() < (0.85 if ad else 0.55):
@@ -322,7 +328,7 @@ class Public:
         d = self._pick_device(p, ad=False)
         jar = self._jar(d, "browser", ts)
         if jar.consent:
-            address = self._ip(p, d, self._place(ts), ts)
+            address = self.address_of(p, d, self._place(ts), ts)
             self.sightings.append((ts, jar.visitor, address))
             if self.random.random() < self.world.sign_in:  # or leaves an e-mail
                 self.claim(ts, jar.visitor, p.email, address)
@@ -353,17 +359,21 @@ class Public:
         jar = self._jar(d, shell, ts)
         if self.random.random() < self.world.strip:
             return
-        fbclid = self._next()
+        fbclid = self.serial()
         if jar.consent:
             jar.last_fbclid = fbclid
-            ua_k, ua_class = self._agent(d, shell, ts)
-            address = self._ip(p, d, place, ts, shell)
+            ua_k, ua_class = self.agent_of(d, shell, ts)
+            address = self.address_of(p, d, place, ts, shell)
             self.sightings.append((ts, jar.visitor, address))
             keys = (jar.visitor, jar.fbp, address, ua_k, self._fingerprint(d, ua_k), ua_class, 0)
         else:
             keys = (None, None, None, None, None, 0, flags.DENIED)
-        self.clicks.append(Candidate(len(self.clicks) + 1, ts, ts, fbclid, *keys))
-        self.owners.append(p.id)
+        self.add_click(Candidate(0, ts, ts, fbclid, *keys), p)
+
+    def add_click(self, click: Candidate, owner: Person) -> None:
+        click.id = len(self.clicks) + 1
+        self.clicks.append(click)
+        self.owners.append(owner.id)
 
     def _organic_order(self, p: Person, ts: int) -> None:
         self._order(p, ts, self._pick_device(p, ad=False), "browser", self._place(ts))
@@ -381,10 +391,10 @@ class Public:
 
     def _order(self, p: Person, ts: int, d: Device, shell: str, place: str) -> None:
         jar = self._jar(d, shell, ts)
-        ua_k, ua_class = self._agent(d, shell, ts)
+        ua_k, ua_class = self.agent_of(d, shell, ts)
         by_page = self.random.random() >= self.world.server_only
         linked = self._emails[p.email]
-        address = self._ip(p, d, place, ts, shell)
+        address = self.address_of(p, d, place, ts, shell)
         order = Order(ts, p.id, address, ua_k, ua_class, denied=not jar.consent)
         order.network, order.net_k = self.kind_of[address], self.net_of[address]
         if by_page:
