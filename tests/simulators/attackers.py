@@ -6,6 +6,7 @@ quarter a click under a visitor id that was passed on to them.
 
 from __future__ import annotations
 
+from random import Random
 from typing import TYPE_CHECKING
 
 from collector.core.matching import Candidate
@@ -22,11 +23,12 @@ class Attackers:
 
     def __init__(self, public: Public, people: list[Person]) -> None:
         self._public, self._people = public, people
+        self.random = Random(public.world.seed)  # of their own: everybody else does what he does without them
         self._actors = people[:: int(1 / ACTORS_PER_PERSON)]
 
     def act(self, _: Person, ts: int) -> None:
         """One thing that one of them does."""
-        public, r = self._public, self._public.random
+        public, r = self._public, self.random
         actor, victim = r.choice(self._actors), r.choice(self._people)
         device = actor.devices[0]
         address = public.address_of(actor, device, "home", ts)

@@ -305,7 +305,7 @@ class Public:
             strangers = Attackers(self, self.people)
             traffic = clicks + w.visits * len(self.people)
             for _ in range(int(traffic * w.attack / (1 - w.attack))):
-                plan(START + int(r.random() * span), self.people[0], strangers.act)
+                plan(START + int(strangers.random.random() * span), self.people[0], strangers.act)
         planned.sort(reverse=True)
         while planned or self._added:
             added = not planned or (self._added and self._added[0] < planned[-1])
