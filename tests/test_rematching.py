@@ -86,13 +86,17 @@ def test_P4_a_step_matches_a_few_and_rests_nine_times_as_long(kit: Kit) -> None:
     ordered(kit, 31)
     kit.post(click("IwARjane00000", NOW - 3 * HOUR, visitorId="jane"))
     kit.journal.commit(deque([Submission([kit.operation(told("jane"))])]))
-    writer, times = kit.transaction, iter((100.0, 100.5))
-    writer._last_matches_at = 0.0
+    writer, times = kit.transaction, [100.0]
+
+    def half_a_second_later() -> float:
+        times.append(times[-1] + 0.5)
+        return times[-1]
+
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(transaction.time, "monotonic", lambda: next(times))
+        patched.setattr(transaction.time, "monotonic", half_a_second_later)
         writer._last_matches()
     assert len(writer.late.reopened) == 31 - transaction._LAST_MATCHES
-    assert writer._last_matches_at == 100.5 + 9 * 0.5
+    assert writer._last_matches_at == times[-1] + 9 * (times[-1] - times[1])
     writer._last_matches_at = transaction.time.monotonic() + 3_600
     kit.journal.rest()
     assert len(writer.late.reopened) == 31 - transaction._LAST_MATCHES
