@@ -103,6 +103,21 @@ def test_every_toml_block_of_the_readme_loads(tmp_path):
         assert load(str(path), {}).store
 
 
+def test_every_link_of_the_documents_leads_somewhere():
+    """To a file that is there, and to a heading that stands in it."""
+    for page in [ROOT / "README.md", ROOT / "CHANGES.md", *(ROOT / "collector").rglob("README.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+            file, _, heading = target.partition("#")
+            linked = (page.parent / file).resolve() if file else page
+            assert linked.exists(), f"{page}: {target}"
+            assert not heading or heading in anchors(linked), f"{page}: {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"(?m)^#+ (.*)$", page.read_text())
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_no_file_names_a_package_index():
     """The lock and the instructions work with whichever index pip is set up for."""
     index = re.compile(
@@ -121,11 +136,11 @@ def test_the_lock_has_every_dependency():
     assert names - locked == set()
 
 
-def test_the_systemd_unit_of_the_readme_is_sound(tmp_path):
-    (unit,) = re.findall(r"```ini\n(\[Unit\].*?)```", README, re.S)
+def test_the_systemd_unit_is_sound():
+    assert "(collector.service)" in README
     settings = configparser.ConfigParser(interpolation=None, strict=True)
     settings.optionxform = str
-    settings.read_string(unit)
+    settings.read_string((ROOT / "collector.service").read_text())
     service = settings["Service"]
     words = service["ExecStart"].split()
     assert build_parser().parse_args(words[1:]).config == "/etc/collector/collector.toml"

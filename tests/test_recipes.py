@@ -1,97 +1,42 @@
-"""The README's storefronts, run as they stand there: the order finds its click by what the recipe sends."""
+"""Storefronts and WooCommerce, as edge/README.md has them: no order is missed, each finds its click by what is told."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import secrets
 import shutil
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from tests.browser.ground import FBCLID, PERSON, Collector, free_port, running
-from tests.recipes import README, recipe
+from tests.browser.ground import PERSON, Collector, free_port, running
+from tests.platform_kit import (
+    BY_ADMIN,
+    BY_SERVICE,
+    Door,
+    Visitor,
+    a_door,
+    a_visitor,
+    asked,
+    check,
+    check_told,
+    needs_php,
+    order_number,
+    the_collector,
+    the_key,
+    woocommerce,
+)  # fmt: skip
+from tests.recipes import names, recipe
 
+__all__ = ["a_door", "a_visitor", "the_collector", "the_key"]
 pytestmark = pytest.mark.slow
 
-STORE = """
-[[store]]
-id = "store_abc123"
-domains = ["shop.example"]
-currency = "EUR"
-country = "DE"
-"""
 EXPRESS = "express@5"
-# What WordPress and WooCommerce are to the recipe: hooks, an order, the cookies of the checkout, an HTTP client.
-WORDPRESS = r"""<?php
-const COLLECTOR_KEY = '__KEY__';
-$_COOKIE = json_decode('__COOKIES__', true);
-$hooks = [];
-function add_action($name, $work, $priority = 10) { global $hooks; $hooks[$name] = $work; }
-function esc_attr($text) { return htmlspecialchars($text, ENT_QUOTES); }
-function wp_unslash($text) { return $text; }
-function sanitize_text_field($text) { return trim(strip_tags($text)); }
-function wp_json_encode($value) { return json_encode($value); }
-class Order {
-    public $meta = [];
-    function update_meta_data($name, $value) { $this->meta[$name] = $value; }
-    function get_meta($name) { return $this->meta[$name] ?? ''; }
-    function __call($name, $given) {
-        return ['get_order_number' => '1003', 'get_total' => '49.90', 'get_currency' => 'EUR',
-            'get_billing_email' => 'jo@example.com', 'get_customer_user_agent' => 'Mozilla/5.0',
-            'get_customer_ip_address' => '203.0.113.9'][$name] ?? '';
-    }
-}
-$the_order = new Order;
-function wc_get_order($id) { global $the_order; return $the_order; }
-function wp_remote_post($url, $given) {
-    $lines = array_map(fn($name) => "$name: " . $given['headers'][$name], array_keys($given['headers']));
-    $http = ['method' => 'POST', 'header' => $lines, 'content' => $given['body'], 'ignore_errors' => true];
-    echo file_get_contents($url, false, stream_context_create(['http' => $http]));
-}
-"""
-
-
-class Visitor(NamedTuple):
-    """Somebody who came from an ad: the click id, and the cookies that the collector set."""
-
-    fbclid: str
-    cookies: dict[str, str]
-
-    @property
-    def header(self) -> str:
-        return "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-
-
-@pytest.fixture(scope="module")
-def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
-    made = Collector(tmp_path_factory.mktemp("collector"), STORE)
-    made.key("store_abc123")
-    with made.serve():
-        yield made
-
-
-@pytest.fixture
-def visitor(collector: Collector) -> Visitor:
-    click = FBCLID[:-8] + secrets.token_hex(4)
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{collector.port}/c.gif?s=store_abc123",
-        headers={
-            "Referer": f"https://www.shop.example/?fbclid={click}",
-            "User-Agent": PERSON,
-            "Host": "www.shop.example",
-        },
-    )
-    with urllib.request.urlopen(request, timeout=5) as answer:
-        pairs = [line.split(";")[0].partition("=") for line in answer.headers.get_all("Set-Cookie")]
-    return Visitor(click, {name: value for name, _, value in pairs})
 
 
 def environment(collector: Collector, port: int) -> dict[str, str]:
@@ -105,13 +50,6 @@ def pay(port: int, visitor: Visitor, order: str) -> dict[str, Any]:
     )
     with urllib.request.urlopen(request, timeout=10) as answer:
         return dict(json.load(answer))
-
-
-def check(answer: dict[str, Any], visitor: Visitor) -> None:
-    assert answer["success"], answer
-    found = answer["data"]["attributedTo"]
-    assert found["fbclid"] == visitor.fbclid
-    assert found["confidenceScore"] >= 98
 
 
 def test_the_storefront_in_python(tmp_path: Path, collector: Collector, visitor: Visitor) -> None:
@@ -132,23 +70,171 @@ def test_the_storefront_in_node(tmp_path: Path, collector: Collector, visitor: V
         check(pay(port, visitor, "1002"), visitor)
 
 
-@pytest.mark.skipif(shutil.which("php") is None, reason="needs php-cli from the distribution")
-def test_the_woocommerce_snippet(tmp_path: Path, collector: Collector, visitor: Visitor) -> None:
-    stand_in = WORDPRESS.replace("__KEY__", collector.key("store_abc123"))
-    code = recipe("woocommerce", {"http://127.0.0.1:8080": f"http://127.0.0.1:{collector.port}"})
-    program = tmp_path / "functions.php"
-    checkout = (
-        "$hooks['wp_head'](); echo \"\\n\"; $hooks['woocommerce_checkout_create_order']($the_order);"
-        "$_COOKIE = []; $hooks['woocommerce_payment_complete'](7);"  # the payment service calls, not the browser
+# --- WooCommerce ------------------------------------------------------------------------------------------------------
+
+WAYS_TO_PAY = {  # what happens to an order, by whose request
+    "card": ("classic", [("processing", BY_SERVICE), ("completed", BY_ADMIN)]),
+    "card-block": ("block", [("processing", BY_SERVICE)]),
+    "cash-on-delivery": ("block", [("processing", None), ("completed", BY_ADMIN)]),
+    "bank-transfer": ("classic", [("on-hold", None), ("processing", BY_ADMIN)]),
+    "cheque": ("block", [("on-hold", None), ("completed", BY_ADMIN)]),
+    "virtual-goods": ("classic", [("completed", BY_SERVICE)]),
+    "second-attempt": ("classic", [("failed", BY_SERVICE), ("processing", BY_SERVICE)]),
+    "given-up": ("classic", [("on-hold", None), ("cancelled", BY_ADMIN)]),
+    "money-back": ("classic", [("processing", BY_SERVICE), ("refunded", BY_ADMIN)]),
+}
+
+
+@needs_php
+@pytest.mark.parametrize("way", WAYS_TO_PAY)
+def test_woocommerce_misses_no_way_to_pay(tmp_path: Path, door: Door, key: str, visitor: Visitor, way: str) -> None:
+    shop, order = woocommerce(tmp_path, door, key), order_number()
+    checkout, changes = WAYS_TO_PAY[way]
+    shop.ask(asked(visitor.cookies), checkout, order)
+    for status, request in changes:
+        shop.ask(request or asked(visitor.cookies), status, order)
+    bodies = check_told(door, visitor, *(status for status, _ in changes))
+    assert {body["eventValue"] for body in bodies} == {49.9}
+
+
+@needs_php
+def test_control_by_payment_complete_alone_cash_on_delivery_is_missed(
+    tmp_path: Path, door: Door, key: str, visitor: Visitor
+) -> None:
+    shop, order = (
+        woocommerce(tmp_path, door, key, {"woocommerce_order_status_processing": "woocommerce_payment_complete"}),
+        order_number(),
     )
-    program.write_text(stand_in.replace("__COOKIES__", json.dumps(visitor.cookies)) + code + checkout)
-    out = subprocess.run(["php", str(program)], check=True, capture_output=True, text=True).stdout
-    tag, _, answer = out.partition("\n")
-    assert tag == '<script async src="/m/c.js" data-store="store_abc123"></script>'
-    check(json.loads(answer), visitor)
+    shop.ask(asked(visitor.cookies), "block", order)
+    shop.ask(asked(visitor.cookies), "processing", order)
+    assert door.told == []
 
 
-def test_every_recipe_of_the_readme_is_run() -> None:
-    named = {line.split()[2] for line in README.read_text().splitlines() if line.startswith("<!-- recipe: ")}
-    sources = [path.read_text() for path in (Path(__file__), *(Path(__file__).parent / "browser").glob("*.py"))]
-    assert {name for name in named if not any(re.search(rf'recipe\(\s*"{name}"', text) for text in sources)} == set()
+@needs_php
+def test_control_a_device_read_when_the_status_changes_is_the_admins(
+    tmp_path: Path, door: Door, key: str, visitor: Visitor
+) -> None:
+    at_once = {"($order->get_meta('_collector') ?: [])": "Collector::device(WC_Geolocation::get_ip_address())"}
+    shop, order = woocommerce(tmp_path, door, key, at_once), order_number()
+    shop.ask(asked(visitor.cookies), "classic", order)
+    shop.ask(BY_ADMIN, "completed", order)
+    assert [told.body["visitorId"] for told in door.told] == [BY_ADMIN["cookies"]["_cv"]]
+
+
+@needs_php
+def test_woocommerce_orders_that_an_admin_makes(tmp_path: Path, door: Door, key: str, visitor: Visitor) -> None:
+    """On the phone: no device, unless the customer pays by the link; in the shop's own checkout: not the admin's."""
+    shop = woocommerce(tmp_path, door, key)
+    phoned, linked, ordered = order_number(), order_number(), order_number()
+    shop.ask(BY_ADMIN, "made", phoned)
+    shop.ask(BY_ADMIN, "processing", phoned)
+    shop.ask(BY_ADMIN, "classic", ordered)
+    shop.ask(BY_ADMIN, "processing", ordered)
+    assert [set(told.body) & {"visitorId", "userAgent", "ipAddress", "consent"} for told in door.told] == [set(), set()]
+    assert [told.status for told in door.told] == [200, 200]
+    door.told.clear()
+    shop.ask(BY_ADMIN, "made", linked)
+    shop.ask(asked(visitor.cookies), "pay", linked)
+    shop.ask(BY_SERVICE, "processing", linked)
+    check_told(door, visitor, "processing")
+
+
+CONSENTS: list[tuple[dict[str, str], str, str | None]] = [  # cookies, WP Consent API's type, what is told
+    ({}, "", None),
+    ({"wp_consent_marketing": "allow"}, "optin", "granted"),
+    ({"wp_consent_marketing": "deny"}, "optin", "denied"),
+    ({"wp_consent_marketing": "deny"}, "optout", "denied"),
+    ({"wp_consent_marketing": "deny"}, "", "denied"),
+    ({}, "optin", "pending"),
+    ({}, "optout", "granted"),
+    ({"CookieConsent": "{stamp:%27x%27%2Cnecessary:true%2Cmarketing:true%2Cver:1}"}, "", "granted"),
+    ({"CookieConsent": "{stamp:%27x%27%2Cnecessary:true%2Cmarketing:false%2Cver:1}"}, "optout", "denied"),
+    ({"OptanonAlertBoxClosed": "2026-11-01", "OptanonConsent": "groups=C0001%3A1%2CC0004%3A1"}, "", "granted"),
+    ({"OptanonConsent": "groups=C0001%3A1%2CC0004%3A0", "OptanonAlertBoxClosed": "2026-11-01"}, "", "denied"),
+    ({"OptanonConsent": "groups=C0001%3A1%2CC0004%3A1"}, "", None),  # the box is still open: a default
+    ({"wp_consent_marketing": "allow", "CookieConsent": "{marketing:false}"}, "optin", "denied"),
+]
+
+
+@needs_php
+@pytest.mark.parametrize(("cookies", "type_", "said"), CONSENTS)
+def test_consent_is_read_at_checkout_and_told(
+    tmp_path: Path, door: Door, key: str, cookies: dict[str, str], type_: str, said: str | None
+) -> None:
+    shop, order = woocommerce(tmp_path, door, key), order_number()
+    shop.ask(asked(cookies, type=type_), "classic", order)
+    shop.ask(BY_ADMIN, "processing", order)  # whose own cookies say "allow"
+    (told,) = door.told
+    assert told.body.get("consent") == ({"marketing": said} if said else None)
+    assert (told.status, told.ignored) == (200, None)
+
+
+@needs_php
+def test_where_consent_is_asked_first_the_visitors_cookie_is_the_grant(
+    tmp_path: Path, door: Door, key: str, visitor: Visitor
+) -> None:
+    shop = woocommerce(tmp_path, door, key)
+    shop.put("mu-plugins/collector/collector.php", shop.client.replace("ASKS_FIRST = false", "ASKS_FIRST = true"))
+    for cookies, said in [
+        (visitor.cookies, "granted"),
+        ({}, None),
+        ({**visitor.cookies, "wp_consent_marketing": "deny"}, "denied"),
+    ]:
+        order = order_number()
+        shop.ask(asked(cookies), "classic", order)
+        shop.ask(BY_SERVICE, "processing", order)
+        assert door.told[-1].body.get("consent") == ({"marketing": said} if said else None)
+
+
+@needs_php
+@pytest.mark.parametrize("precision", ["-1", "14", "17", "100"])
+def test_amounts_have_no_tail_whatever_the_hosts_setting(tmp_path: Path, door: Door, key: str, precision: str) -> None:
+    shop = woocommerce(tmp_path, door, key)
+    totals = {"49.90": "49.9", "49.899999999999999": "49.9", "0.30000000000000004": "0.3", "1234567.89": "1234567.89"}
+    for total, told in totals.items():
+        order = order_number()
+        shop.ask(asked({}), "made", order, total)
+        shop.ask(BY_ADMIN, "processing", order, ini=f"serialize_precision={precision}")
+        assert f'"eventValue":{told},' in door.told[-1].raw
+        assert door.told[-1].status == 200
+
+
+@needs_php
+def test_woocommerce_tells_of_what_stays_after_a_refund(tmp_path: Path, door: Door, key: str, visitor: Visitor) -> None:
+    shop, order = woocommerce(tmp_path, door, key), order_number()
+    shop.ask(asked(visitor.cookies), "classic", order)
+    shop.ask(BY_SERVICE, "processing", order)
+    shop.ask(BY_ADMIN, "refund", order, "20")
+    shop.ask(BY_ADMIN, "completed", order)
+    bodies = check_told(door, visitor, "processing", "partially_refunded", "completed")
+    assert [body["eventValue"] for body in bodies] == [49.9, 29.9, 29.9]
+
+
+@needs_php
+def test_woocommerce_tells_again_what_the_collector_did_not_take(
+    tmp_path: Path, door: Door, key: str, visitor: Visitor
+) -> None:
+    shop, order = woocommerce(tmp_path, door, key), order_number()
+    shop.ask(asked(visitor.cookies), "classic", order)
+    door.down = True
+    shop.ask(BY_SERVICE, "processing", order)
+    shop.ask(BY_SERVICE, "scheduled", order)
+    assert (door.refused, door.told) == (2, [])
+    door.down = False
+    shop.ask(BY_SERVICE, "scheduled", order)
+    shop.ask(BY_SERVICE, "scheduled", order)
+    check_told(door, visitor, "processing")
+
+
+@needs_php
+def test_woocommerce_prints_the_tag(tmp_path: Path, door: Door, key: str) -> None:
+    page = woocommerce(tmp_path, door, key).ask(asked({}), "page", "0")
+    assert page == '<script async src="/m/c.js" data-store="store_abc123"></script>'
+
+
+def test_every_recipe_is_run() -> None:
+    sources = [path.read_text() for path in Path(__file__).parent.rglob("*.py")]
+    run = {name for text in sources for name in re.findall(r'recipe\(\s*"([\w-]+)"', text)}
+    run |= {f"magento-{name}" for text in sources for name in re.findall(r'"(\w+)"', text)} & names()
+    run |= {name for text in sources for name in re.findall(r'\("(medusa[\w-]*)", "', text)}
+    assert names() - run == set()

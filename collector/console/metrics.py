@@ -18,7 +18,7 @@ from collector.storage.reports.folds import Sums
 from collector.storage.reports.reader import NoStore
 from collector.storage.reports.totals import Totals
 
-# name -> (type, help). The README's table is made from this one; a test compares them.
+# name -> (type, help). The table of README.md beside this file is made from this one; a test compares them.
 METRICS: Final[dict[str, tuple[str, str]]] = {
     "collector_build_info": ("gauge", "1, with the version as label."),
     "collector_up": ("gauge", "1 when the database can be read, else 0."),

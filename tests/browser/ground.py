@@ -101,8 +101,9 @@ def nginx(folder: Path, servers: str, port: int) -> contextlib.AbstractContextMa
     temp = "\n".join(
         f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
+    user = "user root; " if os.getuid() == 0 else ""  # its worker would not reach the test's folder
     conf.write_text(
-        f"daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; worker_processes 1;\n"
+        f"{user}daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; worker_processes 1;\n"
         f"events {{ worker_connections 512; }}\nhttp {{ access_log off; {temp}\n{servers}\n}}\n"
     )
     binary = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin") or "nginx"
