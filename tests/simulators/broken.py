@@ -25,7 +25,8 @@ def without_frequencies(
     averages = structs.replace(
         statistics, visitors_on_ip=1.5, visitors_on_ua=0.03 * statistics.visitors, visitors_on_fp=1.5
     )
-    return match(query, candidates, averages, model, policy)
+    unknowing = structs.replace(model, networks={}, crowds={}, clickers_per_visitor=0.0)
+    return match(query, candidates, averages, unknowing, policy)
 
 
 def without_none(
