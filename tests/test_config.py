@@ -416,6 +416,7 @@ def test_what_was_changed_is_named_without_its_value(write):
 def test_a_wrong_user_is_told_whose_it_is_and_who_he_is(monkeypatch, tmp_path):
     secret = tmp_path / "meta.token"
     secret.write_text("x")
+    secret.chmod(0o644)
     monkeypatch.setattr(os, "geteuid", lambda: 65534)
     told = why(PermissionError(13, "Permission denied"), secret)
     assert told == f"Permission denied; {secret} belongs to {user(os.getuid())} (mode 0644), and this runs as nobody"
