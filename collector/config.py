@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -15,6 +15,7 @@ class EdgeConfig(Struct, frozen=True, kw_only=True):
     public_url: str = ""
     trusted_proxies: list[str] = []
     max_body_bytes: Annotated[int, Meta(ge=1024, le=64 * 1024 * 1024)] = 1_048_576
+    max_webhook_bytes: Annotated[int, Meta(ge=65_536, le=32 * 1024 * 1024)] = 4_194_304
     max_connections: Annotated[int, Meta(ge=16)] = 16_000
     max_connections_per_address: Annotated[int, Meta(ge=1)] = 256
     rate_limit_key_per_second: Rate = 20_000  # 0 = no limit
@@ -105,6 +106,35 @@ class PixelConfig(Struct, frozen=True, kw_only=True):
     events: list[str] = []  # empty: all
 
 
+class WebhookConfig(Struct, frozen=True, kw_only=True):
+    """A platform whose signed messages tell of orders: a preset, or where each field lies (core/shops/mapping.py)."""
+
+    name: str
+    preset: str = ""
+    secret: str | list[str] = ""
+    signature: dict[str, Any] = {}
+    topic: str = ""
+    delivery: str | list[str] = ""
+    order: str = ""
+    topics: dict[str, str] = {}
+    fields: dict[str, Any] = {}
+    marks: str | list[str] = ""
+    status: dict[str, Any] = {}
+    channels: dict[str, Literal["send", "ignore", "offline", "renewal"]] = {}
+
+
+class ShopConfig(Struct, frozen=True, kw_only=True):
+    """How a store's orders are read from its shop."""
+
+    order_key: Literal["id", "order_number", "name", "number"] = "id"
+    value: Literal["total", "goods"] = "total"
+    money: Literal["shop", "presentment"] = "shop"
+    content_id: str = ""  # empty: the platform's own
+    channels: dict[str, Literal["send", "ignore", "offline", "renewal"]] = {}
+    renewals: Literal["ignore", "send"] = "ignore"
+    shop: str = ""
+
+
 class StoreConfig(Struct, frozen=True, kw_only=True):
     id: str
     name: str = ""
@@ -121,6 +151,9 @@ class StoreConfig(Struct, frozen=True, kw_only=True):
     pixel_mode: Literal["server-only", "pixel+server"] = "server-only"
     excluded_addresses: list[str] = []
     excluded_emails: list[str] = []
+    webhook_secrets: dict[str, str | list[str]] = {}
+    webhook: list[WebhookConfig] = []
+    shop: ShopConfig = ShopConfig()
     pixel: list[PixelConfig] = []
 
 

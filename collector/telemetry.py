@@ -29,7 +29,7 @@ FIELDS: Final = frozenset(
     process child pid exit_code signal seconds ms bytes rows count events attempts workers connections
     route method status request_id click_id conversion_id event_id key_id store pixel state lane outcome reason code
     subcode trace_id http_status retry_at until since version revision sqlite listen section setting fault error at
-    files calls errno path free_mb backlog age_seconds watermark migration kind
+    files calls errno path free_mb backlog age_seconds watermark migration kind webhook
     """.split()
 )
 

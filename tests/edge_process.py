@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -82,13 +82,13 @@ class Edge(NamedTuple):
         return exchange(self.port, "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body, 15.0)
 
 
-def configuration(data_dir: Path, **edge: Any) -> Config:
+def configuration(data_dir: Path, stores: Sequence[StoreConfig] = (STORE, OTHER, CLOSED), **edge: Any) -> Config:
     """The stores of these tests, with rates out of the way unless they are the subject."""
     limits = {"rate_limit_address_per_second": 0, "rate_limit_key_per_second": 0} | edge
     return Config(
         edge=EdgeConfig(listen="127.0.0.1:0", **limits),
         storage=StorageConfig(data_dir=str(data_dir), reserve_mb=1),
-        store=[STORE, OTHER, CLOSED],
+        store=list(stores),
     )
 
 

@@ -151,7 +151,7 @@ def test_D1_the_key_is_asked_for_only_where_it_matters() -> None:
         return 1_000_000
 
     bodies = Bodies(BodyLimits(of_address=3 * PAGE), lambda: None)
-    loads = Loads(bodies, "a", lambda _: None, allowance)
+    loads = Loads(lambda _: bodies, "a", lambda _: None, allowance)
     for _ in range(3):
         loads.begin({})
         assert loads.take(PAGE) is None
@@ -165,7 +165,7 @@ def test_D1_the_key_is_asked_for_only_where_it_matters() -> None:
 
 def test_D1_a_stranger_stops_at_the_page_and_at_his_address() -> None:
     bodies = Bodies(BodyLimits(of_address=2 * PAGE), lambda: None)
-    loads = Loads(bodies, "a", lambda _: None, lambda _: PAGE)
+    loads = Loads(lambda _: bodies, "a", lambda _: None, lambda _: PAGE)
     loads.begin({})
     assert loads.take(PAGE) is None
     assert loads.take(1) is BODY_TOO_LARGE
@@ -180,7 +180,7 @@ def test_D1_a_stranger_stops_at_the_page_and_at_his_address() -> None:
 def test_D1_a_proxys_large_body_is_its_callers() -> None:
     bodies = Bodies(BodyLimits(of_address=PAGE), lambda: None)
     for visitor, refusal in (("9.9.9.9", None), ("9.9.9.9", OVERLOADED), ("8.8.8.8", None), (None, None)):
-        loads = Loads(bodies, None, lambda _, who=visitor: who, lambda _: PAGE)  # type: ignore[misc]
+        loads = Loads(lambda _: bodies, None, lambda _, who=visitor: who, lambda _: PAGE)  # type: ignore[misc]
         loads.begin({})
         assert [loads.take(PAGE // 2) or loads.take(PAGE // 2)] == [refusal]
 

@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from collector.config import Config, PixelConfig, StoreConfig
+from collector.config_loader import shops
 from collector.config_loader.faults import Fault, Path
 from collector.config_loader.secret_files import Role
 
@@ -39,6 +40,7 @@ def check(config: Config, *, role: Role, env: Mapping[str, str]) -> list[Fault]:
     faults += _alerts(config)
     for index, store in enumerate(config.store):
         faults += _store(store, ("store", index))
+        faults += shops.check(store, ("store", index))
         if config.meta.mode == "live" and role in ("all", "courier"):
             faults += _tokens(store, ("store", index))
     return faults + list(_repeated_stores(config))
@@ -53,6 +55,7 @@ def warnings_of(config: Config, secret: str | None) -> list[str]:
         if store.active and not store.domains
     ]
     for store in config.store:
+        found += shops.warnings(store)
         found += [
             f"[store.pixel] {pixel.id}: its test_event_code expired on {pixel.test_event_code_expires} and is left out"
             for pixel in store.pixel

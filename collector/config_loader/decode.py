@@ -59,6 +59,8 @@ def _decode_field(reading: Reading, info: FieldInfo, value: Any, path: Path) -> 
     (item,) = typing.get_args(info.type) if typing.get_origin(info.type) is list else (None,)
     if isinstance(item, type) and issubclass(item, Struct):
         return _decode_tables(reading, item, value, path)
+    if path[-1] == "webhook_secrets":
+        _take_named_files(reading, value, path)
     return _convert(reading, value, info, path)
 
 
@@ -131,7 +133,7 @@ def _take_secret_files(reading: Reading, table: dict[str, Any], path: Path) -> N
     """Replace each `NAME_file` of a secret by NAME with what the file holds."""
     for key in [key for key in table if isinstance(key, str) and key.endswith("_file")]:
         name = key.removesuffix("_file")
-        if is_secret((*path, name)):
+        if name != "webhook_secrets" and is_secret((*path, name)):
             _take_one_file(reading, table, path, name)
 
 
@@ -149,10 +151,23 @@ def _take_one_file(reading: Reading, table: dict[str, Any], path: Path, name: st
         return
     origins[here] = of_file
     try:
-        table[name] = read_secret(str(file), reading.base, reading.env, _variable(here))
+        table[name] = _read_files(reading, file, here)
     except ValueError as error:
         table.pop(name, None)
         reading.fault(there, str(error))
+
+
+def _read_files(reading: Reading, file: Any, path: Path) -> str | list[str]:
+    """What the file holds; of several what each does, where a secret may be several."""
+    if isinstance(file, list) and path[-2:-1] != ("pixel",) and "store" in path:
+        return [read_secret(str(one), reading.base, reading.env, _variable(path)) for one in file]
+    return read_secret(str(file), reading.base, reading.env, _variable(path))
+
+
+def _take_named_files(reading: Reading, table: Any, path: Path) -> None:
+    """The same inside a table of secrets: `shopify_file = "…"`."""
+    for key in [key for key in table if key.endswith("_file")] if isinstance(table, dict) else []:
+        _take_one_file(reading, table, path, key.removesuffix("_file"))
 
 
 def _variable(path: Path) -> str:

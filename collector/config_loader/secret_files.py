@@ -23,6 +23,8 @@ HOLDERS: Final[dict[tuple[str, ...], Role]] = {
     ("meta", "app_secret"): "courier",
     ("alerts", "webhook_url"): "courier",
     ("alerts", "revisions_url"): "courier",
+    ("store", "webhook_secrets"): "edge",
+    ("store", "webhook", "secret"): "edge",
     ("store", "pixel", "access_token"): "courier",
 }
 LARGEST_SECRET = 64 * 1024  # bytes; a token has a few hundred

@@ -175,6 +175,7 @@ class StoredEvent(Struct, omit_defaults=True, kw_only=True):
     shares_id: int | None = None  # another order (its row) that was told with the same event id
     sent_value: Decimal | None = None  # what Meta has, where the order's value has changed since
     bot: str | None = None  # the reason why this is not a person
+    unsent: str | None = None  # why its shop's settings keep it, and never send it
 
 
 class Enrichment(Struct, omit_defaults=True, kw_only=True, frozen=True):

@@ -54,11 +54,12 @@ class Caller(Struct, frozen=True, gc=False):
     user_agent: str | None = None
     bot: str | None = None  # why the request itself is no person's (its headers)
     opted_out: bool = False  # Sec-GPC or Do-Not-Track
+    shop: bool = False  # a shop's signed webhook, which is believed before a server
 
     @property
     def rank(self) -> Rank:
         """How far it is believed about an order."""
-        return Rank.SERVER if self.secret else Rank.PAGE
+        return Rank.SHOP if self.shop else Rank.SERVER if self.secret else Rank.PAGE
 
 
 class CheckedClick(Struct, gc=False):

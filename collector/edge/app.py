@@ -23,7 +23,7 @@ from collector.core import addresses
 from collector.core.capi import phones
 from collector.edge import openapi
 from collector.edge.collect import Collect
-from collector.edge.door import Door, Handler
+from collector.edge.door import WEBHOOKS, Door, Handler
 from collector.edge.door import Request as DoorRequest
 from collector.edge.keeper import Keeper
 from collector.edge.lane import Lane, usual_verbs
@@ -31,6 +31,7 @@ from collector.edge.prepare import Preparer
 from collector.edge.snippet import Script, Snippet
 from collector.edge.tally import NO_VERB, Tally
 from collector.edge.track import Tracker
+from collector.edge.webhooks import Webhooks
 from collector.errors import ApiError
 from collector.guard.gate import ENOUGH_FILES, Counts, GuardLimits, share_of_files
 from collector.guard.names import request_id
@@ -52,6 +53,7 @@ def build(config: Config, keeper: Keeper, tracker: Tracker, tally: Tally) -> tup
     preparer = Preparer(config, keeper.stores, keeper.names, keeper.public, clock, keeper.count)
     door = Door(config, keeper, preparer, tracker, tally, clock)
     collect = Collect(config, keeper, preparer, door, clock)
+    shops = Webhooks(config, keeper, preparer, door)
     script = Script(Snippet(config.edge, config.privacy, config.store), door)
     busy: dict[str, AsgiApp] = {
         "/v1/track/click": door.endpoint("POST", "click", door.click, door.event_key),
@@ -68,6 +70,7 @@ def build(config: Config, keeper: Keeper, tracker: Tracker, tally: Tally) -> tup
         *(_route(path, app) for path, app in busy.items()),
         _below("/v1/conversions", door.endpoint("GET", "read_conversion", door.conversion_state)),
         _below("/v1/clicks", door.endpoint("GET", "read_click", door.click_state)),
+        _below(WEBHOOKS.rstrip("/"), door.endpoint("POST", "webhook", shops.take, shops.admit)),
         _route("/healthz", door.endpoint("GET", "healthz", _constant(b'{"status":"ok"}'))),
         _route("/readyz", door.endpoint("GET", "readyz", _readiness(keeper))),
         _route("/openapi.json", door.endpoint("GET", "openapi", _constant(openapi.document(config.edge)))),
@@ -228,6 +231,7 @@ def _server_config(config: Config, app: AsgiApp, door: Door, tally: Tally) -> uv
     limits = GuardLimits(
         connections=share.connections,
         connections_per_address=config.edge.max_connections_per_address,
+        aside=WEBHOOKS.encode(),
         told=share.told,
     )
     trusted = addresses.parse_networks(config.edge.trusted_proxies)

@@ -39,6 +39,7 @@ log = telemetry.logger("edge")
 JSON_TYPES: Final = frozenset({b"application/json", b"text/plain", b""})
 # What a page sends is small; what a server sends is bounded by [edge] max_body_bytes.
 MOST_PAGE_BYTES: Final = BodyLimits().of_page
+WEBHOOKS: Final = "/v1/webhooks/"
 _LINES_TYPE: Final = b"application/x-ndjson"
 BATCH_TYPES: Final = JSON_TYPES | {_LINES_TYPE}
 _KEYED_PATHS: Final = frozenset({"/v1/track/click", "/v1/track/conversion", "/v1/track/event"})
@@ -64,15 +65,19 @@ Admission = Callable[["Request"], "ApiKey | None"]
 
 
 class Request:
-    """What a verb sees of one HTTP request. `key`: the one of its head, where the verb asks for one."""
+    """What a verb sees of one HTTP request. `key`: the one of its head, where the verb asks for one.
 
-    __slots__ = ("body", "headers", "key", "scope")
+    `most`: bytes that its body may have, where the verb has a limit of its own.
+    """
+
+    __slots__ = ("body", "headers", "key", "most", "scope")
 
     def __init__(self, scope: Scope, headers: Headered) -> None:
         self.scope = scope
         self.headers = headers
         self.body = b""
         self.key: ApiKey | None = None
+        self.most: int | None = None
 
 
 class ClientGone(Exception):
@@ -97,6 +102,7 @@ class Door:
         self._clock = clock
         self.tally = tally
         self._most = config.edge.max_body_bytes
+        self.most_webhook = config.edge.max_webhook_bytes
         self._trusted: Networks = addresses.parse_networks(config.edge.trusted_proxies)
         self._by_key = TokenBuckets("key", config.edge.rate_limit_key_per_second)
         self._by_address = TokenBuckets("address", config.edge.rate_limit_address_per_second)
@@ -151,7 +157,7 @@ class Door:
         return await handler(request)
 
     async def _body(self, request: Request, receive: Receive) -> bytes:
-        headers, most = request.headers, self._most_bytes(request.key)
+        headers, most = request.headers, request.most or self._most_bytes(request.key)
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > most:
             raise self._too_large(most)
@@ -174,6 +180,8 @@ class Door:
 
     def allowance(self, scope: Any) -> int:
         """How many bytes this request's body may have by what its head says: the guard asks of more than a page's."""
+        if scope.get("raw_path", b"").startswith(WEBHOOKS.encode()):
+            return self.most_webhook
         for name, value in scope["headers"]:
             if name == b"authorization":
                 return self._most_bytes(auth.known(self._keeper, value))
@@ -181,7 +189,8 @@ class Door:
 
     def _too_large(self, most: int) -> ApiError:
         text = f"a body has at most {most} bytes here"
-        text += " ([edge] max_body_bytes)" if most == self._most else "; more takes a secret key"
+        setting = {self._most: " ([edge] max_body_bytes)", self.most_webhook: " ([edge] max_webhook_bytes)"}
+        text += setting.get(most, "; more takes a secret key")
         return ApiError("payload_too_large", text, headers=[_CLOSE])
 
     async def click(self, request: Request) -> Answer:

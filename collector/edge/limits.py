@@ -41,7 +41,7 @@ class Verdict(NamedTuple):
 
 
 class TokenBuckets:
-    """One bucket per key: `rate` per second, `BURST_FACTOR` times the rate at once; rate 0 means no limit.
+    """One bucket per key: `rate` per second, `burst` (`BURST_FACTOR` times the rate) at once; rate 0 means no limit.
 
     `name` is the policy's in the headers. Of more than `max_keys` the one longest unused is forgotten.
     """
@@ -56,10 +56,10 @@ class TokenBuckets:
         "window",
     )
 
-    def __init__(self, name: str, rate: float, max_keys: int = MAX_KEYS) -> None:
+    def __init__(self, name: str, rate: float, max_keys: int = MAX_KEYS, burst: int | None = None) -> None:
         self.name = name
         self.rate = rate
-        self.burst = max(1, int(rate * BURST_FACTOR))
+        self.burst = burst or max(1, int(rate * BURST_FACTOR))
         self.window = max(1, ceil(self.burst / rate)) if rate else 1
         self.max_keys = max_keys
         self._full_at: OrderedDict[str, float] = OrderedDict()

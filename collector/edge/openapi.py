@@ -22,7 +22,7 @@ from collector.guard.refusals import (
     TIMED_OUT,
     TOO_MANY_FROM_ADDRESS,
 )
-from collector.storage.responses import ClickData, ConversionData, Failure, ToldData
+from collector.storage.responses import ClickData, ConversionData, Failure, ToldData, WebhookData
 
 REFERENCE: Final = "#/components/schemas/{name}"
 _GUARDS: Final = (BAD_REQUEST, TIMED_OUT, TARGET_TOO_LONG, HEADERS_TOO_LARGE, OVERLOADED, TOO_MANY_FROM_ADDRESS)
@@ -47,6 +47,13 @@ class ToldAnswer(Struct):
 
     success: Literal[True]
     data: ToldData
+
+
+class WebhookAnswer(Struct):
+    """The order is on disk, or `ignored` says why nothing comes of the delivery: a repeat would not mend it."""
+
+    success: Literal[True]
+    data: WebhookData
 
 
 class BatchResults(Struct):
@@ -90,6 +97,7 @@ def _paths(edge: EdgeConfig) -> dict[str, Any]:
         "/v1/track/conversion": {"post": _event("trackConversion", "Store a conversion and match it")},
         "/v1/track/event": {"post": _event("trackEvent", "Store a funnel event")},
         "/v1/track/batch": {"post": _batch()},
+        "/v1/webhooks/{name}/{storeId}": {"post": _webhook()},
         "/v1/conversions/{conversionId}": {"get": _state("conversion", "ConversionAnswer")},
         "/v1/clicks/{clickId}": {"get": _state("click", None)},
         edge.beacon_path: {"post": _beacon()},
@@ -128,6 +136,21 @@ def _batch() -> dict[str, Any]:
     operation["security"] = [{"key": []}]
     operation["requestBody"]["content"]["application/x-ndjson"] = {"schema": {"type": "string"}}
     return operation
+
+
+def _webhook() -> dict[str, Any]:
+    """Its key is the signature, whose header each platform calls otherwise."""
+    operation = {
+        "operationId": "webhook",
+        "summary": "Take an order from the shop's own webhook",
+        "security": [{}],
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "maxLength": 64}}
+            for name in ("name", "storeId")
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
+    }
+    return operation | {"responses": _answers(_ref("WebhookAnswer"), *_WRITE_ERRORS)}
 
 
 def _state(noun: str, answer: str | None) -> dict[str, Any]:
@@ -228,7 +251,7 @@ def _security_schemes() -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     types = [ClickBody, ConversionBody, ClickItem | ConversionItem | EventItem, Beacon]
-    answers = [ClickAnswer, ConversionAnswer, ToldAnswer, BatchAnswer, Failure]
+    answers = [ClickAnswer, ConversionAnswer, ToldAnswer, WebhookAnswer, BatchAnswer, Failure]
     _, schemas = msgspec.json.schema_components([*types, *answers], ref_template=REFERENCE)
     schemas["Batch"] = {
         "type": "array",

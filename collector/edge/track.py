@@ -186,7 +186,7 @@ def _headers(prepared: Prepared | ApiError) -> Headers:
     """Beside the answer to one item: what was ignored, and why a click is kept unused."""
     if isinstance(prepared, ApiError):
         return []
-    headers = _ignored_header(prepared.ignored)
+    headers = ignored_header(prepared.ignored)
     if isinstance(prepared, PreparedClick) and prepared.reason is not None:
         headers.append(responses.reason(prepared.reason))
     return headers
@@ -194,10 +194,10 @@ def _headers(prepared: Prepared | ApiError) -> Headers:
 
 def _batch_headers(items: Sequence[Prepared | ApiError]) -> Headers:
     """Beside the answer to a batch: what was ignored in any of its items."""
-    return _ignored_header([name for item in items if not isinstance(item, ApiError) for name in item.ignored])
+    return ignored_header([name for item in items if not isinstance(item, ApiError) for name in item.ignored])
 
 
-def _ignored_header(names: Sequence[str]) -> Headers:
+def ignored_header(names: Sequence[str]) -> Headers:
     """`Collector-Ignored-Fields`, cut: proxies refuse an answer whose headers pass 4 KB (nginx's default buffer)."""
     if not names:
         return []

@@ -81,11 +81,12 @@ class Bodies:
 
 
 class Load:
-    """The body of one request. `most`: how many bytes it may have, as far as is known by now."""
+    """The body of one request, counted in `bodies`. `most`: how many bytes it may have, as far as is known by now."""
 
-    __slots__ = ("address", "most", "scope", "size")
+    __slots__ = ("address", "bodies", "most", "scope", "size")
 
-    def __init__(self, address: str | None, most: int, scope: Scope) -> None:
+    def __init__(self, bodies: Bodies, address: str | None, most: int, scope: Scope) -> None:
+        self.bodies = bodies
         self.address = address
         self.most = most
         self.scope = scope
@@ -96,20 +97,26 @@ class Loads:
     """The bodies of one connection's requests, until each is answered.
 
     `address`: who is charged; None behind a trusted proxy, and then `caller` says of a request's scope who sent it.
-    `allowance` is asked of a scope whose body has passed a page's size; None: any size may come.
+    `bodies` says by whose budget a request is counted. `allowance` is asked of a scope whose body has passed a page's
+    size; None: any size may come.
     """
 
     __slots__ = ("_address", "_allowance", "_bodies", "_caller", "_loads")
 
     def __init__(
-        self, bodies: Bodies, address: str | None, caller: Callable[[Scope], str | None], allowance: Allowance | None
+        self,
+        bodies: Callable[[Scope], Bodies],
+        address: str | None,
+        caller: Callable[[Scope], str | None],
+        allowance: Allowance | None,
     ) -> None:
         self._bodies, self._address, self._caller, self._allowance = bodies, address, caller, allowance
         self._loads: deque[Load] = deque()
 
     def begin(self, scope: Scope) -> None:
         """A request's head is complete."""
-        self._loads.append(Load(self._address, self._bodies.limits.of_page, scope))
+        bodies = self._bodies(scope)
+        self._loads.append(Load(bodies, self._address, bodies.limits.of_page, scope))
 
     def take(self, count: int) -> Refusal | None:
         """Count a piece of the newest request's body; say why it may not come."""
@@ -126,7 +133,7 @@ class Loads:
 
     def _fits(self, load: Load, count: int) -> bool:
         """Who holds a secret key has more room, and is asked for it once the usual room is full."""
-        bodies, page = self._bodies, self._bodies.limits.of_page
+        bodies, page = load.bodies, load.bodies.limits.of_page
         if bodies.take(load.address, count, vouched=load.most > page):
             return True
         return load.most <= page < self._allowed(load) and bodies.take(load.address, count, vouched=True)
@@ -138,20 +145,20 @@ class Loads:
     def _charge_the_caller(self, load: Load) -> None:
         """A trusted proxy's body is its caller's."""
         caller = self._caller(load.scope)
-        if caller is not None and self._bodies.take(caller, load.size, vouched=True):
-            self._bodies.give(None, load.size)
+        if caller is not None and load.bodies.take(caller, load.size, vouched=True):
+            load.bodies.give(None, load.size)
             load.address = caller
 
     def answered(self) -> None:
         """The oldest request is answered."""
         if self._loads:
             load = self._loads.popleft()
-            self._bodies.give(load.address, load.size)
+            load.bodies.give(load.address, load.size)
 
     def taken_back(self) -> None:
         """The newest request will never be."""
         load = self._loads.pop()
-        self._bodies.give(load.address, load.size)
+        load.bodies.give(load.address, load.size)
 
     def drop(self) -> None:
         """None of them will be."""

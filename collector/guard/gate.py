@@ -39,6 +39,10 @@ class GuardLimits(msgspec.Struct, frozen=True, kw_only=True):
     connections_per_address: int = 256  # never for trusted proxies
     told: int = MOST_TOLD  # refused connections that may stay for their answer
     bodies: BodyLimits = BodyLimits()
+    aside: bytes = b""  # how the paths begin whose bodies are counted by themselves; empty: none
+    aside_bodies: BodyLimits = BodyLimits(
+        in_all=32 * 1024 * 1024, of_address=16 * 1024 * 1024, of_vouched_address=16 * 1024 * 1024
+    )
 
 
 class Share(NamedTuple):
@@ -101,6 +105,7 @@ class Gate:
         self.total = 0
         self.told = 0
         self.bodies = Bodies(limits.bodies)
+        self.aside_bodies = Bodies(limits.aside_bodies)
         self.refusals = Counts(int) if refusals is None else refusals  # by HTTP status, for the metrics
         # In order of arrival: those that have not yet completed a first request, and all of each address.
         self.unproven: OrderedDict[Guest, None] = OrderedDict()
@@ -144,6 +149,11 @@ class Gate:
         peer = scope["client"]
         found = normalise(forwarded_address(peer[0] if peer else "", scope["headers"], self.trusted))
         return None if found is None or found in self.trusted else match_prefix(found)
+
+    def bodies_of(self, scope: Scope) -> Bodies:
+        """By whose budget a request's body is counted."""
+        aside = self.limits.aside
+        return self.aside_bodies if aside and scope["raw_path"].startswith(aside) else self.bodies
 
     def may_tell(self) -> bool:
         """Whether one more refused connection may stay for its answer; if so, `told` is to be lowered at its end."""

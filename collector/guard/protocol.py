@@ -118,7 +118,7 @@ class GuardedProtocol(HttpToolsProtocol):
         refusal = self.gate.admit(self, self.client[0] if self.client else None)
         if refusal is not None:
             self._turn_away(refusal)
-        self.loads = Loads(self.gate.bodies, self.address, self.gate.caller, type(self).allowance)
+        self.loads = Loads(self.gate.bodies_of, self.address, self.gate.caller, type(self).allowance)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.timer is not None:

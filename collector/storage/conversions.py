@@ -25,9 +25,10 @@ from collector.storage.naming import NewEvent, query_of
 from collector.storage.queueing import Figures, Queueing
 from collector.storage.reader import EventState, event_state
 from collector.storage.shared_ids import SharedIds
+from collector.storage.shop_orders import OrderNames, ShopTold, ended, named
 from collector.storage.stores import Store
 from collector.storage.subjects import CONVERSIONS, ConversionRow
-from collector.storage.weighing import Weighing, named, without_device
+from collector.storage.weighing import Weighing, without_device
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
@@ -58,7 +59,8 @@ class Conversions:
         self._event_names = EventNames(db)
         self.identities = Identities(db)
         self._shared = SharedIds(db, names)
-        self.weighing = Weighing(db, names, lookup, self.update)
+        self.order_names = OrderNames(db, lookup, figures)
+        self.weighing = Weighing(db, names, lookup, self.update, self.order_names)
         self.gained, self.renewed = self.identities.beyond_values()
         self.related: set[int] = set()  # conversions with a value whose link to a visitor is new (late.py)
 
@@ -70,8 +72,29 @@ class Conversions:
         """Store the event, matched and queued; an event that is here already is merged with what is new in it."""
         self._event_names.tell(new.store.number, new.event.event_type, by_page=new.by_page)
         known = named(self._lookup, new.store.number, new.event.event_type, new.dedup_k)
+        if known is None and self.order_names.any and new.order_k is not None and not new.by_page:
+            known = self.order_names.order(new.store.number, new.event, new.order_k)
         if known is not None:
             return self._again(known, new, now)
+        return self._new(new, now)
+
+    def take_shop(self, told: ShopTold, new: NewEvent, now: int) -> EventResult | None:
+        """As `take`, of what a shop tells under all names of its order; None where it only ends one that we lack."""
+        store, event = new.store.number, new.event
+        known = named(self._lookup, store, event.event_type, new.order_k)
+        by = told.delivery.webhook
+        known = known or self.order_names.order(store, event, new.order_k, told.names, told.numbers, by)
+        if known is None and told.ends:
+            return None
+        taken = self._again(known, ended(new) if told.ends else new, now) if known is not None else self._new(new, now)
+        row = taken.state.row
+        own = [new.order_k] if new.order_k is not None else []
+        self.order_names.keep(row.id, {*own, *told.names} - {row.dedup_k}, set(told.numbers) - {row.dedup_k})
+        for other in told.others:
+            self.weighing.tellings.weigh_again(other)
+        return taken
+
+    def _new(self, new: NewEvent, now: int) -> EventResult:
         event_id = self._next_id()
         if not new.event.event_id and new.public is not None:
             new = structs.replace(new, event=structs.replace(new.event, event_id=new.public.public("conv", event_id)))

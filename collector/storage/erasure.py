@@ -48,6 +48,7 @@ SELECT EXISTS (SELECT 1 FROM conversion_identity WHERE key = :key AND kind = :ki
 _STRIPPED: Final = (
     "UPDATE conversion SET visitor_k = NULL, fbp_k = NULL, fp_k = NULL, fbclid_k = NULL, body = ? WHERE id = ?"
 )
+_OTHER_NAMES: Final = "SELECT name FROM order_name WHERE conversion = ? AND number = 0"
 ERASED: Final = "this was about somebody who was erased on request"
 
 
@@ -241,7 +242,7 @@ class Eraser:
         outbox = [(number,) for (conversion,) in ids for number, *_ in self._outbox(conversion)]
         for table, key in (("outbox_payload", "id"), ("attempt", "outbox")):
             many(f"DELETE FROM {table} WHERE {key} = ?", outbox)
-        for table in ("conversion_identity", "notice"):
+        for table in ("conversion_identity", "notice", "order_name", "shop_delivery"):
             many(f"DELETE FROM {table} WHERE conversion = ?", ids)
         waiting = [(row.store, row.ts, row.id) for row in person.conversions.values()]
         many("DELETE FROM unproven WHERE store = ? AND ts = ? AND conversion = ?", waiting)
@@ -281,6 +282,7 @@ class Eraser:
         for row in person.conversions.values():
             names |= {name for name in (row.dedup_k, row.fbp_k) if name is not None}
             fbclids.add(row.fbclid_k)
+            names |= {found[0] for found in self._db.execute(_OTHER_NAMES, (row.id,))}
         for click in person.clicks.values():
             names |= {name for name in (click.visitor_k, click.fbp_k) if name is not None}
             fbclids.add(click.fbclid_k)

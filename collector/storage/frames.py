@@ -31,6 +31,7 @@ from collector.storage.naming import NewEvent
 from collector.storage.prepared import PreparedClick, PreparedEvent
 from collector.storage.reader import Attempt, Delivery, EventState
 from collector.storage.remembered import Remember
+from collector.storage.shop_orders import ShopDelivery, ShopTaken, ShopTold
 from collector.storage.stores import Store
 from collector.storage.subjects import ClickRow
 from collector.storage.transaction import Again, Answered, Once, Reworded
@@ -39,7 +40,7 @@ from collector.storage.withdrawals import Withdraw
 LENGTH_BYTES: Final = 4
 LONGEST: Final = 256 * 1024 * 1024  # bytes of a frame: several batches of the largest body at once; beyond is no frame
 
-Operation = NewClick | NewEvent | Once | Reworded | Again | Remember | Withdraw
+Operation = NewClick | NewEvent | Once | Reworded | Again | Remember | Withdraw | ShopTold
 
 
 class EventAsked(Struct, array_like=True, tag=1, gc=False):
@@ -72,7 +73,19 @@ class OnceAsked(Struct, array_like=True, tag=2, gc=False):
     batch: bool
 
 
-Asking = NewClick | EventAsked | OnceAsked | Reworded | Again | Remember | Withdraw
+class ShopAsked(Struct, array_like=True, tag=7, gc=False):
+    """A ShopTold."""
+
+    delivery: ShopDelivery
+    reason: str | None
+    event: EventAsked | None
+    names: tuple[int, ...]
+    numbers: tuple[int, ...]
+    ends: bool
+    others: tuple[tellings.Told, ...]
+
+
+Asking = NewClick | EventAsked | OnceAsked | Reworded | Again | Remember | Withdraw | ShopAsked
 
 
 class Submitted(Struct, array_like=True, gc=False):
@@ -126,7 +139,7 @@ class AnsweredOnce(Struct, array_like=True, tag=2, gc=False):
     results: list[ClickResult | EventResult | Refused]
 
 
-Result = ClickResult | EventResult | AnsweredOnce | Refused | Recalled | Done
+Result = ClickResult | EventResult | AnsweredOnce | Refused | Recalled | Done | ShopTaken
 
 
 class Committed(Struct, array_like=True, gc=False):
@@ -226,6 +239,10 @@ def asking(operation: Operation) -> Asking:
             PreparedAsked(_event_asked(i.operation)) if isinstance(i, PreparedEvent) else i for i in operation.items
         ]
         return OnceAsked(items, operation.key_k, operation.body_hash, operation.batch)
+    if isinstance(operation, ShopTold):
+        event = _event_asked(operation.event) if operation.event is not None else None
+        one = operation
+        return ShopAsked(one.delivery, one.reason, event, one.names, one.numbers, one.ends, one.others)
     return operation
 
 
@@ -262,6 +279,9 @@ class Operations:
                 for item in asked.items
             ]
             return Once(items, asked.key_k, asked.body_hash, asked.batch)
+        if isinstance(asked, ShopAsked):
+            event = self._event(asked.event) if asked.event is not None else None
+            return ShopTold(asked.delivery, asked.reason, event, asked.names, asked.numbers, asked.ends, asked.others)
         return asked
 
     def _event(self, asked: EventAsked) -> NewEvent:
@@ -282,7 +302,7 @@ class Operations:
 
 def result_of(value: Any) -> Result:
     """A writer's result as it goes on the wire."""
-    if type(value) is ClickResult or type(value) is EventResult:
+    if type(value) is ClickResult or type(value) is EventResult or type(value) is ShopTaken:
         return value
     if isinstance(value, ApiError):
         return _plain(value)  # type: ignore[no-any-return]
@@ -293,7 +313,7 @@ def result_of(value: Any) -> Result:
 
 def value_of(result: Result) -> Any:
     """The writer's result again."""
-    if type(result) is ClickResult or type(result) is EventResult:
+    if type(result) is ClickResult or type(result) is EventResult or type(result) is ShopTaken:
         return result
     match result:
         case Refused(code, message, field):

@@ -102,6 +102,15 @@ class ToldData(Struct, rename="camel"):
     capi_reason: str | UnsetType = UNSET
 
 
+class WebhookData(Struct, rename="camel"):
+    """What a shop is told of its delivery: the conversion that it is about, or why none."""
+
+    topic: str
+    conversion_id: str | UnsetType = UNSET
+    ignored: str | UnsetType = UNSET
+    duplicate: bool | UnsetType = UNSET
+
+
 class Success(Struct):
     success: bool
     data: Any
@@ -142,7 +151,9 @@ def reason(word: str) -> tuple[bytes, bytes]:
 
 def error_answer(error: ApiError, request_id: str | None = None) -> Answer:
     """The one error shape, with the headers that its status asks for; `request_id` where the log names it too."""
-    extra = [*error.headers, reason(error.code)]
+    extra = list(error.headers)
+    if not any(name == b"collector-reason" for name, _ in extra):  # it may have a closer one
+        extra.append(reason(error.code))
     if error.status == 401:
         extra.append((b"www-authenticate", b'Bearer realm="collector"'))
     if error.code == "storage_unavailable":

@@ -32,6 +32,7 @@ from collector.storage.naming import NewEvent
 from collector.storage.prepared import PreparedClick, PreparedEvent, batch_body
 from collector.storage.queueing import Figures
 from collector.storage.remembered import Remember, recall
+from collector.storage.shop_orders import Deliveries, ShopTaken, ShopTold
 from collector.storage.space import Space
 from collector.storage.stores import Store
 from collector.storage.subjects import CLICKS, CONVERSIONS
@@ -88,7 +89,7 @@ class Again(Struct, array_like=True, tag=4, frozen=True):
     conversion: int
 
 
-Operation = NewClick | NewEvent | Once | Reworded | Again | Remember | Withdraw
+Operation = NewClick | NewEvent | Once | Reworded | Again | Remember | Withdraw | ShopTold
 
 
 class GroupTransaction:
@@ -123,6 +124,7 @@ class GroupTransaction:
         self._public = PublicIds(names.subkey("public ids"))
         self.late = Late(db, names, self.lookup, self.conversions, self.clicks, numbered)
         self.withdrawals = Withdrawals(db, self.lookup, self.clicks, self.conversions, self.late, numbered)
+        self.deliveries = Deliveries(db)
         self.erased = Erased(db)
         self.erased.refresh()
         self.make_way: Callable[[], None] = lambda: None  # waits while the log is too long for another group
@@ -237,9 +239,37 @@ class GroupTransaction:
                 return None
             case Remember():
                 return recall(self.lookup, operation)
+            case ShopTold():
+                return self._shop(operation)
             case Withdraw():
                 return self.withdrawals.take(operation, self._now)
         raise TypeError(f"not an operation: {type(operation).__name__}")
+
+    def _shop(self, told: ShopTold) -> ShopTaken:
+        """What came of a delivery, now or the first time (D1); a repeat mends nothing, so all of it is an answer."""
+        known = self.deliveries.known(told.delivery, self._now)
+        if known is not None:
+            return known
+        try:
+            taken = self._shop_order(told)
+        except ApiError:
+            taken = ShopTaken(None, "erased")  # what the edge has let through is refused for this alone
+        self.deliveries.keep(told.delivery, taken, self._now)
+        return taken
+
+    def _shop_order(self, told: ShopTold) -> ShopTaken:
+        new = told.event
+        if new is None:
+            return ShopTaken(None, told.reason)
+        if self.erased:
+            if not self.erased.names.keys().isdisjoint(told.names):
+                return ShopTaken(None, "erased")
+            new = _or_raise(self.erased.admit_event(new))
+        taken = self.conversions.take_shop(told, new, self._now)
+        if taken is None:
+            return ShopTaken(None, "no_order")
+        self.late.after_event(new.store, new.event.ts, taken, self._now)
+        return ShopTaken(taken.state.row.id)
 
     def _once(self, operation: Once) -> Answered:
         known = self._db.execute(

@@ -17,22 +17,14 @@ from collector.core.matching import Query
 from collector.storage import outbox, tellings
 from collector.storage.lookup import Lookup
 from collector.storage.naming import NewEvent, query_of, told_of
+from collector.storage.shop_orders import OrderNames, named
 from collector.storage.stores import Store
-from collector.storage.subjects import CONVERSIONS, ConversionRow
+from collector.storage.subjects import ConversionRow
 from collector.storage.tellings import PageTelling, Tellings
 
 TOLD_ELSEWHERE: Final = "a server or shop told this order: the page's telling is only a note"
 _encode = msgspec.msgpack.Encoder().encode
 _decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
-
-
-def named(lookup: Lookup, store: int, event_type: str, name: int | None) -> ConversionRow | None:
-    """The event of this name: the order, or what else it is by that."""
-    ids = lookup.find(CONVERSIONS, "dedup", name, 0, 4) if name is not None else []
-    for row in lookup.conversion_rows(set(ids)):
-        if row.store == store and row.dedup_k == name and row.event_type == event_type:
-            return row
-    return None
 
 
 class Weighed(Struct, frozen=True):
@@ -47,12 +39,18 @@ class Weighing:
     """Owned by the writer thread. `update` stores a changed row."""
 
     def __init__(
-        self, db: apsw.Connection, names: KeyedHash, lookup: Lookup, update: Callable[[ConversionRow], None]
+        self,
+        db: apsw.Connection,
+        names: KeyedHash,
+        lookup: Lookup,
+        update: Callable[[ConversionRow], None],
+        order_names: OrderNames,
     ) -> None:
         self._db = db
         self._names = names
         self._lookup = lookup
         self._update = update
+        self._order_names = order_names
         self.tellings = Tellings(db)
 
     def page_order(self, event_id: int, new: NewEvent) -> NewEvent:
@@ -81,13 +79,18 @@ class Weighing:
         told = _decode_event(page.body)
         name = self._names.name(store.number, "once", f"{told.event_type}\0o{told.order_id}")
         row = named(self._lookup, store.number, told.event_type, name)
-        return None if row is None else self._beside(page, row, store, now)
+        if row is None and self._order_names.any:
+            row = self._order_names.order(store.number, told, name)
+        return None if row is None or row.id == page.id else self._beside(page, row, store, now, told.order_id)
 
     def _beside(
-        self, page: ConversionRow, row: ConversionRow, store: Store, now: int
+        self, page: ConversionRow, row: ConversionRow, store: Store, now: int, called: str | None
     ) -> tuple[ConversionRow, StoredEvent, StoredEvent, Query, NewEvent] | None:
+        """`called`: the name that the page has for the order."""
         old = _decode_event(row.body)
-        told = told_of(self._names, store.number, old, None, ())  # afterwards its visitor alone is a witness
+        told = told_of(
+            self._names, store.number, structs.replace(old, order_id=called), None, ()
+        )  # afterwards its visitor alone is a witness
         assert told is not None
         new = NewEvent(store, old, query_of(self._names, row, old), row.dedup_k, [], told=told)
         pages = list(tellings.page_tellings([page], self.tellings, told))

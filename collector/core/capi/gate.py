@@ -60,6 +60,8 @@ def _never(event: StoredEvent) -> str | None:
         return f"not a person: {event.bot}"
     if event.marketing == "denied":
         return "consent denied"
+    if event.unsent is not None:
+        return f"kept and not sent, as the shop's settings say: {event.unsent}"
     if event.test and event.test_event_code is None:
         return "a test order without testEventCode"
     if event.note_of is not None:

@@ -1,0 +1,1 @@
+"""The platforms that are known without a word of configuration, as data."""

@@ -1,0 +1,180 @@
+"""The webhooks that a store takes: its platforms' presets, what its owner changes in them, and its secrets."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from collector.config import ShopConfig, StoreConfig, WebhookConfig
+from collector.config_loader.faults import Fault, Path
+from collector.core.shops import mapping, signature
+from collector.core.shops.mapping import Platform
+from collector.core.shops.order import Terms
+from collector.core.shops.signature import Scheme
+
+BUILT_IN: Final = ("shopify", "woocommerce", "stripe")
+PRESETS: Final = (*BUILT_IN, "paddle", "standard_webhooks")
+MOST_SECRETS: Final = 4
+# Of these platforms `content_id` says what a product is called.
+_CATALOGUES: Final = ("shopify", "woocommerce")
+_OWN_KEYS: Final = ("topic", "delivery", "order", "marks")
+_TABLES: Final = ("signature", "fields", "status", "channels")
+
+
+class Hook(Struct, frozen=True):
+    """One store's webhook of one name. No keys: nobody's signature is known. `ping`: how a sender's ping begins."""
+
+    name: str
+    scheme: Scheme
+    keys: list[bytes]
+    platform: Platform
+    terms: Terms
+    ping: str = ""
+
+
+@cache
+def preset(name: str) -> dict[str, Any]:
+    """The table of a preset; never to be changed."""
+    folder = resources.files("collector.config_loader.presets")
+    return tomllib.loads((folder / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def hooks(store: StoreConfig) -> dict[str, Hook]:
+    """Every webhook of the store by its name, of a configuration without faults."""
+    made = [_made(store, one, (), []) for one in configured(store)]
+    return {hook.name: hook for hook in made if hook is not None}
+
+
+def configured(store: StoreConfig) -> list[WebhookConfig]:
+    """The store's own webhooks, and the built-in ones in whose place it has put none."""
+    own = {webhook.name for webhook in store.webhook}
+    built_in = [
+        WebhookConfig(name=name, preset=name, secret=store.webhook_secrets.get(name, []))
+        for name in BUILT_IN
+        if name not in own
+    ]
+    return [*store.webhook, *built_in]
+
+
+def check(store: StoreConfig, path: Path) -> Iterator[Fault]:
+    """What is wrong with a store's webhooks, all at once."""
+    faults: list[Fault] = []
+    for name in store.webhook_secrets:
+        if name not in BUILT_IN:
+            own = "; a webhook of your own has its secret in [[store.webhook]]"
+            near = mapping.nearest(name, BUILT_IN)
+            faults.append(Fault((*path, "webhook_secrets", name), f"no built-in platform{near}{own}"))
+        elif name in {webhook.name for webhook in store.webhook}:
+            faults.append(Fault((*path, "webhook_secrets", name), "[[store.webhook]] has this name; keep one of them"))
+    seen: set[str] = set()
+    for index, webhook in enumerate(configured(store)):
+        is_own = index < len(store.webhook)
+        here = (*path, "webhook", index) if is_own else (*path, "webhook_secrets", webhook.name)
+        if is_own:
+            faults += _own(webhook, here, seen)
+        if not webhook.preset or webhook.preset in PRESETS:
+            _made(store, webhook, here, faults)
+    yield from faults
+    yield from _choices(store, (*path, "shop"))
+
+
+def warnings(store: StoreConfig) -> list[str]:
+    """Webhooks that nobody can sign for."""
+    return [
+        f"[[store.webhook]] {webhook.name} of {store.id} has no secret, so all that is sent to it is refused"
+        for webhook in store.webhook
+        if not webhook.secret
+    ]
+
+
+def _own(webhook: WebhookConfig, path: Path, seen: set[str]) -> Iterator[Fault]:
+    name = webhook.name
+    if name and not (len(name) <= 64 and name.replace("_", "").replace("-", "").isalnum() and name.isascii()):
+        yield Fault((*path, "name"), "expected 1 to 64 letters, digits, _ and -")
+    if name in seen:
+        yield Fault((*path, "name"), f"webhook '{name}' is given twice")
+    seen.add(name)
+    if webhook.preset and webhook.preset not in PRESETS:
+        near = mapping.nearest(webhook.preset, PRESETS)
+        yield Fault((*path, "preset"), f"no preset '{webhook.preset}'{near}")
+
+
+def _choices(store: StoreConfig, path: Path) -> Iterator[Fault]:
+    """A choice that no platform of the store has would be without effect."""
+    tables = [preset(w.preset) for w in configured(store) if w.secret and w.preset in PRESETS]
+    for name, default in (("order_key", "id"), ("value", "total"), ("money", "shop")):
+        chosen = getattr(store.shop, name)
+        if chosen != default and tables and not any(chosen in t.get("choices", {}).get(name, {}) for t in tables):
+            yield Fault((*path, name), f"no webhook of this store knows '{chosen}'; leave it out")
+
+
+def _made(store: StoreConfig, webhook: WebhookConfig, path: Path, faults: list[Fault]) -> Hook | None:
+    """The webhook; None where it has faults, which are added. Those of a built-in one stand under its secret."""
+    table = _table(store.shop, webhook)
+    platform, found = mapping.compiled(table)
+    faults += [Fault((*path, *key), message) for key, message in found]
+    try:
+        scheme = msgspec.convert(table.get("signature") or {}, Scheme)
+    except msgspec.ValidationError as error:
+        words = str(error).replace("Object", "the table")
+        faults.append(Fault((*path, "signature"), words[:1].lower() + words[1:]))
+        return None
+    faults += [Fault((*path, "signature"), message) for message in signature.faults(scheme)]
+    keys = _keys(scheme, webhook, path, faults)
+    if platform is None:
+        return None
+    terms = Terms(channels=store.shop.channels, renewals=store.shop.renewals, shop=store.shop.shop)
+    if "shop" not in platform.fields:
+        terms = msgspec.structs.replace(terms, shop="")
+    return Hook(webhook.name, scheme, keys, platform, terms, table.get("ping", ""))
+
+
+def _keys(scheme: Scheme, webhook: WebhookConfig, path: Path, faults: list[Fault]) -> list[bytes]:
+    here = (*path, "secret") if "webhook" in path else path
+    secrets = [webhook.secret] if isinstance(webhook.secret, str) and webhook.secret else list(webhook.secret)
+    if len(secrets) > MOST_SECRETS:
+        faults.append(Fault(here, f"at most {MOST_SECRETS} secrets: the present one, and those that end"))
+    if not all(secret.strip() for secret in secrets):
+        faults.append(Fault(here, "an empty secret: anybody could sign with it"))
+    keys: list[bytes] = []
+    for secret in secrets:
+        try:
+            keys += signature.keys_of(scheme, secret)
+        except ValueError:
+            faults.append(Fault(here, f"a secret of this platform is written in {_written(scheme)}"))
+    return keys
+
+
+def _written(scheme: Scheme) -> str:
+    return "hex" if scheme.key_encoding == "hex" else "base64"
+
+
+def _table(shop: ShopConfig, webhook: WebhookConfig) -> dict[str, Any]:
+    """The preset, with what the store chooses in it, under what the owner writes himself."""
+    table = dict(preset(webhook.preset)) if webhook.preset else {}
+    choices = table.pop("choices", {})
+    chosen = [choices.get(name, {}).get(getattr(shop, name)) for name in ("order_key", "value", "money")]
+    if shop.value == "goods":
+        chosen.append(choices.get("goods_money", {}).get(shop.money))
+    for change in chosen:
+        table = _laid_over(table, change or {})
+    if shop.content_id and webhook.preset in _CATALOGUES:
+        table = _laid_over(table, {"fields": {"products": {"productId": [shop.content_id]}}})
+    own: dict[str, Any] = {key: value for key in _OWN_KEYS if (value := getattr(webhook, key))}
+    table = _laid_over(table, own | {key: getattr(webhook, key) for key in _TABLES})
+    return table | ({"topics": webhook.topics} if webhook.topics else {})
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables are joined key by key; every other value stands in the place of the one below."""
+    joined = dict(below)
+    for key, value in above.items():
+        under = joined.get(key)
+        joined[key] = _laid_over(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+    return joined

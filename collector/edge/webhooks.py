@@ -1,0 +1,209 @@
+"""POST /v1/webhooks/{name}/{storeId}: what a shop sends, whose key is its signature.
+
+    head: name, store, what the headers claim ─▶ body ─▶ HMAC ─▶ topic, order (aside, if large) ─▶ keeper ═▶ 200
+
+A status tells the sender one thing, whether trying again can help. So once the signature holds, whatever a repeat
+cannot mend is 200 with a reason (R3): a shop that is told of failures switches its webhook off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from decimal import Decimal
+from hashlib import sha256
+from typing import Final
+
+from msgspec import UNSET, structs
+
+from collector import telemetry
+from collector.config import Config
+from collector.config_loader import shops
+from collector.config_loader.shops import Hook
+from collector.core import addresses
+from collector.core.intake import Caller
+from collector.core.shops import order, signature
+from collector.core.shops.order import Ignored, Read, ShopOrder
+from collector.core.shops.signature import Claim, Refused
+from collector.edge import track
+from collector.edge.door import Door, Request
+from collector.edge.keeper import Keeper
+from collector.edge.limits import TokenBuckets
+from collector.edge.prepare import Preparer
+from collector.errors import ApiError
+from collector.storage import naming, responses
+from collector.storage.responses import Answer, Headers, WebhookData
+from collector.storage.shop_orders import ShopDelivery, ShopTaken, ShopTold
+from collector.storage.stores import Store
+
+log = telemetry.logger("edge")
+
+_ASIDE_BYTES: Final = 256 * 1024  # a larger body would hold up everybody else's while it is decoded
+_REFUSALS_A_MINUTE: Final = 20
+_FORM: Final = b"application/x-www-form-urlencoded"
+_LONGEST_PING: Final = 64
+_CLOSE: Final = (b"connection", b"close")
+_SHOP: Final = Caller(secret=True, shop=True)
+# Why the tracking API would refuse an order, in a webhook's word.
+_REASONS: Final = {"orderId": "no_order", "eventValue": "no_value", "currency": "bad_currency"}
+_TELLING: Final = {
+    "no_secret": "no secret is configured for this webhook",
+    "signature_missing": "the signature's header is missing",
+    "signature_malformed": "the signature's header cannot be read",
+    "signature_expired": "the signature's timestamp is too old, or ahead: is a clock wrong?",
+    "signature_invalid": "the signature does not fit the body: is it another secret?",
+}
+
+
+class Webhooks:
+    """One edge's webhooks. A store's are read at its first."""
+
+    def __init__(self, config: Config, keeper: Keeper, preparer: Preparer, door: Door) -> None:
+        self._stores = {store.id: store for store in config.store}
+        self._keeper, self._preparer, self._door = keeper, preparer, door
+        self._hooks: dict[str, dict[str, Hook]] = {}
+        self._refusals = TokenBuckets("webhook", _REFUSALS_A_MINUTE / 60, burst=_REFUSALS_A_MINUTE)
+
+    def admit(self, request: Request) -> None:
+        """Judge the head: a body that nobody signed, or signed too long ago, is not even read (R11)."""
+        store, hook = self._where(request)
+        request.most = self._door.most_webhook
+        claimed = signature.claim(hook.scheme, _pairs(request), self._keeper.clock() // 1000)
+        if isinstance(claimed, Refused):
+            if claimed.reason == "signature_missing" and _may_be_ping(hook, request):
+                request.most = _LONGEST_PING
+                return
+            raise self._refused(request, store, "no_secret" if not hook.keys else claimed.reason)
+        if not hook.keys:
+            raise self._refused(request, store, "no_secret")
+        length = request.headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > request.most:
+            self._keeper.count(store.number, "shop.too_large")
+            log.warning(
+                "a webhook is larger than [edge] max_webhook_bytes: its order is not taken",
+                store=store.config.id,
+                webhook=hook.name,
+                bytes=int(length),
+            )
+
+    async def take(self, request: Request) -> Answer:
+        """The body, signed or a ping: what it tells, stored before it is answered."""
+        store, hook = self._where(request)
+        claimed = signature.claim(hook.scheme, _pairs(request), self._keeper.clock() // 1000)
+        if isinstance(claimed, Refused):
+            if _is_ping(hook, request):
+                self._keeper.count(store.number, "shop.ping")
+                return _answer(WebhookData("ping"))
+            raise self._refused(request, store, claimed.reason)
+        work = (hook, claimed, store.config.id, request)
+        if len(request.body) > _ASIDE_BYTES:
+            read = await asyncio.get_running_loop().run_in_executor(None, _read, *work)
+        else:
+            read = _read(*work)
+        if read is None:
+            raise self._refused(request, store, "signature_invalid")
+        return await self._stored(request, store, hook, read)
+
+    async def _stored(self, request: Request, store: Store, hook: Hook, read: Read) -> Answer:
+        said = f"{hook.name}\0{read.topic}\0{read.delivery}\0".encode("utf-8", "replace")
+        one = ShopDelivery(sha256(said + sha256(request.body).digest()).digest(), store.number, hook.name, read.topic)
+        told, left_out = self._operation(store, one, read)
+        (taken,) = await self._keeper.submit((told,))
+        if isinstance(taken, ApiError):
+            raise taken
+        assert isinstance(taken, ShopTaken)
+        if taken.conversion is None:
+            reason = taken.reason or "erased"
+            self._keeper.count(store.number, f"shop.ignored.{reason}")
+            return _answer(WebhookData(read.topic, ignored=reason), [responses.reason(reason)])
+        public = self._keeper.public.public("conv", taken.conversion)
+        return _answer(WebhookData(read.topic, public, duplicate=taken.duplicate or UNSET), left_out)
+
+    def _operation(self, store: Store, delivery: ShopDelivery, read: Read) -> tuple[ShopTold, Headers]:
+        """What the keeper is asked to take, and what the answer names as left out."""
+        if isinstance(read.outcome, Ignored):
+            return ShopTold(delivery, read.outcome.reason), []
+        told = read.outcome
+        if told.odd_amounts:
+            self._keeper.count(store.number, "shop.odd_amounts")
+        try:
+            return self._order(store, delivery, told)
+        except ApiError as error:
+            return ShopTold(delivery, _REASONS.get(error.field or "", error.code)), []
+
+    def _order(self, store: Store, delivery: ShopDelivery, told: ShopOrder) -> tuple[ShopTold, Headers]:
+        if told.ends:
+            told.body.event_value, told.body.currency = Decimal(0), "USD"  # of an order: taken out again (ended)
+        prepared = self._preparer.event(told.body, _SHOP, store, told.left_out)
+        new, names = prepared.operation, self._keeper.names
+        new.event.unsent = told.unsent
+        called = [*told.names, *told.numbers]
+        address, people = new.query.ip_k, new.identities
+        others = [
+            naming.told_of(names, store.number, structs.replace(new.event, order_id=name), address, people)
+            for name in called
+        ]
+        keyed = [names.name(store.number, "once", f"Purchase\0o{name}") for name in called]
+        split = len(told.names)
+        return ShopTold(
+            delivery,
+            None,
+            new,
+            tuple(keyed[:split]),
+            tuple(keyed[split:]),
+            told.ends,
+            tuple(other for other in others if other is not None),
+        ), track.ignored_header(prepared.ignored)
+
+    def _where(self, request: Request) -> tuple[Store, Hook]:
+        name, _, store_id = request.scope["path"].strip("/").partition("/")
+        store, config = self._keeper.stores.get(store_id), self._stores.get(store_id)
+        if store is None or config is None or not config.active:
+            raise ApiError("store_not_found", "no active store has this id", "storeId", headers=[_CLOSE])
+        if store_id not in self._hooks:
+            self._hooks[store_id] = shops.hooks(config)
+        hook = self._hooks[store_id].get(name)
+        if hook is None:
+            raise ApiError("not_found", "this store has no webhook of this name", headers=[_CLOSE])
+        return store, hook
+
+    def _refused(self, request: Request, store: Store, reason: str) -> ApiError:
+        """A refusal, charged to its address: who guesses is soon told to wait (R12)."""
+        self._keeper.count(store.number, f"shop.refused.{reason}")
+        peer = request.scope["client"]
+        address = self._door.address_of(peer[0] if peer else "", request.scope["headers"])
+        verdict = self._refusals.take(addresses.match_prefix(address), time.monotonic())
+        why = [responses.reason(reason), _CLOSE]
+        if not verdict.allowed:
+            text = "too many webhooks that do not verify; wait as Retry-After says"
+            return ApiError("rate_limit_exceeded", text, headers=[*verdict.headers(), *why])
+        return ApiError("unauthorized", _TELLING[reason], headers=why)
+
+
+def _read(hook: Hook, claimed: Claim, store_id: str, request: Request) -> Read | None:
+    """What a body tells; None where it is not signed."""
+    if not signature.is_signed(hook.scheme, hook.keys, claimed, request.body):
+        return None
+    headers = {name.decode("latin-1"): value.decode("utf-8", "replace") for name, value in request.headers.items()}
+    return order.read(hook.platform, hook.terms, store_id, headers, request.body)
+
+
+def _pairs(request: Request) -> Sequence[tuple[bytes, bytes]]:
+    """All headers, also those that come twice."""
+    return list(request.scope["headers"])
+
+
+def _may_be_ping(hook: Hook, request: Request) -> bool:
+    """By its head: WooCommerce tries a new webhook's address with a form that nobody signs (R9)."""
+    media = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    return bool(hook.ping) and media == _FORM
+
+
+def _is_ping(hook: Hook, request: Request) -> bool:
+    number = request.body.removeprefix(hook.ping.encode())
+    return _may_be_ping(hook, request) and number != request.body and number.isdigit()
+
+
+def _answer(told: WebhookData, headers: Headers | None = None) -> Answer:
+    return Answer(200, responses.success(told), headers or [])
