@@ -350,3 +350,10 @@ def test_an_address_that_is_no_visitors_is_no_evidence_and_is_not_sent(kit: Kit,
 def test_their_neighbours_are_visitors(kit: Kit, address: str) -> None:
     own = clicked(kit, "one", userAgent="Mozilla/5.0 (X11; rare)", ipAddress=address)
     assert ordered(kit, "1", userAgent="Mozilla/5.0 (X11; rare)", ipAddress=address).click == own
+
+
+def test_what_is_known_of_a_visitor_is_asked_by_the_visitor(kit: Kit) -> None:
+    """Not by walking through the store: with 2,000 people that took ten times as long as all else of an order."""
+    question = identities._question((0,), True)
+    plan = kit.rows(f"EXPLAIN QUERY PLAN {question}", *[1] * question.count("?"))
+    assert not [step for *_, step in plan if step.endswith("(store=?)")]

@@ -28,7 +28,10 @@ _NAMES: Final = {number: kind for kind, number in KINDS.items()}
 _VISITORS: Final = (
     "SELECT {n}, visitor_k, first_ts, confirmed_ts, source FROM identity_link WHERE store = ? AND kind = ? AND key = ?"
 )
-_HELD: Final = "SELECT -1, key, kind, confirmed_ts, 0 FROM identity_link WHERE store = ? AND visitor_k = ?"
+_HELD: Final = (  # without the hint SQLite walks the whole store, for the index does not cover confirmed_ts
+    "SELECT -1, key, kind, confirmed_ts, 0 FROM identity_link INDEXED BY identity_link_visitor "
+    "WHERE store = ? AND visitor_k = ?"
+)
 _LED_TO: Final = (
     "SELECT conversion FROM conversion_identity WHERE key = ? AND kind = ? ORDER BY conversion DESC LIMIT {n}"
 )
