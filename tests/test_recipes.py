@@ -227,6 +227,16 @@ def test_woocommerce_tells_again_what_the_collector_did_not_take(
 
 
 @needs_php
+def test_the_checkout_notes_what_woocommerces_own_webhook_carries(
+    tmp_path: Path, door: Door, key: str, visitor: Visitor
+) -> None:
+    shop, order = woocommerce(tmp_path, door, key), order_number()
+    shop.ask(asked({**visitor.cookies, "wp_consent_marketing": "allow"}), "block", order)
+    marks = json.loads(shop.ask(BY_ADMIN, "meta", order))
+    assert marks == {name: visitor.cookies[name] for name in ("_cv", "_fbc", "_fbp")} | {"_consent": "granted"}
+
+
+@needs_php
 def test_woocommerce_prints_the_tag(tmp_path: Path, door: Door, key: str) -> None:
     page = woocommerce(tmp_path, door, key).ask(asked({}), "page", "0")
     assert page == '<script async src="/m/c.js" data-store="store_abc123"></script>'

@@ -137,6 +137,20 @@ def test_magento_notes_in_the_orders_own_transaction_and_tells_again(
     assert body["eventValue"] == 29.9
 
 
+@needs_php
+@pytest.mark.parametrize("heard", [False, True], ids=["as-it-stands", "control-heard-in-the-admins-area-too"])
+def test_magento_takes_no_admins_device(tmp_path: Path, door: Door, key: str, heard: bool) -> None:
+    """Who orders for a customer on the phone has cookies of the shop's pages as well."""
+    shop, order = magento(tmp_path, door, key), order_number()
+    if heard:
+        shop.put("app/etc/adminhtml/events.xml", (tmp_path / "app/etc/frontend/events.xml").read_text())
+    shop.ask(BY_ADMIN, "place", order)
+    shop.ask(CRON, "cron", order)
+    (told,) = door.told
+    assert told.body.get("visitorId") == (BY_ADMIN["cookies"]["_cv"] if heard else None)
+    assert told.status == 200
+
+
 # --- Medusa -----------------------------------------------------------------------------------------------------------
 
 

@@ -63,6 +63,7 @@ function step($what, $id, $more = '')
     $order = wc_get_order($id) ?: new WC_Order($id, $more ?: '49.90');
     switch ($what) {
         case 'page': return do_action('wp_head');
+        case 'meta': echo json_encode(array_diff_key($order->stored, ['_collector' => 0])); return;
         case 'classic': do_action('woocommerce_checkout_create_order', $order, []); return $order->save_meta_data();
         case 'block': do_action('woocommerce_store_api_checkout_update_order_from_request', $order, []); return $order->save_meta_data();
         case 'made': return $order->save_meta_data(); // by an admin, for a customer
