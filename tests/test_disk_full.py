@@ -98,7 +98,7 @@ def test_a_full_disk_refuses_reads_on_and_recovers(place: Installation, disk: Pa
                 before = load.acknowledged
                 assert wait_until(lambda b=before: load.acknowledged > b + 50, 30)
         pids = set(door.serving.children().values())
-        assert len(pids) == 3
+        assert len(pids) == 4
         assert all(map(alive, pids)), "no process was lost over it"
         assert_delivered(place)
         assert door.serving.stop() == 0

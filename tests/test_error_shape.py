@@ -144,7 +144,7 @@ CASES: dict[str, Case] = {
     "chunked and too large": (
         lambda edge: exchange(
             edge.port,
-            b"POST /v1/track/batch HTTP/1.1\r\nHost: t\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"POST /v1/track/click HTTP/1.1\r\nHost: t\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
             + (b"ffff\r\n" + b" " * 65_535 + b"\r\n") * 20
             + b"0\r\n\r\n",
         ),
