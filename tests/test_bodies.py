@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from collector.core.addresses import Networks
 from collector.guard.bodies import BURST_BYTES, Bodies, BodyLimits, Loads
-from collector.guard.gate import GuardLimits
+from collector.guard.gate import Gate, GuardLimits
 from collector.guard.refusals import BODY_TOO_LARGE, OVERLOADED
 from tests.edge_process import Edge, running
 from tests.raw_http import LOOPBACK, Answer, connect, eventually, exchange, post, read_to_end, serve
@@ -371,3 +372,18 @@ def test_D8_only_that_stores_requests_are_opened_to_any_page(without_domains: Ed
 def test_D8_control_where_every_store_has_domains_a_preflight_of_strangers_is_told_nothing(edge: Edge) -> None:
     assert not opened(edge.ask("OPTIONS", "/v1/track/click", b"", None, {"Origin": "https://any.example"}))
     assert opened(edge.ask("OPTIONS", "/v1/track/click", b"", None, FROM_SHOP))
+
+
+@pytest.mark.parametrize(("aside", "counted"), [(b"/v1/webhooks/", 0), (b"", 200_000)])
+def test_R11_a_webhooks_body_has_a_budget_of_its_own(aside: bytes, counted: int) -> None:
+    """The second case is the control: without it, shops and pages would shut each other out."""
+    gate = Gate(GuardLimits(aside=aside), Networks())
+    loads = Loads(gate.bodies_of, "a", lambda _: None, lambda _: 4_194_304)
+    loads.begin({"raw_path": b"/v1/webhooks/shopify/s1"})
+    assert loads.take(200_000) is None
+    assert (gate.bodies.total, gate.aside_bodies.total) == (counted, 200_000 - counted)
+    loads.begin({"raw_path": b"/v1/track/click"})
+    assert loads.take(100) is None
+    assert gate.bodies.total == counted + 100
+    loads.drop()
+    assert (gate.bodies.total, gate.aside_bodies.total) == (0, 0)

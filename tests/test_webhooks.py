@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from tests import shops as made
 from tests.edge_process import CLOSED, Edge, running
+from tests.program import SOURCE, Serving
 from tests.raw_http import Answer, eventually, exchange
 from tests.shops import STORE, Message
 
@@ -386,3 +388,34 @@ def test_a_renewal_is_kept_and_never_sent(edge: Edge) -> None:
     after = state(edge, told(send(edge, message))["conversionId"])
     assert after["capiStatus"] == "skipped"
     assert "renewal" in after["capiReason"]
+
+
+SERVED = """
+[meta]
+mode = "dry_run"
+
+[[store]]
+id = "store_abc123"
+[store.webhook_secrets]
+shopify_file = "shopify.secret"
+[[store.pixel]]
+id = "123456789012345"
+"""
+
+
+def test_the_program_takes_a_webhook_and_its_reload_another_secret(tmp_path: Path) -> None:
+    """As it runs for a merchant: confined by the kernel, the secret in a file that the edge alone reads."""
+    secret = tmp_path / "shopify.secret"
+    secret.write_text(made.SECRETS["shopify"])
+    secret.chmod(0o600)
+    (tmp_path / "collector.toml").write_text(SERVED)
+    serving = Serving(SOURCE, tmp_path, "--config", str(tmp_path / "collector.toml"))
+    try:
+        port = int(serving.ready()["edge"].rpartition(":")[2])
+        edge = Edge(port, 0, {}, tmp_path / "stderr")
+        assert "conversionId" in told(send(edge, made.shopify()))
+        secret.write_text("another one")
+        serving.process.send_signal(signal.SIGHUP)
+        assert eventually(lambda: send(edge, made.shopify()).status == 401, 20.0)
+    finally:
+        serving.end()

@@ -41,8 +41,8 @@ class Hook(Struct, frozen=True):
 @cache
 def preset(name: str) -> dict[str, Any]:
     """The table of a preset; never to be changed."""
-    folder = resources.files("collector.config_loader.presets")
-    return tomllib.loads((folder / f"{name}.toml").read_text(encoding="utf-8"))
+    file = resources.files("collector.config_loader").joinpath("presets", f"{name}.toml")
+    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 def hooks(store: StoreConfig) -> dict[str, Hook]:

@@ -144,6 +144,8 @@ class Said:
         else:
             found = [value for one in base.at(path.steps) if (value := one.scalar) is not None]
         texts = [_word(value) for value in found if value != ""]
+        if not texts:  # a sum of nothing is no amount
+            return []
         for name, argument in path.converters:
             texts = self._minor(texts, currency) if name == "minor" else _CONVERTERS[name](texts, argument)
         return [text for text in texts if text.strip()]

@@ -11,7 +11,7 @@ is absent where it stands, and nowhere else (M3).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from msgspec import Raw, Struct
 MOST_LEVELS: Final = 8
 _MOST_ELEMENTS: Final = 5_000
 _LONGEST: Final = 65_536  # characters of a text that is read
+_LONGEST_NUMBER: Final = 512
 _STEP: Final = re.compile(
     r"\.?(?P<name>[^.\[\]|{}\s][^.\[\]|{}]*)|\[(?P<index>-?\d{1,4}|\*)\]|\[(?P<key>[^\[\]=]+)=(?P<value>[^\[\]]*)\]"
 )
@@ -141,44 +142,61 @@ class Shape:
         return {name: value for name, field in self._names.items() if (value := getattr(found, field)) is not None}
 
 
+class _Unread:
+    """Not looked at yet."""
+
+
+_UNREAD: Final = _Unread()
+
+
 class View:
-    """A value of a body, decoded when it is asked for."""
+    """A value of a body, decoded when it is first asked for. (A cached_property takes a lock: a third of the time.)"""
+
+    __slots__ = ("_elements", "_members", "_raw", "_scalar", "_shape")
 
     def __init__(self, raw: bytes | Raw, shape: Shape) -> None:
         self._raw, self._shape = raw, shape
+        self._members: dict[str, View] | None = None
+        self._elements: list[View] | None = None
+        self._scalar: Scalar | _Unread | None = _UNREAD
 
-    @cached_property
-    def _members(self) -> dict[str, View]:
-        shapes = self._shape.members
-        return {name: View(raw, shapes[name]) for name, raw in self._shape.read(self._raw).items()} if shapes else {}
+    def _member(self, name: str) -> View | None:
+        if self._members is None:
+            shapes = self._shape.members
+            found = self._shape.read(self._raw) if shapes else {}
+            self._members = {name: View(raw, shapes[name]) for name, raw in found.items()}
+        return self._members.get(name)
 
-    @cached_property
-    def _elements(self) -> list[View]:
-        shape = self._shape.element
-        if shape is None:
-            return []
-        try:
-            return [View(raw, shape) for raw in _list(self._raw)[:_MOST_ELEMENTS]]
-        except _MISFITS:
-            return []
+    def _all(self) -> list[View]:
+        if self._elements is None:
+            shape = self._shape.element
+            try:
+                raws = _list(self._raw)[:_MOST_ELEMENTS] if shape is not None else []
+            except _MISFITS:
+                raws = []
+            self._elements = [View(raw, shape) for raw in raws] if shape is not None else []
+        return self._elements
 
-    @cached_property
+    @property
     def scalar(self) -> Scalar | None:
         """A text, a number as it is written, or a truth; None for all else, and for a text with NUL in it."""
-        raw = bytes(self._raw).strip()
-        if raw in (b"true", b"false"):
-            return raw == b"true"
-        if raw[:1] != b'"':
-            number = raw.decode("ascii", "replace") if len(raw) < 512 else ""
-            return number if _NUMBER.fullmatch(number) else None
-        try:
-            text = _text(raw)
-        except _MISFITS:
-            return None
-        return None if "\0" in text or len(text) > _LONGEST else text
+        if isinstance(self._scalar, _Unread):
+            self._scalar = _scalar_of(bytes(self._raw).strip())
+        return self._scalar
 
-    def at(self, steps: Iterable[Step]) -> list[View]:
+    def at(self, steps: Sequence[Step]) -> list[View]:
         """What lies at these steps."""
+        one = self
+        for n, step in enumerate(steps):
+            if not isinstance(step, str):
+                return one._among(steps[n:])
+            member = one._member(step)
+            if member is None:
+                return []
+            one = member
+        return [one]
+
+    def _among(self, steps: Sequence[Step]) -> list[View]:
         found = [self]
         for step in steps:
             found = [following for view in found for following in view._step(step)]
@@ -186,15 +204,28 @@ class View:
 
     def _step(self, step: Step) -> list[View]:
         if isinstance(step, str):
-            member = self._members.get(step)
+            member = self._member(step)
             return [] if member is None else [member]
+        elements = self._all()
         if step is None:
-            return self._elements
+            return elements
         if isinstance(step, int):
-            elements = self._elements
             return [elements[step]] if -len(elements) <= step < len(elements) else []
         key, value = step
-        return [one for one in self._elements if (m := one._members.get(key)) is not None and m.scalar == value]
+        return [one for one in elements if (m := one._member(key)) is not None and m.scalar == value]
+
+
+def _scalar_of(raw: bytes) -> Scalar | None:
+    if raw in (b"true", b"false"):
+        return raw == b"true"
+    if raw[:1] != b'"':
+        number = raw.decode("ascii", "replace") if len(raw) < _LONGEST_NUMBER else ""
+        return number if _NUMBER.fullmatch(number) else None
+    try:
+        text = _text(raw)
+    except _MISFITS:
+        return None
+    return None if "\0" in text or len(text) > _LONGEST else text
 
 
 def view(body: bytes, shape: Shape) -> View | None:

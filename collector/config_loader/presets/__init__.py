@@ -1,1 +1,0 @@
-"""The platforms that are known without a word of configuration, as data."""
