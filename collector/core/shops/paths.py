@@ -152,12 +152,13 @@ _UNREAD: Final = _Unread()
 class View:
     """A value of a body, decoded when it is first asked for. (A cached_property takes a lock: a third of the time.)"""
 
-    __slots__ = ("_elements", "_members", "_raw", "_scalar", "_shape")
+    __slots__ = ("_elements", "_keyed", "_members", "_raw", "_scalar", "_shape")
 
     def __init__(self, raw: bytes | Raw, shape: Shape) -> None:
         self._raw, self._shape = raw, shape
         self._members: dict[str, View] | None = None
         self._elements: list[View] | None = None
+        self._keyed: dict[str, dict[Scalar | None, list[View]]] = {}
         self._scalar: Scalar | _Unread | None = _UNREAD
 
     def _member(self, name: str) -> View | None:
@@ -206,13 +207,23 @@ class View:
         if isinstance(step, str):
             member = self._member(step)
             return [] if member is None else [member]
+        if isinstance(step, tuple):
+            key, value = step
+            return self._by(key).get(value, [])
         elements = self._all()
         if step is None:
             return elements
-        if isinstance(step, int):
-            return [elements[step]] if -len(elements) <= step < len(elements) else []
-        key, value = step
-        return [one for one in elements if (m := one._member(key)) is not None and m.scalar == value]
+        return [elements[step]] if -len(elements) <= step < len(elements) else []
+
+    def _by(self, key: str) -> dict[Scalar | None, list[View]]:
+        """The elements by what their member says: a shop's list of attributes is asked for a dozen names."""
+        found = self._keyed.get(key)
+        if found is None:
+            found = self._keyed[key] = {}
+            for one in self._all():
+                if (member := one._member(key)) is not None:
+                    found.setdefault(member.scalar, []).append(one)
+        return found
 
 
 def _scalar_of(raw: bytes) -> Scalar | None:
