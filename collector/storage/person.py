@@ -120,12 +120,18 @@ class Finder:
     def _take_order(self, store: int, order: str, types: Collection[str], person: Person) -> None:
         for event_type in types:
             name = self._names.name(store, "once", f"{event_type}\0o{order}")
-            for row in self.conversions(store, self._reader.find(CONVERSIONS, "dedup", name, 0, _MOST)):
-                if row.dedup_k == name:
-                    person.conversions[row.id] = row
-                    person.values |= self.strict(row.id)
-                    if row.visitor_k is not None:
-                        person.visitors.add(row.visitor_k)
+            found = self.conversions(store, self._reader.find(CONVERSIONS, "dedup", name, 0, _MOST))
+            own = [row for row in found if row.dedup_k == name]
+            for row in own or self._otherwise_named(store, name):
+                person.conversions[row.id] = row
+                person.values |= self.strict(row.id)
+                if row.visitor_k is not None:
+                    person.visitors.add(row.visitor_k)
+
+    def _otherwise_named(self, store: int, name: int) -> list[ConversionRow]:
+        """The order that a shop calls so beside its own name; none where it calls several so."""
+        ids = [row[0] for row in self._db.execute("SELECT conversion FROM order_name WHERE name = ? LIMIT 2", (name,))]
+        return self.conversions(store, ids) if len(ids) == 1 else []
 
     def _follow(self, store: int, value: Value, person: Person) -> None:
         """From a value to the orders that carry it and, unless many share it, to the visitors seen with it."""
