@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tests import shops as made
 from tests.edge_process import CLOSED, Edge, running
@@ -22,6 +23,7 @@ from tests.raw_http import Answer, eventually, exchange
 from tests.shops import STORE, Message
 
 SHOP_STORE = "store_abc123"
+TWIN = structs.replace(STORE, id="store_twin", domains=["twin.example"], pixel=[])
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def edge(folder: Path) -> Iterator[Edge]:
-    with running(folder, stores=[STORE, CLOSED, STORE.__class__(id="store_bare")]) as edge:
+    with running(folder, stores=[STORE, TWIN, CLOSED, STORE.__class__(id="store_bare")]) as edge:
         yield edge
 
 
@@ -105,6 +107,12 @@ def test_D1_two_orders_of_one_second_share_their_delivery_id(edge: Edge) -> None
     answers = [told(send(edge, message)) for message in (one, two)]
     assert len({answer["conversionId"] for answer in answers}) == 2
     assert not any("duplicate" in answer for answer in answers)
+
+
+def test_D1_one_delivery_to_two_stores_is_two(edge: Edge) -> None:
+    message = made.shopify(delivery="both", id=some_id(), admin_graphql_api_id=None)
+    answers = [told(send(edge, message, store)) for store in (SHOP_STORE, "store_twin")]
+    assert len({answer["conversionId"] for answer in answers}) == 2
 
 
 def test_D1_control_by_the_senders_id_alone_the_second_order_would_be_lost(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ class Webhooks:
         return await self._stored(request, store, hook, read)
 
     async def _stored(self, request: Request, store: Store, hook: Hook, read: Read) -> Answer:
-        said = f"{hook.name}\0{read.topic}\0{read.delivery}\0".encode("utf-8", "replace")
+        said = f"{store.config.id}\0{hook.name}\0{read.topic}\0{read.delivery}\0".encode("utf-8", "replace")
         one = ShopDelivery(sha256(said + sha256(request.body).digest()).digest(), store.number, hook.name, read.topic)
         told, left_out = self._operation(store, one, read)
         (taken,) = await self._keeper.submit((told,))
