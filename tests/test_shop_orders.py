@@ -32,11 +32,10 @@ deliveries = count()
 class Shop:
     """A journal, and what an edge makes of a shop's messages for it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **store: Any) -> None:
         config = config_for(folder)
-        config = structs.replace(
-            config, store=[structs.replace(config.store[0], webhook_secrets=made.STORE.webhook_secrets)]
-        )
+        changes = {"webhook_secrets": made.STORE.webhook_secrets} | store
+        config = structs.replace(config, store=[structs.replace(config.store[0], **changes)])
         self.kit = Kit(folder, config=config)
         journal = self.kit.journal
         ignore = lambda *_: None  # noqa: E731
@@ -171,6 +170,18 @@ def test_D1_a_delivery_is_taken_once_and_forgotten_after_eight_days(shop: Shop) 
     shop.kit.now += 8 * 24 * 60 * MINUTE + 1
     assert shop.tell(one, b"same") == first
     assert shop.kit.rows("SELECT count(*) FROM shop_delivery") == [(1,)]
+
+
+def test_O8_a_page_that_is_believed_sends_no_second_event_under_the_orders_number(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, browser_purchases="send")
+    page = Caller(secret=False, address="198.51.100.9", user_agent=made.AGENT)
+    for value, sends in (("118.90", 1), ("7.00", 3)):  # of another value it is another sale: the control
+        number = next(numbers)
+        shop.tell(message(number, "paid"))
+        body = server_body(str(number + 1), eventValue=value, currency="EUR", customerData={"email": "ada@example.com"})
+        shop.kit.submit([shop.kit.operation(body, page)])
+        assert shop.kit.rows("SELECT count(*) FROM outbox WHERE state < 3") == [(sends,)]
+    shop.kit.close()
 
 
 def test_O9_tags_and_notes_change_nothing(shop: Shop) -> None:

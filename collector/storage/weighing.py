@@ -103,6 +103,8 @@ class Weighing:
     def _is_told(self, new: NewEvent) -> bool:
         assert new.told is not None
         order = named(self._lookup, new.store.number, new.event.event_type, new.order_k)
+        if order is None and self._order_names.any:
+            order = self._order_names.order(new.store.number, new.event, new.order_k)
         return bool(self.tellings.of([new.told.order])) or order is not None
 
     def told_of(self, new: NewEvent) -> set[int]:
