@@ -1,3 +1,3 @@
 """Collector: a self-hosted edge collector for Meta ads."""
 
-__version__ = "0.1.0"
+__version__ = "0.3.0"
