@@ -10,7 +10,6 @@ import ctypes
 import json
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +30,6 @@ def config_of(folder: Path) -> Any:
     return msgspec.structs.replace(config, storage=storage)
 
 
-class Ending(Kit):
-    """Ends as the keeper's process does, once it may acknowledge nothing more."""
-
-    def submit(self, operations: Sequence[Any]) -> list[Any]:
-        try:
-            return super().submit(operations)
-        finally:
-            if self.ended:
-                os._exit(1)
-
-
 def work(told: dict[str, Any], out: int) -> int:
     """Store rounds of clicks and orders under the fault; what was acknowledged goes to `out` at once.
 
@@ -54,7 +42,7 @@ def work(told: dict[str, Any], out: int) -> int:
     if told["early"]:
         writer.GroupWriter._attempt = plant(writer.GroupWriter._attempt)  # type: ignore[method-assign]
     try:
-        kit = Ending(folder, config=config_of(folder))
+        kit = Kit(folder, config=config_of(folder))
     except StorageError as error:
         say(out, {"refused": str(error), "fired": shim.fired()})
         return 3
@@ -68,8 +56,10 @@ def work(told: dict[str, Any], out: int) -> int:
             kit.submit(operations)
         except StorageError:
             failed += 1
-            continue
-        say(out, {"clicks": names, "order": f"order-{number}", "fired": shim.fired()})
+        else:
+            say(out, {"clicks": names, "order": f"order-{number}", "fired": shim.fired()})
+        if kit.ended:  # as the keeper's process, once it has answered
+            os._exit(1)
         if (number - first) % 32 == 0:
             with contextlib.suppress(Exception):
                 kit.fold()

@@ -12,19 +12,12 @@ import apsw
 from collector.edge.tally import Tally
 from tests.edge_process import Edge, running
 from tests.journal_kit import Kit, click, order
-from tests.program import wait_until
 from tests.test_error_shape import CLICK, FROM_SHOP, ORDER
 
 
 def stored(data_dir: Path) -> dict[str, int]:
     with contextlib.closing(apsw.Connection(str(data_dir / "collector.db"), flags=apsw.SQLITE_OPEN_READONLY)) as db:
         return dict(db.execute("SELECT name, n FROM total").fetchall())
-
-
-def beat(kit: Kit) -> None:
-    """Let the writer give its sign of life now."""
-    kit.transaction._beat_at = 0.0
-    kit.submit([])
 
 
 def ask(edge: Edge) -> None:
@@ -81,36 +74,28 @@ def test_every_answer_is_counted_under_its_verb_also_over_a_restart(tmp_path: Pa
 
 
 def test_a_process_that_lives_on_writes_them_with_its_sign_of_life(tmp_path: Path) -> None:
-    tally = Tally()
-    counts = tally.of("click")
     with Kit(tmp_path) as kit:
-        kit.transaction.totals = tally.totals
         for seen in (3, 5):
-            counts[200] += seen
-            beat(kit)
-        assert wait_until(lambda: stored(tmp_path) == {"http.click.200": 8}, 5)
+            kit.journal.count([], {"http.click.200": seen})
+            kit.transaction.beat()
+        assert stored(tmp_path) == {"http.click.200": 8}
     assert stored(tmp_path) == {"http.click.200": 8}
 
 
 def test_two_edges_add_up(tmp_path: Path) -> None:
     for n in (2, 3):
-        tally = Tally()
-        tally.of("click")[200] += n
         with Kit(tmp_path) as kit:
-            kit.transaction.totals = tally.totals
+            kit.journal.count([], {"http.click.200": n})
     assert stored(tmp_path) == {"http.click.200": 5}
 
 
 def test_what_a_full_disk_refuses_is_written_later(tmp_path: Path) -> None:
-    tally = Tally()
     with Kit(tmp_path) as kit:
-        kit.transaction.totals = tally.totals
-        tally.of("click")[503] += 4
-        kit.journal.count(0, "refused.storage_unavailable")
+        kit.journal.count([(0, "refused.storage_unavailable", 1)], {"http.click.503": 4})
         trigger = "BEFORE INSERT ON total BEGIN SELECT RAISE(ABORT, 'full'); END"
         kit.transaction._db.execute(f"CREATE TEMP TRIGGER full {trigger}")
-        beat(kit)
-        assert wait_until(lambda: kit.transaction.broken, 5)
+        kit.transaction.beat()
+        assert kit.transaction.broken
         assert stored(tmp_path) == {}
         kit.transaction._db.execute("DROP TRIGGER full")
     assert stored(tmp_path) == {"http.click.503": 4, "refused.storage_unavailable": 1}

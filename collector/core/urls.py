@@ -155,7 +155,7 @@ _CAMPAIGNS, _PERSONAL, _NUMBERED, _PLAIN = range(4)
 _SUSPECT: Final = re.compile(r"[?#;@%+]")
 _FIRST_MARK: Final = re.compile(r"[?#;]")
 _PIECE: Final = re.compile(r"([?&;#])([^?&;#]*)")
-_START: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^/?#@]*@)?([^/?#]*)")
+_START: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^/?#]*@)?([^/?#]*)")
 
 
 def without_personal_data(url: str) -> str:
@@ -183,6 +183,8 @@ def _clean_piece(piece: re.Match[str]) -> str:
     name, equals, value = piece[2].partition("=")
     if not equals:
         return piece[1] + _clean_path(name)
+    if is_personal(_decoded(name)):  # a form whose field is named after its visitor
+        return piece[1]
     return f"{piece[1]}{name}={'' if value and is_somebodys(name, value) else value}"
 
 
