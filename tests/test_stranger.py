@@ -4,7 +4,7 @@ He knows the numbers of real orders, also of those to come, and the e-mails of r
 orders, refusals, who somebody is, clicks. Afterwards every order that the shop's server told is stored, right in value
 and state, attributed as on the same day without him, and queued for Meta once.
 
-COLLECTOR_STRANGER_SECONDS: how long the long form goes on, at 95 of his requests a second (120; ten minutes were 600).
+COLLECTOR_STRANGER_SECONDS: how long the long form goes on, at 95 of his requests a second (120; 600 are ten minutes).
 """
 
 from __future__ import annotations
