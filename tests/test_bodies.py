@@ -251,7 +251,7 @@ def test_D1_a_thousand_held_bodies_cost_little_and_the_memory_comes_back(
                 for sock in held:
                     push(sock, piece)
                 peak = max(peak, resident_mb(edge.pid))
-            assert peak < 150, peak
+            assert peak < 170, peak  # this process holds the keeper too, some 15 MB
             assert edge.post("/v1/track/click", CLICK).status in (200, 503)
         assert eventually(lambda: resident_mb(edge.pid) < before + 25, 20.0), (before, peak, resident_mb(edge.pid))
         assert edge.post("/v1/track/click", CLICK).status == 200

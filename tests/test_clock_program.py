@@ -187,7 +187,7 @@ def _ms(text: str) -> int:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("restart", [False, True])
 @pytest.mark.parametrize(
     "steps", [["+8d"], ["+60d"], ["+800d"], ["-8d"], ["+8d", "+60d", "+800d", "-1d"]], ids="-".join
@@ -224,7 +224,7 @@ def test_C1_nothing_expires_nothing_is_deleted_and_the_queue_goes_out_when_the_c
             assert wait_until(lambda: sent_right(graph, shop.orders), 60)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_control_a_person_who_accepts_the_jump_ends_what_waits(graph: GraphSimulator, tmp_path: Path) -> None:
     """The checks above see an end where there is one: the same jump, and somebody says that it is right."""
     graph.faults("503")

@@ -46,7 +46,7 @@ def outcome(attack: float, trained: bool) -> Outcome:
 unharmed = cache(outcome)
 
 
-@pytest.mark.towns
+@pytest.mark.long
 @pytest.mark.parametrize("trained", [False, True], ids=["new", "trained"])
 @pytest.mark.parametrize("attack", [0.01, 0.05])
 def test_P3_strangers_take_neither_precision_nor_recall(attack: float, trained: bool) -> None:
@@ -57,7 +57,7 @@ def test_P3_strangers_take_neither_precision_nor_recall(attack: float, trained: 
     assert met.recall > calm.recall - 0.02
 
 
-@pytest.mark.towns
+@pytest.mark.long
 def test_P3_control_believed_claims_take_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     def believed(values: Any, ts: int) -> People:
         return people_of([(kind, [Link(x.visitor, x.first_ts, x.first_ts) for x in own]) for kind, own in values], ts)
@@ -69,7 +69,7 @@ def test_P3_control_believed_claims_take_precision(monkeypatch: pytest.MonkeyPat
     assert met.precision_90 < 0.95 or met.recall_90 <= calm.recall_90 - 0.02
 
 
-@pytest.mark.towns
+@pytest.mark.long
 @pytest.mark.parametrize("trained", [False, True], ids=["new", "trained"])
 @pytest.mark.parametrize("organic", [2.0, 4.0])
 def test_lines_of_every_kind_are_stated_as_they_are(organic: float, trained: bool) -> None:

@@ -97,7 +97,7 @@ def new_and_trained(public: Public) -> dict[str, Scores]:
     }
 
 
-@pytest.mark.towns
+@pytest.mark.long
 @pytest.mark.parametrize("name", SWEEP)
 def test_sweep(name: str) -> None:
     """As many publics per corner as PROVEN orders with proof take; prints the first one's baselines before ours."""
@@ -117,7 +117,7 @@ def test_sweep(name: str) -> None:
         assert ours.right_click() >= 0.99
 
 
-@pytest.mark.towns
+@pytest.mark.long
 def test_calibration_of_seven_thousand_answers() -> None:
     """One large store over the days that it takes: the error is judged to the letter, with every stratum."""
     found = [

@@ -14,7 +14,7 @@ from typing import Final
 
 from collector.cli.parser import build_parser
 from collector.errors import CollectorError, ConfigError, Damaged, StorageError
-from collector.storage import damage
+from collector.storage.damage import explained  # by its name: the command `damage` is a module beside this one
 
 FAILED, USAGE, STORE, REFUSED = 1, 2, 3, 4
 ISSUES: Final = "this is a fault of the collector; please report it with the lines above"
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return FAILED
     except Exception as error:
-        if (told := damage.explained(error, "the database")) is not None:
+        if (told := explained(error, "the database")) is not None:
             print(told, file=sys.stderr)
             # A process that its supervisor may start again: a lock or a full disk is over by then, damage is not.
             return FAILED if module == "serve" and not isinstance(told, Damaged) else STORE
