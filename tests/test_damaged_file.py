@@ -226,7 +226,7 @@ def test_D6_a_flipped_bit_shortens_no_answer(healthy: Path, tmp_path: Path) -> N
     assert_whole_or_told(healthy, tmp_path, random.Random(int(os.environ.get("DAMAGE_SEED", "11"))), 5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_D6_three_hundred_flipped_bits(healthy: Path, tmp_path: Path) -> None:
     assert assert_whole_or_told(healthy, tmp_path, random.Random(12), 300) > 5
 
