@@ -120,7 +120,7 @@ def calibration_error(statements: Sequence[Statement], bins: int = 10) -> tuple[
 
 
 def overstatement(statements: Sequence[Statement], bins: int = 10) -> tuple[float, float]:
-    """As `calibration_error`, of what is stated above the truth alone: caps understate on purpose (rulings.md 6)."""
+    """As `calibration_error`, of what is stated above the truth alone: caps understate on purpose."""
     table, n = reliability(statements, bins), max(1, len(statements))
     return sum(b.n * max(0.0, b.stated - b.true) for b in table) / n, sum(b.n * b.spread for b in table) / n / 2
 

@@ -142,7 +142,7 @@ _TRUNK_ZERO = re.compile(r"\(0\)")
 
 
 def _without_trunk_zero(value: str) -> str:
-    """ "+49 (0)170 …": the zero in brackets is for callers inside the country (rulings.md 7)."""
+    """ "+49 (0)170 …": the zero in brackets is for callers inside the country."""
     stripped = value.lstrip()
     return _TRUNK_ZERO.sub("", value) if stripped.startswith(("+", "00")) else value
 

@@ -1,4 +1,4 @@
-"""Tells the shop of answers that changed after they were given: a click that arrived late, a sign-in (api.md)."""
+"""Tells the shop of answers that changed after they were given: a click that arrived late, a sign-in."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ class Collect:
         jar, written, cleared = cookies.read(visit.header(b"cookie"), policy.visitor_cookie), Jar(), list[str]()
         found, fault = (beacons.landed(posted, visit.now), None) if posted else beacons.landing(said, visit.now, jar)
         erased = jar.visitor is not None and self._is_erased(jar.visitor, store)
-        if erased:  # a new visitor, with nothing of the old one's (matching.md section 5, row 44)
+        if erased:  # a new visitor, with nothing of the old one's
             jar = cookies.EMPTY
         if bot is None:
             jar, written = await self._seen(jar, found, said, store, policy.site, visit.now)

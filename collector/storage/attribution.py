@@ -122,7 +122,7 @@ class Attribution:
         return any((row.store, row.fbclid_k) == (store, name) and not row.flags & flags.RECOVERED for row in rows)
 
     def _renewed(self, store: Store, event: StoredEvent) -> Match | None:
-        """A renewal inherits the first order's attribution (matching.md 5, row 37)."""
+        """A renewal inherits the first order's attribution."""
         first = first_order(self._names, store.number, event)
         for row in self._lookup.conversion_rows(set(self._lookup.find(CONVERSIONS, "dedup", first, 0, 4))):
             if row.store == store.number and row.dedup_k == first:

@@ -228,7 +228,7 @@ def _united(row: ClickRow, other: ClickRow) -> ClickRow:
     """Two reports of a click as one, whichever came first: each adds what the other lacks, the earlier sighting wins.
 
     A refusal stands, also beside a grant; a grant ends the wait for a decision; a person's hit confirms what a crawler
-    or a prefetch told before (matching.md 5, rows 12 and 42).
+    or a prefetch told before.
     """
     first, second = (other, row) if other.ts < row.ts else (row, other)
     bits = first.flags & second.flags & _UNLESS_BOTH | (first.flags | second.flags) & _EITHER
@@ -279,7 +279,7 @@ def read(row: ClickRow) -> StoredClick:
 
 
 def recovered(names: KeyedHash, store: int, fbclid: str, fbc: str, created: int, now: int) -> NewClick:
-    """A click that we know only from a later fbc (matching.md 5, row 29): its time is the fbc's creation time."""
+    """A click that we know only from a later fbc: its time is the fbc's creation time."""
     body = StoredClick(fbclid=fbclid, landing_page="", fbc=fbc)
     row = (
         store,

@@ -2,7 +2,7 @@
 
     the order that was erased           refused: it would be stored, and sent to Meta, a second time
     anything from before the erasure    refused: it is late word of what was erased
-    anything newer                      taken, without the old names: a new visitor (matching.md section 5, row 44)
+    anything newer                      taken, without the old names: a new visitor
 
 The names are keyed hashes, written by `collector erase` (erasure.py) in the transaction that takes the rows away.
 """

@@ -45,7 +45,7 @@ from collector.storage.subjects import CLICKS, CONVERSIONS, PLACE, ClickRow, Con
 
 # A store that has told nothing for so long (by our clock) has fallen silent: its event time will not come to an end.
 SILENT_MS: Final = 7 * 86_400_000
-# Clocks of callers differ: a click may be stamped this much later than the conversion that it caused (matching.md 5).
+# Clocks of callers differ: a click may be stamped this much later than the conversion that it caused.
 SKEW_MS: Final = 5 * 60_000
 _PER_KEY: Final = 32
 _MOST_AT_ONCE: Final = 2_000  # matches that follow from one event; 0.3 ms each

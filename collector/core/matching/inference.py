@@ -1,6 +1,6 @@
 """Inference: how likely each journey is the cause, against its rivals and against "none of the stored clicks".
 
-    W_k = ln(pi/(1-pi)) - ln N + ln T[b] + L_ip + L_ua + L_fp + L_jar     (nats; Fellegi-Sunter, matching.md 2.2)
+    W_k = ln(pi/(1-pi)) - ln N + ln T[b] + L_ip + L_ua + L_fp + L_jar     (nats; Fellegi-Sunter)
     p_k = e^W_k / (1 + rest + sum_j e^W_j)                                (NWAY's p_any and p_i, arXiv 1705.10711)
 
 `- ln N` and the frequency of a value cancel into the expected number of unrelated clicks that share it, so an equal

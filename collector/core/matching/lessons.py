@@ -1,7 +1,7 @@
 """What one conversion teaches the model: a label, made where its candidates are at hand.
 
 Only proofs that do not depend on a surviving cookie stand for the orders that inference serves: hiding the cookie of
-proven orders trains on the easy ones (matching.md 0.4: calibration error .19-.21 against .05-.06 untrained).
+proven orders trains on the easy ones (calibration error .19-.21 against .05-.06 untrained).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from collector.core.matching.shapes import OPEN_MS, Identity
 
-# Beyond these a value is a shop's own, a till's or a placeholder, and no person's (matching.md 1.2).
+# Beyond these a value is a shop's own, a till's or a placeholder, and no person's.
 MOST_VISITORS: Final = 20
 MOST_VALUES: Final = 3
 CLAIMED_CAP: Final = 75

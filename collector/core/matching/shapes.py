@@ -10,7 +10,7 @@ from msgspec import Struct
 from collector.core.events import Marketing
 
 DAY_MS = 86_400_000
-# What becomes known may change an answer for 96 hours of event time, a sign-in among it (matching.md 5, rows 5 and 24).
+# What becomes known may change an answer for 96 hours of event time, a sign-in among it.
 OPEN_MS = 96 * 3_600_000
 
 Method = Literal[

@@ -22,7 +22,7 @@ from collector.storage.reports.folds import LOG_ODDS_STEP, LabelKey, Truth
 ENOUGH: Final = 100  # labels below which no error is stated: the noise floor alone would be about .05
 _BINS: Final = 10
 _REDRAWS: Final = 30
-_STATED_FROM: Final = 0.05  # below it are the easy zeros, which flatter every model (matching.md 2.1)
+_STATED_FROM: Final = 0.05  # below it are the easy zeros, which flatter every model
 
 
 class Bin(Struct, frozen=True):
