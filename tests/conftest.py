@@ -13,15 +13,15 @@ from xdist.scheduler import LoadFileScheduling
 MOST_WORKERS = 8
 # Tests that share nothing with the rest of their file and take long: each goes to the next idle process.
 SINGLY = (
-    "tests/test_matching_truth.py::test_sweep",
-    "tests/test_matching_truth.py::test_calibration",
-    "tests/test_courier_faults.py::test_the_whole_matrix",
-    "tests/test_courier_faults.py::test_many_kills",
-    "tests/test_kill9.py::test_twenty_rounds",
-    "tests/test_binary.py::test_two_builds",
-    "tests/test_hostile.py::test_ten_thousand",
-    "tests/test_openapi.py::test_two_thousand",
-    "tests/test_hostile_edge.py::test_idle_and_slow",
+    "tests/matching/test_matching_truth.py::test_sweep",
+    "tests/matching/test_matching_truth.py::test_calibration",
+    "tests/courier/test_courier_faults.py::test_the_whole_matrix",
+    "tests/courier/test_courier_faults.py::test_many_kills",
+    "tests/process/test_kill9.py::test_twenty_rounds",
+    "tests/process/test_binary.py::test_two_builds",
+    "tests/guard/test_hostile.py::test_ten_thousand",
+    "tests/edge/test_openapi.py::test_two_thousand",
+    "tests/edge/test_hostile_edge.py::test_idle_and_slow",
 )
 # Begun first, or one process would still be at them when the others are done.
 FIRST = ("test_matching_truth", "test_courier_faults", "test_serve", "test_kill9", "test_bench", "test_binary")

@@ -18,7 +18,7 @@ from collector.process import hardening
 from tests.browser import ground
 from tests.browser.firefox import Firefox, firefox
 from tests.browser.shop import Shop
-from tests.recipes import recipe
+from tests.kit.recipes import recipe
 
 NEEDED = {
     "chromium": "chromium",

@@ -22,7 +22,7 @@ import msgspec
 
 from collector.core.events import StoredClick, StoredEvent
 from collector.process import hardening
-from tests.program import free_port
+from tests.kit.program import free_port
 
 PERSON = (
     "Mozilla/5.0 (Linux; Android 14; SM-S921B) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.6478.71 "

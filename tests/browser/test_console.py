@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.console_process import ConsoleProcess, make_config
-from tests.console_store import add_click, add_conversion, make_store
+from tests.kit.console_process import ConsoleProcess, make_config
+from tests.kit.console_store import add_click, add_conversion, make_store
 
 pytestmark = pytest.mark.browser
 RUN = "document.title='owned'"

@@ -10,7 +10,7 @@ from tests.browser.conftest import Browser, Place
 from tests.browser.ground import Collector
 from tests.browser.shop import Shop
 from tests.browser.test_journey import Put, fresh_click, settle, wait_for_event
-from tests.recipes import recipe
+from tests.kit.recipes import recipe
 
 pytestmark = pytest.mark.browser
 

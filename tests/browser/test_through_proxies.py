@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser.ground import FBCLID, PERSON, Collector, caddy, free_port, nginx
-from tests.recipes import recipe
+from tests.kit.recipes import recipe
 
 pytestmark = pytest.mark.browser
 

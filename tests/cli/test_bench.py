@@ -1,0 +1,127 @@
+"""The benchmark runs: tiny numbers, no figure asserted; made-up people are the same in Python and in Lua."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from collector.bench import matches, people, servers, storing
+from collector.bench.children import apart
+from collector.bench.payloads import buyer, event_of, hashed, spliced
+
+ROOT = Path(__file__).parents[2]
+needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "collector", "bench", *arguments], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+
+
+def test_what_needs_no_load_generator_runs():
+    done = bench("--quick", "--json", "--rows", "2000", "--only", "payloads", "matching")
+    assert done.returncode == 0, done.stderr
+    parts = [r["part"] for r in json.loads(done.stdout)["results"]]
+    assert parts == ["matching", "matching", "building"]
+
+
+@needs_wrk
+@pytest.mark.slow
+def test_every_part_runs():
+    done = bench("--quick", "--json", "--rows", "3000")
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)["results"]
+    assert {r["part"] for r in results} >= {
+        *("clicks", "batch", "orders", "ingest", "matching", "building", "drained", "start")
+    }
+    assert all(r["durable"]["failed"] == 0 for r in results if "durable" in r)
+    clicks = [r for r in results if r["part"] == "clicks"]  # beside the same server without storing
+    assert [(r["connections"], r["stored"]) for r in clicks] == [(c, s) for s in (0, 3000) for c in (1, 16, 64)]
+    assert all(r["unstored"]["failed"] == 0 for r in clicks), "a request was refused"
+    ingest = [r for r in results if r["part"] == "ingest"]  # few stored beside many, each round both
+    assert [(r["kind"], r["few"], r["stored"]) for r in ingest] == [("click", 2000, 3000), ("batch", 2000, 3000)]
+    assert all(r["figures"]["failed"] == r["few_figures"]["failed"] == 0 for r in ingest)
+
+
+def test_without_wrk_it_says_what_to_install(monkeypatch, capsys):
+    from collector.cli import main
+
+    monkeypatch.setenv("PATH", "")
+    assert main(["bench", "--quick"]) == 2
+    assert "apt-get install wrk" in capsys.readouterr().err
+
+
+def test_orders_find_the_clicks_that_were_stored_in_bulk(tmp_path):
+    config = servers.config_for(str(tmp_path / "data"))
+    apart(storing.fill, config, 3000)
+    found = {spent.kind: spent.attributed for spent in apart(matches.measure, config, 3000, 20).kinds}
+    assert found["proved"] == 20
+    assert found["inferred"] > 10
+    assert found["organic"] == 0
+
+
+def first_request_of_wrk(kind: str, first: int) -> dict[str, Any]:
+    """The body of the first request that wrk sends with this script."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(5)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        wrk = [
+            "wrk",
+            "-t1",
+            "-c1",
+            "-d1s",
+            "-s",
+            "collector/bench/assets/load.lua",
+            url,
+            "--",
+            kind,
+            "sk",
+            str(first),
+            "900",
+        ]
+        with subprocess.Popen(wrk, cwd=ROOT, stdout=subprocess.DEVNULL):
+            while not (raw := whole_request(server)):
+                pass  # wrk first looks whether anybody listens
+    return json.loads(raw.partition(b"\r\n\r\n")[2])
+
+
+def whole_request(server: socket.socket) -> bytes:
+    connection, _ = server.accept()
+    raw = b""
+    with connection:
+        connection.settimeout(5)
+        while not raw.endswith(b"}"):
+            piece = connection.recv(65536)
+            if not piece:
+                return b""
+            raw += piece
+    return raw
+
+
+@needs_wrk
+@pytest.mark.parametrize("first", [7, 99, 1003, 3_456_789])
+def test_wrk_and_python_make_the_same_people(first):
+    # wrk asks the script for one request that it does not send
+    assert first_request_of_wrk("click", first) == people.click(first + 2)
+
+
+@needs_wrk
+def test_wrk_orders_are_by_the_people_of_stored_clicks():
+    order = first_request_of_wrk("order", 7)  # 9: proved
+    assert order in [people.order(9, by, "proved") for by in range(1, 901)]
+
+
+def test_the_payload_that_is_measured_is_one_that_meta_takes():
+    who = buyer(1)
+    event = msgspec.json.decode(spliced(event_of(who, hashed(who), storing.now_ms())))
+    assert len(event["user_data"]["em"][0]) == 64
+    assert event["custom_data"]["contents"]

@@ -1,0 +1,99 @@
+"""/metrics: Prometheus's text format, every name documented, figures that agree with the rows."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+import requests
+
+from collector.config import MetricsConfig
+from collector.console import metrics
+from collector.console.metrics import METRICS, Sample, render
+from collector.core.capi.states import CapiState
+from tests.console.test_console_auth import CHEAP
+from tests.kit.console_process import ConsoleProcess, make_config
+from tests.kit.console_store import PIXEL, add_outbox, make_store
+
+LINE = re.compile(r'^([a-z_]+)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\["\\n])*",?)*)\})? (-?[0-9.]+)$', re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> str:
+    data_dir = tmp_path_factory.mktemp("data")
+    now = int(time.time() * 1000)
+    db = make_store(data_dir, now=now)
+    add_outbox(db, 1, int(CapiState.RETRYING), now - 90_000)
+    with ConsoleProcess(make_config(data_dir)) as console:
+        answer = console.get("/metrics")
+        assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+        return answer.text
+
+
+def _value(text: str, name: str, **labels: str) -> float:
+    for found in LINE.finditer(text):
+        if found[1] == name and all(f'{key}="{value}"' in (found[2] or "") for key, value in labels.items()):
+            return float(found[3])
+    raise AssertionError(f"no {name} with {labels}")
+
+
+def test_every_line_is_well_formed_and_every_name_has_help_and_type(scraped: str) -> None:
+    assert scraped.endswith("\n")
+    for line in scraped.splitlines():
+        assert line.startswith("#") or LINE.fullmatch(line), line
+    names = {found[1] for found in LINE.finditer(scraped)}
+    assert names == set(METRICS)  # the fixture store exercises all of them
+    for name in names:
+        kind, text = METRICS[name]
+        assert f"# TYPE {name} {kind}\n" in scraped
+        assert f"# HELP {name} {text}\n" in scraped
+
+
+def test_figures_agree_with_the_rows(scraped: str) -> None:
+    assert _value(scraped, "collector_clicks_total") == 400
+    assert _value(scraped, "collector_conversions_total") == 120
+    assert _value(scraped, "collector_outbox_events", pixel=PIXEL, state="retrying") == 1
+    assert 90 <= _value(scraped, "collector_outbox_oldest_seconds", pixel=PIXEL, state="retrying") < 120
+    assert _value(scraped, "collector_pixel_open", pixel=PIXEL) == 1
+    assert _value(scraped, "collector_pixel_open", pixel="987654321098765") == 0
+    assert _value(scraped, "collector_up") == 1
+    assert _value(scraped, "collector_heartbeat_age_seconds", process="edge") < 60
+    kept = [float(f[3]) for f in LINE.finditer(scraped) if f[1] == "collector_conversions_kept"]
+    assert sum(kept) == 120
+
+
+def test_metrics_may_have_an_address_of_their_own(tmp_path: Path) -> None:
+    make_store(tmp_path, clicks=3, conversions=1).close()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    plain = make_config(tmp_path, password_hash=CHEAP)
+    config = msgspec.structs.replace(plain, metrics=MetricsConfig(listen=f"127.0.0.1:{port}"))
+    with ConsoleProcess(config) as console:
+        assert console.get("/metrics").status_code == 401
+        own = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10)
+        assert "collector_clicks_total 3\n" in own.text
+        assert requests.get(f"http://127.0.0.1:{port}/", timeout=10).status_code == 404
+    assert console.ending == (0, "no apsw")
+
+
+def test_labels_are_escaped() -> None:
+    text = render([Sample("collector_conversions_kept", 1, {"event_type": 'a"b\\c\nd', "attributed": "true"})])
+    assert 'event_type="a\\"b\\\\c\\nd"' in text
+    assert text.count("\n") == 3
+
+
+def test_names_follow_prometheus() -> None:
+    for name, (kind, text) in METRICS.items():
+        assert re.fullmatch(r"collector_[a-z0-9_]+", name)
+        assert name.endswith("_total") == (kind == "counter")
+        assert text.endswith(".")
+
+
+def test_the_consoles_readme_names_every_metric() -> None:
+    readme = (Path(metrics.__file__).parent / "README.md").read_text(encoding="utf-8")
+    missing = [name for name in METRICS if name not in readme]
+    assert not missing, f"collector/console/README.md lacks {missing}"

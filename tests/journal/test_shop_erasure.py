@@ -1,0 +1,59 @@
+"""P5: what a shop sends of somebody who was erased is of no use any more, under whichever of his order's names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from collector.storage.erasure import erase_person
+from collector.storage.person import Asked
+from tests.journal.test_shop_orders import Shop, message
+from tests.kit import shops as made
+from tests.kit.journal_kit import HOUR, order
+
+NUMBER = 5_550_000
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    one = Shop(tmp_path)
+    yield one
+    one.kit.close()
+
+
+def erase(shop: Shop, **who: str) -> int:
+    shop.kit.now += HOUR
+    erasure = erase_person(shop.kit.config, None, Asked(**who), shop.kit.now, dry_run=False)
+    return sum(receipt.conversions for receipt in erasure.receipts)
+
+
+def test_P5_late_word_of_an_erased_order_is_ignored(shop: Shop) -> None:
+    one = message(NUMBER, "paid")
+    shop.tell(one)
+    assert erase(shop, email="ada@example.com") == 1
+    for state in ("paid", "refunded", "cancelled"):
+        assert shop.tell(message(NUMBER, state)).reason == "erased"
+    assert shop.kit.rows("SELECT count(*) FROM order_name") == [(0,)]
+
+
+def test_P5_control_another_customers_order_is_taken(shop: Shop) -> None:
+    shop.tell(message(NUMBER, "paid"))
+    erase(shop, email="ada@example.com")
+    other = made.shopify(id=NUMBER + 50, admin_graphql_api_id=None, email="bob@example.com", customer=None, phone=None,
+                         billing_address=None, note_attributes=[], landing_site=None)  # fmt: skip
+    assert shop.tell(other).reason is None
+
+
+def test_P5_an_order_that_a_server_told_by_its_number_is_erased_under_the_shops_names_too(shop: Shop) -> None:
+    told = order(str(NUMBER + 1), eventValue="118.90", currency="EUR", customerData={"email": "ada@example.com"})
+    shop.kit.submit([shop.kit.operation(told)])
+    assert shop.tell(message(NUMBER, "paid")).reason is None
+    assert erase(shop, order=str(NUMBER + 1)) == 1
+    assert shop.tell(message(NUMBER, "refunded")).reason == "erased"
+
+
+def test_an_order_is_erased_by_the_number_that_people_know_it_by(shop: Shop) -> None:
+    shop.tell(message(NUMBER, "paid"))
+    assert erase(shop, order=f"#{NUMBER + 1}") == 1

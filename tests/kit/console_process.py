@@ -1,0 +1,77 @@
+"""A console as users run it: its own process, a socket handed over, a real database."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import requests
+
+from collector.config import Config, ConsoleConfig, PixelConfig, StorageConfig, StoreConfig
+from collector.process import hardening
+from tests.kit.console_store import PIXEL
+
+CHILD = """
+import os, sys, msgspec
+from collector.config import Config
+from collector.console.app import run
+config = msgspec.json.decode(sys.stdin.buffer.read(), type=Config)
+code = run(config, int(sys.argv[1]), lambda: print("ready", flush=True))
+print("apsw" if "apsw" in sys.modules else "no apsw", flush=True)
+sys.exit(code)
+"""
+
+
+def make_config(data_dir: Path, *, listen: str = "127.0.0.1:8081", password_hash: str = "") -> Config:
+    return Config(
+        storage=StorageConfig(data_dir=str(data_dir)),
+        console=ConsoleConfig(listen=listen, password_hash=password_hash),
+        store=[StoreConfig(id="store_demo", pixel=[PixelConfig(id=PIXEL)]), StoreConfig(id="store_zurich")],
+    )
+
+
+class ConsoleProcess:
+    """Started on entering, ended by SIGTERM on leaving; `ending` is then its exit code and last words."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.ending: tuple[int, str] | None = None
+
+    def __enter__(self) -> ConsoleProcess:
+        opened = socket.create_server(("127.0.0.1", 0))
+        opened.set_inheritable(True)
+        self.port = opened.getsockname()[1]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(opened.fileno())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[opened.fileno()],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            preexec_fn=hardening.die_with_parent,
+        )
+        opened.close()
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(msgspec.json.encode(self.config))
+        self.process.stdin.close()
+        assert self.process.stdout.readline() == b"ready\n"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process.stdout is not None
+        self.process.send_signal(signal.SIGTERM)
+        last_words = self.process.stdout.read().decode()
+        self.ending = self.process.wait(10), last_words.strip()
+        self.process.stdout.close()
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return requests.get(self.url(path), timeout=10, **options)
