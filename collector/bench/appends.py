@@ -8,7 +8,7 @@ import time
 from collector.bench import storing
 from collector.bench.storing import names_of
 from collector.config import Config
-from collector.storage import database, multirow
+from collector.storage.ground import database, multirow
 
 
 def per_second(config: Config, group: int, seconds: float) -> float:

@@ -22,8 +22,8 @@ from collector.core.capi.payload import Profile, build_event
 from collector.core.events import Enrichment
 from collector.courier import app
 from collector.errors import CollectorError
-from collector.storage import outbox
-from collector.storage.database import open_database
+from collector.storage.ground.database import open_database
+from collector.storage.outbox import outbox
 
 _CHUNK: Final = 5_000
 _LENGTH: Final = re.compile(rb"(?i)\r\ncontent-length: (\d+)")

@@ -19,13 +19,14 @@ from collector.core.consent import Decision
 from collector.core.events import ConversionBody
 from collector.core.ids import PublicIds
 from collector.core.intake import Caller
-from collector.storage import database, naming, stores
-from collector.storage.acknowledged import EDGE, Ledger
-from collector.storage.attribution import Attribution
-from collector.storage.clock import Clock
-from collector.storage.naming import NewEvent
-from collector.storage.stores import Store
-from collector.storage.transaction import GroupTransaction
+from collector.storage.ground import database, stores
+from collector.storage.ground.acknowledged import EDGE, Ledger
+from collector.storage.ground.clock import Clock
+from collector.storage.ground.stores import Store
+from collector.storage.journal import naming
+from collector.storage.journal.attribution import Attribution
+from collector.storage.journal.naming import NewEvent
+from collector.storage.journal.transaction import GroupTransaction
 
 KINDS: Final = ("proved", "inferred", "organic", "hottest")
 _GROUP: Final = 64

@@ -15,7 +15,7 @@ from collector.bench.children import Child, apart, serving
 from collector.bench.load import Figures, Kind
 from collector.config import Config
 from collector.errors import CollectorError
-from collector.storage.journal import Journal
+from collector.storage.journal.journal import Journal
 
 CONNECTIONS: Final = (1, 16, 64)
 BATCHES: Final = 4  # connections that post batches: one each for the generator, the loop, the keeper and the disk

@@ -22,12 +22,13 @@ from collector.edge import app
 from collector.errors import CollectorError
 from collector.keeper import app as keeper
 from collector.process import hardening, listening
-from collector.storage import keys, links
-from collector.storage.clicks import ClickResult, NewClick
-from collector.storage.database import open_database
-from collector.storage.frames import Operation
-from collector.storage.journal import Journal
-from collector.storage.writer import Submission
+from collector.storage.ground import keys
+from collector.storage.ground.database import open_database
+from collector.storage.journal import links
+from collector.storage.journal.clicks import ClickResult, NewClick
+from collector.storage.journal.frames import Operation
+from collector.storage.journal.journal import Journal
+from collector.storage.journal.writer import Submission
 
 _LEARNING_SECONDS: Final = 300.0
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from collector.cli.parser import build_parser
 from collector.errors import CollectorError, ConfigError, Damaged, StorageError
-from collector.storage.damage import explained  # by its name: the command `damage` is a module beside this one
+from collector.storage.ground.damage import explained  # by its name: the command `damage` is a module beside this one
 
 FAILED, USAGE, STORE, REFUSED = 1, 2, 3, 4
 ISSUES: Final = "this is a fault of the collector; please report it with the lines above"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import collector
 from collector.config import Config
 from collector.config_loader import Role
-from collector.storage.keys import NewKey, create, list_keys
+from collector.storage.ground.keys import NewKey, create, list_keys
 
 # Meta's click ids begin so; the rest is random, so that each start's click is a new one.
 FBCLID_PREFIX = "IwAR"
@@ -26,7 +26,7 @@ class Banner:
 
     def make_keys(self) -> None:
         """Fresh keys, at the first start and before the edge's: they are valid with its first answer."""
-        from collector.storage.database import open_database
+        from collector.storage.ground.database import open_database
 
         db = open_database(self._config.storage)
         try:

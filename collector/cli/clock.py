@@ -9,8 +9,8 @@ from collector.cli.output import print_json, print_table
 from collector.cli.settings import config_of
 from collector.core import times
 from collector.process import hardening
-from collector.storage.clock import Clock, Kept, system_ms
-from collector.storage.database import open_existing
+from collector.storage.ground.clock import Clock, Kept, system_ms
+from collector.storage.ground.database import open_existing
 from collector.storage.reports import commands
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from collector.cli.output import print_json
 from collector.cli.settings import config_of
-from collector.storage import damage
-from collector.storage.database import open_existing
+from collector.storage.ground import damage
+from collector.storage.ground.database import open_existing
 
 
 def show(args: argparse.Namespace) -> int:

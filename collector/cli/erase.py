@@ -14,8 +14,8 @@ from collector.cli.output import print_json, print_table, timestamp
 from collector.cli.settings import config_of
 from collector.errors import CollectorError, ConfigError
 from collector.process import hardening
-from collector.storage.erasure import Erasure, erase_person
-from collector.storage.person import Asked
+from collector.storage.people.erasure import Erasure, erase_person
+from collector.storage.people.person import Asked
 
 _STDIN: Final = "-"
 _COLUMNS: Final = {

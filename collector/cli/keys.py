@@ -14,8 +14,8 @@ from collector.cli.settings import config_of
 from collector.config import Config, StorageConfig
 from collector.errors import CollectorError, ConfigError
 from collector.process import hardening
-from collector.storage import keys
-from collector.storage.database import DATABASE, open_database, open_existing
+from collector.storage.ground import keys
+from collector.storage.ground.database import DATABASE, open_database, open_existing
 
 
 def create(args: argparse.Namespace) -> int:

@@ -12,8 +12,8 @@ from collector.cli.settings import config_of
 from collector.core.matching import Model
 from collector.errors import ConfigError
 from collector.process import hardening
-from collector.storage import learning
-from collector.storage.database import open_existing
+from collector.storage.ground.database import open_existing
+from collector.storage.learning import learning
 
 
 def learn(args: argparse.Namespace) -> int:

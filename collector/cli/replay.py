@@ -18,8 +18,8 @@ from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
 from collector.errors import ConfigError
 from collector.process import hardening
-from collector.storage.database import load_pepper, open_existing
-from collector.storage.replay import Replayed, replay
+from collector.storage.ground.database import load_pepper, open_existing
+from collector.storage.outbox.replay import Replayed, replay
 
 _UNITS: Final = {"m": 60, "h": 3_600, "d": 86_400}
 _SHOWN: Final = 20

@@ -8,7 +8,7 @@ import platform
 import collector
 from collector.cli.output import print_json
 from collector.release import revision
-from collector.storage.library import sqlite_version
+from collector.storage.ground.library import sqlite_version
 
 
 def version(args: argparse.Namespace) -> int:

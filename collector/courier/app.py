@@ -30,13 +30,14 @@ from collector.courier.revisions import Revisions
 from collector.courier.targets import Target, base_of, targets_of
 from collector.courier.timekeeper import Timekeeper
 from collector.errors import ConfigError, StorageError
-from collector.storage import damage, learning
-from collector.storage.acknowledged import COURIER, Ledger
-from collector.storage.clock import Kept, boot_ms, system_ms
-from collector.storage.database import DATABASE, connect, open_database, prepare_data_dir
-from collector.storage.dispatch import Outbox, may_open_later
-from collector.storage.notices import Notices
-from collector.storage.upkeep import Upkeep
+from collector.storage.ground import damage
+from collector.storage.ground.acknowledged import COURIER, Ledger
+from collector.storage.ground.clock import Kept, boot_ms, system_ms
+from collector.storage.ground.database import DATABASE, connect, open_database, prepare_data_dir
+from collector.storage.learning import learning
+from collector.storage.outbox.dispatch import Outbox, may_open_later
+from collector.storage.outbox.notices import Notices
+from collector.storage.outbox.upkeep import Upkeep
 from collector.telemetry import logger
 
 log = logger("courier")

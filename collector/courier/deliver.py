@@ -35,7 +35,7 @@ from collector.courier.register import Register, Stats, reason_of
 from collector.courier.suspects import Suspects
 from collector.courier.targets import Target
 from collector.courier.timekeeper import Timekeeper
-from collector.storage.dispatch import Claim, Claimed, PixelHealth, Report
+from collector.storage.outbox.dispatch import Claim, Claimed, PixelHealth, Report
 from collector.telemetry import logger
 
 log = logger("courier")

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from collector.errors import StorageError
-from collector.storage.dispatch import Outbox, is_temporary
+from collector.storage.outbox.dispatch import Outbox, is_temporary
 from collector.telemetry import logger
 
 T = TypeVar("T")

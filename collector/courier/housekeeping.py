@@ -19,8 +19,8 @@ from collector.courier.luck import LONGEST_MS
 from collector.courier.register import Stats
 from collector.courier.revisions import Revisions
 from collector.courier.timekeeper import Timekeeper
-from collector.storage.dispatch import is_temporary
-from collector.storage.upkeep import SLICE, Upkeep
+from collector.storage.outbox.dispatch import is_temporary
+from collector.storage.outbox.upkeep import SLICE, Upkeep
 from collector.telemetry import logger
 
 log = logger("courier")

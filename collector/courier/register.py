@@ -9,7 +9,7 @@ from msgspec import Struct, structs
 from collector.core.capi.states import CapiState
 from collector.core.capi.verdicts import Verdict
 from collector.courier.desk import Desk
-from collector.storage.dispatch import Claim, Claimed, PixelHealth, Report
+from collector.storage.outbox.dispatch import Claim, Claimed, PixelHealth, Report
 
 
 class Stats(Struct):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from collector.core.capi.verdicts import Verdict
-from collector.storage.dispatch import Claimed
+from collector.storage.outbox.dispatch import Claimed
 
 # So many refused in a row, and none of the batch taken: the rest need not be asked.
 ENOUGH = 3

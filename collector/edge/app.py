@@ -36,8 +36,8 @@ from collector.errors import ApiError
 from collector.guard.gate import ENOUGH_FILES, Counts, GuardLimits, share_of_files
 from collector.guard.names import request_id
 from collector.guard.protocol import make_protocol
-from collector.storage import responses
-from collector.storage.responses import Answer
+from collector.storage.journal import responses
+from collector.storage.journal.responses import Answer
 
 log = telemetry.logger("edge")
 

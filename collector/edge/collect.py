@@ -28,12 +28,12 @@ from collector.edge.door import Door, Request
 from collector.edge.keeper import Keeper
 from collector.edge.prepare import Preparer
 from collector.errors import ApiError
-from collector.storage import responses
-from collector.storage.prepared import Prepared
-from collector.storage.remembered import Remember
-from collector.storage.responses import Answer, Headers
-from collector.storage.stores import Store
-from collector.storage.withdrawals import Withdraw
+from collector.storage.ground.stores import Store
+from collector.storage.journal import responses
+from collector.storage.journal.prepared import Prepared
+from collector.storage.journal.remembered import Remember
+from collector.storage.journal.responses import Answer, Headers
+from collector.storage.journal.withdrawals import Withdraw
 
 # One transparent pixel, the smallest GIF that every browser takes.
 PIXEL: Final = (

@@ -28,11 +28,11 @@ from collector.edge.track import Asked, Tracker
 from collector.errors import ApiError, StorageError
 from collector.guard.bodies import BodyLimits
 from collector.guard.names import request_id
-from collector.storage import responses
-from collector.storage.keys import ApiKey
-from collector.storage.prepared import Prepared
-from collector.storage.responses import JSON, Answer, Headers
-from collector.storage.stores import Store
+from collector.storage.ground.keys import ApiKey
+from collector.storage.ground.stores import Store
+from collector.storage.journal import responses
+from collector.storage.journal.prepared import Prepared
+from collector.storage.journal.responses import JSON, Answer, Headers
 
 log = telemetry.logger("edge")
 

@@ -17,9 +17,11 @@ from collector import release, telemetry
 from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
 from collector.errors import CollectorError, StorageError
-from collector.storage import frames, links
-from collector.storage.clock import Clock
-from collector.storage.frames import (
+from collector.storage.ground.clock import Clock
+from collector.storage.ground.keys import ApiKey
+from collector.storage.ground.stores import Store
+from collector.storage.journal import frames, links
+from collector.storage.journal.frames import (
     Found,
     FoundClick,
     FoundConversion,
@@ -29,8 +31,6 @@ from collector.storage.frames import (
     Submitted,
     ToKeeper,
 )
-from collector.storage.keys import ApiKey
-from collector.storage.stores import Store
 
 log = telemetry.logger("edge")
 
@@ -55,7 +55,7 @@ class Keeper:
     public: PublicIds
 
     def __init__(self, control: socket.socket) -> None:
-        """`control`: where connections are asked for and come from (storage/links.py)."""
+        """`control`: where connections are asked for and come from (storage/journal/links.py)."""
         self._control = control
         self.clock = Clock()
         self._loop = asyncio.get_running_loop()

@@ -25,9 +25,9 @@ from collector.guard.framing import fault_in
 from collector.guard.gate import Counts, GuardLimits
 from collector.guard.names import given_id, new_request_id
 from collector.guard.protocol import GuardedProtocol
-from collector.storage import keys
-from collector.storage.keys import ApiKey
-from collector.storage.responses import JSON, Answer, Headers
+from collector.storage.ground import keys
+from collector.storage.ground.keys import ApiKey
+from collector.storage.journal.responses import JSON, Answer, Headers
 
 _END: Final = b"\r\n\r\n"
 _LONGEST_HEAD: Final = 4_096  # bytes; a longer one is no server's usual one

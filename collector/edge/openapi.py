@@ -22,7 +22,7 @@ from collector.guard.refusals import (
     TIMED_OUT,
     TOO_MANY_FROM_ADDRESS,
 )
-from collector.storage.responses import ClickData, ConversionData, Failure, ToldData, WebhookData
+from collector.storage.journal.responses import ClickData, ConversionData, Failure, ToldData, WebhookData
 
 REFERENCE: Final = "#/components/schemas/{name}"
 _GUARDS: Final = (BAD_REQUEST, TIMED_OUT, TARGET_TOO_LONG, HEADERS_TOO_LARGE, OVERLOADED, TOO_MANY_FROM_ADDRESS)

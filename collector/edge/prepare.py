@@ -12,10 +12,10 @@ from collector.core.intake import Caller
 from collector.core.keyed import KeyedHash
 from collector.edge import auth
 from collector.errors import ApiError
-from collector.storage import clicks, naming
-from collector.storage.keys import ApiKey
-from collector.storage.prepared import Prepared, PreparedClick, PreparedEvent
-from collector.storage.stores import Store
+from collector.storage.ground.keys import ApiKey
+from collector.storage.ground.stores import Store
+from collector.storage.journal import clicks, naming
+from collector.storage.journal.prepared import Prepared, PreparedClick, PreparedEvent
 
 
 class Preparer:

@@ -23,9 +23,9 @@ from typing import Final
 from collector import release, telemetry
 from collector.config import Config
 from collector.keeper.link import Link
-from collector.storage import frames, links
-from collector.storage.clock import Clock
-from collector.storage.frames import (
+from collector.storage.ground.clock import Clock
+from collector.storage.journal import frames, links
+from collector.storage.journal.frames import (
     Committed,
     Found,
     FoundClick,
@@ -36,8 +36,8 @@ from collector.storage.frames import (
     State,
     ToEdge,
 )
-from collector.storage.journal import Journal
-from collector.storage.writer import Submission
+from collector.storage.journal.journal import Journal
+from collector.storage.journal.writer import Submission
 
 log = telemetry.logger("keeper")
 

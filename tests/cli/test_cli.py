@@ -20,7 +20,7 @@ from collector.cli.parser import COMMANDS, GROUPS
 from collector.config import StorageConfig
 from collector.console.auth import verify_password
 from collector.errors import ApiError, ConfigError, SchemaTooNew, StorageError
-from collector.storage.database import open_database
+from collector.storage.ground.database import open_database
 
 CONFIG = '[storage]\ndata_dir = "{data}"\n[meta]\nmode = "live"\n[[store]]\nid = "store_abc123"\n' + (
     '[[store.pixel]]\nid = "12345"\naccess_token = "EAAtoken"\n'

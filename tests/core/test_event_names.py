@@ -12,7 +12,7 @@ import pytest
 
 from collector.core.event_names import STANDARD
 from collector.core.intake import Caller
-from collector.storage import event_names
+from collector.storage.ground import event_names
 from collector.storage.reports.folds import OTHER
 from collector.storage.reports.reader import Reader
 from collector.storage.reports.totals import Totals

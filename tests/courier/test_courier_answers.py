@@ -19,7 +19,7 @@ from collector.core.capi import verdicts
 from collector.core.capi.verdicts import Answer, Kind, classify
 from collector.courier import deliver
 from collector.courier.alerts import Alert, Alerts
-from collector.storage.dispatch import Outbox, Report
+from collector.storage.outbox.dispatch import Outbox, Report
 from tests.kit.courier_kit import (
     Bench,
     CourierThread,

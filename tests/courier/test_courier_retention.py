@@ -13,7 +13,7 @@ from collector.config import PrivacyConfig
 from collector.core.capi.states import CapiState
 from collector.core.events import StoredEvent
 from collector.core.retention import DAY_MS, cuts
-from collector.storage.upkeep import Upkeep
+from collector.storage.outbox.upkeep import Upkeep
 from tests.kit.courier_kit import Bench, bench, config_for
 
 NOW = 2_000 * DAY_MS

@@ -15,8 +15,8 @@ import msgspec
 import pytest
 
 from collector.core.events import StoredClick, StoredEvent
-from collector.storage.erasure import erase_person
-from collector.storage.person import Asked
+from collector.storage.people.erasure import erase_person
+from collector.storage.people.person import Asked
 from tests.kit.edge_process import Edge, configuration, running
 from tests.kit.raw_http import Answer
 

@@ -13,7 +13,7 @@ from tests.kit.edge_process import running
 from tests.kit.raw_http import eventually
 
 CLOSING = (
-    "from collector.storage.journal import Journal as J; C = J.close; "
+    "from collector.storage.journal.journal import Journal as J; C = J.close; "
     "J.close = lambda self: (C(self), print('the journal is closed', file=sys.stderr, flush=True))"
 )
 

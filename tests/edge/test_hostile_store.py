@@ -44,7 +44,7 @@ FAULTS = {
 }
 PATCH = (
     "import apsw; from collector.errors import StorageError; "
-    "from collector.storage.transaction import GroupTransaction as T; "
+    "from collector.storage.journal.transaction import GroupTransaction as T; "
 )
 FAIL = "exec('def fail(error):\\n raise error'); "
 
@@ -78,7 +78,7 @@ def test_what_failed_once_is_stored_when_it_is_sent_again(tmp_path: Path) -> Non
 
 
 FLUSH_FAILS_ONCE = (
-    "from collector.storage.clicks import Clicks; E = [1]; X = Clicks.flush; "
+    "from collector.storage.journal.clicks import Clicks; E = [1]; X = Clicks.flush; "
     "Clicks.flush = lambda self: fail(apsw.IOError('disk')) if E and E.pop() else X(self)"
 )
 
@@ -101,7 +101,7 @@ def assert_stored_once(edge: Edge) -> None:
 
 
 BROKEN_BEGIN = (
-    "E = [1]; L = type('L', (), {}); from collector.storage.lookup import Lookup; R = Lookup.catch_up_if_behind; "
+    "E = [1]; L = type('L', (), {}); from collector.storage.index.lookup import Lookup; R = Lookup.catch_up_if_behind; "
     "Lookup.catch_up_if_behind = lambda self: fail(apsw.IOError('index')) if E and E.pop() else R(self)"
 )
 

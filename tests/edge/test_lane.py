@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from collector.storage import keys
-from collector.storage.database import open_database
+from collector.storage.ground import keys
+from collector.storage.ground.database import open_database
 from tests.edge.test_error_shape import CLICK, ORDER
 from tests.kit.edge_process import Edge, configuration, running
 from tests.kit.raw_http import connect, eventually

@@ -22,10 +22,11 @@ from collector.config import StoreConfig
 from collector.core import flags
 from collector.core.events import StoredClick
 from collector.core.matching import Match
-from collector.storage import index, lookup, transaction
-from collector.storage.frequency import Frequencies
-from collector.storage.subjects import ClickRow
-from collector.storage.transaction import Again
+from collector.storage.index import index, lookup
+from collector.storage.index.frequency import Frequencies
+from collector.storage.index.subjects import ClickRow
+from collector.storage.journal import transaction
+from collector.storage.journal.transaction import Again
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, Kit, click, config_for, order
 
 IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5"
@@ -430,7 +431,7 @@ def test_a_thousand_delays(tmp_path: Path, name: str) -> None:
 
 def test_the_check_sees_a_matcher_that_never_looks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: without re-opening, the first answer stands, and the orders of arrival differ."""
-    from collector.storage.late import Late
+    from collector.storage.journal.late import Late
 
     monkeypatch.setattr(Late, "_reopen", lambda *_: None)
     monkeypatch.setattr(Late, "again", lambda *_: None)
@@ -440,7 +441,7 @@ def test_the_check_sees_a_matcher_that_never_looks_again(tmp_path: Path, monkeyp
 
 def test_the_check_sees_that_nobody_matches_a_last_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: closed as they stand, the inferences that nobody asked for differ."""
-    from collector.storage.late import Late
+    from collector.storage.journal.late import Late
 
     monkeypatch.setattr(Late, "_last", lambda *_: None)
     bodies = LONG_SETS["a home and an office, and a shop that grows"]

@@ -12,8 +12,8 @@ import pytest
 from collector.core import flags
 from collector.core.consent import Decision
 from collector.core.events import StoredEvent
-from collector.storage import subjects
-from collector.storage.withdrawals import Withdraw
+from collector.storage.index import subjects
+from collector.storage.journal.withdrawals import Withdraw
 from tests.kit.journal_kit import GRANTED, HOUR, NOW, SERVER, STORE, Kit, click, order
 
 PENDING, DENIED = Decision("pending", False), Decision("denied", False)

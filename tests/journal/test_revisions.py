@@ -16,7 +16,7 @@ import pytest
 
 from collector.config import AlertsConfig, Config
 from collector.courier import housekeeping, revisions
-from collector.storage.notices import Notices
+from collector.storage.outbox.notices import Notices
 from tests.kit.courier_kit import CourierThread, now_ms, wait_until
 from tests.kit.journal_kit import DAY, HOUR, NOW, Kit, click, config_for, order
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.storage.erasure import erase_person
-from collector.storage.person import Asked
+from collector.storage.people.erasure import erase_person
+from collector.storage.people.person import Asked
 from tests.journal.test_shop_orders import Shop, message
 from tests.kit import shops as made
 from tests.kit.journal_kit import HOUR, order

@@ -22,9 +22,9 @@ from collector.core.events import ConversionBody, StoredEvent
 from collector.core.intake import Caller, check_event
 from collector.core.orders import Rank
 from collector.errors import ApiError
-from collector.storage import transaction
+from collector.storage.journal import transaction
+from collector.storage.journal.withdrawals import Withdraw
 from collector.storage.reports import commands
-from collector.storage.withdrawals import Withdraw
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, STORE, Kit, click, config_for, order
 
 SAFARI = (

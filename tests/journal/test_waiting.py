@@ -19,11 +19,11 @@ from collector.edge.keeper import Keeper
 from collector.edge.prepare import Preparer
 from collector.edge.track import Asked, Tracker
 from collector.errors import StorageError
-from collector.storage.clock import Clock
-from collector.storage.database import open_database
-from collector.storage.keys import ApiKey
-from collector.storage.responses import Answer
-from collector.storage.transaction import Reworded
+from collector.storage.ground.clock import Clock
+from collector.storage.ground.database import open_database
+from collector.storage.ground.keys import ApiKey
+from collector.storage.journal.responses import Answer
+from collector.storage.journal.transaction import Reworded
 from tests.kit.journal_kit import NOW, SERVER, STORE, config_for, order
 from tests.kit.keeper_thread import keeping
 

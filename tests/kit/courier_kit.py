@@ -24,8 +24,8 @@ from collector.core.capi.states import NAMES
 from collector.core.events import Enrichment, StoredEvent
 from collector.courier.app import Courier
 from collector.process import hardening
-from collector.storage import outbox
-from collector.storage.database import open_database
+from collector.storage.ground.database import open_database
+from collector.storage.outbox import outbox
 
 EMAIL = "62a14e44f765419d10fea99367361a727c12365e2520f32218d505ed9aa0f62f"
 

@@ -34,8 +34,8 @@ PROGRAM = """
     from collector.config import Config
     from collector.edge import app
     from collector.process import listening
-    from collector.storage import keys
-    from collector.storage.database import open_database
+    from collector.storage.ground import keys
+    from collector.storage.ground.database import open_database
     config = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Config)
     telemetry.configure(config.log, "edge")
     made = {{}}

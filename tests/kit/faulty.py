@@ -17,7 +17,8 @@ import msgspec
 
 from collector import telemetry
 from collector.errors import StorageError
-from collector.storage import database, writer
+from collector.storage.ground import database
+from collector.storage.journal import writer
 from tests.kit.journal_kit import Kit, click, config_for, order
 
 ROUNDS = 24
@@ -85,7 +86,7 @@ def say(out: int, line: dict[str, Any]) -> None:
 def check(folder: Path, clicks: set[str], orders: set[str]) -> str:
     """What is wrong with the database afterwards: with a process that nothing fails for."""
     from collector.core.events import StoredClick, StoredEvent
-    from collector.storage import damage
+    from collector.storage.ground import damage
 
     db = database.open_database(config_of(folder).storage)
     if (sentence := damage.told(folder)) is not None:

@@ -14,11 +14,11 @@ from collector.core.consent import Decision
 from collector.core.events import ClickBody, ConversionBody
 from collector.core.intake import Caller, check_click, check_event
 from collector.errors import ApiError
-from collector.storage import clicks, naming
-from collector.storage.clock import Clock
-from collector.storage.journal import Journal
-from collector.storage.reader import EventState, Reader
-from collector.storage.writer import Submission
+from collector.storage.ground.clock import Clock
+from collector.storage.journal import clicks, naming
+from collector.storage.journal.journal import Journal
+from collector.storage.journal.reader import EventState, Reader
+from collector.storage.journal.writer import Submission
 
 NOW = 1_790_000_000_000  # 2026-09-21T14:13:20Z
 STORE = "store_abc123"
@@ -152,7 +152,7 @@ class Kit:
 
     def fold(self) -> None:
         """Fold everything now, as the folder does in large steps, and let the writer see it."""
-        from collector.storage import index
+        from collector.storage.index import index
 
         db = index.open_index(self.journal.data_dir, self.config.storage)
         try:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 from collector.config import Config
 from collector.keeper.app import Keeper
-from collector.storage import links
-from collector.storage.clock import Clock
-from collector.storage.journal import Journal
+from collector.storage.ground.clock import Clock
+from collector.storage.journal import links
+from collector.storage.journal.journal import Journal
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ import pytest
 
 from collector.config import Config
 from collector.core.matching import Model
-from collector.storage import database, learning
+from collector.storage.ground import database
+from collector.storage.learning import learning
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, STORE, Kit, click, config_for, order
 
 AGENT = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.4"

@@ -14,7 +14,8 @@ import pytest
 
 from collector.core import flags
 from collector.core.matching import Candidate, Model
-from collector.storage import database, learning, models
+from collector.storage.ground import database
+from collector.storage.learning import learning, models
 from tests.kit.journal_kit import DAY, MINUTE, STORE, Kit, click, order
 from tests.kit.simulators.agents import TEXTS
 from tests.kit.simulators.scores import Scores

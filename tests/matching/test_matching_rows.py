@@ -25,9 +25,9 @@ from collector.core.consent import Decision
 from collector.core.flags import BOT
 from collector.core.intake import Caller
 from collector.errors import ApiError
+from collector.storage.journal.withdrawals import Withdraw
 from collector.storage.reports import commands
 from collector.storage.reports.attribution import Question
-from collector.storage.withdrawals import Withdraw
 from tests.kit.console_process import make_config
 from tests.kit.edge_process import Edge, running
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, STORE, Kit, click, config_for, order

@@ -41,7 +41,7 @@ EARLY_ANSWER = """
     if "keeper" in sys.orig_argv:
         import time
         from collector.keeper import app
-        from collector.storage import journal, writer
+        from collector.storage.journal import journal, writer
 
         class Early(writer.GroupWriter):
             def _attempt(self, group):

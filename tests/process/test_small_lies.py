@@ -110,8 +110,8 @@ def test_a_wrong_user_is_told_whose_folder_it_is():
             import os, sys
             from collector.config import StorageConfig
             from collector.errors import StorageError
-            from collector.storage import lock
-            from collector.storage.database import prepare_data_dir
+            from collector.storage.ground import lock
+            from collector.storage.ground.database import prepare_data_dir
             os.setuid({NOBODY})
             for work in (lock.hold, lambda folder: prepare_data_dir(StorageConfig(data_dir=folder))):
                 try:

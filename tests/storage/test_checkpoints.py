@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.storage import acknowledged
-from collector.storage.checkpoints import Checkpointer
+from collector.storage.ground import acknowledged
+from collector.storage.ground.checkpoints import Checkpointer
 from collector.storage.reports import commands
 from tests.kit.harness import wait_until
 from tests.kit.journal_kit import NOW, Kit, click

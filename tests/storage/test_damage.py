@@ -21,8 +21,8 @@ import apsw
 import pytest
 
 from collector.errors import Damaged, StorageError
-from collector.storage import acknowledged, damage, database
-from collector.storage.checkpoints import Checkpointer
+from collector.storage.ground import acknowledged, damage, database
+from collector.storage.ground.checkpoints import Checkpointer
 from tests.kit.harness import ROOT, STORE, Door, GraphSimulator, Installation, wait_until
 from tests.kit.journal_kit import Kit, click, config_for, order
 

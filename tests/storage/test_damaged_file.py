@@ -21,7 +21,7 @@ import apsw
 import pytest
 
 from collector.cli import main
-from collector.storage.acknowledged import EDGE, WAL, Ledger
+from collector.storage.ground.acknowledged import EDGE, WAL, Ledger
 from tests.kit.journal_kit import NOW, Kit, click, config_for, order
 from tests.kit.program import SOURCE, Serving
 from tests.storage.test_damage import flipped

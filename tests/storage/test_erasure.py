@@ -15,14 +15,14 @@ import pytest
 
 from collector.core.events import StoredClick, StoredEvent
 from collector.errors import ApiError
-from collector.storage import index, leaving, merging, subjects
-from collector.storage.database import connect
-from collector.storage.erasure import Erasure, erase_person
-from collector.storage.person import Asked, Nameless
-from collector.storage.prepared import PreparedEvent
-from collector.storage.subjects import CLICKS, CONVERSIONS
-from collector.storage.transaction import Once
-from collector.storage.withdrawals import Withdraw
+from collector.storage.ground.database import connect
+from collector.storage.index import index, leaving, merging, subjects
+from collector.storage.index.subjects import CLICKS, CONVERSIONS
+from collector.storage.journal.prepared import PreparedEvent
+from collector.storage.journal.transaction import Once
+from collector.storage.journal.withdrawals import Withdraw
+from collector.storage.people.erasure import Erasure, erase_person
+from collector.storage.people.person import Asked, Nameless
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, STORE, Kit, click, order
 
 JANE = {"email": "Jane.Doe@example.com", "phone": "+14155550100", "externalId": "cust-77"}
@@ -324,7 +324,7 @@ def test_an_edge_forgets_what_it_held_in_memory(kit: Kit) -> None:
 
 def test_names_of_the_erased_are_kept_as_long_as_orders(kit: Kit) -> None:
     from collector.core.retention import cuts
-    from collector.storage.upkeep import Upkeep
+    from collector.storage.outbox.upkeep import Upkeep
 
     erase(kit, email=JANE["email"])
     db = apsw.Connection(str(kit.journal.data_dir / "collector.db"))

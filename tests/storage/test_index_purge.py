@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from collector.config import StorageConfig
-from collector.storage import index, subjects
-from collector.storage.database import connect, open_database
-from collector.storage.subjects import CLICKS
+from collector.storage.ground.database import connect, open_database
+from collector.storage.index import index, subjects
+from collector.storage.index.subjects import CLICKS
 
 BUCKET = 8
 

@@ -13,9 +13,9 @@ from collector.core.capi.payload import not_ahead
 from collector.core.capi.states import CapiState
 from collector.core.flags import DENIED, WITHDRAWN
 from collector.core.retention import cuts
-from collector.storage import outbox
-from collector.storage.dispatch import FRESH_MS, Claim, Outbox, PixelHealth, Report, is_temporary
-from collector.storage.upkeep import Upkeep
+from collector.storage.outbox import outbox
+from collector.storage.outbox.dispatch import FRESH_MS, Claim, Outbox, PixelHealth, Report, is_temporary
+from collector.storage.outbox.upkeep import Upkeep
 from tests.kit.courier_kit import Bench, bench, config_for, now_ms
 
 SENT = Report(outcome="sent", http_status=200, trace_id="t")

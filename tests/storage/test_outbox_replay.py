@@ -12,8 +12,8 @@ from collector.cli import main
 from collector.cli.replay import since_of
 from collector.core.capi.states import CapiState
 from collector.errors import ConfigError
-from collector.storage.dispatch import Outbox, Report
-from collector.storage.replay import replay
+from collector.storage.outbox.dispatch import Outbox, Report
+from collector.storage.outbox.replay import replay
 from tests.kit.courier_kit import Bench, CourierThread, bench, config_for, now_ms, wait_until
 from tests.kit.simulators.graph import GraphSimulator
 

@@ -13,9 +13,9 @@ import pytest
 import requests
 
 from collector.errors import StorageError
-from collector.storage.clock import Clock
-from collector.storage.database import load_pepper, open_database
-from collector.storage.journal import Journal
+from collector.storage.ground.clock import Clock
+from collector.storage.ground.database import load_pepper, open_database
+from collector.storage.journal.journal import Journal
 from tests.kit.console_process import ConsoleProcess, make_config
 from tests.kit.journal_kit import Kit, click, config_for
 

@@ -10,10 +10,10 @@ import apsw
 import pytest
 
 from collector.core.flags import BOT
-from collector.storage import index
-from collector.storage.index import BUCKET
-from collector.storage.lookup import Lookup
-from collector.storage.subjects import CLICKS, CONVERSIONS
+from collector.storage.index import index
+from collector.storage.index.index import BUCKET
+from collector.storage.index.lookup import Lookup
+from collector.storage.index.subjects import CLICKS, CONVERSIONS
 from tests.kit.journal_kit import DAY, HOUR, NOW, Kit, click, order
 
 
@@ -114,7 +114,8 @@ def test_a_deleted_index_is_rebuilt_on_disk_and_not_in_memory(tmp_path: Path, mo
 
 
 def test_folding_happens_by_itself_and_the_tail_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from collector.storage import folder, tail, transaction
+    from collector.storage.index import tail
+    from collector.storage.journal import folder, transaction
 
     for module in (folder, transaction):
         monkeypatch.setattr(module, "FOLD_ROWS", 500)

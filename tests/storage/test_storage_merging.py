@@ -12,9 +12,9 @@ import apsw
 import pytest
 
 from collector.config import StorageConfig
-from collector.storage import changing, index, merging, subjects
-from collector.storage.database import open_database
-from collector.storage.subjects import CLICKS, MINUTE_MS, ClickRow
+from collector.storage.ground.database import open_database
+from collector.storage.index import changing, index, merging, subjects
+from collector.storage.index.subjects import CLICKS, MINUTE_MS, ClickRow
 from tests.kit.journal_kit import Kit, click
 
 BUCKET = 8
@@ -163,7 +163,7 @@ def test_a_damaged_index_forgets_how_far_it_was_merged(shelf: Shelf) -> None:
 def test_the_folder_merges_by_itself_and_the_writer_hears_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from collector.storage import folder, transaction
+    from collector.storage.journal import folder, transaction
 
     for module in (folder, transaction):
         monkeypatch.setattr(module, "FOLD_ROWS", 10)

@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 
 from collector.errors import ApiError, StorageError
-from collector.storage.writer import MOST_ROWS, GroupWriter, Submission
+from collector.storage.journal.writer import MOST_ROWS, GroupWriter, Submission
 
 
 class Notebook:

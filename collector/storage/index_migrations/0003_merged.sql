@@ -1,4 +1,4 @@
--- How far full buckets are merged, eight to one (storage/merging.py).
+-- How far full buckets are merged, eight to one (storage/index/merging.py).
 CREATE TABLE merged (
     subject TEXT PRIMARY KEY,
     through INTEGER NOT NULL,                -- every bucket below it has its entries under its group's first bucket

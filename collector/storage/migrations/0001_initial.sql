@@ -1,6 +1,6 @@
 -- The first schema. Times are milliseconds since 1970 (UTC). Columns ending in _k are 64-bit keyed hashes (signed), NULL
 -- when the value is absent or may not be used. Clicks and conversions carry no secondary index: look-ups go through the
--- derivable index database (storage/index.py), which costs each acknowledged insert nothing.
+-- derivable index database (storage/index/index.py), which costs each acknowledged insert nothing.
 
 CREATE TABLE store (
     id   INTEGER PRIMARY KEY,

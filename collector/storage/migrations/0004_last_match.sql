@@ -1,4 +1,4 @@
--- Conversions that no proof names, until they are matched a last time when their 96 hours are over (storage/late.py).
+-- Conversions that no proof names, until they are matched a last time when their 96 hours are over (storage/journal/late.py).
 CREATE TABLE unproven (
     store      INTEGER NOT NULL,
     ts         INTEGER NOT NULL,             -- the conversion's own

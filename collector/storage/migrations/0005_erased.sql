@@ -1,6 +1,6 @@
 -- Names (keyed hashes) of what belonged to an erased person: an order, a visitor, an e-mail address … Nothing else is
 -- left that they could be joined with. What is told late about that person is refused by them, and what a browser or a
--- shop still carries of the old names is not linked again (storage/erased.py).
+-- shop still carries of the old names is not linked again (storage/people/erased.py).
 CREATE TABLE erased (
     id    INTEGER PRIMARY KEY,
     store INTEGER NOT NULL,

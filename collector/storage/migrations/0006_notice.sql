@@ -1,4 +1,4 @@
--- Answers that changed after they were given, until `[alerts] revisions_url` has taken them (storage/notices.py).
+-- Answers that changed after they were given, until `[alerts] revisions_url` has taken them (storage/outbox/notices.py).
 CREATE TABLE notice (
     conversion INTEGER PRIMARY KEY,
     revision   INTEGER NOT NULL,

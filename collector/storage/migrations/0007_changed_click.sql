@@ -1,5 +1,5 @@
 -- Clicks that changed after they were stored, as they were before: written with the change, followed by the index's
--- entries and sums when the next folder looks, and then forgotten here (storage/changing.py). The numbers are never given
+-- entries and sums when the next folder looks, and then forgotten here (storage/index/changing.py). The numbers are never given
 -- twice: the index notes how far it has come.
 CREATE TABLE changed_click (
     id        INTEGER PRIMARY KEY AUTOINCREMENT,

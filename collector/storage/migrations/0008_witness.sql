@@ -11,7 +11,7 @@ UPDATE identity_link SET confirmed_ts = (
        AND c.visitor_k = identity_link.visitor_k AND c.event_type = 'Purchase' AND c.flags & 128 = 0 AND c.revision = 0);
 
 -- Values of people are named by their SHA-256 since then, which may come in their place. What conversions through this
--- one have named is asked for under both names (storage/identities.py) until retention has taken the last of them.
+-- one have named is asked for under both names (storage/people/identities.py) until retention has taken the last of them.
 CREATE TABLE renamed (
     id         INTEGER PRIMARY KEY CHECK (id = 1),
     conversion INTEGER NOT NULL

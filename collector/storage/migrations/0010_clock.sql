@@ -1,4 +1,4 @@
--- The mark that the trusted now rests on, one row (storage/clock.py).
+-- The mark that the trusted now rests on, one row (storage/ground/clock.py).
 CREATE TABLE clock (
     id   INTEGER PRIMARY KEY CHECK (id = 1),
     body BLOB NOT NULL                       -- JSON

@@ -1,5 +1,5 @@
 -- Orders by the hour that they were made in: with cookies and named by proof, with cookies and not, and all. By it a store
--- knows how many of its orders no ad has caused (storage/origins.py). kind: 0 purchases, 1 other conversions.
+-- knows how many of its orders no ad has caused (storage/index/origins.py). kind: 0 purchases, 1 other conversions.
 CREATE TABLE order_hour (
     store    INTEGER NOT NULL,
     kind     INTEGER NOT NULL,

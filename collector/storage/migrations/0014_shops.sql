@@ -1,4 +1,4 @@
--- What shops sent in the last eight days (storage/shop_orders.py). id: SHA-256 of store, webhook, topic, the sender's own id
+-- What shops sent in the last eight days (storage/journal/shop_orders.py). id: SHA-256 of store, webhook, topic, the sender's own id
 -- and the body. reason: why nothing came of it; else conversion.
 CREATE TABLE shop_delivery (
     id         BLOB PRIMARY KEY,

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Final
 
 from collector.config import Config
 from collector.errors import Damaged
-from collector.storage import acknowledged, damage
+from collector.storage.ground import acknowledged, damage
 from collector.storage.reports import export as exports
 from collector.storage.reports.attribution import Question, Report
 from collector.storage.reports.attribution import attribution as shared

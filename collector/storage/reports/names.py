@@ -5,7 +5,7 @@ from __future__ import annotations
 from collector.config import Config
 from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
-from collector.storage import pepper
+from collector.storage.ground import pepper
 from collector.storage.reports.reader import NoStore, Reader
 
 

@@ -10,10 +10,10 @@ from typing import Final
 
 from collector.config import Config
 from collector.errors import StorageError
-from collector.storage.bloom import LOW_BITS, LOW_MASK
+from collector.storage.index.bloom import LOW_BITS, LOW_MASK
+from collector.storage.index.subjects import BUCKET, CONVERSIONS
 from collector.storage.reports.names import keyed_hash
 from collector.storage.reports.reader import Reader
-from collector.storage.subjects import BUCKET, CONVERSIONS
 
 _CHUNK: Final = 500
 _MOST_NAMES: Final = 200  # stores times event types

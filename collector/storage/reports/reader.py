@@ -20,7 +20,7 @@ from urllib.parse import quote
 import aiosqlite
 
 from collector.errors import StorageError
-from collector.storage import damage
+from collector.storage.ground import damage
 
 Row = tuple[Any, ...]
 DEADLINE_SECONDS: Final = 5.0

@@ -216,7 +216,7 @@ def again_by(public: Public) -> Callable[[int], list[Sighting]]:
 
 
 class Tally:
-    """Orders with cookies that proof names, the others, and all; by hour, as storage/origins.py counts them."""
+    """Orders with cookies that proof names, the others, and all; by hour, as storage/index/origins.py counts them."""
 
     def __init__(self) -> None:
         self._hours: dict[int, list[int]] = {}

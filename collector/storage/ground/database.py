@@ -1,0 +1,309 @@
+"""How the database file is opened, checked, migrated and kept recoverable on a full disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+import apsw
+
+from collector.config import StorageConfig
+from collector.core.keyed import PEPPER_BYTES
+from collector.errors import Damaged, SchemaTooNew, StorageError, why
+from collector.storage.ground import damage, losses, pepper
+
+DATABASE = "collector.db"
+INDEX = "index.db"
+
+# The WAL-reset bug corrupts a file when two connections write or checkpoint at once; fixed in 3.51.3
+# (sqlite.org/wal.html).
+_OLDEST_SQLITE = (3, 51, 3)
+_BUSY_MS = 5_000
+_JOURNAL_LIMIT = 4 * 1024 * 1024  # bytes of the log's file once it is begun anew; all behind a damaged byte is lost
+_DERIVABLE_JOURNAL_LIMIT = 64 * 1024 * 1024
+_PAGE_SIZE = 8192  # +11 % on appends against 4,096 (measured)
+# File systems where WAL's shared memory does not work (sqlite.org/wal.html): NFS, SMB, CIFS, 9p; FUSE is allowed.
+_NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ncpfs"}
+
+
+def check_library() -> None:
+    """Refuse an SQLite with the WAL-reset bug."""
+    version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+    if version < _OLDEST_SQLITE:
+        raise StorageError(
+            f"apsw carries SQLite {apsw.sqlite_lib_version()}, which can corrupt a database in WAL mode; "
+            "install apsw 3.51.3 or newer"
+        )
+
+
+def prepare_data_dir(config: StorageConfig) -> Path:
+    """The data directory, made if absent, private to its owner; StorageError says what is wrong with it."""
+    path = Path(config.data_dir)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"[storage] data_dir: cannot make {str(path)!r}: {why(error, path)}") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        denied = PermissionError(0, "not writable")
+        raise StorageError(f"[storage] data_dir: {why(denied, path)}")
+    if (kind := _filesystem_of(path)) in _NETWORK_FILESYSTEMS:
+        raise StorageError(f"[storage] data_dir: {str(path)!r} is on {kind}; SQLite's WAL needs a local disk")
+    return path
+
+
+def _filesystem_of(path: Path) -> str:
+    """The type of the file system that holds `path`, from /proc/mounts; empty where that cannot be read."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    target = str(path.resolve())
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        _, mount, fstype, *_ = line.split(" ")
+        if (target == mount or target.startswith(mount.rstrip("/") + "/")) and len(mount) >= len(best):
+            best, kind = mount, fstype
+    return kind
+
+
+def load_pepper(db: apsw.Connection, data_dir: Path, pepper_file: str) -> bytes:
+    """The installation's key, made at first use; it lives outside the database, readable by its owner only.
+
+    StorageError when rows of `db` were named by another key, or by one that is not there any more.
+    """
+    path = pepper.path_of(data_dir, pepper_file)
+    key, witness = pepper.read(path), _witness(db)
+    pepper.refuse_stranger(path, key, witness)
+    if key is None:
+        key = _new_pepper(path)
+    if witness.check != pepper.check_value(key):
+        _be_known(db, path, key)
+    return key
+
+
+def _witness(db: apsw.Connection) -> pepper.Witness:
+    check, named = db.execute(pepper.WITNESS_SQL).get
+    return pepper.Witness(check, bool(named))
+
+
+def _be_known(db: apsw.Connection, path: Path, key: bytes) -> None:
+    """Let the database know its key, unless another process gave it another one meanwhile."""
+    try:
+        with immediate(db):
+            pepper.refuse_stranger(path, key, _witness(db))
+            db.execute("INSERT OR REPLACE INTO pepper_check VALUES (1, ?)", (pepper.check_value(key),))
+    except apsw.Error as error:
+        raise StorageError(f"[storage] data_dir: {DATABASE} cannot be written: {error}") from error
+
+
+def _new_pepper(path: Path) -> bytes:
+    """A fresh key, or the one that another process made at the same moment."""
+    try:
+        _make_pepper(path)
+    except OSError as error:
+        raise StorageError(f"[privacy] pepper_file: cannot write {str(path)!r}: {why(error, path.parent)}") from error
+    made = pepper.read(path)
+    if made is None:
+        raise StorageError(f"[privacy] pepper_file: {str(path)!r} was made and is gone again")
+    return made
+
+
+def _make_pepper(path: Path) -> None:
+    """Whole or not at all: a crash or a full disk leaves no half key behind, and of two processes one wins."""
+    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(secrets.token_bytes(PEPPER_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(name, path)
+    finally:
+        os.unlink(name)
+
+
+def connect(
+    path: str | Path, config: StorageConfig, *, derivable: bool = False, readonly: bool = False
+) -> apsw.Connection:
+    """A connection with the house's settings; `derivable` for a database that can be rebuilt (no fsync per commit).
+
+    Raises StorageError with a sentence for people when the file cannot be used.
+    """
+    check_library()
+    flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    flags |= apsw.SQLITE_OPEN_URI  # the index attaches the journal as file:…?mode=ro
+    try:
+        db = apsw.Connection(str(path), flags=flags)
+        db.set_busy_timeout(_BUSY_MS)
+        _configure(db, config, derivable=derivable, readonly=readonly)
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise damage.of_file(path, str(error)) from error
+    except apsw.Error as error:
+        raise StorageError(f"[storage] data_dir: SQLite cannot open {Path(path).name}: {error}") from error
+    return db
+
+
+def _configure(db: apsw.Connection, config: StorageConfig, *, derivable: bool, readonly: bool) -> None:
+    db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+    db.pragma("trusted_schema", 0)
+    db.pragma("cell_size_check", 1)
+    db.pragma("foreign_keys", 1)
+    db.pragma("cache_size", -1024 * config.cache_mb)
+    db.pragma("temp_store", 2)
+    if readonly:
+        return
+    db.pragma("page_size", _PAGE_SIZE)
+    if db.pragma("journal_mode", "wal") != "wal":
+        raise apsw.CantOpenError("WAL mode is refused by this file system")
+    full = config.durability == "full" and not derivable
+    db.pragma("synchronous", "FULL" if full else "NORMAL")
+    db.pragma("journal_size_limit", _DERIVABLE_JOURNAL_LIMIT if derivable else _JOURNAL_LIMIT)
+    db.pragma("wal_autocheckpoint", config.checkpoint_pages)
+    # Erased rows must not linger in free pages of a file (measured: OFF left every marker in the main one, and a tenth
+    # of the erased keys between the cells of the index).
+    db.pragma("secure_delete", 1)
+
+
+@contextmanager
+def immediate(db: apsw.Connection) -> Iterator[None]:
+    """One write transaction, begun as such: an upgraded read transaction gets BUSY_SNAPSHOT at once (measured)."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def open_database(config: StorageConfig, *, migrations: str = "migrations") -> apsw.Connection:
+    """The main database, ready at the newest schema; what it has lost is told (losses.py)."""
+    path = prepare_data_dir(config) / DATABASE
+    db = connect(path, config)
+    with damage.explaining(path):
+        migrate(db, migrations)
+        _be_somebody(db)
+        losses.examine(db, path)
+    return db
+
+
+def _be_somebody(db: apsw.Connection) -> None:
+    """Give a database its random identity, by which index.py knows which journal an index belongs to."""
+    if db.pragma("application_id") == 0:
+        with immediate(db):
+            if db.pragma("application_id") == 0:
+                db.pragma("application_id", secrets.randbelow((1 << 31) - 1) + 1)
+
+
+def open_existing(config: StorageConfig, *, accepting: bool = False) -> apsw.Connection:
+    """As `open_database`, for a command that makes none: in a mistyped directory it would leave an empty one.
+
+    Damaged when something is missing that nobody has accepted, unless this is to accept it.
+    """
+    path = Path(config.data_dir) / DATABASE
+    if not path.is_file():
+        raise StorageError(f"[storage] data_dir: no database at {path}; start the edge (collector serve) first")
+    db = open_database(config)
+    try:
+        losses.check(db, path)
+        if not accepting:
+            damage.refuse(path.parent)
+    except Damaged:
+        db.close()
+        raise
+    return db
+
+
+def migrate(db: apsw.Connection, folder: str) -> None:
+    """Bring `db` to the newest schema of `storage/<folder>/*.sql`, one transaction each; safe beside others."""
+    files = sorted(
+        (
+            entry
+            for entry in resources.files("collector.storage").joinpath(folder).iterdir()
+            if entry.name.endswith(".sql")
+        ),
+        key=lambda entry: entry.name,
+    )
+    version = db.pragma("user_version")
+    if version > len(files):
+        raise SchemaTooNew(f"the database has schema {version}, this release knows {len(files)}; run the newer release")
+    for number, entry in enumerate(files[version:], start=version + 1):
+        _apply(db, number, entry.read_text(encoding="utf-8"))
+
+
+def _apply(db: apsw.Connection, number: int, script: str) -> None:
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        if db.pragma("user_version") < number:  # another process may have been first
+            db.execute(script)
+            db.pragma("user_version", number)
+        db.execute("COMMIT")
+    except apsw.Error as error:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise StorageError(f"migration {number} failed and was undone: {error}") from error
+
+
+_OPENING_BYTES = 1 << 20  # two databases' shared memory files (32 KB each), their logs and what a start writes
+
+
+class Ballast:
+    """A file that is given up when the disk is full: even a DELETE needs a few pages, so it makes the mend possible.
+
+    Below the reserve (`reserve_mb`, or a sixteenth of a small disk) nothing is accepted any more.
+    """
+
+    def __init__(self, data_dir: Path, config: StorageConfig) -> None:
+        self._path = data_dir / "ballast"
+        self._dir = data_dir
+        disk = os.statvfs(data_dir)
+        self._size = min(config.reserve_mb * 1024 * 1024, disk.f_blocks * disk.f_frsize // 16)
+
+    def free_bytes(self) -> int:
+        """Bytes that this user may still write on the disk."""
+        s = os.statvfs(self._dir)
+        return s.f_bavail * s.f_frsize
+
+    def low(self) -> bool:
+        """Whether less than the reserve is free."""
+        return self.free_bytes() < self._size
+
+    def regained(self) -> bool:
+        """Whether there is room again, with a quarter more than the reserve; takes the ballast up again."""
+        missing = 0 if self._path.exists() else self._size
+        if self.free_bytes() < missing + self._size * 5 // 4:
+            return False
+        self.keep()
+        return True
+
+    def keep(self) -> None:
+        """Have the ballast on disk if there is room for it beside the reserve."""
+        if self._path.exists() or self.free_bytes() < 2 * self._size:
+            return
+        try:
+            with open(self._path, "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, self._size)
+        except OSError:
+            self.release()
+
+    def make_room(self) -> bool:
+        """Give the ballast up where a database could not even be opened; whether that was so."""
+        if self.free_bytes() >= _OPENING_BYTES:
+            return False
+        self.release()
+        return True
+
+    def release(self) -> bool:
+        """Give the ballast up; True when there was one."""
+        try:
+            self._path.unlink()
+        except FileNotFoundError:
+            return False
+        return True

@@ -1,0 +1,376 @@
+"""The edge's verb for conversions: insert, candidates, match, enrichment, outbox rows, all in one transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apsw
+import msgspec
+from msgspec import Struct, structs
+
+from collector.core import flags, orders
+from collector.core.capi.gate import Gate
+from collector.core.capi.states import CapiState
+from collector.core.events import StoredEvent
+from collector.core.keyed import KeyedHash
+from collector.core.matching import Match, Query
+from collector.core.orders import Rank
+from collector.storage.ground import multirow
+from collector.storage.ground.event_names import EventNames
+from collector.storage.ground.stores import Store
+from collector.storage.index import leaving
+from collector.storage.index.lookup import Lookup
+from collector.storage.index.subjects import CONVERSIONS, ConversionRow
+from collector.storage.journal.attribution import Attribution, first_order
+from collector.storage.journal.clicks import Clicks
+from collector.storage.journal.naming import NewEvent, query_of
+from collector.storage.journal.reader import EventState, event_state
+from collector.storage.journal.shared_ids import SharedIds
+from collector.storage.journal.shop_orders import OrderNames, ShopTold, ended, named
+from collector.storage.journal.weighing import Weighing, without_device
+from collector.storage.outbox import notices, outbox
+from collector.storage.outbox.queueing import Figures, Queueing
+from collector.storage.people.identities import Identities
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
+_decode_match = msgspec.msgpack.Decoder(Match).decode
+_UPDATE = f"UPDATE conversion SET {', '.join(f'{c} = ?' for c in ConversionRow._fields[1:])} WHERE id = ?"
+
+
+class EventResult(Struct, array_like=True, tag=1, frozen=True, gc=False):
+    """Where the event is, what is known of it now, and whether it was here before; `before`: as this one found it."""
+
+    state: EventState
+    duplicate: bool = False
+    before: ConversionRow | None = None
+
+
+class Conversions:
+    """Owned by the writer thread. What is taken is findable at once and written by `flush`."""
+
+    def __init__(
+        self, db: apsw.Connection, names: KeyedHash, lookup: Lookup, appended: Clicks, figures: Figures
+    ) -> None:
+        self._db = db
+        self._names = names
+        self._lookup = lookup
+        self._clicks = appended
+        self._attribution = Attribution(db, names, lookup, appended)
+        self._queueing = Queueing(db, figures)
+        self._event_names = EventNames(db)
+        self.identities = Identities(db)
+        self._shared = SharedIds(db, names)
+        self.order_names = OrderNames(db, lookup, figures)
+        self.weighing = Weighing(db, names, lookup, self.update, self.order_names)
+        self.gained, self.renewed = self.identities.beyond_values()
+        self.related: set[int] = set()  # conversions with a value whose link to a visitor is new (late.py)
+
+    def take_models(self) -> None:
+        """Put in force what the last night has learnt."""
+        self._attribution.take_models()
+
+    def take(self, new: NewEvent, now: int) -> EventResult:
+        """Store the event, matched and queued; an event that is here already is merged with what is new in it."""
+        self._event_names.tell(new.store.number, new.event.event_type, by_page=new.by_page)
+        known = named(self._lookup, new.store.number, new.event.event_type, new.dedup_k)
+        if known is None and self.order_names.any and new.order_k is not None and not new.by_page:
+            known = self.order_names.order(new.store.number, new.event, new.order_k)
+        if known is not None:
+            return self._again(known, new, now)
+        return self._new(new, now)
+
+    def take_shop(self, told: ShopTold, new: NewEvent, now: int) -> EventResult | None:
+        """As `take`, of what a shop tells under all names of its order; None where it only ends one that we lack."""
+        store, event = new.store.number, new.event
+        known = named(self._lookup, store, event.event_type, new.order_k)
+        by = told.delivery.webhook
+        known = known or self.order_names.order(store, event, new.order_k, told.names, told.numbers, by)
+        if known is None and told.ends:
+            return None
+        taken = self._again(known, ended(new) if told.ends else new, now) if known is not None else self._new(new, now)
+        row = taken.state.row
+        own = [new.order_k] if new.order_k is not None else []
+        self.order_names.keep(row.id, {*own, *told.names} - {row.dedup_k}, set(told.numbers) - {row.dedup_k})
+        for other in told.others:
+            self.weighing.tellings.weigh_again(other)
+        return taken
+
+    def _new(self, new: NewEvent, now: int) -> EventResult:
+        event_id = self._next_id()
+        if not new.event.event_id and new.public is not None:
+            new = structs.replace(new, event=structs.replace(new.event, event_id=new.public.public("conv", event_id)))
+        if new.order_k is None:
+            return self._first(event_id, new, now)
+        if new.by_page:
+            return self._first(event_id, self.weighing.page_order(event_id, new), now)
+        pages = self.weighing.told_of(new)
+        if not pages:
+            return self._first(event_id, new, now)
+        self.flush()
+        told = self.weighing.order(event_id, new, pages, now)
+        taken = self._first(event_id, told.order, now, heir=told.heir)
+        return structs.replace(taken, duplicate=told.confirmed)
+
+    def _first(self, event_id: int, new: NewEvent, now: int, *, heir: bool = False) -> EventResult:
+        """A new row. `heir`: a delivery has been handed over to it."""
+        event = self._named_apart(event_id, new, now)
+        people = self.identities.known(new.store.number, new.identities, new.query.visitor_k, new.former)
+        witness = new.witness(new.query.visitor_k)
+        meant = people.people(event.ts, witness)
+        found, enrichment, click = self._attribution.of(new.store, new.query, meant, event, now)
+        if heir:
+            queued = self._queueing.requeue(event_id, new.store, event, enrichment, now)
+        else:
+            note = event.note_of is not None
+            as_told = structs.replace(event, note_of=None) if note else event
+            queued = self._queueing.queue(event_id, new.store, as_told, enrichment, now, note=note)
+        state = CapiState.SKIPPED if event.note_of is not None else queued.state
+        row = _row(event_id, new.store.number, new.dedup_k, new.query, event, found, state, 0)
+        self._append(row)
+        self._lookup.origins.note(None, row, event)
+        self.related = self.identities.link(people, event.ts, witness)
+        self.identities.carry(event_id, new.identities)
+        if second := _second_click(new.query, row):
+            self.identities.gain(event_id, second)
+            self.gained = True
+        self._renew(event_id, new.store, event)
+        return EventResult(EventState(row, event, found, queued.state, queued.reason, click))
+
+    def _named_apart(self, event_id: int, new: NewEvent, now: int) -> StoredEvent:
+        """The event, which knows the other order that bears its event id; and that one knows it."""
+        other = self._shared.other(event_id, new, now)
+        for row in self._lookup.conversion_rows({other}) if other is not None else ():
+            event = structs.replace(_decode_event(row.body), shares_id=event_id)
+            self.update(row._replace(body=_encode(event)))
+        return new.event if other is None else structs.replace(new.event, shares_id=other)
+
+    def weigh(self, page: ConversionRow, store: Store, now: int) -> EventResult | None:
+        """Weigh a page's telling against its order, if a server or shop has told that by now.
+
+        It is a note of it; where it is of the order's own browser, what it adds or refuses counts for the order too
+        (T2, T5): what the order has become, if anything.
+        """
+        self.flush()
+        weighed = self.weighing.against_order(page, store, now)
+        return self._changed(*weighed, now) if weighed is not None else None
+
+    def lose_device(self, row: ConversionRow, store: Store, now: int) -> EventResult:
+        """Take the visitor's device out of an order that goes on without it (T5)."""
+        self.flush()
+        old = _decode_event(row.body)
+        query = without_device(query_of(self._names, row, old))
+        new = NewEvent(store, orders.without_device(old), query, row.dedup_k, [])
+        return self._changed(row, old, new.event, query, new, now)
+
+    def _renew(self, event_id: int, store: Store, event: StoredEvent) -> None:
+        """Have a renewal found by its first order, whose answer it inherits unless its own consent is denied."""
+        if event.renewal_of is not None and event.marketing != "denied":
+            self.identities.renew(event_id, first_order(self._names, store.number, event))
+            self.renewed = True
+
+    def _next_id(self) -> int:
+        last = self._lookup.last
+        last[CONVERSIONS] += 1
+        return last[CONVERSIONS]
+
+    def _append(self, row: ConversionRow) -> None:
+        self._lookup.conversions.add(row)
+        self._lookup.unwritten[row.id] = row
+
+    def flush(self) -> None:
+        """Write what was taken into the open transaction."""
+        if self._lookup.unwritten:
+            multirow.write(self._db, "INSERT INTO conversion", list(self._lookup.unwritten.values()))
+            self._lookup.unwritten = {}
+        self._queueing.flush()
+        self.identities.flush()
+        self.weighing.tellings.flush()
+        self._lookup.origins.flush()
+
+    def forget(self) -> None:
+        """Drop what is not written: the transaction is rolled back."""
+        self._lookup.unwritten = {}
+        self._queueing.forget()
+        self.identities.forget()
+        self._event_names.forget()
+        self.weighing.tellings.forget()
+
+    def _again(self, row: ConversionRow, new: NewEvent, now: int) -> EventResult:
+        """The same event again: nothing is sent twice, and nothing richer is lost; a refusal then or now stands."""
+        self._clicks.flush()
+        self.flush()
+        old = _decode_event(row.body)
+        merged = orders.tell(old, new.event)
+        if merged == old:
+            return EventResult(event_state(self._db, row), duplicate=True)
+        if new.by_page and new.told is not None:
+            self.weighing.tellings.keep(row.id, new.told)
+        if new.by_page or orders.rank_of(old) > Rank.PAGE:
+            query = _complete(query_of(self._names, row, merged), new.query)
+        else:  # T1: a page's person and device give way
+            self.identities.drop(row.id, row.store, row.visitor_k)
+            leaving.note(self._db, CONVERSIONS, row, kept=("dedup",))
+            row, query = row._replace(**_NOBODY), new.query
+        query = structs.replace(query, flags=_bits_of(row, new, merged))
+        return self._changed(row, old, merged, query, new, now)
+
+    def _changed(
+        self,
+        row: ConversionRow,
+        old: StoredEvent,
+        merged: StoredEvent,
+        query: Query,
+        new: NewEvent,
+        now: int,
+    ) -> EventResult:
+        """Store what an event has become: matched and queued anew, unless only what was told of it is more.
+
+        `new`: the telling that has changed it.
+        """
+        event_id, store, more, first = row.id, new.store, new.identities, row
+        if orders.is_only_noted(old, merged):
+            self.update(row._replace(body=_encode(merged)))
+            return EventResult(event_state(self._db, row), duplicate=True)
+        if merged.marketing == "denied":
+            self.identities.drop(event_id, store.number, row.visitor_k)
+            more, query = [], Query(ts=0, flags=query.flags)  # asks for nobody
+        if (query.visitor_k is None and row.visitor_k is not None) or merged.marketing == "denied":
+            leaving.note(self._db, CONVERSIONS, row, kept=("dedup",))  # the same order must be known again
+            row = row._replace(**_NOBODY)
+        keys = list(dict.fromkeys([*self.identities.keys_in(event_id), *more]))
+        query = structs.replace(query, ts=merged.ts, consent=merged.marketing)
+        people = self.identities.known(store.number, keys, query.visitor_k, new.former)
+        witness = new.witness(query.visitor_k)
+        meant = people.people(merged.ts, witness)
+        found, enrichment, click = self._attribution.of(store, query, meant, merged, now)
+        if merged.value != old.value and merged.sent_value is None and self._is_sent(event_id):
+            merged = structs.replace(merged, sent_value=old.value)
+        queued = self._queueing.requeue(event_id, store, merged, enrichment, now)
+        revision = row.revision + 1
+        changed = _row(event_id, store.number, row.dedup_k, query, merged, found, queued.state, revision)
+        self.update(changed)
+        self._lookup.origins.note((first, old), changed, merged)
+        gained = {n for n in CONVERSIONS.names(changed)[1:] if n is not None} - set(CONVERSIONS.names(row))
+        if gained := gained | _second_click(query, changed):
+            self.identities.gain(event_id, gained)
+            self.gained = True
+        self.related = self.identities.link(people, merged.ts, witness) - {event_id}
+        self.identities.carry(event_id, more)
+        self._renew(event_id, store, merged)
+        self._queueing.flush()
+        queued = self._standing(event_id, queued)
+        state = EventState(changed, merged, found, queued.state, queued.reason, click)
+        return EventResult(state, duplicate=True, before=row)
+
+    def _standing(self, event_id: int, queued: Gate) -> Gate:
+        """How its deliveries stand, where it has any by now."""
+        delivery = outbox.delivery_of(self._db, event_id)
+        return Gate(delivery.state, delivery.reason) if delivery else queued
+
+    def _is_sent(self, event_id: int) -> bool:
+        delivery = outbox.delivery_of(self._db, event_id)
+        return delivery is not None and delivery.state is CapiState.SENT
+
+    def reconsider(self, row: ConversionRow, store: Store, now: int) -> ConversionRow | None:
+        """Match a stored event anew with what is known by now; its new row if the answer changed, else None."""
+        event = _decode_event(row.body)
+        before = _decode_match(row.match)
+        people = self.identities.known(store.number, self.identities.keys_in(row.id), None)
+        found, enrichment, _ = self._attribution.of(
+            store, query_of(self._names, row, event), people.people(event.ts), event, now
+        )
+        if before == structs.replace(found, label=before.label):
+            return None
+        same = _same_answer(before, found)  # only its journey, its rivals or their weights are others
+        changed = row._replace(
+            click=found.click if found.attributed else None,
+            confidence=found.confidence if found.attributed else None,
+            method=found.method,
+            revision=row.revision if same else row.revision + 1,
+            match=_encode(found),
+        )
+        self.update(changed)
+        self._lookup.origins.note((row, event), changed, event)
+        if not same:
+            self._queueing.enrich(row.id, store, event, enrichment, now)
+            if not row.flags & flags.UNCONFIRMED:  # what only a page says concerns nobody yet
+                notices.note(self._db, row.id, changed.revision, now)
+        return changed
+
+    def update(self, row: ConversionRow) -> None:
+        if row.id in self._lookup.unwritten:
+            self._lookup.unwritten[row.id] = row
+        else:
+            self._db.execute(_UPDATE, (*row[1:], row.id))
+        self._lookup.conversions.replace(row)
+
+
+def _row(
+    event_id: int,
+    store: int,
+    dedup_k: int | None,
+    query: Query,
+    event: StoredEvent,
+    found: Match,
+    state: CapiState,
+    revision: int,
+) -> ConversionRow:
+    return ConversionRow(
+        event_id,
+        store,
+        event.ts,
+        event.received,
+        event.event_type,
+        dedup_k,
+        query.fbc_k if query.fbclid_k is None else query.fbclid_k,
+        query.visitor_k,
+        query.fbp_k,
+        query.ip_k,
+        query.ua_k,
+        query.fp_k,
+        query.ua_class,
+        query.flags,
+        found.click if found.attributed else None,
+        found.confidence if found.attributed else None,
+        found.method,
+        revision,
+        int(state),
+        _encode(event),
+        _encode(found),
+    )
+
+
+def _second_click(query: Query, row: ConversionRow) -> set[int]:
+    """The click id inside `fbc` where the event also names another: the row is found by that one."""
+    return set() if query.fbc_k in (None, row.fbclid_k) else {query.fbc_k}
+
+
+def _complete(query: Query, new: Query) -> Query:
+    """The first request's keys, and the second's where the first had none."""
+    absent = {f: value for f in _KEYS if getattr(query, f) is None and (value := getattr(new, f)) is not None}
+    return structs.replace(query, ua_class=query.ua_class or new.ua_class, **absent)
+
+
+def _bits_of(row: ConversionRow, new: NewEvent, merged: StoredEvent) -> int:
+    """The flags of an order that was told again."""
+    bits = row.flags & ~flags.UNCONFIRMED | new.query.flags if new.by_page else new.query.flags
+    bits &= ~(flags.DENIED | flags.PENDING)
+    withdrawn = row.flags & flags.WITHDRAWN
+    if merged.marketing == "denied" and not withdrawn:
+        bits |= flags.DENIED
+    return bits | withdrawn | (flags.PENDING if merged.marketing == "pending" else 0)
+
+
+_NOBODY: dict[str, Any] = {"visitor_k": None, "fbp_k": None, "ip_k": None, "ua_k": None, "fp_k": None, "ua_class": 0}
+_KEYS = ("visitor_k", "fbp_k", "ip_k", "ua_k", "fp_k", "click_id")
+
+
+def _same_answer(before: Match, after: Match) -> bool:
+    return (before.attributed, before.click, before.confidence, before.method, before.reason) == (
+        after.attributed,
+        after.click,
+        after.confidence,
+        after.method,
+        after.reason,
+    )

@@ -1,0 +1,167 @@
+"""What a shop's webhook tells, inside the writer's transaction: each delivery once, each order under all its names.
+
+D1  a delivery is its webhook, topic, sender's id and body; it is known for eight days
+O8  names that the platform itself gives always lead to the order; numbers as people write them only where value,
+    currency, time and e-mail say that it is the same sale
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final, cast
+
+import apsw
+import msgspec
+from msgspec import Struct, structs
+
+from collector.core import amounts
+from collector.core.events import StoredEvent
+from collector.storage.index.lookup import Lookup
+from collector.storage.index.subjects import CONVERSIONS, ConversionRow
+from collector.storage.journal.naming import NewEvent
+from collector.storage.journal.tellings import Told
+from collector.storage.outbox.queueing import Figures
+
+KEPT_MS: Final = 8 * 86_400_000
+_NEAR_MS: Final = 7 * 86_400_000  # so far apart two orders of one number may be one sale
+_FORGET: Final = "DELETE FROM shop_delivery WHERE id IN (SELECT id FROM shop_delivery WHERE at < ? LIMIT 500)"
+_KEEP: Final = "INSERT OR REPLACE INTO shop_delivery VALUES (?, ?, ?, ?, ?, ?, ?)"
+_decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
+
+
+class ShopDelivery(Struct, array_like=True, frozen=True):
+    """A signed message. `id`: SHA-256 of what makes it this one."""
+
+    id: bytes
+    store: int
+    webhook: str
+    topic: str
+
+
+class ShopTold(Struct, frozen=True):
+    """An operation: take what a delivery tells of an order, or note why nothing comes of it.
+
+    `names`, `numbers`: what else the order is called, keyed as its own name is. `ends`: it says only that an order that
+    we have has ended.
+    """
+
+    delivery: ShopDelivery
+    reason: str | None
+    event: NewEvent | None = None
+    names: tuple[int, ...] = ()
+    numbers: tuple[int, ...] = ()
+    ends: bool = False
+    others: tuple[Told, ...] = ()  # those names as pages' tellings are found by them
+
+
+class ShopTaken(Struct, array_like=True, tag=6, frozen=True):
+    """The result of ShopTold: which conversion it is about, or why none."""
+
+    conversion: int | None
+    reason: str | None = None
+    duplicate: bool = False
+
+
+class Deliveries:
+    """Owned by the writer thread; works inside its transaction."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+
+    def known(self, delivery: ShopDelivery, now: int) -> ShopTaken | None:
+        """What came of the same delivery before. What came to nothing is looked at anew: settings may have changed."""
+        sql = "SELECT conversion FROM shop_delivery WHERE id = ? AND at >= ? AND conversion IS NOT NULL"
+        row = cast("tuple[int] | None", self._db.execute(sql, (delivery.id, now - KEPT_MS)).fetchone())
+        return None if row is None else ShopTaken(row[0], duplicate=True)
+
+    def keep(self, delivery: ShopDelivery, taken: ShopTaken, now: int) -> None:
+        """Remember a delivery and what came of it."""
+        one = delivery
+        self._db.execute(_KEEP, (one.id, now, one.store, one.webhook, one.topic, taken.reason, taken.conversion))
+        self._db.execute(_FORGET, (now - KEPT_MS,))
+
+
+class OrderNames:
+    """Owned by the writer thread: which order is meant by a name that is not its own (O8)."""
+
+    def __init__(self, db: apsw.Connection, lookup: Lookup, figures: Figures) -> None:
+        self._db, self._lookup, self._figures = db, lookup, figures
+        self.any = bool(db.execute("SELECT EXISTS (SELECT 1 FROM order_name)").get)
+
+    def keep(self, conversion: int, names: Collection[int], numbers: Collection[int]) -> None:
+        """Have an order found by these names as well."""
+        rows = [(name, conversion, 0) for name in names] + [(name, conversion, 1) for name in numbers]
+        if rows:
+            self._db.executemany("INSERT OR IGNORE INTO order_name VALUES (?, ?, ?)", rows)
+            self.any = True
+
+    def order(
+        self,
+        store: int,
+        event: StoredEvent,
+        own: int | None,
+        names: Sequence[int] = (),
+        numbers: Sequence[int] = (),
+        webhook: str | None = None,
+    ) -> ConversionRow | None:
+        """The order that a telling means, where it is known by another name.
+
+        `own`: the name that it has in the telling; `names`, `numbers`: what else the shop itself calls it; `webhook`:
+        by which it tells.
+        """
+        mine = [own] if own is not None else []
+        sure = self._rows([*mine, *names], number=0) if self.any else []
+        sure = sure or self._own(store, event, names)
+        if sure:
+            return sure[0]
+        near = self._own(store, event, numbers)
+        if self.any:
+            near += self._rows([*mine, *numbers], number=1)
+        near = [row for row in near if webhook is None or not self._has_told(webhook, row.id)]
+        for row in near:
+            if is_same_sale(store, event, row):
+                return row
+        if near:
+            self._figures.append((store, "shop.name_conflict"))
+        return None
+
+    def _has_told(self, webhook: str, conversion: int) -> bool:
+        """Whether the same platform has told this order by its own id, which was another one: then it is another."""
+        sql = "SELECT 1 FROM shop_delivery WHERE conversion = ? AND webhook = ?"
+        return self._db.execute(sql, (conversion, webhook)).fetchone() is not None
+
+    def _rows(self, names: Iterable[int], *, number: int) -> list[ConversionRow]:
+        sql = "SELECT conversion FROM order_name WHERE name = ? AND number = ? LIMIT 4"
+        found = {row[0] for name in names for row in self._db.execute(sql, (name, number))}
+        return sorted(self._lookup.conversion_rows(found))
+
+    def _own(self, store: int, event: StoredEvent, names: Iterable[int]) -> list[ConversionRow]:
+        """Orders whose own name is one of these."""
+        found = [named(self._lookup, store, event.event_type, name) for name in names]
+        return [row for row in found if row is not None]
+
+
+def is_same_sale(store: int, event: StoredEvent, row: ConversionRow) -> bool:
+    """Whether a number's two orders are one: near in time, of one value, and of nobody else's e-mail."""
+    kept = _decode_event(row.body)
+    if row.store != store or abs(row.ts - event.ts) > _NEAR_MS:
+        return False
+    if kept.value is None or event.value is None or kept.currency != event.currency:
+        return False
+    one, other = set(kept.user_data.get("em", ())), set(event.user_data.get("em", ()))
+    return amounts.same(kept.value, event.value, event.currency) and (not one or not other or bool(one & other))
+
+
+def named(lookup: Lookup, store: int, event_type: str, name: int | None) -> ConversionRow | None:
+    """The event of this name: the order, or what else it is by that."""
+    ids = lookup.find(CONVERSIONS, "dedup", name, 0, 4) if name is not None else []
+    for row in lookup.conversion_rows(set(ids)):
+        if row.store == store and row.dedup_k == name and row.event_type == event_type:
+            return row
+    return None
+
+
+def ended(new: NewEvent) -> NewEvent:
+    """The telling of an end alone: it says nothing of what the order was worth."""
+    facts = [structs.replace(fact, value=None, currency=None) for fact in new.event.told]
+    return structs.replace(new, event=structs.replace(new.event, value=None, currency=None, told=facts))

@@ -1,0 +1,162 @@
+"""What pages told of orders: rows of their own, which lead to nothing but the order that a server or shop tells.
+
+A page's telling of an order never has the order's name, so that it can neither reserve the order nor be given it. Its
+row is found from the order's side, under names that say which order was told and where from (kind _TOLD of
+conversion_identity): whoever does not share the buyer's browser, address or e-mail is not even looked at, however often
+he tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Final, cast
+
+import apsw
+import msgspec
+from msgspec import Struct
+
+from collector.core.events import StoredEvent
+from collector.core.keyed import KeyedHash
+from collector.core.orders import Browser
+from collector.storage.ground import multirow
+from collector.storage.index.subjects import ConversionRow
+
+_decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
+
+MOST_LOOKED_AT: Final = 32  # of a kind of witness; one buyer reloads a page a few times
+_TOLD: Final = -2  # in the place of an identity's kind
+_KEEP: Final = "INSERT OR IGNORE INTO conversion_identity"
+_FIND: Final = (
+    f"SELECT conversion FROM conversion_identity WHERE key = ? AND kind = {_TOLD} "
+    f"ORDER BY conversion LIMIT {MOST_LOOKED_AT}"
+)
+_NAMES: Final = f"SELECT key FROM conversion_identity WHERE conversion = ? AND kind = {_TOLD}"
+_ANY: Final = f"SELECT EXISTS (SELECT 1 FROM conversion_identity WHERE kind = {_TOLD})"
+
+
+class Told(Struct, frozen=True, gc=False):
+    """Under which names an order was told: by itself, by its visitor, its address, its e-mails. Keyed, of one store."""
+
+    order: int
+    visitor: int | None = None
+    address: int | None = None
+    emails: tuple[int, ...] = ()
+
+    @property
+    def witnesses(self) -> list[int]:
+        """Names by which a page's telling of the order's own browser is found."""
+        return [name for name in (self.visitor, self.address, *self.emails) if name is not None]
+
+    @property
+    def names(self) -> list[int]:
+        """All of them."""
+        return [self.order, *self.witnesses]
+
+
+def told_names(
+    names: KeyedHash, store: int, order: str, visitor: str | None, address: int | None, emails: Collection[int]
+) -> Told:
+    """`order`: event type and order id; `address` and `emails` as they are named already."""
+
+    def name(kind: str, value: str | int) -> int:
+        return names.name(store, "told", f"{order}\0{kind}{value}")
+
+    return Told(
+        name("", ""),
+        name("v", visitor) if visitor else None,
+        name("a", address) if address is not None else None,
+        tuple(name("e", email) for email in emails),
+    )
+
+
+class Tellings:
+    """Owned by the writer thread; works inside its transaction, and writes by `flush`."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+        self._new: list[tuple[int, int, int]] = []
+        self._unweighed: list[tuple[int]] = []
+        self.any = bool(db.execute(_ANY).get)  # most stores' pages tell of no orders
+        self.waiting = self.any  # some may be unweighed
+
+    def keep(self, conversion: int, told: Told) -> None:
+        """Have a page's telling found from its order's side, and weighed against it soon."""
+        self._new += [(conversion, _TOLD, name) for name in told.names]
+        self._unweighed.append((conversion,))
+        self.any = self.waiting = True
+
+    def flush(self) -> None:
+        """Write what was told into the open transaction."""
+        if self._new:
+            multirow.write(self._db, _KEEP, self._new)
+            multirow.write(self._db, "INSERT OR IGNORE INTO unweighed", self._unweighed)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what is not written: the transaction is rolled back, or it is written."""
+        self._new, self._unweighed = [], []
+
+    def unweighed(self, most: int) -> list[int]:
+        """Take so many page tellings that are to be weighed."""
+        ids = [row[0] for row in self._db.execute("SELECT conversion FROM unweighed LIMIT ?", (most,)).fetchall()]
+        self._db.executemany("DELETE FROM unweighed WHERE conversion = ?", [(i,) for i in ids])
+        self.waiting = len(ids) == most
+        return cast("list[int]", ids)
+
+    def weigh_again(self, told: Told) -> None:
+        """Have what pages told under these names weighed against its order, which is known by them now."""
+        found = [(conversion,) for conversion in self.of(told.names)] if self.any else []
+        if found:
+            self._db.executemany("INSERT OR IGNORE INTO unweighed VALUES (?)", found)
+            self.waiting = True
+
+    def of(self, names: Collection[int]) -> set[int]:
+        """Page tellings (conversions) under these names, the first ones."""
+        if self._new:
+            self.flush()
+        return {row[0] for name in names for row in self._db.execute(_FIND, (name,))}
+
+    def names_of(self, conversion: int) -> set[int]:
+        """The names under which a page told."""
+        if self._new:
+            self.flush()
+        return {row[0] for row in self._db.execute(_NAMES, (conversion,))}
+
+
+class PageTelling(Struct, frozen=True):
+    """A page's telling of an order, as its row has it."""
+
+    row: ConversionRow
+    event: StoredEvent
+    browser: Browser
+
+
+def page_tellings(rows: Collection[ConversionRow], tellings: Tellings, told: Told) -> Iterator[PageTelling]:
+    """The rows that are pages' word of the order that `told` names, the first first."""
+    for row in sorted(rows):
+        names = tellings.names_of(row.id)
+        if told.order in names:
+            event = _decode_event(row.body)
+            yield PageTelling(row, event, _browser(row, event, names, told))
+
+
+def _browser(row: ConversionRow, event: StoredEvent, names: set[int], told: Told) -> Browser:
+    return Browser(
+        received=event.received,
+        visitor=told.visitor if told.visitor in names else None,
+        address=told.address if told.address in names else row.ip_k,
+        people=frozenset(names.intersection(told.emails)),
+        keys=(event.visitor_id, event.fbp, event.fbc),
+        refused=event.marketing == "denied",
+    )
+
+
+def order_browser(event: StoredEvent, told: Told) -> Browser:
+    """Where the order's own telling came from."""
+    return Browser(
+        received=event.received,
+        visitor=told.visitor,
+        address=told.address,
+        people=frozenset(told.emails),
+        keys=tuple(key for key in (event.visitor_id, event.fbp, event.fbc, event.fbclid, event.click) if key),
+    )

@@ -1,0 +1,430 @@
+"""The writer's side of the journal: what each operation does inside the open transaction of its group."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+from msgspec import Struct
+
+from collector import telemetry
+from collector.config import Config
+from collector.core.ids import PublicIds
+from collector.core.keyed import KeyedHash
+from collector.errors import ApiError, StorageError
+from collector.storage.ground import damage, database, keys
+from collector.storage.ground.acknowledged import Ledger
+from collector.storage.ground.clock import Clock
+from collector.storage.ground.space import Space
+from collector.storage.ground.stores import Store
+from collector.storage.index import index
+from collector.storage.index.lookup import Lookup
+from collector.storage.index.subjects import CLICKS, CONVERSIONS
+from collector.storage.journal.clicks import ClickResult, Clicks, NewClick
+from collector.storage.journal.conversions import Conversions, EventResult
+from collector.storage.journal.late import Late
+from collector.storage.journal.naming import NewEvent
+from collector.storage.journal.prepared import PreparedClick, PreparedEvent, batch_body
+from collector.storage.journal.remembered import Remember, recall
+from collector.storage.journal.shop_orders import Deliveries, ShopTaken, ShopTold
+from collector.storage.journal.withdrawals import Withdraw, Withdrawals
+from collector.storage.outbox.queueing import Figures
+from collector.storage.people.erased import Erased
+
+log = telemetry.logger("storage")
+
+FOLD_ROWS = 10_000  # fold each second when the tail has so many: smaller steps cost more per row
+FOLD_AT_ONCE = 50_000  # fold now, in one step: a row costs a quarter less than at 10,000; more only takes memory
+_KEYS_CHECK_S = 1.0
+_MODELS_CHECK_S = 60.0
+_DAY_MS = 86_400_000
+_IDEMPOTENCY_MS = _DAY_MS
+_BEAT_S = 5.0
+_LAST_MATCHES = 16  # per step: 5 ms, which somebody may wait for
+_REST = 9  # times a step's length
+_COUNT = "INSERT INTO counter VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
+_TOTAL = "INSERT INTO total VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
+
+
+class Once(Struct, frozen=True):
+    """An operation: do these under an Idempotency-Key, or give the answer that they had the first time.
+
+    `items`: what is to be stored, and in their places the answers to those that were refused before. The answer is
+    rendered in the same transaction as the effects. A single item's ApiError is not remembered.
+    """
+
+    items: Sequence[PreparedClick | PreparedEvent | bytes]
+    key_k: int
+    body_hash: bytes
+    batch: bool
+
+
+class Answered(Struct, array_like=True, tag=2, frozen=True):
+    """The result of Once."""
+
+    status: int
+    answer: bytes
+    replayed: bool
+    results: Sequence[ClickResult | EventResult | ApiError] = ()
+
+
+class Reworded(Struct, array_like=True, tag=3, frozen=True):
+    """An operation: a replay under this Idempotency-Key is given this answer, which the first caller waited for."""
+
+    key_k: int
+    body_hash: bytes
+    answer: bytes
+
+
+class Again(Struct, array_like=True, tag=4, frozen=True):
+    """An operation: match this conversion (by row id) again with what is known now, if it is still open."""
+
+    conversion: int
+
+
+Operation = NewClick | NewEvent | Once | Reworded | Again | Remember | Withdraw | ShopTold
+
+
+class GroupTransaction:
+    """The writer's side: begins, applies, commits; notices a full disk and revoked keys between groups."""
+
+    def __init__(
+        self,
+        db: apsw.Connection,
+        config: Config,
+        data_dir: Path,
+        names: KeyedHash,
+        known: Mapping[str, Store],
+        ledger: Ledger,
+        clock: Clock,
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._ledger = ledger
+        self._data_dir = data_dir
+        self._config = config.storage
+        self._lost: str | None = damage.told(data_dir)
+        self._harm: str | None = None
+        self._now = 0
+        self.lookup = Lookup(db, data_dir, config.storage, clock.horizon())
+        self.clicks = Clicks(db, self.lookup, config.matching.click_days * _DAY_MS)
+        self.clicks.learn(self.lookup.clicks.names_of("fbclid"))
+        self.figures: Figures = deque(maxlen=100_000)  # daily figures to add one to
+        self.daily: Counter[tuple[int, str]] = Counter()  # those, and the edges', that are not in the database yet
+        self.grown: Counter[str] = Counter()  # likewise of the installation's running figures
+        numbered = self._numbered = {store.number: store for store in known.values()}
+        self.conversions = Conversions(db, names, self.lookup, self.clicks, self.figures)
+        self._public = PublicIds(names.subkey("public ids"))
+        self.late = Late(db, names, self.lookup, self.conversions, self.clicks, numbered)
+        self.withdrawals = Withdrawals(db, self.lookup, self.clicks, self.conversions, self.late, numbered)
+        self.deliveries = Deliveries(db)
+        self.erased = Erased(db)
+        self.erased.refresh()
+        self.make_way: Callable[[], None] = lambda: None  # waits while the log is too long for another group
+        self.oldest_reader: Callable[[], float] = float  # seconds, of readers that hold up the log
+        self.keys: dict[bytes, keys.ApiKey] = {}
+        self._keys_at = 0.0
+        self._models_at = time.monotonic()
+        self._space = Space(data_dir, config)
+        self._committed = dict(self.lookup.last)
+        ledger.note(self._committed[CLICKS], self._committed[CONVERSIONS])
+        self.distrusted = False
+        self.folded = threading.Event()
+        self.learned: list[Sequence[int]] = []  # names for the duplicate filter, from the folder's thread
+        self.all_learned = threading.Event()
+        self.wants_fold = threading.Event()
+        self._beat_at = 0.0
+        self._last_matches_at = 0.0
+        self.broken = False  # the last write failed; each sign of life tries again
+
+    @property
+    def refusing(self) -> bool:
+        return self._space.refusing
+
+    @property
+    def damage(self) -> str | None:
+        """What is lost and not yet accepted, or what makes the file unusable."""
+        return self._harm or self._lost
+
+    def notice(self, error: BaseException) -> None:
+        """A damaged index is built anew by the next start; a damaged page of the database is told until then.
+
+        Any thread may call it. What does not meet the page goes on.
+        """
+        if not isinstance(error, apsw.CorruptError | apsw.NotADBError) or self._harm or self.distrusted:
+            return
+        if index.condemn_if_damaged(self._data_dir, self._config):
+            self.distrusted = True
+            return
+        self._harm = str(damage.of_file(self._data_dir / database.DATABASE, str(error)))
+        log.error(self._harm)
+
+    def refuse(self) -> None:
+        """Take nothing until there is room again."""
+        self._space.full()
+
+    def begin(self) -> None:
+        self._space.check()
+        if self._space.refusing:
+            raise StorageError("the disk is full")
+        self.make_way()
+        self._now = self._clock()
+        self.lookup.horizon = self._clock.horizon()
+        self._db.execute("BEGIN IMMEDIATE")
+        self.clicks.learn(self.lookup.catch_up_if_behind())
+        self._heed_erasures()
+        self.late.mark()
+        self._committed = dict(self.lookup.last)  # what another edge committed stays when this group is rolled back
+
+    def _heed_erasures(self) -> None:
+        if erased := self.erased.refresh():
+            self.lookup.evict(erased)
+
+    def apply(self, operations: Sequence[Operation]) -> list[Any]:
+        results: list[Any] = []
+        for kind, run in groupby(operations, type):  # side by side clicks cost half
+            if kind is NewClick:
+                clicks: list[NewClick] = list(run)  # type: ignore[arg-type]  # by their kind
+                results += self._admitted(clicks) if self.erased else self._clicks(clicks)
+            else:
+                results += [self._outcome(operation) for operation in run]
+        return results
+
+    def _clicks(self, clicks: list[NewClick]) -> list[ClickResult]:
+        results = self.clicks.append(clicks)
+        self.late.after_clicks(clicks, results, self._now)
+        return results
+
+    def _admitted(self, clicks: list[NewClick]) -> list[ClickResult | ApiError]:
+        """As `_clicks`, where somebody was erased: what is word of them is refused, each in its place."""
+        admitted = [self.erased.admit(click) for click in clicks]
+        results = iter(self._clicks([click for click in admitted if not isinstance(click, ApiError)]))
+        return [one if isinstance(one, ApiError) else next(results) for one in admitted]
+
+    def _outcome(self, operation: Operation) -> Any:
+        """The operation's result, or the ApiError that it is answered with."""
+        try:
+            return self._one(operation)
+        except ApiError as error:
+            return error
+
+    def _one(self, operation: Operation) -> Any:
+        if type(operation) is NewEvent:
+            if self.erased:
+                operation = _or_raise(self.erased.admit_event(operation))
+            taken = self.conversions.take(operation, self._now)
+            self.late.after_event(operation.store, operation.event.ts, taken, self._now)
+            return taken
+        if type(operation) is Once:
+            return self._once(operation)
+        return self._seldom(operation)
+
+    def _seldom(self, operation: Operation) -> Any:
+        match operation:
+            case Again():
+                self.late.again(operation.conversion, self._now)
+                return None
+            case Reworded():
+                self._db.execute(
+                    "UPDATE idempotency SET answer = ? WHERE key_k = ? AND body_hash = ?",
+                    (operation.answer, operation.key_k, operation.body_hash),
+                )
+                return None
+            case Remember():
+                return recall(self.lookup, operation)
+            case ShopTold():
+                return self._shop(operation)
+            case Withdraw():
+                return self.withdrawals.take(operation, self._now)
+        raise TypeError(f"not an operation: {type(operation).__name__}")
+
+    def _shop(self, told: ShopTold) -> ShopTaken:
+        """What came of a delivery, now or the first time (D1); a repeat mends nothing, so all of it is an answer."""
+        known = self.deliveries.known(told.delivery, self._now)
+        if known is not None:
+            return known
+        try:
+            taken = self._shop_order(told)
+        except ApiError:
+            taken = ShopTaken(None, "erased")  # what the edge has let through is refused for this alone
+        self.deliveries.keep(told.delivery, taken, self._now)
+        return taken
+
+    def _shop_order(self, told: ShopTold) -> ShopTaken:
+        new = told.event
+        if new is None:
+            return ShopTaken(None, told.reason)
+        if self.erased:
+            if not self.erased.names.keys().isdisjoint(told.names):
+                return ShopTaken(None, "erased")
+            new = _or_raise(self.erased.admit_event(new))
+        taken = self.conversions.take_shop(told, new, self._now)
+        if taken is None:
+            return ShopTaken(None, "no_order")
+        self.late.after_event(new.store, new.event.ts, taken, self._now)
+        return ShopTaken(taken.state.row.id)
+
+    def _once(self, operation: Once) -> Answered:
+        known = self._db.execute(
+            "SELECT body_hash, status, answer FROM idempotency WHERE key_k = ? AND expires > ?",
+            (operation.key_k, self._now),
+        ).fetchone()
+        if known is not None:
+            if known[0] != operation.body_hash:
+                raise ApiError("idempotency_conflict", "this Idempotency-Key was used with another body")
+            return Answered(known[1], known[2], True)
+        results = self.apply([item.operation for item in operation.items if not isinstance(item, bytes)])
+        status, answer = 200, self._rendered(operation, results)
+        self._db.execute(
+            "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?)",
+            (operation.key_k, operation.body_hash, self._now + _IDEMPOTENCY_MS, status, answer),
+        )
+        return Answered(status, answer, False, results)
+
+    def _rendered(self, once: Once, results: list[Any]) -> bytes:
+        if once.batch:
+            return batch_body(once.items, results, self._public)
+        (item,) = once.items
+        if isinstance(results[0], ApiError):
+            raise results[0]
+        assert not isinstance(item, bytes)
+        return item.answer(results[0], self._public).encode()
+
+    def commit(self) -> None:
+        syncing = False
+        try:
+            self.clicks.flush()
+            self.conversions.flush()
+            self.late.flush()
+            syncing = True
+            self._db.execute("COMMIT")
+        except apsw.Error as error:
+            self.broken = True
+            if isinstance(error, apsw.FullError):
+                self._space.full()
+            elif syncing and isinstance(error, apsw.IOError) and not self._space.low():
+                log.error("the disk failed a commit: starting anew")
+                self.distrusted = True
+            raise
+        self.broken = False
+        last = self.lookup.last
+        self._ledger.note(last[CLICKS], last[CONVERSIONS])
+        self._committed = dict(last)
+        self.late.mark()
+        self.lookup.settle()
+
+    def rollback(self) -> None:
+        if (error := sys.exception()) is not None:  # what it is called for, whichever step met it
+            self.notice(error)
+        self.clicks.forget()
+        self.conversions.forget()
+        self.late.forget()
+        self.lookup.retract(self._committed)
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        except apsw.Error as error:
+            log.failed("a rollback failed", error)
+
+    def idle(self) -> bool:
+        """Upkeep between groups; whether there is more to do at once."""
+        if self.folded.is_set():
+            self.folded.clear()
+            self.lookup.folded()
+        if self.learned:  # one piece (10 ms): somebody may be waiting
+            self.clicks.learn(self.learned.pop())
+        if self.all_learned.is_set() and not self.learned:
+            self.clicks.filtered = True
+        if len(self.lookup.clicks) >= FOLD_AT_ONCE or len(self.lookup.conversions) >= FOLD_AT_ONCE:
+            self.wants_fold.set()
+        self.refresh_keys()
+        if time.monotonic() - self._models_at >= _MODELS_CHECK_S:
+            self._models_at = time.monotonic()
+            self.conversions.take_models()
+        self._space.check()
+        if not self._space.refusing and time.monotonic() - self._beat_at >= _BEAT_S:
+            self._beat_at = time.monotonic()
+            self.beat()
+            self._clock.refresh(self._db)
+            self.late.look_around(self._clock.trusted())
+        due = self.late.due or self.late.reopened or self.conversions.weighing.tellings.waiting
+        if due and not self._space.refusing and time.monotonic() >= self._last_matches_at:
+            self._last_matches()
+        waiting = bool(self.late.reopened) or self.conversions.weighing.tellings.waiting
+        return bool(self.learned) or not self.clicks.filtered or waiting
+
+    def _last_matches(self) -> None:
+        """Match anew a few of what is re-opened, give a few their last match, weigh pages' tellings.
+
+        For a tenth of this thread's time at most.
+        """
+        started = time.monotonic()
+        try:
+            self.begin()
+            self.late.again_some(self._now, _LAST_MATCHES)
+            self.late.finish(self._clock.trusted(), _LAST_MATCHES)
+            self._weigh(_LAST_MATCHES)
+            self.commit()
+        except BaseException:
+            self.rollback()
+            raise
+        finally:
+            ended = time.monotonic()
+            self._last_matches_at = ended + _REST * (ended - started)
+
+    def _weigh(self, most: int) -> None:
+        for row in self.lookup.conversion_rows(set(self.conversions.weighing.tellings.unweighed(most))):
+            store = self._numbered.get(row.store)
+            taken = self.conversions.weigh(row, store, self._now) if store is not None else None
+            if store is not None and taken is not None:
+                self.late.after_event(store, taken.state.event.ts, taken, self._now)
+
+    def beat(self) -> None:
+        """Write the figures and a sign of life; a disk that refuses it refuses posts too, until it takes one again."""
+        self.daily.update(self.figures.popleft() for _ in range(len(self.figures)))
+        now, grown = self._clock(), Counter(self.grown)
+        for (_, name), n in self.daily.items():
+            grown[name] += n
+        life = {
+            "tailRows": len(self.lookup.clicks),
+            "filtered": self.clicks.filtered,
+            "oldestReaderSeconds": int(self.oldest_reader()),
+        }
+        try:
+            with database.immediate(self._db):
+                self._db.execute(
+                    "INSERT OR REPLACE INTO heartbeat VALUES ('keeper', ?, ?)", (now, msgspec.json.encode(life))
+                )
+                self.late.save()
+                self._db.executemany(_COUNT, [(now // _DAY_MS, s, name, n) for (s, name), n in self.daily.items()])
+                self._db.executemany(_TOTAL, [(name, n) for name, n in grown.items() if n])
+            self.broken = False
+            self.grown.clear()
+            self.daily.clear()
+        except apsw.FullError:
+            self._space.full()
+        except apsw.Error as error:
+            self.broken = True
+            self.notice(error)
+            log.failed("a sign of life could not be written", error)
+
+    def refresh_keys(self, *, force: bool = False) -> None:
+        if force or time.monotonic() - self._keys_at >= _KEYS_CHECK_S:
+            self._keys_at = time.monotonic()
+            self._lost = damage.told(self._data_dir)
+            self._heed_erasures()  # before the next group: pages are asked for their cookies ahead of it
+            self.keys = {key.hash: key for key in keys.list_keys(self._db) if key.revoked is None}
+
+
+def _or_raise(admitted: NewEvent | ApiError) -> NewEvent:
+    if isinstance(admitted, ApiError):
+        raise admitted
+    return admitted

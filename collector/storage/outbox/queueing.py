@@ -1,0 +1,135 @@
+"""How a stored event's rows in the outbox follow its state: queued, held, released, enriched, dropped."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import apsw
+from msgspec import structs
+
+from collector.core.capi import gate, payload
+from collector.core.capi.gate import Gate
+from collector.core.capi.payload import BuiltEvent
+from collector.core.capi.states import CapiState
+from collector.core.events import Enrichment, StoredEvent
+from collector.storage.ground.stores import Store
+from collector.storage.outbox import outbox
+from collector.storage.outbox.outbox import OutboxRow
+
+Figures = deque[tuple[int, str]]  # daily figures of a store to add one to
+
+
+class Queueing:
+    """Owned by the writer thread; works inside its transaction. New rows are written by `flush`."""
+
+    def __init__(self, db: apsw.Connection, figures: Figures) -> None:
+        self._db = db
+        self._figures = figures
+        self._rows: list[OutboxRow] = []
+
+    def flush(self) -> None:
+        """Write the new rows into the open transaction."""
+        if self._rows:
+            outbox.insert(self._db, self._rows)
+            self._rows = []
+
+    def forget(self) -> None:
+        """Drop what is not written: the transaction is rolled back."""
+        self._rows = []
+
+    def _build(self, store: Store, event: StoredEvent, enrichment: Enrichment, now: int) -> BuiltEvent:
+        """The event as Meta takes it; what had to be left out is counted by name."""
+        built = payload.build_event(_as_of_payment(event, store, now), enrichment, store.profile)
+        self._figures.extend((store.number, f"left_out.{name}") for name in built.dropped)
+        return built
+
+    def queue(
+        self, event_id: int, store: Store, event: StoredEvent, enrichment: Enrichment, now: int, *, note: bool = False
+    ) -> Gate:
+        """One outbox row per pixel that takes the event; the state that the event has by it, and why.
+
+        `note`: none, and the state that it would have had.
+        """
+        pixels = [p for p in store.pixels if p.takes(event.event_type)]
+        verdict = decide(event, store)
+        if verdict.state not in (CapiState.QUEUED, CapiState.HELD) or not pixels:
+            return verdict
+        built = self._build(store, event, enrichment, now)
+        self._figures.extend((store.number, f"missing.{name}") for name in built.missing)
+        wait = store.purchase_wait if event.event_type == "Purchase" else store.other_wait
+        rows = [
+            outbox.row(
+                event_id,
+                pixel.number,
+                event.event_type,
+                built,
+                now=now,
+                wait_seconds=wait,
+                held=(verdict.state, verdict.reason) if verdict.state is not CapiState.QUEUED else None,
+                unconfirmed=event.unconfirmed,
+                test_code=event.test_event_code,
+            )
+            for pixel in pixels
+        ]
+        self._rows += [] if note else rows
+        return Gate(CapiState(rows[0].state), rows[0].reason)
+
+    def requeue(self, event_id: int, store: Store, event: StoredEvent, enrichment: Enrichment, now: int) -> Gate:
+        """Bring what Meta has not taken yet in line with the order's new state; what was given up goes out again."""
+        self.flush()
+        delivery = outbox.delivery_of(self._db, event_id)
+        if delivery is None:
+            return self.queue(event_id, store, event, enrichment, now)
+        pixels = [p for p in store.pixels if p.takes(event.event_type)]
+        verdict = decide(event, store)
+        if verdict.state is CapiState.SKIPPED:
+            outbox.drop(self._db, event_id, now=now, reason=verdict.reason or "", state=CapiState.SKIPPED)
+            return self._standing(event_id, verdict)
+        built = self._build(store, event, enrichment, now)
+        if built.refused is None:
+            payloads = {p.number: built.payload for p in pixels}
+            outbox.merge(self._db, event_id, payloads, built.deadline)
+            outbox.revive(self._db, event_id, payloads, now=now, due=now, deadline=built.deadline)
+        if verdict.state is CapiState.HELD:
+            outbox.hold(self._db, event_id, reason=verdict.reason or "")
+        elif built.refused is None:
+            outbox.release(self._db, event_id, now=now)
+        else:
+            outbox.drop(self._db, event_id, now=now, reason=built.refused, state=built.state)
+        return self._standing(event_id, verdict)
+
+    def _standing(self, event_id: int, verdict: Gate) -> Gate:
+        after = outbox.delivery_of(self._db, event_id)
+        return Gate(after.state, after.reason) if after else verdict
+
+    def enrich(self, event_id: int, store: Store, event: StoredEvent, enrichment: Enrichment, now: int) -> None:
+        """Give what is not settled yet what its click adds by now; what was sent is never sent again.
+
+        What only a click made sendable is refused when it has lost the click.
+        """
+        self.flush()
+        built = self._build(store, event, enrichment, now)
+        state = decide(event, store).state
+        if built.refused is None:
+            payloads = {pixel.number: built.payload for pixel in store.pixels}
+            outbox.merge(self._db, event_id, payloads, built.deadline)
+            if state is CapiState.QUEUED:
+                outbox.revive(self._db, event_id, payloads, now=now, due=event.received, deadline=built.deadline)
+        elif state is CapiState.QUEUED or (state is CapiState.HELD and not event.unconfirmed):
+            outbox.drop(self._db, event_id, now=now, reason=built.refused, state=built.state)
+
+
+def decide(event: StoredEvent, store: Store) -> Gate:
+    """What the store's terms make of the event."""
+    pixels = sum(p.takes(event.event_type) for p in store.pixels)
+    verdict = gate.decide(event, store.terms, pixels or int(store.dry_run))
+    if not pixels and verdict.state is CapiState.QUEUED:
+        return Gate(CapiState.DRY_RUN)
+    return verdict
+
+
+def _as_of_payment(event: StoredEvent, store: Store, now: int) -> StoredEvent:
+    """The event at the time of its payment, where the store sends it then (O4); windows keep the order's own time."""
+    if event.paid_at is None or store.terms.send_purchase_on != "paid" or event.event_type != "Purchase":
+        return event
+    return structs.replace(event, ts=event.paid_at, received=now)

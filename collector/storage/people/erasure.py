@@ -1,0 +1,366 @@
+"""The verb of `collector erase`: a person's rows go, everywhere, and leave keyed names by which late word is refused.
+
+Who is meant, person.py tells. Everything is found and deleted inside one transaction that holds up the edge, so nothing
+slips in between. The newest row of a table stays as an empty shell of no store (0), because the next one's number is
+one more than its own.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, Final, cast
+
+import apsw
+import msgspec
+from msgspec import Struct
+
+from collector.config import Config
+from collector.core.capi.states import OPEN, CapiState
+from collector.core.events import StoredClick, StoredEvent
+from collector.core.flags import WITHDRAWN
+from collector.core.ids import PublicIds
+from collector.core.keyed import KeyedHash
+from collector.core.matching import Match
+from collector.errors import StorageError
+from collector.storage.ground import damage
+from collector.storage.ground.database import DATABASE, immediate, load_pepper, open_existing
+from collector.storage.index import index, leaving
+from collector.storage.index.subjects import CLICKS, CONVERSIONS, ConversionRow
+from collector.storage.people.person import Asked, Finder, Nameless, Person, Value
+
+_encode = msgspec.msgpack.Encoder().encode
+_PATIENCE_MS: Final = 30_000
+_CHECKPOINTS: Final = 10  # tries, of half a second and more each
+_PUBLIC_ID: Final = re.compile(rb"(?:click|conv)_[0-9a-f]{32}")
+_STATES: Final = "SELECT id, state, doubts FROM outbox WHERE conversion = ?"
+_IN_FLIGHT: Final = "SELECT ids FROM request WHERE outcome = 'in_flight'"
+_LINKS_OF_VALUE: Final = (
+    "SELECT store, kind, key, visitor_k FROM identity_link WHERE store = ? AND kind = ? AND key = ?"
+)
+_LINKS_OF_VISITOR: Final = "SELECT store, kind, key, visitor_k FROM identity_link WHERE store = ? AND visitor_k = ?"
+_STILL_KNOWN: Final = """
+SELECT EXISTS (SELECT 1 FROM conversion_identity WHERE key = :key AND kind = :kind)
+    OR EXISTS (SELECT 1 FROM identity_link WHERE store = :store AND kind = :kind AND key = :key)"""
+_STRIPPED: Final = (
+    "UPDATE conversion SET visitor_k = NULL, fbp_k = NULL, fp_k = NULL, fbclid_k = NULL, body = ? WHERE id = ?"
+)
+_OTHER_NAMES: Final = "SELECT name FROM order_name WHERE conversion = ? AND number = 0"
+ERASED: Final = "this was about somebody who was erased on request"
+
+
+class Receipt(Struct, frozen=True, rename="camel"):
+    """What was, or would be, erased in one store. No personal data is in it."""
+
+    store: str
+    clicks: int = 0
+    conversions: int = 0
+    visitors: int = 0
+    links: int = 0  # of a value with a visitor
+    answers: int = 0  # remembered for an Idempotency-Key
+    sent: int = 0  # events that Meta has, or may have: it alone can erase those
+    not_sent: int = 0  # events that were still to be sent
+    shared: int = 0  # values that too many share to be one person's: nobody was followed from them
+
+
+class Erasure(Struct, frozen=True, rename="camel"):
+    """`cleared`: the write-ahead logs hold no page of before either; else they do until their next checkpoints."""
+
+    at: int
+    receipts: list[Receipt]
+    cleared: bool
+
+
+def erase_person(config: Config, store: str | None, asked: Asked, now: int, *, dry_run: bool) -> Erasure:
+    """Erase a person from a store, or from all; beside a running collector.
+
+    StorageError when there is no database or no such store, Nameless when nothing can be found by what was given.
+    """
+    try:
+        return _erase(config, store, asked, now, dry_run=dry_run)
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise damage.of_file(DATABASE, str(error)) from error
+    except apsw.Error as error:
+        raise StorageError(
+            f"the database refused a part of it: {error}; run it again, which does what is left"
+        ) from error
+
+
+def _erase(config: Config, store: str | None, asked: Asked, now: int, *, dry_run: bool) -> Erasure:
+    data_dir = Path(config.storage.data_dir)
+    with closing(open_existing(config.storage)) as db:
+        db.set_busy_timeout(_PATIENCE_MS)  # a busy edge leaves short gaps
+        names = KeyedHash(load_pepper(db, data_dir, config.privacy.pepper_file))
+        with closing(index.open_index(data_dir, config.storage, mend=False)) as folded:
+            reader = index.IndexReader(data_dir, config.storage)
+            try:
+                stores = _stores(db, config, store)
+                receipts = Eraser(db, folded, reader, names).erase(stores, asked, now, dry_run=dry_run)
+            finally:
+                reader.close()
+            cleared = dry_run or (_checkpointed(db) and _checkpointed(folded))
+    return Erasure(now, receipts, cleared)
+
+
+def _stores(db: apsw.Connection, config: Config, wanted: str | None) -> dict[str, tuple[int, str]]:
+    """Number and country of each store that has rows, configured or not any more."""
+    rows = cast("Iterable[tuple[int, str]]", db.execute("SELECT id, name FROM store ORDER BY id"))
+    known = {name: (number, _country(config, name)) for number, name in rows if wanted in (None, name)}
+    if not known:
+        raise StorageError("there is no such store in the database" if wanted else "the database has no store yet")
+    return known
+
+
+def _country(config: Config, store: str) -> str:
+    known = config.store_by_id(store)
+    return known.country if known else ""
+
+
+def _checkpointed(db: apsw.Connection) -> bool:
+    """Whether the log could be emptied, which waits for whoever still reads a page of before."""
+    db.set_busy_timeout(500)
+    for _ in range(_CHECKPOINTS):
+        try:
+            db.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            return True
+        except apsw.BusyError:
+            time.sleep(0.25)
+    return False
+
+
+class Eraser:
+    """Over the open main database and a folder's connection to its index."""
+
+    def __init__(self, db: apsw.Connection, folded: apsw.Connection, reader: index.IndexReader, names: KeyedHash):
+        self._db = db
+        self._folded = folded
+        self._reader = reader
+        self._finder = Finder(db, reader, names)
+        self._public = PublicIds(names.subkey("public ids"))
+
+    def erase(self, stores: dict[str, tuple[int, str]], asked: Asked, now: int, *, dry_run: bool) -> list[Receipt]:
+        """Erase the person from each store (id: number and country), or only say what would go; a receipt of each.
+
+        Raises Nameless where no row can be named by what was given.
+        """
+        if asked.by_value and not any(self._finder.values(*store, asked) for store in stores.values()):
+            raise Nameless("nothing is ever named by this value, so nothing is found by it; try --order or --visitor")
+        self._fold()  # most of it before the edge is held up
+        people = self._look(stores, asked)
+        answers = self._answers(people.values())  # they are many: not while the edge is held up
+        if not dry_run:
+            people = self._take(stores, asked, answers, now)
+            late = self._answers(people.values())  # given meanwhile
+            with immediate(self._db):
+                self._blank(late)
+            answers |= late
+        return [self._receipt(name, person, answers) for name, person in people.items()]
+
+    def _look(self, stores: dict[str, tuple[int, str]], asked: Asked) -> dict[str, Person]:
+        self._db.execute("BEGIN")
+        try:
+            return self._find(stores, asked)
+        finally:
+            self._db.execute("ROLLBACK")
+
+    def _take(
+        self, stores: dict[str, tuple[int, str]], asked: Asked, answers: dict[int, set[bytes]], now: int
+    ) -> dict[str, Person]:
+        with immediate(self._db):
+            self._fold()
+            people = self._find(stores, asked)
+            for name, person in people.items():
+                self._delete(stores[name][0], person, now)
+            self._blank(answers)
+        leaving.work_off(self._db, self._folded)
+        return people
+
+    def _find(self, stores: dict[str, tuple[int, str]], asked: Asked) -> dict[str, Person]:
+        types = (
+            [row[0] for row in self._db.execute("SELECT DISTINCT event_type FROM conversion")] if asked.order else []
+        )
+        people = {name: self._finder.find(*store, asked, types) for name, store in stores.items()}
+        flying = self._in_flight()
+        for person in people.values():  # before their rows go
+            person.links = len(self._links(person))
+            for row in person.conversions:
+                for number, state, doubts in self._outbox(row):
+                    sent = state == CapiState.SENT or doubts > 0 or number in flying
+                    person.sent += sent
+                    person.not_sent += state in OPEN and not sent
+        return people
+
+    def _fold(self) -> None:
+        for subject in (CLICKS, CONVERSIONS):
+            while index.watermark(self._folded, subject) != index.fold(self._folded, subject, index.MOST_UNFOLDED):
+                pass
+            self._reader.refresh(subject)
+
+    def _receipt(self, store: str, person: Person, answers: dict[int, set[bytes]]) -> Receipt:
+        own = self._public_ids(person)
+        return Receipt(
+            store=store,
+            clicks=len(person.clicks),
+            conversions=len(person.conversions),
+            visitors=len(person.visitors),
+            links=person.links,
+            answers=sum(not own.isdisjoint(named) for named in answers.values()),
+            sent=person.sent,
+            not_sent=person.not_sent,
+            shared=len(person.shared),
+        )
+
+    # -- what goes
+
+    def _outbox(self, conversion: int) -> list[tuple[int, int, int]]:
+        return cast("list[tuple[int, int, int]]", self._db.execute(_STATES, (conversion,)).fetchall())
+
+    def _in_flight(self) -> set[int]:
+        """Events that the courier holds in a request at this moment: Meta may get them whatever we delete."""
+        rows = cast("Iterable[tuple[bytes | None]]", self._db.execute(_IN_FLIGHT))
+        return {number for (ids,) in rows if ids for number in msgspec.msgpack.decode(ids, type=list[int])}
+
+    def _links(self, person: Person) -> set[tuple[int, int, int, int]]:
+        """Links of the person's devices, and of the values that are the person's own."""
+        found: set[Any] = set()
+        for kind, key in person.own_values:
+            found |= set(self._db.execute(_LINKS_OF_VALUE, (person.store, kind, key)))
+        for visitor in person.visitors:
+            found |= set(self._db.execute(_LINKS_OF_VISITOR, (person.store, visitor)))
+        return found
+
+    def _delete(self, store: int, person: Person, now: int) -> None:
+        many = self._db.executemany
+        carried = {value for row in person.conversions for value in self._finder.carried(row)}
+        many(
+            "DELETE FROM identity_link WHERE store = ? AND kind = ? AND key = ? AND visitor_k = ?", self._links(person)
+        )
+        ids = [(i,) for i in person.conversions]
+        outbox = [(number,) for (conversion,) in ids for number, *_ in self._outbox(conversion)]
+        for table, key in (("outbox_payload", "id"), ("attempt", "outbox")):
+            many(f"DELETE FROM {table} WHERE {key} = ?", outbox)
+        for table in ("conversion_identity", "notice", "order_name", "shop_delivery"):
+            many(f"DELETE FROM {table} WHERE conversion = ?", ids)
+        waiting = [(row.store, row.ts, row.id) for row in person.conversions.values()]
+        many("DELETE FROM unproven WHERE store = ? AND ts = ? AND conversion = ?", waiting)
+        many("DELETE FROM outbox WHERE id = ?", self._but_the_newest("outbox", outbox, now))
+        many("DELETE FROM conversion WHERE id = ?", self._but_the_newest("conversion", ids, now))
+        clicks = [(i,) for i in person.clicks]
+        many("DELETE FROM click_network WHERE id = ?", clicks)
+        many("DELETE FROM click WHERE id = ?", self._but_the_newest("click", clicks, now))
+        for click in person.clicks.values():
+            leaving.note(self._db, CLICKS, click)
+        for row in person.conversions.values():
+            leaving.note(self._db, CONVERSIONS, row)
+        for row in person.others.values():
+            self._strip(row)
+        self._remember(store, person, carried, now)
+
+    def _but_the_newest(self, table: str, ids: list[tuple[int]], now: int) -> list[tuple[int]]:
+        """`ids` without that of the table's newest row, which becomes an empty shell."""
+        newest = (self._db.execute(f"SELECT max(id) FROM {table}").get,)
+        if newest in ids:
+            self._db.execute(*_shell(table, newest[0], now))
+        return [i for i in ids if i != newest]
+
+    def _strip(self, row: ConversionRow) -> None:
+        """Take the person's device out of somebody else's order."""
+        event = msgspec.msgpack.decode(row.body, type=StoredEvent)
+        event.visitor_id = event.fbp = event.fbc = event.fbclid = None
+        self._db.execute(_STRIPPED, (_encode(event), row.id))
+        self._db.execute("DELETE FROM conversion_identity WHERE conversion = ? AND kind = 0", (row.id,))
+        leaving.note(self._db, CONVERSIONS, row, kept=("dedup", "ip"))
+
+    def _remember(self, store: int, person: Person, carried: set[Value], now: int) -> None:
+        """Leave the names by which late word of the person is known: those that are nobody else's."""
+        names = {key for _, key in person.given - person.shared} | person.visitors
+        names |= {key for kind, key in carried if not self._is_still_known(store, kind, key)}
+        fbclids: set[int | None] = set()
+        for row in person.conversions.values():
+            names |= {name for name in (row.dedup_k, row.fbp_k) if name is not None}
+            fbclids.add(row.fbclid_k)
+            names |= {found[0] for found in self._db.execute(_OTHER_NAMES, (row.id,))}
+        for click in person.clicks.values():
+            names |= {name for name in (click.visitor_k, click.fbp_k) if name is not None}
+            fbclids.add(click.fbclid_k)
+        # A link that was passed on stays the others'.
+        names |= {n for n in fbclids if n is not None and not self._finder.clicks_under(store, "fbclid", n)}
+        rows = [(store, name, now) for name in sorted(names)]
+        self._db.executemany("INSERT INTO erased (store, name, at) VALUES (?, ?, ?)", rows)
+
+    def _is_still_known(self, store: int, kind: int, key: int) -> bool:
+        """Whether a value of the erased orders is somebody else's too: an order or a visitor still has it."""
+        return bool(self._db.execute(_STILL_KNOWN, {"store": store, "kind": kind, "key": key}).get)
+
+    # -- answers that are remembered for an Idempotency-Key, for a day
+
+    def _public_ids(self, person: Person) -> set[bytes]:
+        found = {self._public.public("click", i).encode() for i in person.clicks}
+        return found | {self._public.public("conv", i).encode() for i in person.conversions}
+
+    def _answers(self, people: Iterable[Person]) -> dict[int, set[bytes]]:
+        """Answers that name the people's clicks or orders, by their key: which of these each names."""
+        wanted = set().union(*map(self._public_ids, people))
+        if not wanted:
+            return {}
+        rows = cast("Iterable[tuple[int, bytes]]", self._db.execute("SELECT key_k, answer FROM idempotency"))
+        return {key: named for key, answer in rows if (named := wanted & set(_PUBLIC_ID.findall(answer)))}
+
+    def _blank(self, answers: dict[int, set[bytes]]) -> None:
+        """Put a refusal in the place of each; a replay without an answer would be taken for a new request."""
+        for key, named in answers.items():
+            row = self._db.execute("SELECT status, answer FROM idempotency WHERE key_k = ?", (key,)).fetchone()
+            if row is not None:
+                blank = blanked(cast(int, row[0]), cast(bytes, row[1]), named)
+                self._db.execute("UPDATE idempotency SET status = ?, answer = ? WHERE key_k = ?", (*blank, key))
+
+
+def blanked(status: int, answer: bytes, named: set[bytes]) -> tuple[int, bytes]:
+    """The answer (status, body) without what names these ids; other items of a batch stay as they are."""
+    refusal: dict[str, Any] = {
+        "success": False,
+        "error": {"code": "forbidden", "message": ERASED, "requestId": f"req_{token_hex(8)}"},
+    }
+    raw = msgspec.json.decode(answer, type=_Batch)
+    if raw.data.results is None:
+        return 403, msgspec.json.encode(refusal)
+    items = [
+        item if named.isdisjoint(_PUBLIC_ID.findall(bytes(item))) else msgspec.Raw(msgspec.json.encode(refusal))
+        for item in raw.data.results
+    ]
+    return status, msgspec.json.encode({"success": True, "data": {"results": items}})
+
+
+class _Results(Struct):
+    results: list[msgspec.Raw] | None = None
+
+
+class _Batch(Struct):
+    data: _Results
+
+
+_NAMELESS: Final = (
+    "fbclid_k = NULL, visitor_k = NULL, fbp_k = NULL, ip_k = NULL, ua_k = NULL, fp_k = NULL, ua_class = 0"
+)
+_EMPTY_CLICK: Final = f"UPDATE click SET store = 0, {_NAMELESS}, flags = ?, body = ? WHERE id = ?"
+_EMPTY_CONVERSION: Final = f"""
+UPDATE conversion SET store = 0, {_NAMELESS}, dedup_k = NULL, click = NULL, confidence = NULL, method = NULL,
+       event_type = 'erased', flags = ?, capi = ?, body = ?, match = ? WHERE id = ?"""
+_EMPTY_OUTBOX: Final = """
+UPDATE outbox SET conversion = 0, state = ?, settled = coalesce(settled, ?), reason = 'erased' WHERE id = ?"""
+
+
+def _shell(table: str, number: int, now: int) -> tuple[str, tuple[Any, ...]]:
+    """The statement that leaves of a row its number and nothing of a person."""
+    if table == "outbox":
+        return _EMPTY_OUTBOX, (int(CapiState.SKIPPED), now, number)
+    if table == "click":
+        body = _encode(StoredClick(fbclid="", landing_page="", marketing="denied"))
+        return _EMPTY_CLICK, (WITHDRAWN, body, number)
+    event = _encode(StoredEvent(event_type="erased", event_id="", ts=now, received=now, marketing="denied"))
+    match = _encode(Match(attributed=False, model="", reason="consent"))
+    return _EMPTY_CONVERSION, (WITHDRAWN, int(CapiState.SKIPPED), event, match, number)
