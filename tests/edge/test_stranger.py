@@ -36,6 +36,7 @@ STORE = "store_abc123"
 LIVES = ("paid", "pending paid", "pending cancelled", "pending cancelled completed")
 MOST_CLAIMED = 75
 UNPROVEN = (None, "probabilistic")
+DOUBT = 2  # points of confidence that others at the same addresses may cost an order, but never its click or method
 STATES = {"paid": "paid", "pending": "pending", "cancelled": "cancelled", "completed": "paid"}
 NAMES = ("Purchase", "purchase", "Lead", "AddToCart", "PageView", "InitiateCheckout")
 
@@ -268,6 +269,8 @@ def compared(alone: dict[str, Stored], beside: dict[str, Stored]) -> None:
         other = beside[number]
         if order.method in UNPROVEN and (other.confidence or 0) <= MOST_CLAIMED:
             other = other._replace(fbclid=order.fbclid, confidence=order.confidence, method=order.method)
+        elif abs((other.confidence or 0) - (order.confidence or 0)) <= DOUBT:
+            other = other._replace(confidence=order.confidence)
         assert other == order, number
 
 
