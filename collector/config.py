@@ -89,6 +89,12 @@ class AlertsConfig(Struct, frozen=True, kw_only=True):
     rejected_per_hour: Annotated[int, Meta(ge=1)] = 100
 
 
+class BackupConfig(Struct, frozen=True, kw_only=True):
+    dir: str = ""  # empty: none are made
+    every_hours: Annotated[float, Meta(gt=0, le=8760)] = 24.0
+    keep: Annotated[int, Meta(ge=1, le=10_000)] = 7
+
+
 class LogConfig(Struct, frozen=True, kw_only=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "text"] = "text"
@@ -167,6 +173,7 @@ class Config(Struct, frozen=True, kw_only=True):
     meta: MetaConfig = MetaConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     alerts: AlertsConfig = AlertsConfig()
+    backup: BackupConfig = BackupConfig()
     log: LogConfig = LogConfig()
     metrics: MetricsConfig = MetricsConfig()
     store: list[StoreConfig] = field(default_factory=list)

@@ -83,6 +83,25 @@ def person(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="do not ask")
 
 
+def first(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dir", metavar="DIR", nargs="?", default=".", help="the folder to be made ready (this one)")
+    parser.add_argument("--store", metavar="ID", help="the store's id, which callers send; else made of the domain")
+    parser.add_argument("--domain", metavar="D", help="the shop's domain, for example mystore.com")
+    parser.add_argument("--pixel", metavar="P", help="Meta's pixel (dataset) id")
+    parser.add_argument("--currency", metavar="C", help="of its reports, for example USD")
+    parser.add_argument("--country", metavar="CC", help="of its phone numbers, for example US")
+    parser.add_argument("--token-file", metavar="F", help="the file with Meta's token: live with it, else a dry run")
+    parser.add_argument("--yes", action="store_true", help="ask nothing")
+
+
+def kept_copy(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("to", metavar="FILE|DIR", help="the file to write, or a folder: then it is named by the time")
+
+
+def from_copy(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="as `collector backup` wrote it")
+
+
 def test_code(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--code", metavar="CODE", help="the test event code; else the pixel's own")
 
@@ -115,6 +134,13 @@ COMMANDS: Final = (
         "collector serve --config collector.toml\n"
         "  collector serve                              (no file: a demo store, nothing is sent to Meta)",
         FILES,
+    ),
+    Command(
+        "init",
+        "make a folder ready: configuration, token file, database and keys; prints the steps to going live",
+        "init:run",
+        "collector init /srv/collector --domain mystore.com --pixel 123456789012345 --currency USD --country US",
+        (first, as_json),
     ),
     Command("edge", "the public HTTP door alone", "serve:edge", "collector edge --config collector.toml", FILES),
     Command("keeper", "the one writer alone", "serve:keeper", "collector keeper --config collector.toml", FILES),
@@ -198,6 +224,20 @@ COMMANDS: Final = (
         "export:export",
         "collector export conversions --config collector.toml --format csv --output conversions.csv",
         (*FILES, export, store),
+    ),
+    Command(
+        "backup",
+        "write database and key into one verified file, beside a running collector",
+        "backup:backup",
+        "collector backup /var/backups/collector --config collector.toml",
+        (*FILES, kept_copy, as_json),
+    ),
+    Command(
+        "restore",
+        "put a backup into an empty data directory, verified; nothing that Meta may have is counted twice",
+        "backup:restore",
+        "collector restore collector-20260131T060000Z.tar --data-dir ./collector-data",
+        (*FILES, from_copy, as_json),
     ),
     Command(
         "report attribution",

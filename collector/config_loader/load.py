@@ -61,11 +61,13 @@ def _finish(config: Config, path: str | None, base: str, data_dir: Origin) -> Co
     storage = msgspec.structs.replace(config.storage, data_dir=folder)
     pepper = config.privacy.pepper_file
     privacy = msgspec.structs.replace(config.privacy, pepper_file=os.path.join(base, pepper) if pepper else "")
+    kept = os.path.expanduser(config.backup.dir)
+    backup = msgspec.structs.replace(config.backup, dir=os.path.normpath(os.path.join(base, kept)) if kept else "")
     stores = [
         msgspec.structs.replace(store, currency=store.currency.upper(), country=store.country.upper())
         for store in config.store
     ]
-    return msgspec.structs.replace(config, path=path, storage=storage, privacy=privacy, store=stores)
+    return msgspec.structs.replace(config, path=path, storage=storage, privacy=privacy, backup=backup, store=stores)
 
 
 def _once(read: list[Fault], broken: list[Fault]) -> list[Fault]:

@@ -21,6 +21,7 @@ from collector.config_loader import load
 from collector.core.capi import versions
 from collector.core.capi.verdicts import classify, date_of, is_metas
 from collector.courier.alerts import Alerts
+from collector.courier.copies import Copies
 from collector.courier.deliver import PixelQueue
 from collector.courier.desk import Desk
 from collector.courier.graph import GraphClient
@@ -156,6 +157,7 @@ class Courier:
             lambda: self._metas_clock(graph),
             lambda now: learning.night_if_due(spare, self._config, now),
             Revisions(self._config.alerts.revisions_url, Notices(spare, self._config)),
+            Copies(self._config, alerts),
         )
         try:
             await self._take_over(desk)

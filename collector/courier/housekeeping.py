@@ -13,6 +13,7 @@ import msgspec
 from collector.config import PrivacyConfig
 from collector.core.retention import cuts
 from collector.courier.alerts import Alerts
+from collector.courier.copies import Copies
 from collector.courier.deliver import PixelQueue
 from collector.courier.desk import Desk
 from collector.courier.luck import LONGEST_MS
@@ -35,6 +36,7 @@ _TELL_S: Final = 5.0
 _CLOCK_S: Final = 2.0
 _ASK_MS: Final = 60_000
 _LEARN_S: Final = 600.0  # how often it is asked whether a day has passed
+_COPY_S: Final = 2.0  # how often it is asked whether a backup is due
 _SLICES_AT_ONCE: Final = 20
 
 
@@ -53,6 +55,7 @@ class Housekeeping:
         metas_clock: Callable[[], Awaitable[int | None]],
         night: Callable[[int], Any],
         revisions: Revisions,
+        copies: Copies,
     ) -> None:
         self._upkeep = upkeep
         self._desk = desk
@@ -65,6 +68,7 @@ class Housekeeping:
         self._ask_at = 0
         self._night = night
         self._revisions = revisions
+        self._copies = copies
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="upkeep")
 
     async def run(self) -> None:
@@ -79,6 +83,7 @@ class Housekeeping:
             (_CUT_S, self._cut),
             (_LEARN_S, self._learn),
             (_TELL_S, self._tell),
+            (_COPY_S, self._copy),
         ]
         async with asyncio.TaskGroup() as group:
             for seconds, job in jobs:
@@ -167,6 +172,10 @@ class Housekeeping:
         reading = self._time.clock.reading()
         await self._revisions.tell(self._ask, self._time.clock.trusted(), reading.boot)
 
+    async def _copy(self) -> None:
+        await self._copies.step(self._time.clock.reading().system)
+
     def close(self) -> None:
         """Wait for the last slice."""
+        self._copies.close()
         self._thread.shutdown()

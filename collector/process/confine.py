@@ -5,13 +5,14 @@
 | edge | what Python reads; neither the database nor a token | every new socket, connect, other programs |
 | keeper | the data directory, and what Python reads | every new socket, connect, other programs |
 | console | the data directory, and what Python reads | connect, sockets but for streams, other programs |
-| courier | reads what it may; writes the data directory alone | listen, accept, other programs |
+| courier | reads what it may; writes the data directory and [backup] dir | listen, accept, other programs |
 
 Which files a process gets is `files_of`; whoever gives a process something else to open adds it there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import sysconfig
@@ -62,7 +63,7 @@ def confine(part: Part, config: Config) -> Confined:
 def files_of(part: Part, config: Config) -> Files:
     """The files that a part may touch."""
     if part == "courier":
-        return Files(None, (*_data(config), *_DEVICES))
+        return Files(None, (*_data(config), *_backups(config), *_DEVICES))
     read = (*_python(), *_SYSTEM)
     names = (os.path.dirname(_PACKAGE),)  # Python looks there for the package
     if part == "edge":
@@ -77,6 +78,14 @@ def _data(config: Config) -> Iterator[str]:
     yield os.path.dirname(os.path.realpath(os.path.join(folder, "collector.db")))
     if pepper := config.privacy.pepper_file:
         yield pepper if os.path.exists(pepper) else os.path.dirname(os.path.abspath(pepper))
+
+
+def _backups(config: Config) -> Iterator[str]:
+    """Where the courier keeps backups; Landlock names folders that exist, so it is made before."""
+    if config.backup.dir:
+        with contextlib.suppress(OSError):  # the backup itself tells of it
+            os.makedirs(config.backup.dir, mode=0o700, exist_ok=True)
+        yield config.backup.dir
 
 
 def _python() -> Iterator[str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import apsw
@@ -17,6 +19,9 @@ from collector.config import StorageConfig
 from collector.core.keyed import PEPPER_BYTES
 from collector.errors import Damaged, SchemaTooNew, StorageError, why
 from collector.storage.ground import damage, losses, pepper
+from collector.telemetry import logger
+
+log = logger("storage")
 
 DATABASE = "collector.db"
 INDEX = "index.db"
@@ -29,6 +34,7 @@ _JOURNAL_LIMIT = 4 * 1024 * 1024  # bytes of the log's file once it is begun ane
 _DERIVABLE_JOURNAL_LIMIT = 64 * 1024 * 1024
 _PAGE_SIZE = 8192  # +11 % on appends against 4,096 (measured)
 # File systems where WAL's shared memory does not work (sqlite.org/wal.html): NFS, SMB, CIFS, 9p; FUSE is allowed.
+_COPY_SPARE_BYTES = 64 << 20  # that the copy before a migration leaves free
 _NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ncpfs"}
 
 
@@ -188,10 +194,35 @@ def open_database(config: StorageConfig, *, migrations: str = "migrations") -> a
     path = prepare_data_dir(config) / DATABASE
     db = connect(path, config)
     with damage.explaining(path):
+        _copy_before_migrating(db, path, migrations)
         migrate(db, migrations)
         _be_somebody(db)
         losses.examine(db, path)
     return db
+
+
+def _copy_before_migrating(db: apsw.Connection, path: Path, migrations: str) -> None:
+    """An older database is copied beside itself first; StorageError where there is no room for that.
+
+    A file of the copy's name, even an empty one, is taken for a copy: of several processes that start at once, and of a
+    person who has another one.
+    """
+    version = db.pragma("user_version")
+    copy = path.with_name(f"{path.name}.before-{newest_schema(migrations)}")
+    if not 0 < version < newest_schema(migrations) or copy.exists():
+        return
+    needed, free = path.stat().st_size + _COPY_SPARE_BYTES, shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise StorageError(
+            f"{path} has schema {version} and is copied before it is migrated, which takes {needed >> 20} MB and "
+            f"{free >> 20} are free; make room, or where you have a backup of it: touch {copy}"
+        )
+    part = copy.with_name(f"{copy.name}.{os.getpid()}")
+    part.unlink(missing_ok=True)
+    db.execute("VACUUM INTO ?", (str(part),))
+    os.chmod(part, 0o600)
+    os.replace(part, copy)
+    log.warning("the database was copied before its migration", path=str(copy), migration=newest_schema(migrations))
 
 
 def _be_somebody(db: apsw.Connection) -> None:
@@ -221,16 +252,19 @@ def open_existing(config: StorageConfig, *, accepting: bool = False) -> apsw.Con
     return db
 
 
+def _scripts(folder: str) -> list[Traversable]:
+    found = resources.files("collector.storage").joinpath(folder).iterdir()
+    return sorted((entry for entry in found if entry.name.endswith(".sql")), key=lambda entry: entry.name)
+
+
+def newest_schema(folder: str = "migrations") -> int:
+    """The schema that this release brings a database to."""
+    return len(_scripts(folder))
+
+
 def migrate(db: apsw.Connection, folder: str) -> None:
     """Bring `db` to the newest schema of `storage/<folder>/*.sql`, one transaction each; safe beside others."""
-    files = sorted(
-        (
-            entry
-            for entry in resources.files("collector.storage").joinpath(folder).iterdir()
-            if entry.name.endswith(".sql")
-        ),
-        key=lambda entry: entry.name,
-    )
+    files = _scripts(folder)
     version = db.pragma("user_version")
     if version > len(files):
         raise SchemaTooNew(f"the database has schema {version}, this release knows {len(files)}; run the newer release")

@@ -46,7 +46,7 @@ def examine(db: apsw.Connection, path: Path) -> None:
     # The index may know what is gone: for a database of another identity it is made anew (index.py).
     db.pragma("application_id", secrets.randbelow((1 << 31) - 1) + 1)
     for missing in gone:
-        _stand_in(db, missing)
+        stand_in(db, missing)
 
 
 def _missing_rows(db: apsw.Connection, path: Path, noted: acknowledged.Noted) -> list[Missing]:
@@ -72,7 +72,7 @@ def _missing_pages(db: apsw.Connection, path: Path, noted: acknowledged.Noted) -
     return max(0, noted.pages - pages)
 
 
-def _stand_in(db: apsw.Connection, missing: Missing) -> None:
+def stand_in(db: apsw.Connection, missing: Missing) -> None:
     """An empty row where the last lost one was, as of the newest that is left."""
     at = db.execute(f"SELECT coalesce(max(received), 0) FROM {missing.table} WHERE id = ?", (missing.newest,)).get
     if missing.table == "click":
