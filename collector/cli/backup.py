@@ -15,8 +15,8 @@ import msgspec
 from collector.cli.output import print_json, print_table, timestamp
 from collector.cli.settings import config_of
 from collector.process import hardening
-from collector.storage import backup as backups
-from collector.storage import lock
+from collector.storage.ground import backup as backups
+from collector.storage.ground import lock
 
 
 def backup(args: argparse.Namespace) -> int:

@@ -24,9 +24,9 @@ from collector.config_loader import checks, load
 from collector.config_loader.faults import names
 from collector.errors import CollectorError, ConfigError, StorageError, why
 from collector.process import hardening
-from collector.storage import keys
-from collector.storage.database import DATABASE, load_pepper, open_database
-from collector.storage.keys import NewKey
+from collector.storage.ground import keys
+from collector.storage.ground.database import DATABASE, load_pepper, open_database
+from collector.storage.ground.keys import NewKey
 
 CONFIG: Final = "collector.toml"
 TOKEN: Final = "meta.token"

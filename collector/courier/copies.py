@@ -10,7 +10,7 @@ from typing import Final
 from collector.config import Config
 from collector.courier.alerts import Alerts
 from collector.errors import CollectorError
-from collector.storage import backup
+from collector.storage.ground import backup
 from collector.telemetry import logger
 
 log = logger("courier")

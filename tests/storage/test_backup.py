@@ -15,9 +15,9 @@ from collector.config import BackupConfig, Config
 from collector.core.retry import DOUBT_WINDOW_MS, may_resend
 from collector.courier.copies import Copies
 from collector.errors import CollectorError, StorageError
-from collector.storage import backup as backups
-from collector.storage import database
-from collector.storage.database import newest_schema, open_database
+from collector.storage.ground import backup as backups
+from collector.storage.ground import database
+from collector.storage.ground.database import newest_schema, open_database
 from tests.kit.journal_kit import DAY, HOUR, NOW, Kit, click, config_for, order
 
 

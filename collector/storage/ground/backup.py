@@ -29,9 +29,9 @@ from msgspec import Struct
 import collector
 from collector.config import Config, StorageConfig
 from collector.errors import CollectorError, StorageError, why
-from collector.storage import damage, losses, pepper
-from collector.storage.damage import Missing
-from collector.storage.database import DATABASE, connect, immediate, newest_schema, prepare_data_dir
+from collector.storage.ground import damage, losses, pepper
+from collector.storage.ground.damage import Missing
+from collector.storage.ground.database import DATABASE, connect, immediate, newest_schema, prepare_data_dir
 
 PEPPER: Final = "pepper.key"
 MANIFEST: Final = "manifest.json"
