@@ -26,10 +26,10 @@ from collector.config import Config
 from collector.config_loader import Role, for_role
 from collector.config_loader.changes import changed
 from collector.errors import CollectorError, ConfigError
+from collector.exchange import links
 from collector.process import handover, hardening, listening, unpacked
 from collector.process.program import own_command
 from collector.storage.ground import lock
-from collector.storage.journal import links
 
 FATAL: Final = (2, 3)  # exit codes that a restart cannot mend: configuration, and the store (disk)
 DRAIN_SECONDS = 9.0  # the contract says exit within 10 s

@@ -22,6 +22,7 @@ from collector.core.capi.payload import Profile, build_event
 from collector.core.events import Enrichment
 from collector.courier import app
 from collector.errors import CollectorError
+from collector.storage.ground import stores
 from collector.storage.ground.database import open_database
 from collector.storage.outbox import outbox
 
@@ -48,7 +49,7 @@ def queue(config: Config, events: int) -> None:
     built = build_event(payloads.event_of(who, payloads.hashed(who), now), Enrichment(), Profile())
     with contextlib.closing(open_database(config.storage)) as db:
         db.pragma("synchronous", "OFF")
-        pixel = outbox.pixel_number(db, "111")
+        pixel = stores.pixel_number(db, "111")
         for first in range(1, events + 1, _CHUNK):
             rows = [
                 outbox.row(n, pixel, "Purchase", built, now=now - 60_000, wait_seconds=0.0)

@@ -19,13 +19,13 @@ from collector.core.consent import Decision
 from collector.core.events import ConversionBody
 from collector.core.ids import PublicIds
 from collector.core.intake import Caller
+from collector.exchange import naming
+from collector.exchange.clock import Clock
+from collector.exchange.naming import NewEvent
+from collector.exchange.stores import Store
 from collector.storage.ground import database, stores
 from collector.storage.ground.acknowledged import EDGE, Ledger
-from collector.storage.ground.clock import Clock
-from collector.storage.ground.stores import Store
-from collector.storage.journal import naming
 from collector.storage.journal.attribution import Attribution
-from collector.storage.journal.naming import NewEvent
 from collector.storage.journal.transaction import GroupTransaction
 
 KINDS: Final = ("proved", "inferred", "organic", "hottest")

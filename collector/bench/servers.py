@@ -20,13 +20,13 @@ from collector.bench.storing import now_ms
 from collector.config import Config, EdgeConfig, MetaConfig, PixelConfig, StorageConfig, StoreConfig
 from collector.edge import app
 from collector.errors import CollectorError
+from collector.exchange import links
+from collector.exchange.clicks import ClickResult, NewClick
+from collector.exchange.operations import Operation
 from collector.keeper import app as keeper
 from collector.process import hardening, listening
 from collector.storage.ground import keys
 from collector.storage.ground.database import open_database
-from collector.storage.journal import links
-from collector.storage.journal.clicks import ClickResult, NewClick
-from collector.storage.journal.frames import Operation
 from collector.storage.journal.journal import Journal
 from collector.storage.journal.writer import Submission
 

@@ -17,11 +17,11 @@ from collector.core.consent import Decision
 from collector.core.events import ClickBody
 from collector.core.intake import Caller
 from collector.core.keyed import KeyedHash
+from collector.exchange import clicks
+from collector.exchange.clicks import NewClick
 from collector.storage.ground import database, multirow, stores
 from collector.storage.index import index, merging
 from collector.storage.index.subjects import CLICKS
-from collector.storage.journal import clicks
-from collector.storage.journal.clicks import NewClick
 
 SPAN_DAYS: Final = 60  # over which the stored clicks came
 _CHUNK: Final = 20_000

@@ -8,8 +8,9 @@ from contextlib import closing
 from collector.cli.output import print_json, print_table
 from collector.cli.settings import config_of
 from collector.core import times
+from collector.exchange.clock import Clock, system_ms
 from collector.process import hardening
-from collector.storage.ground.clock import Clock, Kept, system_ms
+from collector.storage.ground.clock import Kept
 from collector.storage.ground.database import open_existing
 from collector.storage.reports import commands
 

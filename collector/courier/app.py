@@ -31,9 +31,10 @@ from collector.courier.revisions import Revisions
 from collector.courier.targets import Target, base_of, targets_of
 from collector.courier.timekeeper import Timekeeper
 from collector.errors import ConfigError, StorageError
+from collector.exchange.clock import boot_ms, system_ms
 from collector.storage.ground import damage
 from collector.storage.ground.acknowledged import COURIER, Ledger
-from collector.storage.ground.clock import Kept, boot_ms, system_ms
+from collector.storage.ground.clock import Kept
 from collector.storage.ground.database import DATABASE, connect, open_database, prepare_data_dir
 from collector.storage.learning import learning
 from collector.storage.outbox.dispatch import Outbox, may_open_later

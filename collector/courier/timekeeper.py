@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from collector.core import trusted
 from collector.core.trusted import AGREED_MS, TOLERANCE_MS, Mark, State
-from collector.storage.ground.clock import Clock, Kept
+from collector.exchange.clock import Clock
+from collector.storage.ground.clock import Kept
 from collector.telemetry import logger
 
 log = logger("courier")

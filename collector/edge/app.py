@@ -33,11 +33,11 @@ from collector.edge.tally import NO_VERB, Tally
 from collector.edge.track import Tracker
 from collector.edge.webhooks import Webhooks
 from collector.errors import ApiError
+from collector.exchange import responses
+from collector.exchange.responses import Answer
 from collector.guard.gate import ENOUGH_FILES, Counts, GuardLimits, share_of_files
 from collector.guard.names import request_id
 from collector.guard.protocol import make_protocol
-from collector.storage.journal import responses
-from collector.storage.journal.responses import Answer
 
 log = telemetry.logger("edge")
 

@@ -9,9 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 from collector.config import StoreConfig
 from collector.edge.keeper import Keeper
 from collector.errors import ApiError
-from collector.storage.ground import keys
-from collector.storage.ground.keys import ApiKey
-from collector.storage.ground.stores import Store
+from collector.exchange import keys
+from collector.exchange.keys import ApiKey
+from collector.exchange.stores import Store
 
 _BEARER: Final = b"bearer "
 LONGEST_KEY: Final = 128

@@ -28,12 +28,11 @@ from collector.edge.door import Door, Request
 from collector.edge.keeper import Keeper
 from collector.edge.prepare import Preparer
 from collector.errors import ApiError
-from collector.storage.ground.stores import Store
-from collector.storage.journal import responses
-from collector.storage.journal.prepared import Prepared
-from collector.storage.journal.remembered import Remember
-from collector.storage.journal.responses import Answer, Headers
-from collector.storage.journal.withdrawals import Withdraw
+from collector.exchange import responses
+from collector.exchange.operations import Remember, Withdraw
+from collector.exchange.prepared import Prepared
+from collector.exchange.responses import Answer, Headers
+from collector.exchange.stores import Store
 
 # One transparent pixel, the smallest GIF that every browser takes.
 PIXEL: Final = (

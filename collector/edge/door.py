@@ -26,13 +26,13 @@ from collector.edge.prepare import Preparer
 from collector.edge.tally import Tally
 from collector.edge.track import Asked, Tracker
 from collector.errors import ApiError, StorageError
+from collector.exchange import responses
+from collector.exchange.keys import ApiKey
+from collector.exchange.prepared import Prepared
+from collector.exchange.responses import JSON, Answer, Headers
+from collector.exchange.stores import Store
 from collector.guard.bodies import BodyLimits
 from collector.guard.names import request_id
-from collector.storage.ground.keys import ApiKey
-from collector.storage.ground.stores import Store
-from collector.storage.journal import responses
-from collector.storage.journal.prepared import Prepared
-from collector.storage.journal.responses import JSON, Answer, Headers
 
 log = telemetry.logger("edge")
 

@@ -17,20 +17,20 @@ from collector import release, telemetry
 from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
 from collector.errors import CollectorError, StorageError
-from collector.storage.ground.clock import Clock
-from collector.storage.ground.keys import ApiKey
-from collector.storage.ground.stores import Store
-from collector.storage.journal import frames, links
-from collector.storage.journal.frames import (
+from collector.exchange import frames, links
+from collector.exchange.clock import Clock
+from collector.exchange.frames import (
     Found,
     FoundClick,
     FoundConversion,
     Frames,
-    Operation,
     Question,
     Submitted,
     ToKeeper,
 )
+from collector.exchange.keys import ApiKey
+from collector.exchange.operations import Operation
+from collector.exchange.stores import Store
 
 log = telemetry.logger("edge")
 
@@ -55,7 +55,7 @@ class Keeper:
     public: PublicIds
 
     def __init__(self, control: socket.socket) -> None:
-        """`control`: where connections are asked for and come from (storage/journal/links.py)."""
+        """`control`: where connections are asked for and come from (exchange/links.py)."""
         self._control = control
         self.clock = Clock()
         self._loop = asyncio.get_running_loop()

@@ -21,13 +21,13 @@ from msgspec import Struct
 
 from collector.edge.door import BATCH_TYPES, JSON_TYPES, Door
 from collector.errors import ApiError
+from collector.exchange import keys
+from collector.exchange.keys import ApiKey
+from collector.exchange.responses import JSON, Answer, Headers
 from collector.guard.framing import fault_in
 from collector.guard.gate import Counts, GuardLimits
 from collector.guard.names import given_id, new_request_id
 from collector.guard.protocol import GuardedProtocol
-from collector.storage.ground import keys
-from collector.storage.ground.keys import ApiKey
-from collector.storage.journal.responses import JSON, Answer, Headers
 
 _END: Final = b"\r\n\r\n"
 _LONGEST_HEAD: Final = 4_096  # bytes; a longer one is no server's usual one

@@ -14,6 +14,7 @@ from collector.core.events import ClickBody, ConversionBody
 from collector.core.said import Beacon
 from collector.core.wire import MAX_ITEMS, ClickItem, ConversionItem, EventItem
 from collector.errors import STATUS_OF
+from collector.exchange.responses import ClickData, ConversionData, Failure, ToldData, WebhookData
 from collector.guard.refusals import (
     BAD_REQUEST,
     HEADERS_TOO_LARGE,
@@ -22,7 +23,6 @@ from collector.guard.refusals import (
     TIMED_OUT,
     TOO_MANY_FROM_ADDRESS,
 )
-from collector.storage.journal.responses import ClickData, ConversionData, Failure, ToldData, WebhookData
 
 REFERENCE: Final = "#/components/schemas/{name}"
 _GUARDS: Final = (BAD_REQUEST, TIMED_OUT, TARGET_TOO_LONG, HEADERS_TOO_LARGE, OVERLOADED, TOO_MANY_FROM_ADDRESS)

@@ -12,10 +12,10 @@ from collector.core.intake import Caller
 from collector.core.keyed import KeyedHash
 from collector.edge import auth
 from collector.errors import ApiError
-from collector.storage.ground.keys import ApiKey
-from collector.storage.ground.stores import Store
-from collector.storage.journal import clicks, naming
-from collector.storage.journal.prepared import Prepared, PreparedClick, PreparedEvent
+from collector.exchange import clicks, naming
+from collector.exchange.keys import ApiKey
+from collector.exchange.prepared import Prepared, PreparedClick, PreparedEvent
+from collector.exchange.stores import Store
 
 
 class Preparer:

@@ -27,7 +27,7 @@ from litestar.types import Method
 
 from collector.config import EdgeConfig, PrivacyConfig, StoreConfig
 from collector.edge.door import Door, Request
-from collector.storage.journal.responses import Answer
+from collector.exchange.responses import Answer
 
 SOURCE: Final = "collector.min.js"
 PIXEL: Final = "collector.pixel.min.js"  # the part that stores with "pixel+server" load as well

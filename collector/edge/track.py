@@ -12,12 +12,12 @@ from msgspec import Struct
 from collector.core.capi.states import CapiState
 from collector.edge.keeper import Keeper
 from collector.errors import ApiError, StorageError
-from collector.storage.ground.keys import ApiKey
-from collector.storage.journal import clicks, responses
-from collector.storage.journal.conversions import EventResult
-from collector.storage.journal.prepared import Prepared, PreparedClick, PreparedEvent, batch_body
-from collector.storage.journal.responses import Answer, Headers
-from collector.storage.journal.transaction import Again, Answered, Once, Reworded
+from collector.exchange import clicks, responses
+from collector.exchange.keys import ApiKey
+from collector.exchange.operations import Again, Answered, Once, Reworded
+from collector.exchange.prepared import Prepared, PreparedClick, PreparedEvent, batch_body
+from collector.exchange.responses import Answer, Headers
+from collector.exchange.states import EventResult
 
 MOST_WAIT_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.05

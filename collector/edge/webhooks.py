@@ -32,10 +32,10 @@ from collector.edge.keeper import Keeper
 from collector.edge.limits import TokenBuckets
 from collector.edge.prepare import Preparer
 from collector.errors import ApiError
-from collector.storage.ground.stores import Store
-from collector.storage.journal import naming, responses
-from collector.storage.journal.responses import Answer, Headers, WebhookData
-from collector.storage.journal.shop_orders import ShopDelivery, ShopTaken, ShopTold
+from collector.exchange import naming, responses
+from collector.exchange.operations import ShopDelivery, ShopTaken, ShopTold
+from collector.exchange.responses import Answer, Headers, WebhookData
+from collector.exchange.stores import Store
 
 log = telemetry.logger("edge")
 

@@ -22,10 +22,9 @@ from typing import Final
 
 from collector import release, telemetry
 from collector.config import Config
-from collector.keeper.link import Link
-from collector.storage.ground.clock import Clock
-from collector.storage.journal import frames, links
-from collector.storage.journal.frames import (
+from collector.exchange import frames, links
+from collector.exchange.clock import Clock
+from collector.exchange.frames import (
     Committed,
     Found,
     FoundClick,
@@ -36,6 +35,8 @@ from collector.storage.journal.frames import (
     State,
     ToEdge,
 )
+from collector.exchange.operations import Operation
+from collector.keeper.link import Link
 from collector.storage.journal.journal import Journal
 from collector.storage.journal.writer import Submission
 
@@ -52,7 +53,7 @@ class _Request(Submission):
 
     __slots__ = ("link", "number")
 
-    def __init__(self, link: Link, number: int, operations: list[frames.Operation]) -> None:
+    def __init__(self, link: Link, number: int, operations: list[Operation]) -> None:
         super().__init__(operations)
         self.link, self.number = link, number
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from collector import telemetry
-from collector.storage.journal.frames import Frames
+from collector.exchange.frames import Frames
 
 log = telemetry.logger("keeper")
 

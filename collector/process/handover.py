@@ -6,7 +6,7 @@ the arguments, where others could read it. The supervisor calls `config_file` an
 
     COLLECTOR_CONFIG_FD   a file in memory: the configuration as JSON, with no secret but this child's own
     COLLECTOR_LISTEN_FD   the listening socket, bound by the supervisor (edge and console)
-    COLLECTOR_CONTROL_FD  the socket over which connections between edge and keeper come (storage/links.py)
+    COLLECTOR_CONTROL_FD  the socket over which connections between edge and keeper come (exchange/links.py)
     COLLECTOR_READY_FD    a pipe into which the child writes "1\\n" as soon as it answers requests
     COLLECTOR_LIFE_FD     a pipe into which nobody writes: reading it returns when the supervisor has ended, even by
                           kill -9, and then the child ends too

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from collector.core import trusted
 from collector.core.trusted import Mark, Reading
 from collector.courier.timekeeper import Timekeeper
-from collector.storage.ground.clock import Clock, Kept
+from collector.exchange.clock import Clock
+from collector.storage.ground.clock import Kept
 from tests.kit.courier_kit import CourierThread, bench, config_for, now_ms, wait_until
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, Kit, click, order
 from tests.kit.simulators.graph import GraphSimulator

@@ -17,13 +17,11 @@ from hypothesis import strategies as st
 
 from collector.core.cookies import EMPTY
 from collector.errors import ApiError, StorageError
-from collector.storage.journal import frames, links
-from collector.storage.journal.clicks import ClickResult, NewClick
-from collector.storage.journal.frames import Frames, Operations, Question, Submitted, ToEdge, ToKeeper
-from collector.storage.journal.prepared import PreparedEvent
-from collector.storage.journal.remembered import Remember
-from collector.storage.journal.transaction import Again, Answered, Once, Reworded
-from collector.storage.journal.withdrawals import Withdraw
+from collector.exchange import frames, links
+from collector.exchange.clicks import ClickResult, NewClick
+from collector.exchange.frames import Frames, Operations, Question, Submitted, ToEdge, ToKeeper
+from collector.exchange.operations import Again, Answered, Once, Remember, Reworded, Withdraw
+from collector.exchange.prepared import PreparedEvent
 from tests.kit.harness import STORE, TOKEN, Door, GraphSimulator, Installation, wait_until
 from tests.kit.journal_kit import Kit, click, order
 from tests.kit.program import ROOT, SOURCE, Serving

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from collector.exchange.keys import digest
 from collector.storage.ground import keys
 from collector.storage.ground.database import open_database
 from tests.edge.test_error_shape import CLICK, ORDER
@@ -210,7 +211,7 @@ def test_a_revoked_key_opens_nothing_whatever_its_head_opened_before(pair: Pair)
     raw = request(pair.lane, CLICK, key="every")
     assert exchange(pair.lane, raw).startswith(b"HTTP/1.1 200")
     with contextlib.closing(open_database(configuration(pair.lane.log.parent / "data").storage)) as db:
-        ids = {key.id for key in keys.list_keys(db) if key.hash == keys.digest(pair.lane.keys["every"])}
+        ids = {key.id for key in keys.list_keys(db) if key.hash == digest(pair.lane.keys["every"])}
         assert all(keys.revoke(db, one, 1) for one in ids)
     assert eventually(lambda: exchange(pair.lane, raw).startswith(b"HTTP/1.1 401"), 10)
 

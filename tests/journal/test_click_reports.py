@@ -14,8 +14,8 @@ from collector.core import flags
 from collector.core.consent import Decision
 from collector.core.intake import Caller
 from collector.core.matching import Match
-from collector.storage.index.subjects import ClickRow
-from collector.storage.journal import clicks
+from collector.exchange import clicks
+from collector.exchange.rows import ClickRow
 from tests.kit.journal_kit import GRANTED, HOUR, NOW, SERVER, Kit, click, config_for, order
 
 PENDING, DENIED = Decision("pending", False), Decision("denied", False)

@@ -12,7 +12,7 @@ import pytest
 
 from collector.core.capi.states import CapiState
 from collector.errors import ApiError, StorageError
-from collector.storage.journal.clicks import NewClick
+from collector.exchange.clicks import NewClick
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, Kit, click, order
 
 AGENT = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15"
@@ -241,8 +241,8 @@ def test_the_richer_second_order_goes_out_in_place_of_the_first(kit: Kit) -> Non
 
 
 def test_idempotency_replays_the_first_answer_also_after_a_restart(tmp_path: Path) -> None:
-    from collector.storage.journal.prepared import PreparedEvent
-    from collector.storage.journal.transaction import Answered, Once
+    from collector.exchange.operations import Answered, Once
+    from collector.exchange.prepared import PreparedEvent
 
     def once(kit: Kit, body: bytes) -> Answered:
         (answered,) = kit.submit([Once([PreparedEvent(kit.operation(order("1")), ())], 7, body, False)])

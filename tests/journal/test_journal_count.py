@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from collector.storage.journal.transaction import Again
-from collector.storage.journal.withdrawals import Withdraw
+from collector.exchange.operations import Again, Withdraw
 from tests.kit.journal_kit import HOUR, NOW, STORE, Kit, click, config_for, order
 
 

@@ -125,7 +125,7 @@ def test_a_renewal_of_an_earlier_life_takes_the_answer_of_its_order(tmp_path: Pa
 
 
 def test_a_withdrawal_at_the_other_edge_is_heeded(edges: tuple[Kit, Kit]) -> None:
-    from collector.storage.journal.withdrawals import Withdraw
+    from collector.exchange.operations import Withdraw
 
     one, two = edges
     one.post(click("IwARtaken0000", visitorId="v1"), click("IwARstays0000", NOW - HOUR, visitorId="v2"))

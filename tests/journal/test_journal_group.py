@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from collector.storage.journal.withdrawals import Withdraw
+from collector.exchange.operations import Withdraw
 from tests.kit.journal_kit import HOUR, MINUTE, NOW, STORE, Kit, click, config_for, order
 
 AGENT = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15"

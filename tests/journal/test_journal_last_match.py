@@ -11,11 +11,10 @@ import pytest
 
 from collector.core.capi.states import CapiState
 from collector.core.consent import Decision
+from collector.exchange.operations import Again, Withdraw
 from collector.storage.journal import transaction
 from collector.storage.journal.conversions import Conversions
 from collector.storage.journal.late import Late
-from collector.storage.journal.transaction import Again
-from collector.storage.journal.withdrawals import Withdraw
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, Kit, click, order
 from tests.kit.program import wait_until
 

@@ -22,11 +22,11 @@ from collector.config import StoreConfig
 from collector.core import flags
 from collector.core.events import StoredClick
 from collector.core.matching import Match
+from collector.exchange.operations import Again
+from collector.exchange.rows import ClickRow
 from collector.storage.index import index, lookup
 from collector.storage.index.frequency import Frequencies
-from collector.storage.index.subjects import ClickRow
 from collector.storage.journal import transaction
-from collector.storage.journal.transaction import Again
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, Kit, click, config_for, order
 
 IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5"

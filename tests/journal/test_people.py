@@ -17,10 +17,10 @@ from collector.core.intake import Caller
 from collector.core.matching import links
 from collector.core.matching.links import MOST_VISITORS, Link, kept, people_of
 from collector.core.matching.shapes import OPEN_MS
+from collector.exchange.naming import KINDS
 from collector.storage.ground.database import connect, migrate
 from collector.storage.people import identities
 from collector.storage.people.erasure import erase_person
-from collector.storage.people.identities import KINDS
 from collector.storage.people.person import Asked
 from collector.storage.reports import commands
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, STORE, Kit, click, order

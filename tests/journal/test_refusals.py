@@ -12,8 +12,8 @@ import pytest
 from collector.core import flags
 from collector.core.consent import Decision
 from collector.core.events import StoredEvent
-from collector.storage.index import subjects
-from collector.storage.journal.withdrawals import Withdraw
+from collector.exchange.operations import Withdraw
+from collector.exchange.rows import ConversionRow
 from tests.kit.journal_kit import GRANTED, HOUR, NOW, SERVER, STORE, Kit, click, order
 
 PENDING, DENIED = Decision("pending", False), Decision("denied", False)
@@ -33,10 +33,10 @@ def tell(kit: Kit, decision: Decision, **fields: Any) -> Any:
     return taken.state
 
 
-def kept(kit: Kit) -> tuple[subjects.ConversionRow, StoredEvent]:
-    columns = ", ".join(subjects.ConversionRow._fields)
+def kept(kit: Kit) -> tuple[ConversionRow, StoredEvent]:
+    columns = ", ".join(ConversionRow._fields)
     (values,) = kit.rows(f"SELECT {columns} FROM conversion")
-    row = subjects.ConversionRow._make(values)
+    row = ConversionRow._make(values)
     return row, msgspec.msgpack.decode(row.body, type=StoredEvent)
 
 

@@ -18,7 +18,7 @@ from collector.core.orders import Rank
 from collector.core.shops import order as shop_order
 from collector.edge.prepare import Preparer
 from collector.edge.webhooks import Webhooks
-from collector.storage.journal.shop_orders import ShopDelivery, ShopTaken
+from collector.exchange.operations import ShopDelivery, ShopTaken
 from tests.kit import shops as made
 from tests.kit.journal_kit import MINUTE, NOW, STORE, Kit, config_for
 from tests.kit.journal_kit import order as server_body

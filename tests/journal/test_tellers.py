@@ -22,8 +22,8 @@ from collector.core.events import ConversionBody, StoredEvent
 from collector.core.intake import Caller, check_event
 from collector.core.orders import Rank
 from collector.errors import ApiError
+from collector.exchange.operations import Withdraw
 from collector.storage.journal import transaction
-from collector.storage.journal.withdrawals import Withdraw
 from collector.storage.reports import commands
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, STORE, Kit, click, config_for, order
 

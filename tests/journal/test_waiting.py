@@ -19,11 +19,11 @@ from collector.edge.keeper import Keeper
 from collector.edge.prepare import Preparer
 from collector.edge.track import Asked, Tracker
 from collector.errors import StorageError
-from collector.storage.ground.clock import Clock
+from collector.exchange.clock import Clock
+from collector.exchange.keys import ApiKey
+from collector.exchange.operations import Reworded
+from collector.exchange.responses import Answer
 from collector.storage.ground.database import open_database
-from collector.storage.ground.keys import ApiKey
-from collector.storage.journal.responses import Answer
-from collector.storage.journal.transaction import Reworded
 from tests.kit.journal_kit import NOW, SERVER, STORE, config_for, order
 from tests.kit.keeper_thread import keeping
 

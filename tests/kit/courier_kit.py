@@ -24,6 +24,7 @@ from collector.core.capi.states import NAMES
 from collector.core.events import Enrichment, StoredEvent
 from collector.courier.app import Courier
 from collector.process import hardening
+from collector.storage.ground import stores
 from collector.storage.ground.database import open_database
 from collector.storage.outbox import outbox
 
@@ -99,7 +100,7 @@ class Bench:
         now = created if created is not None else now_ms()
         rows = []
         self.db.execute("BEGIN IMMEDIATE")
-        number = outbox.pixel_number(self.db, pixel)
+        number = stores.pixel_number(self.db, pixel)
         for n in range(first, first + count):
             built = build_event(an_event(n, name=name, at=created, **more), Enrichment(), Profile())
             assert built.refused is None, built.refused

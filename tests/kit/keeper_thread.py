@@ -8,9 +8,9 @@ import threading
 from collections.abc import Iterator
 
 from collector.config import Config
+from collector.exchange import links
+from collector.exchange.clock import Clock
 from collector.keeper.app import Keeper
-from collector.storage.ground.clock import Clock
-from collector.storage.journal import links
 from collector.storage.journal.journal import Journal
 
 

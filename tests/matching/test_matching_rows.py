@@ -25,7 +25,7 @@ from collector.core.consent import Decision
 from collector.core.flags import BOT
 from collector.core.intake import Caller
 from collector.errors import ApiError
-from collector.storage.journal.withdrawals import Withdraw
+from collector.exchange.operations import Withdraw
 from collector.storage.reports import commands
 from collector.storage.reports.attribution import Question
 from tests.kit.console_process import make_config

@@ -45,7 +45,7 @@ if mode == "late" and role != "edge":  # ready only once it is to end
     signal.signal(signal.SIGTERM, lambda *_: (given.ready(), sys.exit(0)))
     open(out + "." + role, "w").close()
     if role == "keeper":
-        from collector.storage.journal import links
+        from collector.exchange import links
         links.take(given.control)
         os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(30)
@@ -59,7 +59,7 @@ if role == "edge" and mode == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 given.ready()
 if role == "keeper":
-    from collector.storage.journal import links
+    from collector.exchange import links
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while links.take(given.control) not in ("end", None):
         pass

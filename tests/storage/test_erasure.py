@@ -15,12 +15,11 @@ import pytest
 
 from collector.core.events import StoredClick, StoredEvent
 from collector.errors import ApiError
+from collector.exchange.operations import Once, Withdraw
+from collector.exchange.prepared import PreparedEvent
 from collector.storage.ground.database import connect
 from collector.storage.index import index, leaving, merging, subjects
 from collector.storage.index.subjects import CLICKS, CONVERSIONS
-from collector.storage.journal.prepared import PreparedEvent
-from collector.storage.journal.transaction import Once
-from collector.storage.journal.withdrawals import Withdraw
 from collector.storage.people.erasure import Erasure, erase_person
 from collector.storage.people.person import Asked, Nameless
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, STORE, Kit, click, order

@@ -13,6 +13,7 @@ from collector.core.capi.payload import not_ahead
 from collector.core.capi.states import CapiState
 from collector.core.flags import DENIED, WITHDRAWN
 from collector.core.retention import cuts
+from collector.storage.ground import stores
 from collector.storage.outbox import outbox
 from collector.storage.outbox.dispatch import FRESH_MS, Claim, Outbox, PixelHealth, Report, is_temporary
 from collector.storage.outbox.upkeep import Upkeep
@@ -34,7 +35,7 @@ def box(edge: Bench) -> Outbox:
 
 
 def pixel(edge: Bench, name: str = "111") -> int:
-    return outbox.pixel_number(edge.db, name)
+    return stores.pixel_number(edge.db, name)
 
 
 def conversions(edge: Bench, claim: Claim | None) -> list[int]:

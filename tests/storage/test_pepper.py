@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from collector.errors import StorageError
-from collector.storage.ground.clock import Clock
+from collector.exchange.clock import Clock
 from collector.storage.ground.database import load_pepper, open_database
 from collector.storage.journal.journal import Journal
 from tests.kit.console_process import ConsoleProcess, make_config

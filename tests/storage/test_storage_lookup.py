@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from collector.errors import ApiError, StorageError
+from collector.exchange.operations import Withdraw
 from collector.storage.index import index
 from collector.storage.index.bloom import Bloom
 from collector.storage.index.frequency import Frequencies
-from collector.storage.journal.withdrawals import Withdraw
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, Kit, click, order
 from tests.kit.program import wait_until
 

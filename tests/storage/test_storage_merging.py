@@ -12,9 +12,10 @@ import apsw
 import pytest
 
 from collector.config import StorageConfig
+from collector.exchange.rows import ClickRow
 from collector.storage.ground.database import open_database
 from collector.storage.index import changing, index, merging, subjects
-from collector.storage.index.subjects import CLICKS, MINUTE_MS, ClickRow
+from collector.storage.index.subjects import CLICKS, MINUTE_MS
 from tests.kit.journal_kit import Kit, click
 
 BUCKET = 8

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import secrets
 import string
-from hashlib import sha256
-from typing import Literal
 
 import apsw
 from msgspec import Struct
 
 from collector.errors import CollectorError
+from collector.exchange.keys import ApiKey, Kind, digest
 
-Kind = Literal["secret", "publishable"]
 _PREFIX = {"secret": "sk_", "publishable": "pk_"}
 _ALPHABET = string.ascii_letters + string.digits
 _LENGTH = 40  # 238 bits: no slow hash is needed against guessing
@@ -25,22 +23,6 @@ class NewKey(Struct, frozen=True):
     key: str
     kind: Kind
     store: str | None
-
-
-class ApiKey(Struct, frozen=True):
-    """A key as it is kept. `store` None: every store."""
-
-    id: str
-    hash: bytes
-    kind: Kind
-    store: str | None
-    created: int
-    revoked: int | None
-
-
-def digest(key: str | bytes) -> bytes:
-    """What is kept of a key, and what it is looked up by."""
-    return sha256(key.encode() if isinstance(key, str) else key).digest()
 
 
 def create(db: apsw.Connection, *, store: str | None, kind: Kind, now: int) -> NewKey:

@@ -3,47 +3,21 @@
 from __future__ import annotations
 
 import apsw
-from msgspec import Struct
 
 from collector.config import Config, StoreConfig
 from collector.core.capi.gate import Terms
 from collector.core.capi.payload import Profile
 from collector.core.cookies import site_name
 from collector.core.matching import Policy
-from collector.storage.outbox import outbox
+from collector.exchange.stores import Pixel, Store
 
 _DAY_MS = 86_400_000
-
-
-class Pixel(Struct, frozen=True):
-    """A pixel of a store; `events` empty: it takes all."""
-
-    number: int
-    events: frozenset[str]
-
-    def takes(self, event_type: str) -> bool:
-        return not self.events or event_type in self.events
-
-
-class Store(Struct, frozen=True):
-    """One store, ready for the writer."""
-
-    number: int
-    config: StoreConfig
-    terms: Terms
-    profile: Profile
-    policy: Policy
-    pixels: tuple[Pixel, ...]
-    siblings: tuple[int, ...]  # other stores that share a registrable domain with it
-    purchase_wait: float
-    other_wait: float
-    dry_run: bool
 
 
 def load(db: apsw.Connection, config: Config) -> dict[str, Store]:
     """Every store of the configuration by its id; numbers are made at first use, inside the caller's transaction."""
     numbers = {s.id: _number(db, s.id) for s in config.store}
-    pixels = {p.id: outbox.pixel_number(db, p.id) for s in config.store for p in s.pixel}
+    pixels = {p.id: pixel_number(db, p.id) for s in config.store for p in s.pixel}
     sites = {s.id: set(map(site_name, s.domains)) for s in config.store}
     return {s.id: _store(s, config, numbers, pixels, sites) for s in config.store}
 
@@ -51,6 +25,12 @@ def load(db: apsw.Connection, config: Config) -> dict[str, Store]:
 def _number(db: apsw.Connection, name: str) -> int:
     db.execute("INSERT INTO store (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
     return int(db.execute("SELECT id FROM store WHERE name = ?", (name,)).get)
+
+
+def pixel_number(db: apsw.Connection, name: str) -> int:
+    """The short number of Meta's pixel id, made at first use."""
+    db.execute("INSERT INTO pixel (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
+    return int(db.execute("SELECT id FROM pixel WHERE name = ?", (name,)).get)
 
 
 def _store(

@@ -15,7 +15,7 @@ from math import log
 import apsw
 
 from collector.core.flags import UNCOUNTED
-from collector.storage.index.subjects import ClickRow
+from collector.exchange.rows import ClickRow
 from collector.storage.index.sums import SKETCH_BITS, SKETCH_RANK_BITS, SUM_DAYS
 
 _HOUR_MS = 3_600_000

@@ -24,16 +24,7 @@ from collector.errors import Damaged, StorageError
 from collector.storage.ground.database import DATABASE, INDEX, connect, immediate, migrate
 from collector.storage.index import changing, merging, sums
 from collector.storage.index.bloom import LOW_BITS, LOW_MASK
-from collector.storage.index.subjects import (
-    BUCKET,
-    CLICKS,
-    CONVERSIONS,
-    ELIGIBLE,
-    MINUTE_MS,
-    VISITOR_TAG,
-    Key,
-    Subject,
-)
+from collector.storage.index.subjects import BUCKET, CLICKS, CONVERSIONS, ELIGIBLE, MINUTE_MS, VISITOR_TAG, Key, Subject
 
 log = telemetry.logger("storage")
 

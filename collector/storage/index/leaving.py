@@ -10,11 +10,12 @@ from typing import Final, cast
 
 import apsw
 
+from collector.exchange.rows import ClickRow, ConversionRow
 from collector.storage.ground.database import immediate
 from collector.storage.index import index
 from collector.storage.index.bloom import LOW_MASK
 from collector.storage.index.index import Entry
-from collector.storage.index.subjects import ClickRow, ConversionRow, Subject
+from collector.storage.index.subjects import Subject
 
 _AT_ONCE: Final = 1_000
 

@@ -14,11 +14,12 @@ import apsw
 from collector.config import StorageConfig
 from collector.core.flags import UNCOUNTED
 from collector.core.matching import Candidate, Query, Statistics
+from collector.exchange.rows import ClickRow, ConversionRow
 from collector.storage.index import changing
 from collector.storage.index.frequency import Frequencies
 from collector.storage.index.index import IndexReader
 from collector.storage.index.origins import Origins
-from collector.storage.index.subjects import CLICKS, CONVERSIONS, MINUTE_MS, ClickRow, ConversionRow, Subject, click_tag
+from collector.storage.index.subjects import CLICKS, CONVERSIONS, MINUTE_MS, Subject, click_tag
 from collector.storage.index.tail import Tail
 
 _DAY_MS = 86_400_000

@@ -14,7 +14,8 @@ import apsw
 from collector.core import flags
 from collector.core.events import StoredEvent
 from collector.core.learning import FUNNEL
-from collector.storage.index.subjects import ConversionRow
+from collector.exchange.naming import kind_of
+from collector.exchange.rows import ConversionRow
 
 _HOUR_MS: Final = 3_600_000
 _HOURS: Final = 30 * 24
@@ -30,11 +31,6 @@ INSERT INTO order_hour VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET prove
 
 Series = tuple[int, int]  # store, kind
 Place = tuple[Series, int, int]  # series, hour, and whether proof names the order
-
-
-def kind_of(event_type: str) -> int:
-    """1 for a Lead and its kin, whose origins differ from purchases'; steps of the funnel go with these."""
-    return int(event_type != "Purchase" and event_type not in FUNNEL)
 
 
 class Origins:

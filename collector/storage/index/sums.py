@@ -10,8 +10,9 @@ from typing import Final
 import apsw
 
 from collector.core.flags import UNCOUNTED
+from collector.exchange.rows import ClickRow
 from collector.storage.ground.database import immediate
-from collector.storage.index.subjects import COUNTED, ClickRow
+from collector.storage.index.subjects import COUNTED
 
 SKETCH_BITS: Final = 10
 SKETCH_RANK_BITS: Final = 52

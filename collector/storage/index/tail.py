@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Generic, TypeVar
 
-from collector.storage.index.subjects import ClickRow, ConversionRow, Key, Subject
+from collector.exchange.rows import ClickRow, ConversionRow
+from collector.storage.index.subjects import Key, Subject
 
 GENERATION = 10_000  # rows, or as many more as the last group brought
 

@@ -11,12 +11,14 @@ from collector.core.events import Enrichment, StoredClick, StoredEvent
 from collector.core.keyed import KeyedHash
 from collector.core.matching import DEFAULT_MODEL, Candidate, Match, Model, Query, Statistics, match, renew
 from collector.core.matching.links import People
-from collector.storage.ground.stores import Store
+from collector.exchange import clicks
+from collector.exchange.rows import ClickRow
+from collector.exchange.stores import Store
 from collector.storage.index.lookup import Lookup, candidate
-from collector.storage.index.subjects import CLICKS, CONVERSIONS, PLACE, ClickRow
-from collector.storage.journal import clicks
+from collector.storage.index.subjects import CLICKS, CONVERSIONS, PLACE
 from collector.storage.journal.clicks import Clicks
 from collector.storage.learning import models
+from collector.storage.learning.sightings import network_of
 
 _decode_match = msgspec.msgpack.Decoder(Match).decode
 _UNASKED = Statistics()  # where no inference is made
@@ -152,7 +154,7 @@ class Attribution:
             return Enrichment(), click
         if self._lookup.is_new(found.click):
             self._clicks.flush()
-        ip, agent = clicks.network_of(self._db, found.click)
+        ip, agent = network_of(self._db, found.click)
         return (
             Enrichment(
                 fbc=click.fbc if _same_click(click) else clickid.build_fbc(click.fbclid, row.ts),

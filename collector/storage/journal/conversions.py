@@ -6,7 +6,7 @@ from typing import Any
 
 import apsw
 import msgspec
-from msgspec import Struct, structs
+from msgspec import structs
 
 from collector.core import flags, orders
 from collector.core.capi.gate import Gate
@@ -15,18 +15,21 @@ from collector.core.events import StoredEvent
 from collector.core.keyed import KeyedHash
 from collector.core.matching import Match, Query
 from collector.core.orders import Rank
+from collector.exchange.naming import NewEvent, query_of
+from collector.exchange.operations import ShopTold
+from collector.exchange.rows import ConversionRow
+from collector.exchange.states import EventResult, EventState
+from collector.exchange.stores import Store
 from collector.storage.ground import multirow
 from collector.storage.ground.event_names import EventNames
-from collector.storage.ground.stores import Store
 from collector.storage.index import leaving
 from collector.storage.index.lookup import Lookup
-from collector.storage.index.subjects import CONVERSIONS, ConversionRow
+from collector.storage.index.subjects import CONVERSIONS
 from collector.storage.journal.attribution import Attribution, first_order
 from collector.storage.journal.clicks import Clicks
-from collector.storage.journal.naming import NewEvent, query_of
-from collector.storage.journal.reader import EventState, event_state
+from collector.storage.journal.reader import event_state
 from collector.storage.journal.shared_ids import SharedIds
-from collector.storage.journal.shop_orders import OrderNames, ShopTold, ended, named
+from collector.storage.journal.shop_orders import OrderNames, ended, named
 from collector.storage.journal.weighing import Weighing, without_device
 from collector.storage.outbox import notices, outbox
 from collector.storage.outbox.queueing import Figures, Queueing
@@ -36,14 +39,6 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
 _decode_match = msgspec.msgpack.Decoder(Match).decode
 _UPDATE = f"UPDATE conversion SET {', '.join(f'{c} = ?' for c in ConversionRow._fields[1:])} WHERE id = ?"
-
-
-class EventResult(Struct, array_like=True, tag=1, frozen=True, gc=False):
-    """Where the event is, what is known of it now, and whether it was here before; `before`: as this one found it."""
-
-    state: EventState
-    duplicate: bool = False
-    before: ConversionRow | None = None
 
 
 class Conversions:

@@ -10,15 +10,18 @@ from collector import telemetry
 from collector.config import Config
 from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
-from collector.storage.ground import acknowledged, damage, database, keys, losses, stores
+from collector.exchange.clock import Clock
+from collector.exchange.keys import ApiKey
+from collector.exchange.rows import ClickRow
+from collector.exchange.states import Attempt, Delivery, EventState
+from collector.exchange.stores import Store
+from collector.storage.ground import acknowledged, damage, database, losses, stores
+from collector.storage.ground import clock as clocks
 from collector.storage.ground.acknowledged import Ledger
 from collector.storage.ground.checkpoints import Checkpointer
-from collector.storage.ground.clock import Clock
-from collector.storage.ground.stores import Store
 from collector.storage.index import index
-from collector.storage.index.subjects import ClickRow
 from collector.storage.journal.folder import Folder
-from collector.storage.journal.reader import Attempt, Delivery, EventState, Reader
+from collector.storage.journal.reader import Reader
 from collector.storage.journal.transaction import GroupTransaction
 from collector.storage.journal.writer import GroupWriter, Submission
 
@@ -44,7 +47,7 @@ class Journal:
             log.error(lost)
         with database.immediate(self._db):
             self.stores: dict[str, Store] = stores.load(self._db, config)
-        clock.refresh(self._db)
+        clocks.refresh(clock, self._db)
         self._ledger = self._opened_ledger()
         folded = index.open_index(self.data_dir, config.storage)
         self._transaction = GroupTransaction(
@@ -102,7 +105,7 @@ class Journal:
         return self._transaction.erased.names
 
     @property
-    def keys(self) -> Mapping[bytes, keys.ApiKey]:
+    def keys(self) -> Mapping[bytes, ApiKey]:
         """The keys in force by their digest; what `keys create` and `keys revoke` did is seen within seconds."""
         return self._transaction.keys
 

@@ -35,12 +35,15 @@ from collector.core.keyed import KeyedHash
 from collector.core.matching.proofs import ENRICHING
 from collector.core.matching.shapes import OPEN_MS
 from collector.errors import StorageError
+from collector.exchange.clicks import ClickResult, NewClick
+from collector.exchange.rows import ClickRow, ConversionRow
+from collector.exchange.states import EventResult
+from collector.exchange.stores import Store
 from collector.storage.ground import multirow
-from collector.storage.ground.stores import Store
 from collector.storage.index.lookup import AHEAD_MS, Lookup
-from collector.storage.index.subjects import CLICKS, CONVERSIONS, PLACE, ClickRow, ConversionRow
-from collector.storage.journal.clicks import ClickResult, Clicks, NewClick
-from collector.storage.journal.conversions import Conversions, EventResult
+from collector.storage.index.subjects import CLICKS, CONVERSIONS, PLACE
+from collector.storage.journal.clicks import Clicks
+from collector.storage.journal.conversions import Conversions
 from collector.storage.journal.reopened import Reopened
 
 # A store that has told nothing for so long (by our clock) has fallen silent: its event time will not come to an end.

@@ -14,9 +14,11 @@ from collector.config import StorageConfig
 from collector.core.capi.states import CapiState, name_of
 from collector.core.events import StoredClick, StoredEvent
 from collector.core.matching import Match
+from collector.exchange import clicks
+from collector.exchange.rows import ClickRow, ConversionRow
+from collector.exchange.states import Attempt, Delivery, EventState
 from collector.storage.ground.database import DATABASE, connect
-from collector.storage.index.subjects import CLICKS, CONVERSIONS, ClickRow, ConversionRow
-from collector.storage.journal import clicks
+from collector.storage.index.subjects import CLICKS, CONVERSIONS
 from collector.storage.outbox import outbox
 
 _decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
@@ -40,40 +42,6 @@ SELECT p.name, o.state, o.reason, o.attempts, o.settled FROM outbox o JOIN pixel
 _CONVERSION = f"SELECT {CONVERSIONS.columns} FROM conversion WHERE id = ? AND store > 0"  # 0: an erased one's shell
 _CLICK = f"SELECT {CLICKS.columns} FROM click WHERE id = ? AND store > 0"
 _OF_CLICK = "SELECT id FROM conversion WHERE click = ? ORDER BY id LIMIT 100"
-
-
-class EventState(Struct, frozen=True, gc=False):
-    """A stored event, its match, and how its delivery stands."""
-
-    row: ConversionRow
-    event: StoredEvent
-    match: Match
-    state: CapiState
-    reason: str | None
-    click: StoredClick | None
-
-
-class Delivery(Struct, frozen=True, rename="camel"):
-    """One pixel's part of a conversion's delivery."""
-
-    pixel: str
-    status: str
-    reason: str | None
-    attempts: int
-    settled: int | None
-
-
-class Attempt(Struct, frozen=True, rename="camel"):
-    """One request to Meta that this conversion was in. `at` in ms."""
-
-    pixel: str
-    at: int
-    outcome: str
-    http_status: int | None
-    code: int | None
-    subcode: int | None
-    trace_id: str | None
-    message: str | None
 
 
 def event_state(db: apsw.Connection, row: ConversionRow) -> EventState:

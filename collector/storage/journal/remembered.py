@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import msgspec
-from msgspec import Struct
 
 from collector.core.clickid import build_fbc
 from collector.core.cookies import EMPTY, Jar
 from collector.core.events import StoredClick, StoredEvent
 from collector.core.flags import INELIGIBLE
+from collector.exchange.operations import Remember
 from collector.storage.index.lookup import Lookup
 from collector.storage.index.subjects import CLICKS, CONVERSIONS
 
 _click = msgspec.msgpack.Decoder(StoredClick).decode
 _event = msgspec.msgpack.Decoder(StoredEvent).decode
 _READ = 4  # the newest few; a page view of the same visitor is enough for `_fbp`
-
-
-class Remember(Struct, array_like=True, tag=5, frozen=True):
-    """The question: `visitor_k` names `visitor`; nothing from before `since` (ms) counts."""
-
-    store: int
-    visitor: str
-    visitor_k: int
-    since: int
-    subdomain_index: int
 
 
 def recall(lookup: Lookup, asked: Remember) -> Jar:

@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 
 import apsw
 
+from collector.exchange.rows import ConversionRow
 from collector.storage.ground import multirow
-from collector.storage.index.subjects import ConversionRow
 
 MOST_WAITING: Final = 20_000  # beyond it an event re-opens nothing; the last match still comes
 _LEFT: Final = "SELECT conversion FROM reopened"

@@ -8,7 +8,7 @@ import apsw
 
 from collector import telemetry
 from collector.core.keyed import KeyedHash
-from collector.storage.journal.naming import NewEvent
+from collector.exchange.naming import NewEvent
 
 log = telemetry.logger("storage")
 

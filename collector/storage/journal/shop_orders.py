@@ -12,14 +12,15 @@ from typing import Final, cast
 
 import apsw
 import msgspec
-from msgspec import Struct, structs
+from msgspec import structs
 
 from collector.core import amounts
 from collector.core.events import StoredEvent
+from collector.exchange.naming import NewEvent
+from collector.exchange.operations import ShopDelivery, ShopTaken
+from collector.exchange.rows import ConversionRow
 from collector.storage.index.lookup import Lookup
-from collector.storage.index.subjects import CONVERSIONS, ConversionRow
-from collector.storage.journal.naming import NewEvent
-from collector.storage.journal.tellings import Told
+from collector.storage.index.subjects import CONVERSIONS
 from collector.storage.outbox.queueing import Figures
 
 KEPT_MS: Final = 8 * 86_400_000
@@ -27,39 +28,6 @@ _NEAR_MS: Final = 7 * 86_400_000  # so far apart two orders of one number may be
 _FORGET: Final = "DELETE FROM shop_delivery WHERE id IN (SELECT id FROM shop_delivery WHERE at < ? LIMIT 500)"
 _KEEP: Final = "INSERT OR REPLACE INTO shop_delivery VALUES (?, ?, ?, ?, ?, ?, ?)"
 _decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
-
-
-class ShopDelivery(Struct, array_like=True, frozen=True):
-    """A signed message. `id`: SHA-256 of what makes it this one."""
-
-    id: bytes
-    store: int
-    webhook: str
-    topic: str
-
-
-class ShopTold(Struct, frozen=True):
-    """An operation: take what a delivery tells of an order, or note why nothing comes of it.
-
-    `names`, `numbers`: what else the order is called, keyed as its own name is. `ends`: it says only that an order that
-    we have has ended.
-    """
-
-    delivery: ShopDelivery
-    reason: str | None
-    event: NewEvent | None = None
-    names: tuple[int, ...] = ()
-    numbers: tuple[int, ...] = ()
-    ends: bool = False
-    others: tuple[Told, ...] = ()  # those names as pages' tellings are found by them
-
-
-class ShopTaken(Struct, array_like=True, tag=6, frozen=True):
-    """The result of ShopTold: which conversion it is about, or why none."""
-
-    conversion: int | None
-    reason: str | None = None
-    duplicate: bool = False
 
 
 class Deliveries:

@@ -16,10 +16,10 @@ import msgspec
 from msgspec import Struct
 
 from collector.core.events import StoredEvent
-from collector.core.keyed import KeyedHash
 from collector.core.orders import Browser
+from collector.exchange.naming import Told
+from collector.exchange.rows import ConversionRow
 from collector.storage.ground import multirow
-from collector.storage.index.subjects import ConversionRow
 
 _decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
 
@@ -32,41 +32,6 @@ _FIND: Final = (
 )
 _NAMES: Final = f"SELECT key FROM conversion_identity WHERE conversion = ? AND kind = {_TOLD}"
 _ANY: Final = f"SELECT EXISTS (SELECT 1 FROM conversion_identity WHERE kind = {_TOLD})"
-
-
-class Told(Struct, frozen=True, gc=False):
-    """Under which names an order was told: by itself, by its visitor, its address, its e-mails. Keyed, of one store."""
-
-    order: int
-    visitor: int | None = None
-    address: int | None = None
-    emails: tuple[int, ...] = ()
-
-    @property
-    def witnesses(self) -> list[int]:
-        """Names by which a page's telling of the order's own browser is found."""
-        return [name for name in (self.visitor, self.address, *self.emails) if name is not None]
-
-    @property
-    def names(self) -> list[int]:
-        """All of them."""
-        return [self.order, *self.witnesses]
-
-
-def told_names(
-    names: KeyedHash, store: int, order: str, visitor: str | None, address: int | None, emails: Collection[int]
-) -> Told:
-    """`order`: event type and order id; `address` and `emails` as they are named already."""
-
-    def name(kind: str, value: str | int) -> int:
-        return names.name(store, "told", f"{order}\0{kind}{value}")
-
-    return Told(
-        name("", ""),
-        name("v", visitor) if visitor else None,
-        name("a", address) if address is not None else None,
-        tuple(name("e", email) for email in emails),
-    )
 
 
 class Tellings:

@@ -13,29 +13,42 @@ from typing import Any
 
 import apsw
 import msgspec
-from msgspec import Struct
 
 from collector import telemetry
 from collector.config import Config
 from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
 from collector.errors import ApiError, StorageError
+from collector.exchange.clicks import ClickResult, NewClick
+from collector.exchange.clock import Clock
+from collector.exchange.keys import ApiKey
+from collector.exchange.naming import NewEvent
+from collector.exchange.operations import (
+    Again,
+    Answered,
+    Once,
+    Operation,
+    Remember,
+    Reworded,
+    ShopTaken,
+    ShopTold,
+    Withdraw,
+)
+from collector.exchange.prepared import batch_body
+from collector.exchange.stores import Store
+from collector.storage.ground import clock as clocks
 from collector.storage.ground import damage, database, keys
 from collector.storage.ground.acknowledged import Ledger
-from collector.storage.ground.clock import Clock
 from collector.storage.ground.space import Space
-from collector.storage.ground.stores import Store
 from collector.storage.index import index
 from collector.storage.index.lookup import Lookup
 from collector.storage.index.subjects import CLICKS, CONVERSIONS
-from collector.storage.journal.clicks import ClickResult, Clicks, NewClick
-from collector.storage.journal.conversions import Conversions, EventResult
+from collector.storage.journal.clicks import Clicks
+from collector.storage.journal.conversions import Conversions
 from collector.storage.journal.late import Late
-from collector.storage.journal.naming import NewEvent
-from collector.storage.journal.prepared import PreparedClick, PreparedEvent, batch_body
-from collector.storage.journal.remembered import Remember, recall
-from collector.storage.journal.shop_orders import Deliveries, ShopTaken, ShopTold
-from collector.storage.journal.withdrawals import Withdraw, Withdrawals
+from collector.storage.journal.remembered import recall
+from collector.storage.journal.shop_orders import Deliveries
+from collector.storage.journal.withdrawals import Withdrawals
 from collector.storage.outbox.queueing import Figures
 from collector.storage.people.erased import Erased
 
@@ -52,45 +65,6 @@ _LAST_MATCHES = 16  # per step: 5 ms, which somebody may wait for
 _REST = 9  # times a step's length
 _COUNT = "INSERT INTO counter VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
 _TOTAL = "INSERT INTO total VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
-
-
-class Once(Struct, frozen=True):
-    """An operation: do these under an Idempotency-Key, or give the answer that they had the first time.
-
-    `items`: what is to be stored, and in their places the answers to those that were refused before. The answer is
-    rendered in the same transaction as the effects. A single item's ApiError is not remembered.
-    """
-
-    items: Sequence[PreparedClick | PreparedEvent | bytes]
-    key_k: int
-    body_hash: bytes
-    batch: bool
-
-
-class Answered(Struct, array_like=True, tag=2, frozen=True):
-    """The result of Once."""
-
-    status: int
-    answer: bytes
-    replayed: bool
-    results: Sequence[ClickResult | EventResult | ApiError] = ()
-
-
-class Reworded(Struct, array_like=True, tag=3, frozen=True):
-    """An operation: a replay under this Idempotency-Key is given this answer, which the first caller waited for."""
-
-    key_k: int
-    body_hash: bytes
-    answer: bytes
-
-
-class Again(Struct, array_like=True, tag=4, frozen=True):
-    """An operation: match this conversion (by row id) again with what is known now, if it is still open."""
-
-    conversion: int
-
-
-Operation = NewClick | NewEvent | Once | Reworded | Again | Remember | Withdraw | ShopTold
 
 
 class GroupTransaction:
@@ -130,7 +104,7 @@ class GroupTransaction:
         self.erased.refresh()
         self.make_way: Callable[[], None] = lambda: None  # waits while the log is too long for another group
         self.oldest_reader: Callable[[], float] = float  # seconds, of readers that hold up the log
-        self.keys: dict[bytes, keys.ApiKey] = {}
+        self.keys: dict[bytes, ApiKey] = {}
         self._keys_at = 0.0
         self._models_at = time.monotonic()
         self._space = Space(data_dir, config)
@@ -353,7 +327,7 @@ class GroupTransaction:
         if not self._space.refusing and time.monotonic() - self._beat_at >= _BEAT_S:
             self._beat_at = time.monotonic()
             self.beat()
-            self._clock.refresh(self._db)
+            clocks.refresh(self._clock, self._db)
             self.late.look_around(self._clock.trusted())
         due = self.late.due or self.late.reopened or self.conversions.weighing.tellings.waiting
         if due and not self._space.refusing and time.monotonic() >= self._last_matches_at:

@@ -14,11 +14,11 @@ from collector.core.capi.states import CapiState
 from collector.core.events import StoredEvent
 from collector.core.keyed import KeyedHash
 from collector.core.matching import Query
-from collector.storage.ground.stores import Store
+from collector.exchange.naming import NewEvent, query_of, told_of
+from collector.exchange.rows import ConversionRow
+from collector.exchange.stores import Store
 from collector.storage.index.lookup import Lookup
-from collector.storage.index.subjects import ConversionRow
 from collector.storage.journal import tellings
-from collector.storage.journal.naming import NewEvent, query_of, told_of
 from collector.storage.journal.shop_orders import OrderNames, named
 from collector.storage.journal.tellings import PageTelling, Tellings
 from collector.storage.outbox import outbox

@@ -14,16 +14,18 @@ from typing import Final
 
 import apsw
 import msgspec
-from msgspec import Struct, structs
+from msgspec import structs
 
 from collector.core import orders
 from collector.core.events import StoredEvent
 from collector.core.flags import WITHDRAWN
-from collector.storage.ground.stores import Store
+from collector.exchange import clicks
+from collector.exchange.operations import Withdraw
+from collector.exchange.rows import ClickRow, ConversionRow
+from collector.exchange.stores import Store
 from collector.storage.index import leaving
 from collector.storage.index.lookup import Lookup
-from collector.storage.index.subjects import CLICKS, CONVERSIONS, ClickRow, ConversionRow
-from collector.storage.journal import clicks
+from collector.storage.index.subjects import CLICKS, CONVERSIONS
 from collector.storage.journal.clicks import Clicks
 from collector.storage.journal.conversions import Conversions
 from collector.storage.journal.late import Late
@@ -38,14 +40,6 @@ _UPDATE_CLICK: Final = (
 _CREDITED: Final = (
     f"SELECT id FROM conversion WHERE click IN (SELECT value FROM carray(?)) ORDER BY id DESC LIMIT {MOST}"
 )
-
-
-class Withdraw(Struct, array_like=True, tag=6, frozen=True):
-    """An operation: `visitor_k` names `visitor`, who takes back what was granted."""
-
-    store: int
-    visitor: str
-    visitor_k: int
 
 
 class Withdrawals:

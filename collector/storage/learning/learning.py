@@ -20,12 +20,12 @@ from collector.core.keyed import KeyedHash
 from collector.core.learning import FUNNEL, Pair, is_order, learn, pair
 from collector.core.matching import DEFAULT_MODEL, Match, Model, Policy, Query, match
 from collector.errors import CollectorError
+from collector.exchange.rows import ClickRow
 from collector.storage.ground.database import INDEX, immediate, load_pepper
 from collector.storage.index.lookup import Lookup
-from collector.storage.index.subjects import CLICKS, ClickRow, click_tag
-from collector.storage.journal.clicks import network_of
+from collector.storage.index.subjects import CLICKS, click_tag
 from collector.storage.learning import models
-from collector.storage.learning.sightings import of_addresses
+from collector.storage.learning.sightings import network_of, of_addresses
 
 DAY_MS: Final = 86_400_000
 # Most of what changes an answer later (late clicks, new links) has arrived after a day.

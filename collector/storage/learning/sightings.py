@@ -64,3 +64,9 @@ def _network(names: KeyedHash | None, store: int, ip: str, known: dict[str, int]
     if network not in known:
         known[network] = names.name(store, "net", network)
     return known[network]
+
+
+def network_of(db: apsw.Connection, click_id: int) -> tuple[str | None, str | None]:
+    """Raw address and user agent of a click, while they are kept."""
+    row = db.execute("SELECT ip, user_agent FROM click_network WHERE id = ?", (click_id,)).fetchone()
+    return (row[0], row[1]) if row else (None, None)

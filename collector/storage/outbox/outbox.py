@@ -102,12 +102,6 @@ def row(
     )
 
 
-def pixel_number(db: apsw.Connection, name: str) -> int:
-    """The short number of Meta's pixel id, made at first use."""
-    db.execute("INSERT INTO pixel (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
-    return int(db.execute("SELECT id FROM pixel WHERE name = ?", (name,)).get)
-
-
 def insert(db: apsw.Connection, rows: Sequence[OutboxRow]) -> None:
     """Queue the rows in order; they are on disk when the caller's transaction is."""
     last: Any = db.execute("SELECT max(id) FROM outbox").get

@@ -7,12 +7,12 @@ from collections import deque
 import apsw
 from msgspec import structs
 
-from collector.core.capi import gate, payload
+from collector.core.capi import payload
 from collector.core.capi.gate import Gate
 from collector.core.capi.payload import BuiltEvent
 from collector.core.capi.states import CapiState
 from collector.core.events import Enrichment, StoredEvent
-from collector.storage.ground.stores import Store
+from collector.exchange.stores import Store, decide
 from collector.storage.outbox import outbox
 from collector.storage.outbox.outbox import OutboxRow
 
@@ -117,15 +117,6 @@ class Queueing:
                 outbox.revive(self._db, event_id, payloads, now=now, due=event.received, deadline=built.deadline)
         elif state is CapiState.QUEUED or (state is CapiState.HELD and not event.unconfirmed):
             outbox.drop(self._db, event_id, now=now, reason=built.refused, state=built.state)
-
-
-def decide(event: StoredEvent, store: Store) -> Gate:
-    """What the store's terms make of the event."""
-    pixels = sum(p.takes(event.event_type) for p in store.pixels)
-    verdict = gate.decide(event, store.terms, pixels or int(store.dry_run))
-    if not pixels and verdict.state is CapiState.QUEUED:
-        return Gate(CapiState.DRY_RUN)
-    return verdict
 
 
 def _as_of_payment(event: StoredEvent, store: Store, now: int) -> StoredEvent:

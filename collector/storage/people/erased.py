@@ -19,8 +19,8 @@ from msgspec import structs
 from collector.core.events import StoredClick
 from collector.core.orders import without_person
 from collector.errors import ApiError
-from collector.storage.journal.clicks import NewClick
-from collector.storage.journal.naming import NewEvent
+from collector.exchange.clicks import NewClick
+from collector.exchange.naming import NewEvent
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_click = msgspec.msgpack.Decoder(StoredClick).decode

@@ -27,10 +27,11 @@ from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
 from collector.core.matching import Match
 from collector.errors import StorageError
+from collector.exchange.rows import ConversionRow
 from collector.storage.ground import damage
 from collector.storage.ground.database import DATABASE, immediate, load_pepper, open_existing
 from collector.storage.index import index, leaving
-from collector.storage.index.subjects import CLICKS, CONVERSIONS, ConversionRow
+from collector.storage.index.subjects import CLICKS, CONVERSIONS
 from collector.storage.people.person import Asked, Finder, Nameless, Person, Value
 
 _encode = msgspec.msgpack.Encoder().encode

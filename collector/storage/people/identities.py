@@ -9,15 +9,10 @@ from typing import Any, Final
 import apsw
 from msgspec import Struct
 
-from collector.core import canonical
-from collector.core.capi.normalise import home_of
-from collector.core.events import CustomerData
-from collector.core.keyed import KeyedHash
 from collector.core.matching.links import MOST_VALUES, MOST_VISITORS, Link, People, kept, people_of
 from collector.core.matching.shapes import Identity
+from collector.exchange.naming import KINDS, Keys, Witness
 from collector.storage.ground import multirow
-
-KINDS: Final[dict[Identity, int]] = {"external_id": 1, "email": 2, "phone": 3, "email_weak": 4}
 
 _GAINED: Final = 0  # in the place of a kind: not who the person is, but a further key by which a late click finds it
 _RENEWS: Final = -1  # likewise: the name of the order whose answer a renewal inherits
@@ -72,54 +67,6 @@ def _question(places: tuple[int, ...], visited: bool) -> str:
     return " UNION ALL ".join(parts)
 
 
-Keys = list[tuple[Identity, int]]
-
-
-class Named(Struct, frozen=True, gc=False):
-    """What a customer's values are called; `former`: what release 0.2 called them, by the names now."""
-
-    keys: Keys = []
-    former: dict[int, int] = {}
-
-
-def keys_of(names: KeyedHash, store: int, customer: CustomerData | None, country: str) -> Named:
-    """Keyed names of what a customer's data says, the strongest kind first; placeholders are left out.
-
-    Names are made of Meta's SHA-256, which may come in the value's place; for a mailbox at Google also of its form
-    without dots and tag. Until 0.2 they were made of the plain values.
-    """
-    if customer is None:
-        return Named()
-    region, _ = home_of(customer.country, country)
-    forms: list[tuple[Identity, str, str | None]] = []  # kind, form now, form formerly
-    for given in _many(customer.external_id):
-        if own := canonical.external_id(given):
-            forms.append(("external_id", own, own))
-    for given in _many(customer.email):
-        if strict := canonical.email(str(given)):
-            forms.append(("email", strict, strict))
-            if (meta := canonical.email_as_given(str(given), strict)) != strict:
-                forms.append(("email", meta, None))
-            forms.append(("email_weak", base := canonical.base_of(strict), base))
-    for given in _many(customer.phone):
-        if number := canonical.phone(str(given), region):
-            forms.append(("phone", number, number))
-    forms.sort(key=lambda one: KINDS[one[0]])
-    named = [(kind, names.name(store, kind, canonical.digest(form)), form, before) for kind, form, before in forms]
-    former = {
-        key: names.name(store, kind, before)
-        for kind, key, form, before in named
-        if before is not None and not form.startswith("sha256:")
-    }
-    return Named(list(dict.fromkeys((kind, key) for kind, key, *_ in named)), former)
-
-
-def _many(value: str | int | list[str] | None) -> list[str | int]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list) else [value]
-
-
 class Known(Struct, gc=False):
     """What the journal knows of the values that an event carries, and of the visitor who brought it."""
 
@@ -158,16 +105,6 @@ def links_of(db: apsw.Connection, store: int, number: int, key: int) -> list[Lin
     """The visitors that a value was seen with."""
     rows: Any = db.execute(_LINKS, (store, number, key)).fetchall()
     return [Link(*row) for row in rows]
-
-
-class Witness(Struct, frozen=True, gc=False):
-    """Who tells of a visitor and of values: `keys`, those that a server tells of with the visitor; else a page does.
-
-    `source` names the page's address prefix and the day.
-    """
-
-    source: int = 0
-    keys: frozenset[tuple[Identity, int]] = frozenset()
 
 
 class Identities:

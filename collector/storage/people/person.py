@@ -27,10 +27,11 @@ from collector.core.keyed import KeyedHash
 from collector.core.matching.links import MOST_VISITORS, Link, apart, kept, too_many
 from collector.core.matching.proofs import ENRICHING
 from collector.errors import CollectorError
+from collector.exchange.naming import KINDS, keys_of
+from collector.exchange.rows import ClickRow, ConversionRow
 from collector.storage.index.index import IndexReader
-from collector.storage.index.subjects import CLICKS, CONVERSIONS, ClickRow, ConversionRow, Subject
-from collector.storage.people import identities
-from collector.storage.people.identities import KINDS, links_of
+from collector.storage.index.subjects import CLICKS, CONVERSIONS, Subject
+from collector.storage.people.identities import links_of
 
 _MOST: Final = 1_000_000  # rows of one name
 _STRICT: Final = (KINDS["external_id"], KINDS["email"], KINDS["phone"])  # the strongest first; no base of a mailbox
@@ -100,7 +101,7 @@ class Finder:
             phone=_both(asked.phone, asked.phone and e164_digits(asked.phone, country.lower() or None)),
             external_id=_both(asked.external_id, asked.external_id and asked.external_id.strip()),
         )
-        named = identities.keys_of(self._names, store, customer, country)
+        named = keys_of(self._names, store, customer, country)
         found = {(KINDS[kind], key) for kind, key in named.keys if KINDS[kind] in _STRICT}
         return found | {(kind, named.former[key]) for kind, key in found if key in named.former}
 

@@ -16,10 +16,10 @@ from collector.core.events import StoredEvent
 from collector.core.ids import PublicIds
 from collector.core.matching import Match
 from collector.errors import ApiError
+from collector.exchange.clicks import ClickResult
+from collector.exchange.rows import ClickRow
+from collector.exchange.states import Attempt, Delivery, EventState
 from collector.guard.names import new_request_id
-from collector.storage.index.subjects import ClickRow
-from collector.storage.journal.clicks import ClickResult
-from collector.storage.journal.reader import Attempt, Delivery, EventState
 
 # Put together by hand, in a third of the time of encoding it: a click id that was checked has nothing to escape.
 _USUAL_CLICK: Final = '{"success":true,"data":{"clickId":"%s","fbclid":"%s","tracked":true,"timestamp":"%s"}}'

@@ -10,11 +10,11 @@ from msgspec import Struct
 from collector.core.capi.gate import Gate
 from collector.core.ids import PublicIds
 from collector.errors import ApiError
-from collector.storage.journal import responses
-from collector.storage.journal.clicks import ClickResult, NewClick
-from collector.storage.journal.conversions import EventResult
-from collector.storage.journal.naming import NewEvent
-from collector.storage.outbox.queueing import decide
+from collector.exchange import responses
+from collector.exchange.clicks import ClickResult, NewClick
+from collector.exchange.naming import NewEvent
+from collector.exchange.states import EventResult
+from collector.exchange.stores import decide
 
 
 class PreparedClick(Struct, array_like=True, tag=0, gc=False):

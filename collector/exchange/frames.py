@@ -22,25 +22,28 @@ from collector.core.ids import PublicIds
 from collector.core.matching import Query
 from collector.core.trusted import Mark
 from collector.errors import ApiError, StorageError
-from collector.storage.ground.keys import ApiKey
-from collector.storage.ground.stores import Store
-from collector.storage.index.subjects import ClickRow
-from collector.storage.journal import tellings
-from collector.storage.journal.clicks import ClickResult, NewClick
-from collector.storage.journal.conversions import EventResult
-from collector.storage.journal.naming import NewEvent
-from collector.storage.journal.prepared import PreparedClick, PreparedEvent
-from collector.storage.journal.reader import Attempt, Delivery, EventState
-from collector.storage.journal.remembered import Remember
-from collector.storage.journal.shop_orders import ShopDelivery, ShopTaken, ShopTold
-from collector.storage.journal.transaction import Again, Answered, Once, Reworded
-from collector.storage.journal.withdrawals import Withdraw
-from collector.storage.people.identities import Keys
+from collector.exchange.clicks import ClickResult, NewClick
+from collector.exchange.keys import ApiKey
+from collector.exchange.naming import Keys, NewEvent, Told
+from collector.exchange.operations import (
+    Again,
+    Answered,
+    Once,
+    Operation,
+    Remember,
+    Reworded,
+    ShopDelivery,
+    ShopTaken,
+    ShopTold,
+    Withdraw,
+)
+from collector.exchange.prepared import PreparedClick, PreparedEvent
+from collector.exchange.rows import ClickRow
+from collector.exchange.states import Attempt, Delivery, EventResult, EventState
+from collector.exchange.stores import Store
 
 LENGTH_BYTES: Final = 4
 LONGEST: Final = 256 * 1024 * 1024  # bytes of a frame: several batches of the largest body at once; beyond is no frame
-
-Operation = NewClick | NewEvent | Once | Reworded | Again | Remember | Withdraw | ShopTold
 
 
 class EventAsked(Struct, array_like=True, tag=1, gc=False):
@@ -54,7 +57,7 @@ class EventAsked(Struct, array_like=True, tag=1, gc=False):
     former: dict[int, int]
     source: int
     filled: bool
-    told: tellings.Told | None
+    told: Told | None
     order_k: int | None
 
 
@@ -82,7 +85,7 @@ class ShopAsked(Struct, array_like=True, tag=7, gc=False):
     names: tuple[int, ...]
     numbers: tuple[int, ...]
     ends: bool
-    others: tuple[tellings.Told, ...]
+    others: tuple[Told, ...]
 
 
 Asking = NewClick | EventAsked | OnceAsked | Reworded | Again | Remember | Withdraw | ShopAsked

@@ -2,27 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import Final
 
 from msgspec import Struct, structs
 
 from collector.core import addresses, canonical, clickid, flags, times
 from collector.core.capi.event_id import derive
 from collector.core.capi.identifiers import public_address
-from collector.core.events import StoredEvent
+from collector.core.capi.normalise import home_of
+from collector.core.events import CustomerData, StoredEvent
 from collector.core.ids import PublicIds
 from collector.core.intake import CheckedEvent
 from collector.core.keyed import KeyedHash
+from collector.core.learning import FUNNEL
 from collector.core.matching import Query
 from collector.core.matching.shapes import Identity
 from collector.core.orders import Rank, without_person
 from collector.core.useragents import classify
-from collector.storage.ground.stores import Store
-from collector.storage.index.origins import kind_of
-from collector.storage.index.subjects import ConversionRow
-from collector.storage.journal import clicks, tellings
-from collector.storage.journal.tellings import Told
-from collector.storage.people.identities import Keys, Named, Witness, keys_of
+from collector.exchange import clicks
+from collector.exchange.rows import ConversionRow
+from collector.exchange.stores import Store
+
+KINDS: Final[dict[Identity, int]] = {"external_id": 1, "email": 2, "phone": 3, "email_weak": 4}
+
+
+Keys = list[tuple[Identity, int]]
+
+
+class Named(Struct, frozen=True, gc=False):
+    """What a customer's values are called; `former`: what release 0.2 called them, by the names now."""
+
+    keys: Keys = []
+    former: dict[int, int] = {}
+
+
+def keys_of(names: KeyedHash, store: int, customer: CustomerData | None, country: str) -> Named:
+    """Keyed names of what a customer's data says, the strongest kind first; placeholders are left out.
+
+    Names are made of Meta's SHA-256, which may come in the value's place; for a mailbox at Google also of its form
+    without dots and tag. Until 0.2 they were made of the plain values.
+    """
+    if customer is None:
+        return Named()
+    region, _ = home_of(customer.country, country)
+    forms: list[tuple[Identity, str, str | None]] = []  # kind, form now, form formerly
+    for given in _many(customer.external_id):
+        if own := canonical.external_id(given):
+            forms.append(("external_id", own, own))
+    for given in _many(customer.email):
+        if strict := canonical.email(str(given)):
+            forms.append(("email", strict, strict))
+            if (meta := canonical.email_as_given(str(given), strict)) != strict:
+                forms.append(("email", meta, None))
+            forms.append(("email_weak", base := canonical.base_of(strict), base))
+    for given in _many(customer.phone):
+        if number := canonical.phone(str(given), region):
+            forms.append(("phone", number, number))
+    forms.sort(key=lambda one: KINDS[one[0]])
+    named = [(kind, names.name(store, kind, canonical.digest(form)), form, before) for kind, form, before in forms]
+    former = {
+        key: names.name(store, kind, before)
+        for kind, key, form, before in named
+        if before is not None and not form.startswith("sha256:")
+    }
+    return Named(list(dict.fromkeys((kind, key) for kind, key, *_ in named)), former)
+
+
+def _many(value: str | int | list[str] | None) -> list[str | int]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list) else [value]
+
+
+class Witness(Struct, frozen=True, gc=False):
+    """Who tells of a visitor and of values: `keys`, those that a server tells of with the visitor; else a page does.
+
+    `source` names the page's address prefix and the day.
+    """
+
+    source: int = 0
+    keys: frozenset[tuple[Identity, int]] = frozenset()
+
+
+class Told(Struct, frozen=True, gc=False):
+    """Under which names an order was told: by itself, by its visitor, its address, its e-mails. Keyed, of one store."""
+
+    order: int
+    visitor: int | None = None
+    address: int | None = None
+    emails: tuple[int, ...] = ()
+
+    @property
+    def witnesses(self) -> list[int]:
+        """Names by which a page's telling of the order's own browser is found."""
+        return [name for name in (self.visitor, self.address, *self.emails) if name is not None]
+
+    @property
+    def names(self) -> list[int]:
+        """All of them."""
+        return [self.order, *self.witnesses]
+
+
+def told_names(
+    names: KeyedHash, store: int, order: str, visitor: str | None, address: int | None, emails: Collection[int]
+) -> Told:
+    """`order`: event type and order id; `address` and `emails` as they are named already."""
+
+    def name(kind: str, value: str | int) -> int:
+        return names.name(store, "told", f"{order}\0{kind}{value}")
+
+    return Told(
+        name("", ""),
+        name("v", visitor) if visitor else None,
+        name("a", address) if address is not None else None,
+        tuple(name("e", email) for email in emails),
+    )
+
+
+def kind_of(event_type: str) -> int:
+    """1 for a Lead and its kin, whose origins differ from purchases'; steps of the funnel go with these."""
+    return int(event_type != "Purchase" and event_type not in FUNNEL)
 
 
 class NewEvent(Struct, gc=False):
@@ -137,7 +237,7 @@ def told_of(
         return None
     emails = [key for kind, key in identities if kind == "email"]
     order = f"{event.event_type}\0{event.order_id}"
-    return tellings.told_names(names, store, order, event.visitor_id, ip_k, emails)
+    return told_names(names, store, order, event.visitor_id, ip_k, emails)
 
 
 def _flags(checked: CheckedEvent, store: Store) -> int:
