@@ -94,11 +94,31 @@ def cpu_seconds(pid: int) -> list[float]:
     return seconds
 
 
+def children_of(pid: int) -> list[int]:
+    """The processes that a process has started; [] where /proc is not Linux's."""
+    with contextlib.suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
 def children_seconds(pid: int) -> float:
     """Seconds on a processor of the processes that a process has started."""
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    pids = children.read_text().split() if children.exists() else []
-    return sum(sum(cpu_seconds(int(child))) for child in pids)
+    return sum(sum(cpu_seconds(child)) for child in children_of(pid))
+
+
+def tree_seconds(pid: int) -> float:
+    """Seconds on a processor of a process and of all below it."""
+    return sum(cpu_seconds(pid)) + sum(tree_seconds(child) for child in children_of(pid))
+
+
+def tree_mb(pid: int) -> float:
+    """Memory of a process and of all below it, a shared page counted once (PSS); 0 where /proc is not Linux's."""
+    own = 0.0
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                own = int(line.split()[1]) / 1024
+    return own + sum(tree_mb(child) for child in children_of(pid))
 
 
 def resident_mb(pid: int) -> float:

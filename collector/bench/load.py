@@ -22,7 +22,7 @@ from collector.process.unpacked import foreign_environment
 Kind = Literal["click", "batch", "mixed", "order"]
 ITEMS: Final = 1000  # of a batch, in load.lua
 _RUN_STRIDE: Final = 5_000_000  # numbers that one run of wrk may use up; twenty runs before a phone number comes twice
-_PAUSE_SECONDS: Final = 0.5  # until what the run before has left is done
+PAUSE_SECONDS: Final = 0.5  # until what the run before has left is done
 _runs = count(1)
 
 
@@ -38,7 +38,9 @@ class Figures(Struct, frozen=True):
     failed: int
 
 
-class _Report(Struct):
+class Report(Struct):
+    """What wrk says of one run."""
+
     requests: int
     seconds: float
     p50_ms: float
@@ -58,11 +60,11 @@ def begin_after(number: int) -> None:
 
 def drive(edge: Child, kind: Kind, connections: int, seconds: float, stored: int = 0) -> Figures:
     """Load an edge for so long, with numbers that no run before has used."""
-    time.sleep(_PAUSE_SECONDS)
+    time.sleep(PAUSE_SECONDS)
     before, kept = cpu_seconds(edge.pid), children_seconds(edge.pid)
-    report = _wrk(edge.said, kind, connections, seconds, stored)
+    report = wrk(edge.said, kind, connections, seconds, stored)
     after = cpu_seconds(edge.pid)
-    events = report.requests * (ITEMS if kind in ("batch", "mixed") else 1) or 1
+    events = events_of(report, kind)
     spent = [1e6 * (b - a) / events for a, b in zip([*before, *[0.0] * len(after)], after, strict=False)]
     return Figures(
         rate=events / report.seconds,
@@ -75,7 +77,13 @@ def drive(edge: Child, kind: Kind, connections: int, seconds: float, stored: int
     )
 
 
-def _wrk(address: Address, kind: Kind, connections: int, seconds: float, stored: int) -> _Report:
+def events_of(report: Report, kind: Kind) -> int:
+    """How many clicks and orders were posted; one where there were none, as what it divides has no meaning then."""
+    return report.requests * (ITEMS if kind in ("batch", "mixed") else 1) or 1
+
+
+def wrk(address: Address, kind: Kind, connections: int, seconds: float, stored: int) -> Report:
+    """Post from so many connections for so long, with numbers that no run before has used."""
     script = resources.files("collector.bench").joinpath("assets/load.lua")
     first = next(_runs) * _RUN_STRIDE
     with resources.as_file(script) as path:
@@ -85,5 +93,5 @@ def _wrk(address: Address, kind: Kind, connections: int, seconds: float, stored:
         done = subprocess.run(command, env=foreign_environment(), capture_output=True, text=True, check=False)
     for line in reversed(done.stdout.splitlines()):
         with contextlib.suppress(msgspec.DecodeError, msgspec.ValidationError):
-            return msgspec.json.decode(line, type=_Report)
+            return msgspec.json.decode(line, type=Report)
     raise CollectorError(f"wrk failed: {done.stderr.strip() or done.stdout.strip()}")

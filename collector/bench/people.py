@@ -29,6 +29,8 @@ def address(n: int) -> str:
         carrier = n * 7919 % _CARRIERS
         return f"82.{carrier >> 8}.{carrier & 255}.7"
     home = n // 3 % _HOMES  # three clicks per home, of any visitor
+    if home % 4:  # half of all clicks come by IPv6
+        return f"2a02:{home >> 16:x}:{home & 65535:x}::{n % 7 + 1}"
     return f"{40 + (home >> 16)}.{home >> 8 & 255}.{home & 255}.9"
 
 

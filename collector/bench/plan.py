@@ -159,8 +159,8 @@ def _batch(size: Size, kind: Kind, stored: int, edge: Child, other: Child) -> Ba
 
 def _ingest(size: Size, home: Path, say: Say) -> Iterator[Result]:
     configs = []
-    for stored in (size.beside, size.rows):
-        configs.append(servers.config_for(str(home / f"ingest-{stored}")))
+    for place, stored in (("few", size.beside), ("many", size.rows)):
+        configs.append(servers.config_for(str(home / f"ingest-{place}")))
         say(f"storing {stored} clicks")
         seconds = apart(storing.fill, configs[-1], stored)
     say(f"that took {seconds:.0f} s")
@@ -190,8 +190,8 @@ def _beside(size: Size, kind: Kind, connections: int, few: Child, many: Child) -
 
 
 def _matching(size: Size, home: Path, say: Say) -> Iterator[Result]:
-    for stored in (size.few_rows, size.rows):
-        config = servers.config_for(str(home / f"matching-{stored}"))
+    for place, stored in (("few", size.few_rows), ("many", size.rows)):
+        config = servers.config_for(str(home / f"matching-{place}"))
         say(f"storing {stored} clicks")
         seconds = apart(storing.fill, config, stored)
         say(f"that took {seconds:.0f} s; matching orders")

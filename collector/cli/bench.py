@@ -6,11 +6,13 @@ import argparse
 import os
 import platform
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from collector.bench import load, plan
+from collector.bench import against, load, plan
 from collector.bench.drain import Drained
 from collector.bench.matches import Matching
 from collector.bench.payloads import Building
@@ -33,6 +35,19 @@ _CLICKS = (
 )
 _MATCHES = ("clicks", "kind", "attributed", "match p50 ms", "p99", "all p50 ms", "p99")
 
+_AGAINST = (
+    "posted",
+    "conn.",
+    "this/s",
+    "other/s",
+    "ratio (from to)",
+    "p99 ms",
+    "other",
+    "processor µs",
+    "other",
+    "ratio",
+)
+
 _HTTP = {"clicks", "batch", "orders", "ingest"}
 
 
@@ -48,6 +63,8 @@ def bench(args: argparse.Namespace) -> int:
     size = plan.QUICK if args.quick else Size()
     if args.rows is not None:
         size = msgspec.structs.replace(size, rows=args.rows)
+    if args.against is not None:
+        return _against(args, size)
     results: list[Any] = []
     for result in plan.run(parts, size, lambda line: print(line, file=sys.stderr)):
         results.append(result)
@@ -57,6 +74,55 @@ def bench(args: argparse.Namespace) -> int:
         machine = {"processors": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
         print_json({"machine": machine, "size": size, "results": [_tagged(result) for result in results]})
     return 0
+
+
+def _against(args: argparse.Namespace, size: Size) -> int:
+    if not load.has_wrk():
+        raise ConfigError(["wrk, the load generator, is not installed: `apt-get install wrk`"])
+    own, other = against.programs(args.against)
+    if not args.json:
+        print(f"this program is {own.version}, the other {other.version}", flush=True)
+    results: list[Any] = []
+    with tempfile.TemporaryDirectory(prefix="collector-bench-") as folder:
+        for result in against.run(
+            (own, other),
+            size.rows,
+            2 * size.rounds - 1,
+            size.seconds,
+            Path(folder),
+            lambda line: print(line, file=sys.stderr),
+        ):
+            results.append(result)
+            if not args.json:
+                _show_against(result)
+    if args.json:
+        print_json({"own": own.version, "other": other.version, "results": [_tagged(result) for result in results]})
+    return 0
+
+
+def _show_against(result: against.Comparison | against.Resting) -> None:
+    if isinstance(result, against.Resting):
+        print(
+            f"memory at rest, all processes: {result.own_mb:.0f} MB, the other {result.other_mb:.0f} MB\n", flush=True
+        )
+        return
+    own, other = result.own, result.other
+    row = (
+        result.kind,
+        result.connections,
+        f"{own.rate:.0f}",
+        f"{other.rate:.0f}",
+        "{:.2f} ({:.2f} {:.2f})".format(*result.rates),
+        f"{own.p99_ms:.1f}",
+        f"{other.p99_ms:.1f}",
+        f"{own.processor_us:.1f}",
+        f"{other.processor_us:.1f}",
+        f"{result.processor[0]:.2f}",
+    )
+    print_table([row], _AGAINST)
+    if own.failed or other.failed:
+        print(f"  {own.failed} requests failed, {other.failed} of the other")
+    print(flush=True)
 
 
 def _tagged(result: Any) -> dict[str, Any]:

@@ -109,7 +109,13 @@ def test_code(parser: argparse.ArgumentParser) -> None:
 def bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny numbers: does it run, not how fast")
     parser.add_argument("--rows", type=int, metavar="N", help="clicks stored in the large cases (1000000)")
-    parser.add_argument("--only", nargs="+", choices=BENCH_PARTS, metavar="PART", help=" ".join(BENCH_PARTS))
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--only", nargs="+", choices=BENCH_PARTS, metavar="PART", help=" ".join(BENCH_PARTS))
+    choice.add_argument(
+        "--against",
+        metavar="PROGRAM",
+        help="another release beside this one, in turn: a binary or a folder with its source",
+    )
 
 
 def shared(parser: argparse.ArgumentParser) -> None:
@@ -286,7 +292,7 @@ COMMANDS: Final = (
         "bench",
         "measure this machine: each figure beside what it is to be judged by",
         "bench:bench",
-        "collector bench\n  collector bench --only matching --rows 10000000",
+        "collector bench\n  collector bench --only matching --rows 10000000\n  collector bench --against ./old",
         (bench, as_json),
     ),
     Command("version", "version, git revision and SQLite", "version:version", "collector version --json", (as_json,)),

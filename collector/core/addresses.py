@@ -7,17 +7,11 @@ Everything that compares, stores or limits them sees the one form that `normalis
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    ip_address,
-    ip_network,
-)
-from socket import AF_INET, inet_pton
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_network
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Final
 
 # The longest sensible spelling: quotes, brackets, 45 characters of address, a zone of 15 (IFNAMSIZ), a port.
@@ -26,13 +20,16 @@ LONGEST: Final = 80
 MAX_HOPS: Final = 10
 # Addresses repeat (a page sends several events): parsing costs 2 µs, a hit 0.1 µs. Each cache is below 1 MB.
 CACHED: Final = 4_096
-# Addresses of the internet that are nobody's: relays and translators (RFC 7526, 6052, 3056), documentation (RFC 9637),
-# services (AS 112, AMT). IANA calls some of them global, and older Pythons do not know all.
-_NOBODYS: Final = tuple(
-    map(ip_network, ("192.88.99.0/24", "192.0.0.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.175.48.0/24",
-                     "2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20"))
+# Addresses of nobody on the internet. IPv4: IANA's special-purpose registry and multicast. IPv6: of what is given out
+# at all (2000::/3), relays and translators (RFC 7526, 6052, 3056), documentation (RFC 9637), services (AS 112, AMT).
+_SPECIAL_4: Final = (
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+    "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24",
+    "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
 )  # fmt: skip
-_UNICAST: Final = ip_network("2000::/3")  # all that IANA has given out of IPv6
+_SPECIAL_6: Final = ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20")
+_UNICAST_6: Final = 0b001  # the first three bits of 2000::/3
+_MAPPED: Final = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96
 # Meta's parameter builder marks what it made, addresses too: 203.0.113.9.AQQAAQMC.
 _BUILDERS_SUFFIX: Final = re.compile(r"\.(?:A[Qgw]|B[AQg]|[A-Za-z0-9_-]{8})\Z")
 
@@ -51,8 +48,7 @@ def normalise(text: str) -> str | None:
 
 @lru_cache(maxsize=CACHED)
 def _normalise(text: str) -> str | None:
-    address = _parse(_host_of(text.strip().strip('"')))
-    return None if address is None else str(address)
+    return _parse(_host_of(text.strip().strip('"')))
 
 
 def _host_of(text: str) -> str:
@@ -70,14 +66,20 @@ def _is_port(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535
 
 
-def _parse(host: str) -> IPv4Address | IPv6Address | None:
+def _parse(host: str) -> str | None:
     try:
-        address = ip_address(host.partition("%")[0] if ":" in host else host)
-    except ValueError:
+        packed = inet_pton(AF_INET6, host.partition("%")[0]) if ":" in host else inet_pton(AF_INET, host)
+    except (OSError, ValueError):
         return None
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
+    if len(packed) == 4 or packed.startswith(_MAPPED):
+        return inet_ntop(AF_INET, packed[-4:])
+    text = inet_ntop(AF_INET6, packed)
+    # C libraries write ::/96 as ::1.2.3.4, which is no text of RFC 5952; stored names are of ::102:304.
+    return str(IPv6Address(packed)) if "." in text else text
+
+
+def _packed(address: str) -> bytes:
+    return inet_pton(AF_INET6 if ":" in address else AF_INET, address)
 
 
 def first_public(text: str) -> str | None:
@@ -99,17 +101,16 @@ def match_prefix(address: str) -> str:
 
 @lru_cache(maxsize=CACHED)
 def _prefix_64(address: str) -> str:
-    return _network(address, 64, "/64")
+    return f"{inet_ntop(AF_INET6, _packed(address)[:8] + bytes(8))}/64"
 
 
 @lru_cache(maxsize=CACHED)
 def truncate(address: str) -> str:
     """The address without its last part, as `store_ip = "truncated"` keeps it: /24 of IPv4, /48 of IPv6."""
-    return _network(address, 48 if ":" in address else 24, "")
-
-
-def _network(address: str, bits: int, suffix: str) -> str:
-    return f"{ip_network((address, bits), strict=False).network_address}{suffix}"
+    packed = _packed(address)
+    if len(packed) == 4:
+        return inet_ntop(AF_INET, packed[:3] + bytes(1))
+    return inet_ntop(AF_INET6, packed[:6] + bytes(10))
 
 
 @lru_cache(maxsize=CACHED)
@@ -119,19 +120,41 @@ def is_public(address: str) -> bool:
     Private, shared (100.64.0.0/10), documentation, benchmark, class E and multicast addresses are not (IANA's
     special-purpose registries), nor those that a translator or a relay puts in another's place (NAT64, 6to4, Teredo).
     """
-    parsed = ip_address(address)
-    if not parsed.is_global or parsed.is_multicast or (parsed.version == 6 and parsed not in _UNICAST):
-        return False
-    return not any(parsed in net for net in _NOBODYS)
+    packed = _packed(address)
+    if len(packed) == 4:
+        return not _PRIVATE.holds(packed)
+    return packed[0] >> 5 == _UNICAST_6 and not _PRIVATE.holds(packed)
+
+
+class _Ranges:
+    """Networks as ranges of numbers, by the length of their addresses in bytes."""
+
+    __slots__ = ("_firsts", "_lasts")
+
+    def __init__(self, networks: Iterable[IPv4Network | IPv6Network]) -> None:
+        given = tuple(networks)
+        four = [*collapse_addresses(one for one in given if isinstance(one, IPv4Network))]
+        six = [*collapse_addresses(one for one in given if isinstance(one, IPv6Network))]
+        self._firsts = {size: [int(one.network_address) for one in some] for size, some in ((4, four), (16, six))}
+        self._lasts = {size: [int(one.broadcast_address) for one in some] for size, some in ((4, four), (16, six))}
+
+    def holds(self, packed: bytes) -> bool:
+        number = int.from_bytes(packed, "big")
+        before = bisect_right(self._firsts[len(packed)], number)
+        return before > 0 and number <= self._lasts[len(packed)][before - 1]
+
+
+_PRIVATE: Final = _Ranges(map(ip_network, (*_SPECIAL_4, *_SPECIAL_6)))
 
 
 class Networks:
     """A set of networks that answers `address in networks` for normalised addresses, remembering the answers."""
 
-    __slots__ = ("_contains", "networks")
+    __slots__ = ("_contains", "_ranges", "networks")
 
     def __init__(self, networks: Iterable[IPv4Network | IPv6Network] = ()) -> None:
         self.networks = tuple(networks)
+        self._ranges = _Ranges(self.networks)
         self._contains = lru_cache(maxsize=4096)(self._look)
 
     def __contains__(self, address: str) -> bool:
@@ -141,8 +164,7 @@ class Networks:
         return bool(self.networks)
 
     def _look(self, address: str) -> bool:
-        parsed = ip_address(address)
-        return any(parsed in network for network in self.networks)
+        return self._ranges.holds(_packed(address))
 
 
 def parse_networks(texts: Iterable[str]) -> Networks:

@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector.bench import matches, people, servers, storing
+from collector.bench import against, matches, people, servers, storing
 from collector.bench.children import apart
 from collector.bench.payloads import buyer, event_of, hashed, spliced
+from collector.bench.plan import QUICK
 
 ROOT = Path(__file__).parents[2]
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
@@ -50,6 +51,32 @@ def test_every_part_runs():
     ingest = [r for r in results if r["part"] == "ingest"]  # few stored beside many, each round both
     assert [(r["kind"], r["few"], r["stored"]) for r in ingest] == [("click", 2000, 3000), ("batch", 2000, 3000)]
     assert all(r["figures"]["failed"] == r["few_figures"]["failed"] == 0 for r in ingest)
+
+
+@needs_wrk
+@pytest.mark.slow
+def test_another_release_runs_beside_this_one():
+    done = bench("--quick", "--json", "--rows", "1500", "--against", str(ROOT))
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)["results"]
+    assert [r["part"] for r in results] == ["resting"] + ["comparison"] * len(against.CASES)
+    assert all(r[side]["failed"] == 0 and r[side]["rate"] > 0 for r in results[1:] for side in ("own", "other"))
+    assert results[0]["own_mb"] > 10 < results[0]["other_mb"]
+
+
+@pytest.mark.parametrize("path", ["no-such-folder", "collector", "README.md"])
+def test_against_says_what_is_no_release(path):
+    done = bench("--against", str(ROOT / path))
+    assert done.returncode == 2
+    assert "neither a program that may be run nor a folder" in done.stderr
+
+
+def test_wherever_few_and_many_are_as_many_both_are_stored():
+    assert bench("--quick", "--rows", str(QUICK.few_rows), "--only", "matching").returncode == 0
+
+
+def test_half_of_the_clicks_come_by_ipv6():
+    assert sum(":" in people.address(n) for n in range(10_000)) / 10_000 == pytest.approx(0.5, abs=0.05)
 
 
 def test_without_wrk_it_says_what_to_install(monkeypatch, capsys):

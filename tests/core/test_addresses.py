@@ -259,3 +259,59 @@ def test_the_short_way_to_public_is_the_long_one(text: str) -> None:
     normal = normalise(text)
     assert normal is not None
     assert public_normalised(normal) == public_address(normal)
+
+
+def as_the_standard_library_has_it(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
+
+
+EDGES = (
+    *("0.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.0.0.0/16", "198.18.0.0/14", "224.0.0.0/3"),
+    *("::/64", "::ffff:0:0/95", "64:ff9b::/64", "2001::/22", "2001:db8::/31", "2002::/15", "3fff::/19", "fc00::/6"),
+)
+addresses = st.one_of(
+    st.ip_addresses(), *(st.ip_addresses(network=ipaddress.ip_network(network, strict=False)) for network in EDGES)
+)
+
+
+@given(addresses)
+@example(ipaddress.ip_address("::1.2.3.4"))  # C libraries write it so; stored names are of ::102:304
+@example(ipaddress.ip_address("::ffff:0:1.2.3.4"))
+@example(ipaddress.ip_address("1:0:0:2::"))
+@settings(max_examples=1_000)
+def test_an_address_has_the_text_that_stored_names_were_made_of(address):
+    for text in (str(address), address.exploded, address.exploded.upper()):
+        known = as_the_standard_library_has_it(text)
+        assert normalise(text) == str(known)
+    text = str(known)
+    if known.version == 4:
+        assert (match_prefix(text), truncate(text)) == (text, text.rpartition(".")[0] + ".0")
+    else:
+        assert match_prefix(text) == str(ipaddress.ip_network((text, 64), strict=False))
+        assert truncate(text) == str(ipaddress.ip_network((text, 48), strict=False).network_address)
+
+
+@given(st.text("0123456789abcdefABCDEF:.%/ \0\u0661x-", max_size=24))
+@settings(max_examples=1_000)
+def test_what_is_no_address_to_the_standard_library_is_none(text):
+    host = text.strip()
+    if not any(one in host for one in '%[".') and host.count(":") != 1:
+        known = as_the_standard_library_has_it(host)
+        assert normalise(text) == (None if known is None else str(known))
+
+
+@given(addresses)
+@settings(max_examples=1_000)
+def test_nobody_whom_the_standard_library_holds_private_is_public(address):
+    text = normalise(str(address))
+    known = ipaddress.ip_address(text)
+    if is_public(text):
+        assert known.is_global
+        assert not known.is_multicast
+    networks = ["10.0.0.0/8", "192.0.2.0/25", "2001:db8::/33", "2a02:1::7/128"]
+    inside = any(known in ipaddress.ip_network(network) for network in networks)
+    assert (text in parse_networks(networks)) == inside

@@ -11,6 +11,7 @@ local function address(i)
     return format("82.%d.%d.7", floor(c / 256), c % 256)
   end
   local home = floor(i / 3) % 3300000
+  if home % 4 ~= 0 then return format("2a02:%x:%x::%d", floor(home / 65536), home % 65536, i % 7 + 1) end
   return format("%d.%d.%d.9", 40 + floor(home / 65536), floor(home / 256) % 256, home % 256)
 end
 
