@@ -6,6 +6,7 @@ of 60 days. A new store keeps the defaults until it has earned its own figures; 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from math import exp2, log2, sqrt
 from typing import NamedTuple
@@ -296,11 +297,10 @@ MOST_CROWDS = 3_000
 
 def crowds_of(seen: Iterable[tuple[int, int]], clickers: Collection[int]) -> Crowds:
     """From (address, visitor) of every hit, repeats too, and the visitors who clicked."""
-    on: dict[int, set[int]] = {}
-    for address, visitor in seen:
-        on.setdefault(address, set()).add(visitor)
-    everybody = set().union(*on.values()) if on else set()
-    several = sorted(((len(v), a) for a, v in on.items() if len(v) >= SEVERAL), reverse=True)[:MOST_CROWDS]
+    once = set(seen)
+    everybody = {visitor for _, visitor in once}
+    on = Counter(address for address, _ in once)
+    several = sorted(((n, a) for a, n in on.items() if n >= SEVERAL), reverse=True)[:MOST_CROWDS]
     return Crowds({a: n for n, a in several}, len(everybody & set(clickers)) / max(1, len(everybody)))
 
 

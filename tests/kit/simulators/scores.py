@@ -124,8 +124,8 @@ def trial(
 
     Without `learn` it is a new store: defaults, and orders and clicks counted each night.
     """
-    learn = learn or counted(public)
     shelf = shelf or Shelf(public)
+    learn = learn or counted(public, shelf)
     last = [model]
 
     def remember(m: Model, answers: list[Match], day: int, seen: Statistics) -> Model:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msgspec import structs
 
@@ -69,7 +69,14 @@ class Shelf:
                 if key is not None:
                     self._by.setdefault((name, key), []).append(c)
         self._days: dict[int, tuple[int, Counter[int]]] = {}
+        self.nights: dict[tuple[str, int], Any] = {}  # what no matcher changes: worked out once for all trials
         self.tally = Tally()
+
+    def night(self, what: str, day: int, make: Callable[[], Any]) -> Any:
+        """What one night finds, the same for every matcher tried on this public."""
+        if (what, day) not in self.nights:
+            self.nights[what, day] = make()
+        return self.nights[what, day]
 
     def seek(self, name: str, key: object, since: int, until: int) -> list[Candidate]:
         rows = self._by.get((name, key), []) if key is not None else []
@@ -170,16 +177,19 @@ def _verdict(shelf: Shelf, order: Order, answer: Match) -> Verdict:
 
 def counted(public: Public, shelf: Shelf | None = None) -> Nightly:
     """A new store's nights: no label is learnt from; visitors seen again tell of their networks."""
-    again, shelf = again_by(public), shelf or Shelf(public)
+    shelf = shelf or Shelf(public)
+
+    def met(day: int) -> list[Pair]:
+        clicks = _between(shelf.allowed, START + (day - 1) * DAY, START + day * DAY)
+        return [Pair(-1, False, -1, 0, *_neighbourhood(public, shelf, c)) for c in clicks]
 
     def step(model: Model, answers: list[Match], day: int, seen: Statistics) -> Model:
-        until, counts = START + day * DAY, dict(model.counts)
-        clicks = _between(shelf.allowed, until - DAY, until)
-        strangers = [Pair(-1, False, -1, 0, *_neighbourhood(public, shelf, c)) for c in clicks]
+        counts = dict(model.counts)
+        strangers = shelf.night("strangers", day, lambda: met(day))
         crowds = crowds_by(public, shelf, day)
         return structs.replace(
             model,
-            networks=see_again(model.networks, again(day), strangers, counts, 1.0),
+            networks=see_again(model.networks, again_by(public, shelf, day), strangers, counts, 1.0),
             counts=counts,
             crowds=crowds.visitors,
             clickers_per_visitor=crowds.clickers_per_visitor,
@@ -191,11 +201,16 @@ def counted(public: Public, shelf: Shelf | None = None) -> Nightly:
 
 def crowds_by(public: Public, shelf: Shelf, day: int) -> Crowds:
     """Who was seen where in the month before a day."""
-    until = START + day * DAY
-    first, last = (bisect_left(public.sightings, (ts,)) for ts in (until - 30 * DAY, until))
-    seen = [(address, visitor) for _, visitor, address in public.sightings[first:last]]
-    clicked = {c.visitor_k for c in _between(shelf.allowed, until - 30 * DAY, until) if c.visitor_k is not None}
-    return crowds_of(seen, clicked)
+
+    def find() -> Crowds:
+        until = START + day * DAY
+        first, last = (bisect_left(public.sightings, (ts,)) for ts in (until - 30 * DAY, until))
+        seen = ((address, visitor) for _, visitor, address in public.sightings[first:last])
+        clicked = {c.visitor_k for c in _between(shelf.allowed, until - 30 * DAY, until) if c.visitor_k is not None}
+        return crowds_of(seen, clicked)
+
+    found: Crowds = shelf.night("crowds", day, find)
+    return found
 
 
 def _neighbourhood(public: Public, shelf: Shelf, c: Candidate) -> tuple[int, int | None]:
@@ -204,15 +219,16 @@ def _neighbourhood(public: Public, shelf: Shelf, c: Candidate) -> tuple[int, int
     return near, public.net_of[c.ip_k] if c.ip_k is not None else None
 
 
-def again_by(public: Public) -> Callable[[int], list[Sighting]]:
-    """Who came back on a day."""
+def again_by(public: Public, shelf: Shelf, day: int) -> list[Sighting]:
+    """Who came back on the day before."""
 
-    def again(day: int) -> list[Sighting]:
+    def find() -> list[Sighting]:
         until = START + day * DAY
         first, last = (bisect_left(public.sightings, (ts,)) for ts in (until - 8 * DAY, until))
         return seen_again([Hit(*hit, public.net_of[hit[2]]) for hit in public.sightings[first:last]], until - DAY)
 
-    return again
+    found: list[Sighting] = shelf.night("again", day, find)
+    return found
 
 
 class Tally:
@@ -220,6 +236,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._hours: dict[int, list[int]] = {}
+        self._known: dict[int, dict[str, float]] = {}  # orders come in time order: an hour that is over stays so
 
     def note(self, order: Order, answer: Match) -> None:
         hour = self._hours.setdefault(order.ts // HOUR, [0, 0, 0])
@@ -231,6 +248,11 @@ class Tally:
 
     def statistics(self, ts: int) -> dict[str, float]:
         end = ts // HOUR
+        if end not in self._known:
+            self._known[end] = self._before(end)
+        return self._known[end]
+
+    def _before(self, end: int) -> dict[str, float]:
         month = [n for hour, n in self._hours.items() if end - 720 <= hour < end]
         week = [n for hour, n in self._hours.items() if end - 168 <= hour < end]
         return {
@@ -257,8 +279,7 @@ def _between(rows: Sequence[Timed], since: int, until: int) -> Sequence[Timed]:
 
 def nightly(public: Public, pairs_a_night: int = 600, decoys_a_night: int = 100, shelf: Shelf | None = None) -> Nightly:
     """The store's own nightly step: the day's answers, and random pairs of its orders and the window's clicks."""
-    random, again = Random(1), again_by(public)
-    shelf = shelf or Shelf(public)
+    random, shelf = Random(1), shelf or Shelf(public)
     orders = [o for o in public.orders if not o.denied]
 
     def step(model: Model, answers: list[Match], day: int, seen: Statistics) -> Model:
@@ -273,6 +294,7 @@ def nightly(public: Public, pairs_a_night: int = 600, decoys_a_night: int = 100,
                 pairs.append(pair(o.ua_k, o.ua_class, o.jar_since, c.ua_k, c.ua_class, c.ts, near, net))
         old = _between(orders, until - 16 * DAY, until - 15 * DAY) if day >= 16 + 8 else []
         decoys = [decoy(shelf, o, match, model) for o in random.sample(old, min(len(old), decoys_a_night))]
-        return learn(model, answers, pairs, decoys, again(day), crowds_by(public, shelf, day), now=until, seen=seen)
+        again, crowds = again_by(public, shelf, day), crowds_by(public, shelf, day)
+        return learn(model, answers, pairs, decoys, again, crowds, now=until, seen=seen)
 
     return step
