@@ -69,7 +69,9 @@ def with_jar(body: ClickBody | ConversionBody, jar: Jar) -> ClickBody | Conversi
     return body
 
 
-def of_pixel(query: str, referer: str, now: int, faults: list[ApiError] | None = None) -> Beacon:
+def of_pixel(
+    query: str, referer: str, now: int, faults: list[ApiError] | None = None, ignored: list[str] | None = None
+) -> Beacon:
     """The beacon in a pixel's query: `d` holds a whole one; without JavaScript `s`, `k`, `c`, `u` or the Referer do.
 
     The contract's names (`storeId`, `key`, `landingPage`, `fbclid`) stand for them as well.
@@ -79,7 +81,7 @@ def of_pixel(query: str, referer: str, now: int, faults: list[ApiError] | None =
     except ValueError:
         raise ApiError("invalid_field", "the query has too many parameters") from None
     if "d" in asked:
-        return decode(asked["d"].encode(), faults)
+        return decode(asked["d"].encode(), faults, ignored)
     store = asked.get("s") or asked.get("storeId")
     if not store:
         raise ApiError("missing_required_field", "s, the store, is required", "s")
@@ -194,9 +196,13 @@ def _click(beacon: Beacon, one: Happening, fbclid: str, jar: Jar, now: int) -> C
     )
 
 
-def event(beacon: Beacon, one: Happening, jar: Jar, now: int) -> ConversionBody:
-    """One of the beacon's events, page views included; ApiError when its amount is no number."""
+def event(beacon: Beacon, one: Happening, jar: Jar, now: int, ignored: list[str] | None = None) -> ConversionBody:
+    """One of the beacon's events, page views included; ApiError when its amount is no number.
+
+    `ignored` gets the names of what could not be read of its data and its customer.
+    """
     data = dict(one.d)
+    named: list[str] = [] if ignored is None else ignored
     order_id = next((lenient.text_of(data[name]) for name in _ORDER_NAMES if data.get(name)), None)
     for name in _ORDER_NAMES:
         data.pop(name, None)
@@ -206,7 +212,7 @@ def event(beacon: Beacon, one: Happening, jar: Jar, now: int) -> ConversionBody:
         order_id=order_id,
         event_value=_decimal(data.pop("value", None)),
         currency=_text(data.pop("currency", None)),
-        customer_data=lenient.person(one.h) if one.h else None,
+        customer_data=lenient.person(one.h, named) if one.h else None,
         timestamp=times.exact(_time(beacon, one.at, now)),
         fbc=jar.fbc,
         fbp=jar.fbp,
@@ -215,7 +221,7 @@ def event(beacon: Beacon, one: Happening, jar: Jar, now: int) -> ConversionBody:
         event_source_url=one.u or None,
         referrer=one.r or None,
         consent=consent_of(beacon),
-        custom_data=lenient.custom_data(data, "d", []) or None,
+        custom_data=lenient.custom_data(data, "customData", named) or None,
         first_touch=beacon.f.url if beacon.f else None,
         last_touch=beacon.l.url if beacon.l else None,
     )

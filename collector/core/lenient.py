@@ -208,9 +208,9 @@ def _products(value: Any, path: str, left_out: list[str]) -> Any:
     return lines
 
 
-def person(said: dict[str, Any]) -> CustomerData | None:
+def person(said: dict[str, Any], left_out: list[str]) -> CustomerData | None:
     """Who a page says it is, as far as that can be read."""
-    known = read(said, _CUSTOMER, "", [])
+    known = read(said, _CUSTOMER, "customerData.", left_out)
     return msgspec.convert(known, CustomerData) if known else None
 
 

@@ -8,6 +8,7 @@ and what a merchant hands over comes here as well: a bad event costs itself, a p
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -69,26 +70,40 @@ _MOST_IDENT: Final = 256
 _MOST_KEY: Final = 512
 _SEED_LENGTHS: Final = range(16, 65)
 _UNWRITABLE: Final = re.compile("[\x00\ud800-\udfff]")  # SQLite cuts a text at NUL; half a character is none
+_OPTIONAL: Final = ("i", "at", "u", "r", "d", "h")  # of an event
 _NOTHING: Final = frozenset({"", "0", "false", "null", "undefined"})
 _decoder: Final = msgspec.json.Decoder(Beacon)
 
 
-def decode(raw: bytes, faults: list[ApiError] | None = None) -> Beacon:
+def decode(raw: bytes, faults: list[ApiError] | None = None, ignored: list[str] | None = None) -> Beacon:
     """The beacon in a body; ApiError for anything else. Unknown keys are a newer snippet's, and are ignored.
 
-    Each event stands alone: `faults` gets what is wrong with those that are left out.
+    Each event stands alone: `faults` gets what is wrong with those that are left out, `ignored` the names of fields
+    that were given and could not be read.
     """
     if not wire.may_hold_nul(raw):
         try:
             return _decoder.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass  # something in it does not fit: each part is looked at by itself
-    return _read(wire.tree_of(wire.without_mark(raw)), [] if faults is None else faults)
-
-
-def _read(tree: Any, faults: list[ApiError]) -> Beacon:
+    tree = wire.tree_of(wire.without_mark(raw))
     if not isinstance(tree, dict):
         raise ApiError("invalid_json", "the beacon must be a JSON object")
+    named: list[str] = [] if ignored is None else ignored
+    said = _read(tree, [] if faults is None else faults, named)
+    named += _unread(tree, said, "knflv", "")
+    if said.c == "pending" and str(tree["c"]).strip().lower() != "pending":
+        named.append("c")
+    return said
+
+
+def _unread(tree: dict[str, Any], said: Struct, names: str | Sequence[str], path: str) -> list[str]:
+    """Fields that were given, and of which nothing came."""
+    given = [n for n in names if tree.get(n) and not lenient.is_nothing(tree[n])]
+    return [path + n for n in given if not getattr(said, n)]
+
+
+def _read(tree: dict[str, Any], faults: list[ApiError], ignored: list[str]) -> Beacon:
     return Beacon(
         s=_store(tree.get("s")),
         k=_short(tree.get("k"), _MOST_KEY),
@@ -99,7 +114,7 @@ def _read(tree: Any, faults: list[ApiError]) -> Beacon:
         v=_seed(tree.get("v")),
         w=_mark(tree.get("w")),
         x=_mark(tree.get("x")),
-        e=_happenings(tree.get("e"), faults),
+        e=_happenings(tree.get("e"), faults, ignored),
     )
 
 
@@ -164,13 +179,14 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _happenings(value: Any, faults: list[ApiError]) -> list[Happening]:
+def _happenings(value: Any, faults: list[ApiError], ignored: list[str]) -> list[Happening]:
     found = list[Happening]()
     for place, one in enumerate(_list(value)):
         try:
             if place >= _MOST_EVENTS:
                 raise ApiError("payload_too_large", f"a beacon has at most {_MOST_EVENTS} events", "e")
             found.append(_happening(one))
+            ignored += _unread(one, found[-1], _OPTIONAL, f"e[{place}].")
         except ApiError as fault:
             faults.append(fault)
     return found

@@ -19,7 +19,10 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 def parse(text: str) -> int | None:
-    """Milliseconds since 1970 of an RFC 3339 timestamp, None when `text` is none; a leap second is the one before."""
+    """Milliseconds since 1970 of an RFC 3339 timestamp, None when `text` is none; a leap second is the one before.
+
+    Nothing that we are told of happened before 1970: programs print such times for "none" (Go 0001, .NET 0001, 1900).
+    """
     match = _RFC3339.fullmatch(text)
     if match is None:
         return None
@@ -30,7 +33,7 @@ def parse(text: str) -> int | None:
         whole = (moment - _EPOCH) // _MILLISECOND
     except (ValueError, OverflowError):
         return None
-    return whole + (int(fraction.ljust(3, "0")[:3]) if fraction else 0)
+    return whole + (int(fraction.ljust(3, "0")[:3]) if fraction else 0) if whole >= 0 else None
 
 
 def text(millis: int) -> str:

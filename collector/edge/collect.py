@@ -27,6 +27,7 @@ from collector.edge import auth
 from collector.edge.door import Door, Request
 from collector.edge.keeper import Keeper
 from collector.edge.prepare import Preparer
+from collector.edge.track import ignored_header
 from collector.errors import ApiError
 from collector.exchange import responses
 from collector.exchange.operations import Remember, Withdraw
@@ -45,6 +46,13 @@ _NEVER: Final = (b"cache-control", b"no-store, private")
 
 
 Posted = ClickBody | ConversionBody
+
+
+class Poor(NamedTuple):
+    """What could not be read: of each event that is left out the reason, and the names of fields of the others."""
+
+    faults: list[ApiError]
+    ignored: list[str]
 
 
 class Visit(NamedTuple):
@@ -83,25 +91,25 @@ class Collect:
             raise ApiError("payload_too_large", f"a beacon has at most {MAX_BYTES} bytes")
         visit = Visit(request, self._door.page_address(request), self._clock())
         posted = beacons.contract_body(request.body)
-        faults = list[ApiError]()
-        said = decode(request.body, faults) if posted is None else beacons.of_contract(posted)
-        return Answer(204, b"", await self._take(visit, said, faults, posted))
+        poor = Poor([], [])
+        said = decode(request.body, *poor) if posted is None else beacons.of_contract(posted)
+        return Answer(204, b"", await self._take(visit, said, poor, posted))
 
     async def pixel(self, request: Request) -> Answer:
         """GET of the pixel: an image whatever happens, since a broken one would show on the page."""
         try:
             visit = Visit(request, self._door.page_address(request), self._clock())
             query = request.scope["query_string"].decode("latin-1")
-            faults = list[ApiError]()
-            said = beacons.of_pixel(query, visit.header(b"referer"), visit.now, faults)
-            headers = await self._take(visit, said, faults)
+            poor = Poor([], [])
+            said = beacons.of_pixel(query, visit.header(b"referer"), visit.now, *poor)
+            headers = await self._take(visit, said, poor)
         except ApiError as error:
             self._keeper.count(0, f"refused.{error.code}")
             headers = [_NEVER, responses.reason(error.code)]
         return Answer(200, PIXEL, [*headers, (b"content-type", b"image/gif")])
 
-    async def _take(self, visit: Visit, said: Beacon, faults: list[ApiError], posted: Posted | None = None) -> Headers:
-        """Store what was said, and answer with a reason for each event that was left out (F3)."""
+    async def _take(self, visit: Visit, said: Beacon, poor: Poor, posted: Posted | None = None) -> Headers:
+        """Store what was said, and answer with what was left out of it, events and fields (F3)."""
         store = self._admit(visit, said)
         self._door.spend_values(visit.address, values_in(said, posted))
         headers: Headers = [_NEVER]
@@ -117,7 +125,7 @@ class Collect:
             )
         if decision.held:
             return [*headers, responses.reason("consent_pending")]
-        return headers + await self._record(visit, said, faults, posted, store, policy)
+        return headers + await self._record(visit, said, poor, posted, store, policy)
 
     def _admit(self, visit: Visit, said: Beacon) -> Store:
         """The store for which this page may speak: by its key, one of the store's domains, or both; else ApiError."""
@@ -155,7 +163,7 @@ class Collect:
         self,
         visit: Visit,
         said: Beacon,
-        faults: list[ApiError],
+        poor: Poor,
         posted: Posted | None,
         store: Store,
         policy: Policy,
@@ -179,14 +187,15 @@ class Collect:
         if erased:
             cleared = cookies.clear_cookies(visit.header(b"cookie"), policy, written)
         prepare = self._preparing(said, posted, found, jar, caller, store, visit.now)
-        left_out = faults + await self._store(prepare)
+        left_out = poor.faults + await self._store(prepare, poor.ignored)
         if posted is not None and left_out:
             raise left_out[0]
         for _ in left_out:
             self._keeper.count(store.number, "left_out.event")
         reasons = [bot, *(one.code for one in left_out), fault if not left_out else None]
         set_anew = [*cleared, *cookies.set_cookies(written, policy)]
-        return _set(set_anew) + [responses.reason(why) for why in reasons if why]
+        told = ignored_header(list(dict.fromkeys(poor.ignored)))
+        return _set(set_anew) + told + [responses.reason(why) for why in reasons if why]
 
     def _preparing(
         self,
@@ -209,14 +218,16 @@ class Collect:
         return [*clicks, *(partial(self._event, one, said, jar, caller, store, now) for one in said.e)]
 
     def _event(self, one: Happening, said: Beacon, jar: Jar, caller: Caller, store: Store, now: int) -> Prepared:
-        return self._preparer.event(beacons.event(said, one, jar, now), caller, store)
+        ignored = list[str]()
+        return self._preparer.event(beacons.event(said, one, jar, now, ignored), caller, store, ignored)
 
-    async def _store(self, preparing: Sequence[Callable[[], Prepared]]) -> list[ApiError]:
+    async def _store(self, preparing: Sequence[Callable[[], Prepared]], ignored: list[str]) -> list[ApiError]:
         """Return once all is on disk, in one group; what is wrong with those that are not: a bad one fails alone."""
         ready, faults = list[Prepared](), list[ApiError]()
         for prepare in preparing:
             try:
                 ready.append(prepare())
+                ignored += ready[-1].ignored
             except ApiError as error:
                 faults.append(error)
         results = await self._keeper.submit([one.operation for one in ready]) if ready else []

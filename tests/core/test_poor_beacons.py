@@ -230,7 +230,7 @@ def test_F3_nothing_in_a_beacon_refuses_its_neighbours(others: list[Any], parts:
 
 
 def test_control_without_the_reading_part_by_part_a_bad_event_takes_the_click(monkeypatch: pytest.MonkeyPatch) -> None:
-    def strict(tree: Any, faults: list[ApiError]) -> Beacon:
+    def strict(tree: Any, faults: list[ApiError], ignored: list[str]) -> Beacon:
         return msgspec.convert(tree, Beacon)
 
     monkeypatch.setattr(said, "_read", strict)
@@ -372,4 +372,4 @@ def test_a_person_is_read_as_far_as_possible() -> None:
     said_of = beacon.event(one, one.e[0], EMPTY, NOW).customer_data
     assert said_of is not None
     assert (said_of.email, said_of.zip_code, said_of.city) == ("jo@example.com", "94035", None)
-    assert lenient.person({"email": {"no": 1}}) is None
+    assert lenient.person({"email": {"no": 1}}, []) is None

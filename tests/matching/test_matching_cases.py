@@ -16,6 +16,7 @@ from collector.core.matching import (
     Policy,
     Query,
     Statistics,
+    decide,
     fingerprint_version_bits,
     match,
     renew,
@@ -396,3 +397,47 @@ def test_an_older_cookie_jar_of_the_same_browser_speaks_against_a_click() -> Non
     known = answer(order(SAFARI, ip_k=5, visitor_k=7, jar_since=NOW - 30 * DAY), seen)
     assert fresh.attributed
     assert known.log_odds_bits < fresh.log_odds_bits - 4
+
+
+def claimed(ago: int, who: int = 70) -> tuple[Query, Candidate]:
+    """An order by Safari whose e-mail a page alone links with visitor `who`, and that visitor's click."""
+    people: dict[int, Identity] = {who: "email"}
+    query = order(SAFARI, ip_k=5, fp_k=6, identity_visitors=people, claimed=frozenset(people))
+    return query, click(ago, CHROME, visitor_k=who)
+
+
+def test_P1_a_claim_gives_way_to_a_surer_inference(monkeypatch: pytest.MonkeyPatch) -> None:
+    query, theirs = claimed(HOUR)
+    own = click(3 * MINUTE, SAFARI, ip_k=5, fp_k=6)
+    found = answer(query, theirs, own)
+    assert (found.click, found.method) == (own.id, "probabilistic")
+    assert found.confidence > 75
+    assert ("email", "claims_another_click", 0.0) in [(e.signal, e.result, e.bits) for e in found.evidence]
+    assert found.label is not None  # it teaches as the claim did
+    assert sum(e.bits for e in found.evidence) == pytest.approx(found.log_odds_bits)
+    monkeypatch.setattr(decide, "_stronger", lambda proved, inferred, proven: proved)
+    assert answer(query, theirs, own).click == theirs.id
+
+
+def test_P1_a_claim_that_inference_bears_out_is_stated_as_inference_is() -> None:
+    query, _ = claimed(HOUR)
+    own = click(3 * MINUTE, SAFARI, ip_k=5, fp_k=6, visitor_k=70)
+    found = answer(query, own)
+    assert (found.click, found.method, found.deterministic) == (own.id, "probabilistic", False)
+    assert found.evidence[-1].result == "claimed"
+
+
+@pytest.mark.parametrize("policy", [{}, {"probabilistic": False}])
+def test_P1_a_claim_stands_where_inference_says_less(policy: dict[str, Any]) -> None:
+    query, theirs = claimed(HOUR)
+    far = click(5 * DAY, SAFARI, ip_k=5)
+    crowd = msgspec.structs.replace(SHOP, visitors_on_ip=40)
+    found = answer(query, theirs, far, shop=crowd, **policy)
+    assert (found.click, found.confidence, found.method) == (theirs.id, 75, "email")
+
+
+def test_P1_a_confirmed_link_gives_way_to_no_inference() -> None:
+    query, theirs = claimed(HOUR)
+    query.claimed = frozenset()
+    found = answer(query, theirs, click(3 * MINUTE, SAFARI, ip_k=5, fp_k=6))
+    assert (found.click, found.confidence) == (theirs.id, 95)

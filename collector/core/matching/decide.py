@@ -48,17 +48,27 @@ def match(query: Query, candidates: Sequence[Candidate], statistics: Statistics,
     field = sort_out(query, candidates, policy)
     proven = prove(query, field, model, policy)
     before = older(query, field, policy)
+    inferred = None
+    if (proven is None or proven.claimed) and policy.probabilistic and query.consent == "granted":
+        inference = infer(query, field.fresh, statistics, model, policy)
+        inferred = _inferred(query, inference, before, model, policy) if inference is not None else None
     if proven is not None:
-        answer = _proved(query, proven, before, model, policy)
+        answer = _stronger(_proved(query, proven, before, model, policy), inferred, proven)
         lesson = lesson_of_proof(query, proven, field.fresh, statistics, model, policy)
         return structs.replace(answer, label=lesson) if lesson is not None else answer
-    inference = None
-    if policy.probabilistic and query.consent == "granted":
-        inference = infer(query, field.fresh, statistics, model, policy)
-    if inference is None:
+    if inferred is None:
         nothing = _unattributed(_why_nothing(query, field, policy), model, policy)
         return structs.replace(nothing, pool=pool_of(query), journey=_journey(before))
-    return _inferred(query, inference, before, model, policy)
+    return inferred
+
+
+def _stronger(proved: Match, inferred: Match | None, proven: Proven) -> Match:
+    """A page's claim gives way to an inference that is surer (P1); the claim stays as a note of the answer."""
+    if inferred is None or not proven.claimed or inferred.confidence <= proved.confidence:
+        return proved
+    same = proven.click is not None and inferred.click == proven.click.id
+    note = Evidence(proven.method, "claimed" if same else "claims_another_click", 0.0)
+    return structs.replace(inferred, evidence=[*inferred.evidence, note], label=None)
 
 
 def renew(first: Match, ts: int) -> Match:

@@ -51,6 +51,7 @@ class Shelf:
     """Clicks by key, newest last; the stand-in for storage's index, with its limits and its statistics."""
 
     def __init__(self, public: Public) -> None:
+        self.public = public
         self.clicks = public.clicks
         self.ends = START + public.world.days * DAY
         self.allowed = [c for c in sorted(public.clicks, key=lambda c: c.ts) if not c.flags & flags.INELIGIBLE]

@@ -62,6 +62,8 @@ class World:
     visits: float = 2.0  # per person, without a click
     sign_in: float = 0.3  # visits that leave an e-mail
     relayed: float = 0.08  # people with Apple's devices whose browser goes through a relay
+    employed: float = 0.25  # people who spend some of their working hours behind an office's address
+    per_office: int = 300  # of the town's people for each office
     attack: float = 0.0  # share of the pages' traffic that is a stranger's (attackers.py)
 
 
@@ -175,7 +177,7 @@ class Public:
         r, w = self.random, self.world
         pools = [[self.serial() for _ in range(r.randint(2, 5))] for _ in range(max(2, w.people // 6000))]
         homes_behind_nat = [self.serial() for _ in range(max(2, w.people // 2000))]
-        offices = [self.serial() for _ in range(max(2, w.people // 300))]
+        offices = [self.serial() for _ in range(max(2, w.people // w.per_office))]
         isps = [self.serial() for _ in range(max(2, w.people // 400))]
         for at, pool in enumerate(pools):
             self._place_in(pool, self.serial(), "mobile NAT")
@@ -194,7 +196,7 @@ class Public:
             email = len(people)
             for _ in range(size):
                 own = email if r.random() < 0.02 else len(people)  # some couples share a mailbox
-                office = r.choice(offices) if r.random() < 0.25 else 0
+                office = r.choice(offices) if r.random() < w.employed else 0
                 nat_phone = r.random() < min(1.0, 2 * w.cgnat)
                 pool, devices = r.choice(pools), self._devices()
                 apple = any(d.kind in ("ios", "mac") for d in devices)
