@@ -190,6 +190,13 @@ COMMANDS: Final = (
         (*FILES, key_id, as_json),
     ),
     Command(
+        "doctor",
+        "look for what is wrong, from outside too: files, clock, DNS, proxy, tag, token, queue; and say the mend",
+        "doctor:run",
+        "collector doctor --config collector.toml",
+        (*FILES, as_json),
+    ),
+    Command(
         "status",
         "queue, delivery, attribution and storage at a glance",
         "status:status",

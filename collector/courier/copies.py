@@ -10,7 +10,7 @@ from typing import Final
 from collector.config import Config
 from collector.courier.alerts import Alerts
 from collector.errors import CollectorError
-from collector.storage.ground import backup
+from collector.storage.ground import backup, copies
 from collector.telemetry import logger
 
 log = logger("courier")
@@ -45,14 +45,14 @@ class Copies:
         wanted = self._config.backup
         if not wanted.dir or now < self._not_before:
             return False
-        newest = backup.newest_ms(Path(wanted.dir))
+        newest = copies.newest_ms(Path(wanted.dir))
         return newest is None or not newest <= now < newest + int(wanted.every_hours * _HOUR_MS)
 
     def _make(self, now: int) -> None:
         folder = Path(self._config.backup.dir)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path, manifest = backup.backup(self._config, folder, now)
-        gone = backup.thin(folder, self._config.backup.keep)
+        gone = copies.thin(folder, self._config.backup.keep)
         log.info("a backup was made and verified", path=str(path), bytes=manifest.database_bytes, count=len(gone))
 
     def close(self) -> None:

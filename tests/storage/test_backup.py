@@ -16,8 +16,10 @@ from collector.core.retry import DOUBT_WINDOW_MS, may_resend
 from collector.courier.copies import Copies
 from collector.errors import CollectorError, StorageError
 from collector.storage.ground import backup as backups
+from collector.storage.ground import copies as copies_of
 from collector.storage.ground import database
-from collector.storage.ground.database import newest_schema, open_database
+from collector.storage.ground.database import open_database
+from collector.storage.ground.schema import newest_schema
 from tests.kit.journal_kit import DAY, HOUR, NOW, Kit, click, config_for, order
 
 
@@ -177,7 +179,7 @@ async def test_backups_are_made_when_due_and_so_many_are_kept(kept, tmp_path):
     copies = Copies(config, told)
     for now in (NOW, NOW + HOUR // 2, NOW + HOUR, NOW + 2 * HOUR, NOW + 5 * HOUR):
         await copies.step(now)
-    made = [backups.newest_ms(folder), len(list(folder.iterdir()))]
+    made = [copies_of.newest_ms(folder), len(list(folder.iterdir()))]
     assert made == [(NOW + 5 * HOUR) // 1000 * 1000, 2]
     copies.close()
     later = Copies(config, told)  # a restart neither skips nor repeats one

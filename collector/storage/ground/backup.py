@@ -16,7 +16,6 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from hashlib import file_digest
 from io import BytesIO
 from pathlib import Path
@@ -29,15 +28,13 @@ from msgspec import Struct
 import collector
 from collector.config import Config, StorageConfig
 from collector.errors import CollectorError, StorageError, why
-from collector.storage.ground import damage, losses, pepper
+from collector.storage.ground import copies, damage, losses, pepper
 from collector.storage.ground.damage import Missing
-from collector.storage.ground.database import DATABASE, connect, immediate, newest_schema, prepare_data_dir
+from collector.storage.ground.database import DATABASE, connect, immediate, prepare_data_dir
+from collector.storage.ground.schema import newest_schema
 
 PEPPER: Final = "pepper.key"
 MANIFEST: Final = "manifest.json"
-NAME: Final = "collector-{}.tar"  # by its time, so that names sort by age
-PATTERN: Final = "collector-[0-9]*Z.tar"
-_STAMP: Final = "%Y%m%dT%H%M%SZ"
 TABLES: Final = ("click", "conversion", "outbox", "identity_link", "api_key")
 _GROWING: Final = ("click", "conversion", "outbox")
 _PARTS: Final = frozenset({DATABASE, PEPPER, MANIFEST})
@@ -72,7 +69,7 @@ def backup(config: Config, to: Path, now: int) -> tuple[Path, Manifest]:
 
     StorageError when the store cannot be read or the copy not be written; an existing file is never overwritten.
     """
-    path = to / NAME.format(datetime.fromtimestamp(now / 1000, UTC).strftime(_STAMP)) if to.is_dir() else to
+    path = to / copies.name_of(now) if to.is_dir() else to
     if path.exists():
         raise StorageError(f"{path} is there already and is not overwritten; name another file")
     source = Path(config.storage.data_dir) / DATABASE
@@ -194,23 +191,6 @@ def _sync(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def newest_ms(folder: Path) -> int | None:
-    """When the newest backup that was named by its time was made (ms); None where there is none."""
-    for path in sorted(folder.glob(PATTERN), reverse=True):
-        with contextlib.suppress(ValueError):
-            at = datetime.strptime(path.stem.partition("-")[2], _STAMP).replace(tzinfo=UTC)
-            return int(at.timestamp() * 1000)
-    return None
-
-
-def thin(folder: Path, keep: int) -> list[Path]:
-    """Delete all but the `keep` newest backups that were named by their time; those that went."""
-    gone = sorted(folder.glob(PATTERN))[:-keep]
-    for path in gone:
-        path.unlink()
-    return gone
 
 
 # -- and back

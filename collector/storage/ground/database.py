@@ -9,8 +9,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import apsw
@@ -19,6 +17,7 @@ from collector.config import StorageConfig
 from collector.core.keyed import PEPPER_BYTES
 from collector.errors import Damaged, SchemaTooNew, StorageError, why
 from collector.storage.ground import damage, losses, pepper
+from collector.storage.ground.schema import newest_schema, scripts
 from collector.telemetry import logger
 
 log = logger("storage")
@@ -252,19 +251,9 @@ def open_existing(config: StorageConfig, *, accepting: bool = False) -> apsw.Con
     return db
 
 
-def _scripts(folder: str) -> list[Traversable]:
-    found = resources.files("collector.storage").joinpath(folder).iterdir()
-    return sorted((entry for entry in found if entry.name.endswith(".sql")), key=lambda entry: entry.name)
-
-
-def newest_schema(folder: str = "migrations") -> int:
-    """The schema that this release brings a database to."""
-    return len(_scripts(folder))
-
-
 def migrate(db: apsw.Connection, folder: str) -> None:
     """Bring `db` to the newest schema of `storage/<folder>/*.sql`, one transaction each; safe beside others."""
-    files = _scripts(folder)
+    files = scripts(folder)
     version = db.pragma("user_version")
     if version > len(files):
         raise SchemaTooNew(f"the database has schema {version}, this release knows {len(files)}; run the newer release")

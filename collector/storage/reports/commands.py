@@ -14,6 +14,8 @@ from collector.storage.reports import export as exports
 from collector.storage.reports.attribution import Question, Report
 from collector.storage.reports.attribution import attribution as shared
 from collector.storage.reports.explain import explain as explained
+from collector.storage.reports.health import Facts
+from collector.storage.reports.health import facts as found
 from collector.storage.reports.names import public_ids
 from collector.storage.reports.orders import of_order
 from collector.storage.reports.reader import DEADLINE_SECONDS, NoSchema, Reader, database
@@ -133,5 +135,15 @@ def export(
                 if progress is not None:
                     progress(total, chunk.done)
         return total
+
+    return asyncio.run(ask())
+
+
+def health(config: Config, now: int) -> Facts:
+    """What the doctor asks. StorageError where the database cannot answer."""
+
+    async def ask() -> Facts:
+        async with _whole(config) as reader:
+            return await found(reader, now)
 
     return asyncio.run(ask())

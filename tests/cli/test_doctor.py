@@ -1,0 +1,430 @@
+"""`collector doctor` finds each misconfiguration that is planted, by its name and with a mend; a sound one is sound."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from collector.cli import doctor, main
+from collector.cli.doctor import database, machine, outside
+from collector.cli.doctor.findings import Finding
+from collector.config import (
+    BackupConfig,
+    Config,
+    EdgeConfig,
+    MetaConfig,
+    PixelConfig,
+    StorageConfig,
+    StoreConfig,
+)
+from collector.storage.ground import copies, damage, pepper
+from collector.storage.ground.database import load_pepper, open_database
+from collector.storage.ground.schema import newest_schema
+from collector.storage.reports import commands
+from collector.storage.reports.delivery import Heartbeat, Pixel, Waiting
+from collector.storage.reports.health import Facts, Orders
+from collector.storage.reports.status import Clock
+from tests.kit.journal_kit import DAY, HOUR, NOW, PIXEL, STORE, Kit, click, order
+
+ADDRESSES = [f"203.0.113.{n}" for n in range(3)] + [f"8.8.8.{n}" for n in range(20)]
+
+
+def sound_store(**more: Any) -> StoreConfig:
+    pixel = PixelConfig(id=PIXEL, access_token="EAAtoken")
+    return StoreConfig(id=STORE, currency="USD", country="US", pixel=[pixel], **{"domains": ["mystore.com"], **more})
+
+
+def sound(**more: Any) -> Config:
+    return Config(**{"store": [sound_store()], "edge": EdgeConfig(public_url="https://mystore.com/m"), **more})
+
+
+def facts(**more: Any) -> Facts:
+    """A database of a healthy installation."""
+    clock = Clock(system="", trusted="", held_seconds=0, held_since=None, meta_ahead_seconds=None, advice=None)
+    return Facts(
+        **{
+            "schema": newest_schema(),
+            "witness": pepper.Witness(None, named=False),
+            "clock": clock,
+            "beats": [Heartbeat("courier", NOW - 1000, {})],
+            "waiting": [],
+            "pixels": [Pixel(PIXEL)],
+            "successes": {PIXEL: NOW - HOUR},
+            "dead": 0,
+            "keys": {("secret", STORE)},
+            "clicks": {STORE: NOW - HOUR},
+            "orders": {STORE: Orders(NOW - HOUR, 0, 10)},
+            "webhooks": {},
+            "addresses": ADDRESSES,
+            "bytes_a_day": 0,
+            **more,
+        }
+    )
+
+
+def bad(found: Iterator[Finding]) -> set[str]:
+    """The names of what is not ok; each says a mend."""
+    named = [one for one in found if one.level != "ok"]
+    assert all(one.mend and one.what for one in named)
+    return {one.check for one in named}
+
+
+HELD = Clock(system="", trusted="", held_seconds=9, held_since=None, meta_ahead_seconds=None, advice="held")
+SHOPIFY = sound_store(webhook_secrets={"shopify": "s"})
+
+IN_THE_DATABASE: dict[str, tuple[Facts, Config]] = {
+    "schema": (facts(schema=newest_schema() + 1), sound()),
+    "clock.heartbeat": (facts(beats=[Heartbeat("courier", NOW + HOUR, {})]), sound()),
+    "clock.held": (facts(clock=HELD), sound()),
+    "processes": (facts(beats=[Heartbeat("courier", NOW - HOUR, {})]), sound()),
+    "queue.age": (facts(waiting=[Waiting(PIXEL, 0, 5, NOW - HOUR)]), sound()),
+    "queue.expiring": (facts(pixels=[Pixel(PIXEL, deadline=NOW + HOUR)]), sound()),
+    "queue.dead": (facts(dead=3), sound()),
+    "pixel.state": (facts(pixels=[Pixel(PIXEL, "blocked", reason="token")]), sound()),
+    "pixel.success": (facts(successes={}), sound()),
+    "pixel.gone": (
+        facts(pixels=[Pixel("999999")], successes={"999999": NOW}, waiting=[Waiting("999999", 0, 1, NOW)]),
+        sound(),
+    ),
+    "proxy.address": (facts(addresses=["127.0.0.1"] * 50), sound()),
+    "proxy.one_address": (facts(addresses=["8.8.8.8"] * 50), sound()),
+    "store.key": (facts(keys=set()), sound()),
+    "store.clicks": (facts(clicks={}), sound()),
+    "store.orders": (facts(orders={STORE: Orders(NOW - 9 * DAY, 0, 9)}), sound()),
+    "store.server_orders": (facts(orders={STORE: Orders(NOW, 9, 10)}), sound()),
+    "webhook.never": (facts(), sound(store=[SHOPIFY])),
+    "webhook.silent": (facts(webhooks={(STORE, "shopify"): NOW - 5 * DAY}), sound(store=[SHOPIFY])),
+}
+
+
+def test_a_healthy_database_has_nothing_to_mend():
+    assert bad(database.judge(facts(), sound(), NOW)) == set()
+
+
+@pytest.mark.parametrize("check", IN_THE_DATABASE)
+def test_what_the_database_tells(check):
+    planted, config = IN_THE_DATABASE[check]
+    assert bad(database.judge(planted, config, NOW)) == {check}
+
+
+@pytest.mark.parametrize("orders", [Orders(NOW, 9, 10), Orders(NOW, 10, 10)])
+def test_a_store_that_believes_pages_waits_for_no_server(orders):
+    config = sound(store=[sound_store(browser_purchases="send")])
+    assert bad(database.judge(facts(orders={STORE: orders}), config, NOW)) == set()
+
+
+def test_the_facts_are_read_from_a_real_journal(tmp_path):
+    with Kit(tmp_path) as kit:
+        kit.post(click("IwARaBcDeFgHiJkLmNoPqRsTuV1", visitorId="v1"), order("1", visitorId="v1"), order("2"))
+        read = commands.health(kit.config, NOW)
+    assert (read.schema, read.witness.named) == (newest_schema(), True)
+    assert set(read.clicks) == set(read.orders) == {STORE}
+    assert read.orders[STORE].n == 2
+    assert read.bytes_a_day > 0
+    assert "store.clicks" not in bad(database.judge(read, sound(), NOW))
+
+
+# -- settings and files
+
+
+CODE = PixelConfig(id=PIXEL, access_token="t", test_event_code="TEST1", test_event_code_expires="2099-01-01T00:00:00Z")
+
+IN_THE_SETTINGS: dict[str, Config] = {
+    "mode": sound(meta=MetaConfig(mode="dry_run")),
+    "graph.version": sound(meta=MetaConfig(api_version="v2.0")),
+    "pixel.test_code": sound(store=[replace(sound_store(), pixel=[CODE])]),
+    "store.pixel": sound(store=[replace(sound_store(), pixel=[])]),
+    "store.currency": sound(store=[replace(sound_store(), currency="")]),
+    "store.country": sound(store=[replace(sound_store(), country="")]),
+    "public_url": sound(edge=EdgeConfig()),
+}
+
+
+def test_sound_settings_have_nothing_to_mend():
+    assert bad(machine.of_settings(sound())) == set()
+
+
+@pytest.mark.parametrize("check", IN_THE_SETTINGS)
+def test_what_the_settings_tell(check):
+    assert bad(machine.of_settings(IN_THE_SETTINGS[check])) == {check}
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Config:
+    config = sound(storage=StorageConfig(data_dir=str(tmp_path / "data"), reserve_mb=1))
+    with closing(open_database(config.storage)) as db:
+        load_pepper(db, tmp_path / "data", "")
+    (tmp_path / "data").chmod(0o700)
+    (tmp_path / "data/collector.db").chmod(0o600)
+    return config
+
+
+def test_sound_files_have_nothing_to_mend(installed):
+    assert bad(machine.of_files(installed)) == set()
+
+
+def test_a_data_dir_that_is_not_there(installed):
+    shutil.rmtree(installed.storage.data_dir)
+    assert bad(machine.of_files(installed)) == {"data_dir"}
+
+
+def test_a_data_dir_open_to_others(installed):
+    os.chmod(installed.storage.data_dir, 0o777)
+    assert bad(machine.of_files(installed)) == {"data_dir.mode"}
+
+
+def test_a_database_that_anybody_reads(installed):
+    os.chmod(f"{installed.storage.data_dir}/collector.db", 0o644)
+    assert bad(machine.of_files(installed)) == {"database.mode"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_database_of_another_owner(installed):
+    os.chown(f"{installed.storage.data_dir}/collector.db", 12_345, 12_345)
+    assert bad(machine.of_files(installed)) == {"data_dir.owner"}
+
+
+def test_a_loss_that_nobody_accepted(installed):
+    damage.tell(Path(installed.storage.data_dir), "rows are lost")
+    assert bad(machine.of_files(installed)) == {"damage"}
+
+
+def test_a_key_that_is_another_databases(installed):
+    other = pepper.Witness(b"x" * 32, named=True)
+    assert bad(machine.of_key(installed, other)) == {"pepper"}
+
+
+def test_a_disk_that_is_nearly_full(installed, monkeypatch):
+    assert bad(machine.of_disk(installed, 0)) == set()
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 9))
+    assert bad(machine.of_disk(installed, 0)) == {"disk.free"}
+
+
+def test_a_disk_that_will_be_full_within_days(installed):
+    free = shutil.disk_usage(installed.storage.data_dir).free
+    assert bad(machine.of_disk(installed, free // 3)) == {"disk.days"}
+    assert bad(machine.of_disk(installed, free // 300)) == set()
+
+
+def test_backups_that_are_none_old_or_on_the_same_disk(installed, tmp_path):
+    assert bad(machine.of_backups(installed, NOW)) == {"backup"}
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    kept = replace(installed, backup=BackupConfig(dir=str(folder)))
+    assert bad(machine.of_backups(kept, NOW)) == {"backup", "backup.disk"}
+    (folder / copies.name_of(NOW)).touch()
+    assert bad(machine.of_backups(kept, NOW + HOUR)) == {"backup.disk"}
+    assert bad(machine.of_backups(kept, NOW + 3 * DAY)) == {"backup.age", "backup.disk"}
+
+
+def test_too_few_open_files(monkeypatch):
+    assert bad(machine.of_limits()) == set()
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 256))
+    assert bad(machine.of_limits()) == {"files.limit"}
+
+
+# -- from outside
+
+
+class Outside:
+    """Shop, edge and Graph at once, on a real socket; `pages` answers by path: body, headers, status."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, tuple[bytes, dict[str, str], int]] = {}
+        self.asked: list[str] = []
+        handler = type("Handler", (_Handler,), {"outside": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.port = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.put("/", f'<script async src="/m/c.js" data-store="{STORE}"></script>')
+        self.put("/m/c.js", "window.collector=1")
+        self.put("/m/healthz", '{"status":"ok"}')
+        self.put("/m/c.gif", "GIF", {"Set-Cookie": "_cv=; Max-Age=0; Path=/"})
+        self.put("/v26.0", "{}", {"Date": formatdate(usegmt=True)})
+        self.put(f"/v26.0/{PIXEL}", f'{{"id":"{PIXEL}"}}')
+        self.put("/v26.0/debug_token", '{"data":{"is_valid":true,"scopes":["ads_management"]}}')
+
+    def put(self, path: str, body: str, headers: dict[str, str] | None = None, status: int = 200) -> None:
+        self.pages[path] = body.encode(), headers or {}, status
+
+    def config(self, **edge: Any) -> Config:
+        url = f"http://127.0.0.1:{self.port}"
+        return sound(
+            store=[sound_store(domains=[f"127.0.0.1:{self.port}"])],
+            edge=EdgeConfig(**{"public_url": f"{url}/m", **edge}),
+            meta=MetaConfig(graph_url=url),
+        )
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    outside: Outside
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        self.outside.asked.append(self.path)
+        body, headers, status = self.outside.pages.get(path, (b"", {}, 404))
+        self.send_response_only(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def world() -> Iterator[Outside]:
+    made = Outside()
+    yield made
+    made.close()
+
+
+def test_a_sound_installation_is_sound_from_outside(world):
+    assert bad(outside.look(world.config())) == set()
+
+
+Plant = Callable[[Outside], object]
+ERROR = '{{"error":{{"code":{}}}}}'
+SOON = int(time.time()) + 3 * 86_400
+
+FROM_OUTSIDE: dict[str, Plant] = {
+    "page": lambda w: w.put("/", "", status=503),
+    "tag": lambda w: w.put("/", "<html>"),
+    "tag.store": lambda w: w.put("/", '<script src="/m/c.js" data-store="store_other"></script>'),
+    "tag.path": lambda w: w.put("/m/c.js", "<html>not found", status=404),
+    "proxy.path": lambda w: w.put("/m/healthz", "<html>"),
+    "proxy.pixel": lambda w: w.put("/m/c.gif", "", status=404),
+    "cookie": lambda w: w.put("/m/c.gif", "GIF"),
+    "clock.meta": lambda w: w.put("/v26.0", "{}", {"Date": formatdate(time.time() - 3600, usegmt=True)}),
+    "token": lambda w: w.put(f"/v26.0/{PIXEL}", ERROR.format(190), status=400),
+    "pixel": lambda w: w.put(f"/v26.0/{PIXEL}", ERROR.format(100), status=400),
+    "token.permission": lambda w: w.put("/v26.0/debug_token", '{"data":{"scopes":["email"]}}'),
+    "token.expiry": lambda w: w.put("/v26.0/debug_token", f'{{"data":{{"expires_at":{SOON}}}}}'),
+}
+
+
+@pytest.mark.parametrize("check", FROM_OUTSIDE)
+def test_what_is_seen_from_outside(world, check):
+    FROM_OUTSIDE[check](world)
+    assert bad(outside.look(world.config())) == {check}
+
+
+def test_a_tag_that_posts_elsewhere(world):
+    world.put("/other/c.js", "window.collector=1")
+    world.put("/", f'<script src="/other/c.js" data-store="{STORE}"></script>')
+    assert bad(outside.look(world.config())) == {"tag.public_url"}
+
+
+def test_cookies_that_do_not_live_long(world):
+    assert bad(outside.look(world.config(cookie_days=7))) == {"cookie.days"}
+
+
+def test_a_pixel_without_a_token(world):
+    config = world.config()
+    store = replace(config.store[0], pixel=[PixelConfig(id=PIXEL)])
+    assert bad(outside.look(replace(config, store=[store]))) == {"token.missing"}
+
+
+def test_meta_that_cannot_be_reached(world):
+    config = replace(world.config(), meta=MetaConfig(graph_url="http://127.0.0.1:9"))
+    assert bad(outside.look(config)) == {"meta"}
+
+
+def test_names_are_looked_up(world, monkeypatch):
+    book = {"shop.example": {"203.0.113.1"}, "near.example": {"203.0.2.1"}, "far.example": {"198.51.100.1"}}
+    monkeypatch.setattr(outside, "_addresses", lambda host: book.get(host, set()))
+    halves = outside._halves
+    assert bad(halves("shop.example", book["shop.example"], "near.example")) == set()
+    assert bad(halves("shop.example", book["shop.example"], "far.example")) == {"domain.address"}
+    assert bad(halves("shop.example", book["shop.example"], "none.example")) == {"public_url.dns"}
+    config = sound(store=[sound_store(domains=["none.example"])])
+    assert "domain.dns" in bad(outside._domain(outside.Web(), config, config.store[0], "none.example"))
+
+
+@pytest.mark.parametrize("address", ["::1", "2001:db8::1", "fe80::1%eth0", "0.0.0.0", "255.255.255.255"])
+def test_every_address_has_a_first_half(address):
+    assert outside._half(address).prefixlen in (16, 64)
+
+
+def test_a_host_that_is_not_passed_on(world, monkeypatch):
+    monkeypatch.setattr(outside, "_scheme", lambda _: "https")
+    config, web = world.config(), outside.Web()
+    base = f"http://127.0.0.1:{world.port}/m"
+    world.put("/m/c.gif", "GIF", {"Set-Cookie": "_cv=; Max-Age=0; Domain=.shop.example"})
+    found = list(outside._cookie(web, config, config.store[0], base, "www.shop.example"))
+    assert bad(iter(found)) == set()
+    world.put("/m/c.gif", "GIF", {"Set-Cookie": "_cv=; Max-Age=0; Domain=internal.example"})
+    assert bad(outside._cookie(web, config, config.store[0], base, "www.shop.example")) == {"proxy.host"}
+
+
+def test_plain_http_before_a_real_host_and_a_port_without_tls(world, monkeypatch):
+    config = replace(world.config(), edge=EdgeConfig(public_url="http://shop.example/m"))
+    monkeypatch.setattr(outside.Web, "get", lambda *_, **__: None)
+    assert "tls" in bad(outside._door(outside.Web(), config))
+    assert bad(outside._certificate("127.0.0.1", world.port)) == {"tls"}
+
+
+# -- the command
+
+
+def arguments(config: Path, **more: Any) -> argparse.Namespace:
+    return argparse.Namespace(**{"config": str(config), "data_dir": None, "json": True, **more})
+
+
+def test_faults_of_the_configuration_are_findings_and_end_with_1(tmp_path, capsys):
+    path = tmp_path / "collector.toml"
+    path.write_text('[edge]\nlistn = "x"\n[meta]\nmode = "loud"\n')
+    assert main(["doctor", "--config", str(path), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert {one["check"] for one in found} == {"config"}
+    assert all(set(one) == {"check", "level", "what", "mend"} for one in found)
+    assert len(found) == 2
+
+
+def test_a_damaged_database_is_a_finding(installed, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(outside, "look", lambda _: iter(()))
+    (Path(installed.storage.data_dir) / "collector.db").write_bytes(b"no database" * 1000)
+    assert main(["doctor", "--data-dir", installed.storage.data_dir, "--json"]) == 1
+    found = {one["check"]: one["level"] for one in json.loads(capsys.readouterr().out)}
+    assert found["database"] == "fail"
+
+
+def test_warnings_alone_end_with_0(installed, capsys, monkeypatch):
+    monkeypatch.setattr(outside, "look", lambda _: iter(()))
+    assert main(["doctor", "--data-dir", installed.storage.data_dir]) == 0
+    out = capsys.readouterr().out
+    assert "WARN  backup" in out
+    assert "no backups are made" in out
+
+
+def test_no_token_is_in_what_it_says(world, tmp_path, capsys, monkeypatch):
+    config = world.config()
+    monkeypatch.setattr(doctor, "settings_of", lambda _: argparse.Namespace(config=config, warnings=[]))
+    world.put(f"/v26.0/{PIXEL}", ERROR.format(190) + "EAAtoken", status=400)
+    doctor.run(arguments(tmp_path))
+    out = capsys.readouterr()
+    assert "EAAtoken" not in out.out + out.err
+
+
+def test_every_planted_name_is_one_of_at_least_25():
+    assert len({*IN_THE_DATABASE, *IN_THE_SETTINGS, *FROM_OUTSIDE}) >= 25
