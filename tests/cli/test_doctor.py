@@ -407,6 +407,9 @@ def test_a_damaged_database_is_a_finding(installed, tmp_path, capsys, monkeypatc
     assert main(["doctor", "--data-dir", installed.storage.data_dir, "--json"]) == 1
     found = {one["check"]: one["level"] for one in json.loads(capsys.readouterr().out)}
     assert found["database"] == "fail"
+    for thread in [one for one in threading.enumerate() if one is not threading.main_thread() and not one.daemon]:
+        thread.join(10)  # of the database's connection: one that stays would keep the program from ending
+        assert not thread.is_alive()
 
 
 def test_warnings_alone_end_with_0(installed, capsys, monkeypatch):
