@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Final
 
 from litestar import Response
@@ -12,6 +13,7 @@ from collector.console import plots, words
 from collector.console.choice import choose
 from collector.console.shell import Desk, Note, Word, page
 from collector.core.capi.states import CapiState, kept_until
+from collector.storage.ground import damage
 from collector.storage.reports import delivery
 from collector.storage.reports.folds import DAY_MS, ClickKey, ConversionKey, Sums
 from collector.storage.reports.totals import Totals
@@ -38,7 +40,7 @@ async def overview(desk: Desk, store: str) -> Response[bytes]:
         title="Overview",
         here="/",
         refresh=30,
-        notes=[*notes, *silent, *await _dead(desk, now), *_counting(totals)],
+        notes=[*_damage(desk), *notes, *silent, *await _dead(desk, now), *_counting(totals)],
         sentence=_sentence(desk, lines, await desk.last_success()),
         choice=choice,
         figures=_figures(clicks, sums, now // DAY_MS),
@@ -49,6 +51,13 @@ async def overview(desk: Desk, store: str) -> Response[bytes]:
         kinds=_kinds(sums),
         **_week(clicks, sums, now),
     )
+
+
+def _damage(desk: Desk) -> list[Note]:
+    """What of acknowledged events is lost, until a person accepts it (D6)."""
+    told = damage.told(Path(desk.config.storage.data_dir))
+    mend = "Restore a backup, or go on without them by `collector damage accept`."
+    return [Note("bad", told[0].upper() + told[1:], mend)] if told else []
 
 
 async def _dead(desk: Desk, now: int) -> list[Note]:

@@ -26,7 +26,7 @@ _REPEAT_MS: Final = _HOUR_MS
 class Alert(Struct, frozen=True, kw_only=True):
     """What the webhook receives as JSON. `text` alone suits chat tools."""
 
-    kind: str  # blocked, throttled, failing, rejected, backlog, clock, cleared
+    kind: str  # blocked, throttled, failing, rejected, backlog, clock, damage, cleared
     pixel: str
     text: str
     at: int

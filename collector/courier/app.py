@@ -157,6 +157,7 @@ class Courier:
             self._time,
             lambda: self._metas_clock(graph),
             lambda now: learning.night_if_due(spare, self._config, now),
+            lambda: damage.told(Path(storage.data_dir)),
             Revisions(self._config.alerts.revisions_url, Notices(spare, self._config)),
             Copies(self._config, alerts),
         )

@@ -54,6 +54,7 @@ class Housekeeping:
         time: Timekeeper,
         metas_clock: Callable[[], Awaitable[int | None]],
         night: Callable[[int], Any],
+        loss: Callable[[], str | None],
         revisions: Revisions,
         copies: Copies,
     ) -> None:
@@ -67,6 +68,7 @@ class Housekeeping:
         self._metas_clock = metas_clock
         self._ask_at = 0
         self._night = night
+        self._loss = loss
         self._revisions = revisions
         self._copies = copies
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="upkeep")
@@ -76,6 +78,7 @@ class Housekeeping:
         jobs: list[tuple[float, Callable[[], Awaitable[None]]]] = [
             (_CHECKPOINT_S, self._checkpoint),
             (_BEAT_S, self.beat),
+            (_BEAT_S, self.watch),
             (_CLOCK_S, self._keep_time),
             (_CLOCK_S, self._ask_meta),
             (_EXPIRE_S, self._expire),
@@ -117,6 +120,13 @@ class Housekeeping:
         for name, figures_of in queues.items():
             if figures_of["oldest"]:
                 self._alerts.backlog(name, figures_of["oldest"], now)
+
+    async def watch(self) -> None:
+        """Raise the alarm about a loss of acknowledged events, until a person has accepted it (D6)."""
+        if (told := await self._ask(self._loss)) is not None:
+            self._alerts.raised("damage", "", told, self._time.clock())
+        else:
+            self._alerts.over("damage", self._time.clock())
 
     async def _keep_time(self) -> None:
         """Carry the trusted now on; a queue that waits for the clock is tried once it is right."""

@@ -15,6 +15,7 @@ from collector.config import ConsoleConfig
 from collector.console.auth import check_access
 from collector.core import flags
 from collector.errors import ConfigError
+from collector.storage.ground import damage
 from tests.kit.console_process import ConsoleProcess, make_config
 from tests.kit.console_store import add_click, add_conversion, add_outbox, add_request, make_store
 
@@ -140,6 +141,19 @@ def test_the_overview_says_what_the_database_holds(
     assert f"{clicks[0]:,} in 7 days" in html
     assert "is blocked: the access token has expired" in html
     assert "Mend what Meta names" in html
+
+
+def test_D6_a_loss_stands_on_top_until_a_person_accepts_it(console: ConsoleProcess, store: Filled) -> None:
+    lost = "<12 clicks> that were acknowledged are gone"
+    assert "acknowledged are gone" not in console.get("/").text  # the control
+    damage.tell(store[0], lost)
+    try:
+        html = console.get("/").text
+    finally:
+        damage.forget(store[0])
+    assert "&lt;12 clicks&gt; that were acknowledged are gone" in html
+    assert "collector damage accept" in html
+    assert "acknowledged are gone" not in console.get("/").text
 
 
 def test_a_new_conversion_shows_at_the_next_look(

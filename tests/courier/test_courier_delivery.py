@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import signal
 import ssl
@@ -16,6 +17,7 @@ import pytest
 
 from collector.config import AlertsConfig, BatchWait, PixelConfig, StoreConfig
 from collector.courier import app
+from collector.storage.ground import damage
 from tests.kit.courier_kit import Bench, CourierThread, bench, config_for, courier_process, now_ms, wait_until
 from tests.kit.program import free_port
 from tests.kit.simulators.graph import ANSWERS, GraphSimulator
@@ -282,7 +284,9 @@ def test_a_second_courier_on_the_same_data_is_refused(tmp_path: Path, monkeypatc
         assert app.run(config) == 3
 
 
-def test_an_alert_is_posted_once_and_holds_no_personal_data(tmp_path: Path) -> None:
+@contextlib.contextmanager
+def hook() -> Iterator[tuple[str, list[bytes]]]:
+    """An alerts' webhook: its address, and what it has received."""
     received: list[bytes] = []
 
     class Hook(BaseHTTPRequestHandler):
@@ -294,12 +298,17 @@ def test_an_alert_is_posted_once_and_holds_no_personal_data(tmp_path: Path) -> N
         def log_message(self, *_: object) -> None:
             pass
 
-    hook = HTTPServer(("127.0.0.1", 0), Hook)
-    threading.Thread(target=hook.serve_forever, daemon=True).start()
-    with GraphSimulator(token="other") as graph:
-        config = config_for(tmp_path, graph.url)
-        url = f"http://127.0.0.1:{hook.server_port}/alert"
-        config = msgspec.structs.replace(config, alerts=AlertsConfig(webhook_url=url))
+    server = HTTPServer(("127.0.0.1", 0), Hook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/alert", received
+    finally:
+        server.shutdown()
+
+
+def test_an_alert_is_posted_once_and_holds_no_personal_data(tmp_path: Path) -> None:
+    with GraphSimulator(token="other") as graph, hook() as (url, received):
+        config = msgspec.structs.replace(config_for(tmp_path, graph.url), alerts=AlertsConfig(webhook_url=url))
         with bench(config) as edge, CourierThread(config):
             edge.put(3)
             assert wait_until(lambda: bool(received))
@@ -307,7 +316,24 @@ def test_an_alert_is_posted_once_and_holds_no_personal_data(tmp_path: Path) -> N
             assert (alert["kind"], alert["pixel"]) == ("blocked", "111")
             assert "190" in alert["text"]
             assert b"secret-token" not in received[0]
-    hook.shutdown()
+
+
+def test_D6_a_loss_is_an_alert_and_its_acceptance_ends_it(tmp_path: Path) -> None:
+    with GraphSimulator() as graph, hook() as (url, received):
+        config = msgspec.structs.replace(config_for(tmp_path, graph.url), alerts=AlertsConfig(webhook_url=url))
+        with bench(config), CourierThread(config) as courier:
+            watch = courier.courier._house.watch
+            courier.ask(watch())
+            assert received == []  # the control
+            damage.tell(tmp_path, "12 clicks (rows 4 to 15) were acknowledged and are gone")
+            courier.ask(watch())
+            courier.ask(watch())
+            damage.forget(tmp_path)
+            courier.ask(watch())
+            assert wait_until(lambda: len(received) >= 2)
+            told = [msgspec.json.decode(body) for body in received]
+    assert [one["kind"] for one in told] == ["damage", "cleared"]
+    assert "12 clicks" in told[0]["text"]
 
 
 def test_the_last_heartbeat_tells_what_was_sent(graph: GraphSimulator, tmp_path: Path) -> None:
