@@ -6,10 +6,8 @@ of 60 days. A new store keeps the defaults until it has earned its own figures; 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from math import exp2, log2, sqrt
-from typing import NamedTuple
 
 from msgspec import Struct, structs
 
@@ -24,9 +22,9 @@ from collector.core.matching.model import (
     Model,
     Network,
     Row,
-    bucket,
 )
 from collector.core.matching.shapes import Label, Match, Statistics
+from collector.core.sightings import Crowds, Sighting
 from collector.core.useragents import device, level, same_shell
 
 STRENGTH = 20.0
@@ -42,7 +40,6 @@ CAP_GROUPS = ((0, 1), (2, 3), (4, 5), (6, 7))  # under 1 h, 1-24 h, 1-7 d, longe
 FUNNEL = frozenset(
     "PageView ViewContent Search AddToCart AddToWishlist InitiateCheckout AddPaymentInfo CustomizeProduct".split()
 )
-_WEEK_MS = 7 * 86_400_000
 BIN = 0.25  # width of a calibration bin, in nats of log odds
 
 Counts = dict[str, float]
@@ -250,58 +247,8 @@ def _next_version(version: str) -> str:
     return f"fs.{int(version.rsplit('.', 1)[1]) + 1}"
 
 
-class Hit(NamedTuple):
-    """A visitor was here (ms), from an address and its network, by their names."""
-
-    ts: int
-    visitor: int
-    address: int
-    net: int | None
-
-
-class Sighting(Struct, frozen=True, array_like=True):
-    """A visitor seen again after `bucket`'s delay, first in network `net`; `same`: at the same address."""
-
-    net: int
-    bucket: int
-    same: bool
-
-
-def seen_again(hits: Iterable[Hit], since: int) -> list[Sighting]:
-    """Of hits in time order the returns of `since` (ms) or later, within a week; each visitor's once for each delay."""
-    last: dict[int, Hit] = {}
-    found: dict[tuple[int, int], Sighting] = {}
-    for hit in hits:
-        before = last.get(hit.visitor)
-        if before is not None and before.net is not None and hit.ts >= since and hit.ts - before.ts <= _WEEK_MS:
-            b = bucket(hit.ts - before.ts)
-            found.setdefault((hit.visitor, min(b, 2)), Sighting(before.net, b, before.address == hit.address))
-        last[hit.visitor] = hit
-    return list(found.values())
-
-
 def _three(n: list[float]) -> tuple[float, float, float]:
     return (n[0], n[1], n[2])
-
-
-class Crowds(Struct, frozen=True):
-    """How many visitors were seen on addresses in 30 days, where it was several; see Model.crowds."""
-
-    visitors: dict[int, int]
-    clickers_per_visitor: float
-
-
-SEVERAL = 3  # visitors from which an address is no single person's
-MOST_CROWDS = 3_000
-
-
-def crowds_of(seen: Iterable[tuple[int, int]], clickers: Collection[int]) -> Crowds:
-    """From (address, visitor) of every hit, repeats too, and the visitors who clicked."""
-    once = set(seen)
-    everybody = {visitor for _, visitor in once}
-    on = Counter(address for address, _ in once)
-    several = sorted(((n, a) for a, n in on.items() if n >= SEVERAL), reverse=True)[:MOST_CROWDS]
-    return Crowds({a: n for n, a in several}, len(everybody & set(clickers)) / max(1, len(everybody)))
 
 
 MOST_NETWORKS = 1_000  # kept, those with the most sightings

@@ -6,20 +6,11 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from collector.core.learning import (
-    Hit,
-    Pair,
-    Sighting,
-    crowds_of,
-    decoy_shares,
-    forget,
-    learn,
-    seen_again,
-    wilson_low,
-)
+from collector.core.learning import Pair, decoy_shares, forget, learn, wilson_low
 from collector.core.matching import DEFAULT_MODEL, Candidate, Label, Match, Model, Policy, Query, Statistics, match
 from collector.core.matching.inference import crowd_of, lasting, prior_odds
 from collector.core.matching.model import DAY, Network
+from collector.core.sightings import Hit, Sighting, crowds_of, seen_again
 
 NOTHING = Match(attributed=False, model="x", reason="no_candidate", tier="none")
 QUIET = [NOTHING] * 200  # decoys that state nothing

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from collector.core import addresses, flags
 from collector.core.keyed import KeyedHash
-from collector.core.learning import Crowds, Hit, Sighting, crowds_of, seen_again
+from collector.core.sightings import Crowds, Hit, Sighting, crowds_of, seen_again
 
 MOST_HITS: Final = 200_000  # of clicks, and as many of events: the newest; a second of reading
 _MONTH_MS: Final = 30 * 86_400_000

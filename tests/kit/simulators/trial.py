@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 from msgspec import structs
 
 from collector.core import flags
-from collector.core.learning import Crowds, Hit, Pair, Sighting, crowds_of, learn, pair, see_again, seen_again
+from collector.core.learning import Pair, learn, pair, see_again
 from collector.core.matching import DEFAULT_MODEL, Candidate, Match, Model, Policy, Query, Statistics, match
 from collector.core.matching.links import Link, people_of
 from collector.core.matching.model import CAPS_KNOWN
+from collector.core.sightings import Crowds, Hit, Sighting, crowds_of, seen_again
 from tests.kit.simulators.truth import DAY, HOUR, START, WINDOW, Order, Public
 
 Matcher = Callable[[Query, Sequence[Candidate], Statistics, Model, Policy], Match]
