@@ -139,6 +139,16 @@ class ShopConfig(Struct, frozen=True, kw_only=True):
     channels: dict[str, Literal["send", "ignore", "offline", "renewal"]] = {}
     renewals: Literal["ignore", "send"] = "ignore"
     shop: str = ""
+    timezone: str = "UTC"  # of the shop's days, in reconciliation
+    platform: Literal["", "shopify", "woocommerce", "stripe"] = ""  # what is pulled; empty: nothing
+    url: str = ""
+    pull_minutes: Annotated[int, Meta(ge=0, le=1440)] = 15  # 0: no pull
+    client_id: str = ""  # Shopify, with client_secret; or access_token
+    client_secret: str = ""
+    access_token: str = ""
+    consumer_key: str = ""  # WooCommerce
+    consumer_secret: str = ""
+    restricted_key: str = ""  # Stripe
 
 
 class StoreConfig(Struct, frozen=True, kw_only=True):

@@ -72,6 +72,27 @@ def replayed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only say what would happen")
 
 
+def reconciled(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--since", metavar="T", default="28d", help="from then on: 28d, 12h, a date (28d)")
+    parser.add_argument("--by", choices=("day", "reason", "channel"), default="day", help="what each line is of (day)")
+
+
+def shop_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="the shop's export of its orders, CSV or NDJSON; -: stdin")
+    parser.add_argument("--format", choices=("auto", "shopify", "woocommerce", "ndjson"), default="auto")
+    parser.add_argument(
+        "--columns", metavar="C", default="", help="order=…,date=…,total=…,currency=…,status=… of another CSV"
+    )
+    parser.add_argument("--timezone", metavar="Z", help="of the file's times that name none; else the store's")
+    parser.add_argument("--min", metavar="PERCENT", type=float, help="exit 1 where accuracy is below it")
+    parser.add_argument("--fill", action="store_true", help="NDJSON: have the missing orders taken in")
+
+
+def request_id(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", help="the request's id, as `requests list` shows it")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
 def person(parser: argparse.ArgumentParser) -> None:
     one = parser.add_mutually_exclusive_group(required=True)
     one.add_argument("--email", metavar="E", help="the address; - reads it from standard input, as for each of these")
@@ -260,6 +281,41 @@ COMMANDS: Final = (
         (*FILES, shared, store, as_json),
     ),
     Command(
+        "report reconcile",
+        "did every order of the shop arrive: sent, held, ignored, waiting, failed or missing, by day",
+        "report_shops:reconcile",
+        "collector report reconcile --since 28d --config collector.toml",
+        (*FILES, reconciled, store, as_json),
+    ),
+    Command(
+        "reconcile",
+        "compare the shop's own export of its orders with what is here; exit 1 below --min",
+        "reconcile:run",
+        "collector reconcile orders_export.csv --store store_abc123 --min 98 --config collector.toml",
+        (*FILES, shop_export, store, as_json),
+    ),
+    Command(
+        "requests list",
+        "what shop platforms have asked for their customers: erasures, and what is held of a person",
+        "requests:show",
+        "collector requests list --config collector.toml",
+        (*FILES, as_json),
+    ),
+    Command(
+        "requests run",
+        "do what a platform has asked, now",
+        "requests:run",
+        "collector requests run req_0123456789abcdef --config collector.toml",
+        (*FILES, request_id, as_json),
+    ),
+    Command(
+        "requests dismiss",
+        "strike out a request without doing it",
+        "requests:dismiss",
+        "collector requests dismiss req_0123456789abcdef --config collector.toml",
+        (*FILES, request_id, as_json),
+    ),
+    Command(
         "erase",
         "erase a person's data everywhere, with a receipt",
         "erase:run",
@@ -310,7 +366,8 @@ GROUPS: Final = {
     "clock": "what time is believed",
     "config": "check and show the configuration",
     "keys": "API keys",
-    "report": "what the orders are owed to",
+    "report": "what the orders are owed to, and whether all of them arrived",
+    "requests": "what shop platforms have asked for their customers",
     "damage": "what the database has lost, and going on without it",
 }
 

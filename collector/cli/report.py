@@ -21,7 +21,7 @@ _SPANS: Final = {"d": DAY_MS, "h": 3_600_000}
 
 def attribution(args: argparse.Namespace) -> int:
     config, now = config_of(args), time.time_ns() // 1_000_000
-    since, until = _moment(args.since, now, "--since"), _moment(args.until, now, "--until") if args.until else now
+    since, until = moment(args.since, now, "--since"), moment(args.until, now, "--until") if args.until else now
     if since >= until:
         raise ConfigError([f"--since: {times.text(since)} is not before {times.text(until)}, where the report ends"])
     question = Question(
@@ -42,7 +42,7 @@ def attribution(args: argparse.Namespace) -> int:
     return 0
 
 
-def _moment(text: str, now: int, flag: str) -> int:
+def moment(text: str, now: int, flag: str) -> int:
     """`30d`, `12h` (before now), a date or an RFC 3339 time; ms."""
     if span := re.fullmatch(r"([0-9]{1,5})([dh])", text):
         return now - int(span[1]) * _SPANS[span[2]]

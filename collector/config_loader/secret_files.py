@@ -26,6 +26,11 @@ HOLDERS: Final[dict[tuple[str, ...], Role]] = {
     ("store", "webhook_secrets"): "edge",
     ("store", "webhook", "secret"): "edge",
     ("store", "pixel", "access_token"): "courier",
+    ("store", "shop", "client_secret"): "courier",
+    ("store", "shop", "access_token"): "courier",
+    ("store", "shop", "consumer_key"): "courier",
+    ("store", "shop", "consumer_secret"): "courier",
+    ("store", "shop", "restricted_key"): "courier",
 }
 LARGEST_SECRET = 64 * 1024  # bytes; a token has a few hundred
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any, Final
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Struct
@@ -21,8 +23,21 @@ from collector.core.shops.signature import Scheme
 BUILT_IN: Final = ("shopify", "woocommerce", "stripe")
 PRESETS: Final = (*BUILT_IN, "paddle", "standard_webhooks")
 MOST_SECRETS: Final = 4
+_KEYS: Final = {
+    "shopify": "set client_id and client_secret_file, or access_token_file",
+    "woocommerce": "set consumer_key_file and consumer_secret_file",
+    "stripe": "set restricted_key_file",
+}
+# The header that a webhook of this platform has its topic in, and the topic that an order of its API stands for.
+TOPICS: Final = {
+    "shopify_pull": ("", "orders/pulled"),
+    "shopify": ("x-shopify-topic", "orders/updated"),
+    "woocommerce": ("x-wc-webhook-topic", "order.updated"),
+    "stripe": ("", ""),
+}
+PULLED: Final = ("shopify_pull", *BUILT_IN)  # Shopify's API has another shape than its webhooks
 # Of these platforms `content_id` says what a product is called.
-_CATALOGUES: Final = ("shopify", "woocommerce")
+_CATALOGUES: Final = ("shopify", "shopify_pull", "woocommerce")
 _OWN_KEYS: Final = ("topic", "delivery", "order", "marks")
 _TABLES: Final = ("signature", "fields", "status", "channels")
 
@@ -49,6 +64,22 @@ def hooks(store: StoreConfig) -> dict[str, Hook]:
     """Every webhook of the store by its name, of a configuration without faults."""
     made = [_made(store, one, (), []) for one in configured(store)]
     return {hook.name: hook for hook in made if hook is not None}
+
+
+@cache
+def _pulled(store: str, shop: bytes, platform: str) -> Hook:
+    name = platform.removesuffix("_pull")
+    config = StoreConfig(id=store, shop=msgspec.json.decode(shop, type=ShopConfig))
+    hook = _made(config, WebhookConfig(name=name, preset=platform), (), [])
+    assert hook is not None
+    return hook
+
+
+def pulled(store: StoreConfig, platform: str) -> Hook:
+    """How an order is read that a pull or a file has brought; `platform`: a preset. KeyError for none of ours."""
+    if platform not in PULLED:
+        raise KeyError(platform)
+    return _pulled(store.id, msgspec.json.encode(store.shop), platform)
 
 
 def configured(store: StoreConfig) -> list[WebhookConfig]:
@@ -82,11 +113,47 @@ def check(store: StoreConfig, path: Path) -> Iterator[Fault]:
             _made(store, webhook, here, faults)
     yield from faults
     yield from _choices(store, (*path, "shop"))
+    yield from _pull(store.shop, (*path, "shop"))
+
+
+def _pull(shop: ShopConfig, path: Path) -> Iterator[Fault]:
+    """What a pull needs (its secrets are the courier's, and are looked at by `warnings`)."""
+    if not _is_zone(shop.timezone):
+        yield Fault((*path, "timezone"), f"no time zone '{shop.timezone}'; for example Europe/Berlin, or UTC")
+    if not shop.platform:
+        return
+    try:
+        address = urlsplit(shop.url)
+        host, whole = address.hostname or "", not (address.query or address.fragment or address.username)
+    except ValueError:
+        host, whole, address = "", False, urlsplit("")
+    plain = address.scheme == "http" and host in ("127.0.0.1", "::1", "localhost")
+    if (shop.url or shop.platform != "stripe") and not (host and whole and (address.scheme == "https" or plain)):
+        yield Fault((*path, "url"), "expected the shop's address, https://…; http for loopback only")
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, LookupError):  # ZoneInfoNotFoundError is a LookupError
+        return False
+    return True
 
 
 def warnings(store: StoreConfig) -> list[str]:
     """Webhooks that nobody can sign for."""
-    return [
+    shop = store.shop
+    given = {
+        "shopify": shop.access_token or (shop.client_id and shop.client_secret),
+        "woocommerce": shop.consumer_key and shop.consumer_secret,
+        "stripe": shop.restricted_key,
+    }
+    lacking = [
+        f"[store.shop] of {store.id} pulls from {shop.platform} and has no key for it: {_KEYS[shop.platform]}"
+        for platform in [shop.platform]
+        if platform and shop.pull_minutes and not given[platform]
+    ]
+    return lacking + [
         f"[[store.webhook]] {webhook.name} of {store.id} has no secret, so all that is sent to it is refused"
         for webhook in store.webhook
         if not webhook.secret

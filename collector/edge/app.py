@@ -32,7 +32,7 @@ from collector.edge.snippet import Script, Snippet
 from collector.edge.tally import NO_VERB, Tally
 from collector.edge.track import Tracker
 from collector.edge.webhooks import Webhooks
-from collector.errors import ApiError
+from collector.errors import ApiError, StorageError
 from collector.exchange import responses
 from collector.exchange.responses import Answer
 from collector.guard.gate import ENOUGH_FILES, Counts, GuardLimits, share_of_files
@@ -43,11 +43,12 @@ log = telemetry.logger("edge")
 
 _GRACE_SECONDS = 8  # SIGTERM: answer what is in hand within this, so that the supervisor sees exit 0 within 10 s
 _BACKLOG = 4096
+_INBOX_S = 1.0
 _GC_THRESHOLDS = (10_000, 20, 100)  # allocations, then passes of the younger generation; usual: 700, 10, 10
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-def build(config: Config, keeper: Keeper, tracker: Tracker, tally: Tally) -> tuple[AsgiApp, Door]:
+def build(config: Config, keeper: Keeper, tracker: Tracker, tally: Tally) -> tuple[AsgiApp, Door, Webhooks]:
     """Every route of the public door, the busiest taken before Litestar routes them; and what judges them."""
     clock = keeper.clock
     preparer = Preparer(config, keeper.stores, keeper.names, keeper.public, clock, keeper.count)
@@ -82,7 +83,7 @@ def build(config: Config, keeper: Keeper, tracker: Tracker, tally: Tally) -> tup
         logging_config=None,  # its own would replace telemetry's handler, which keeps data out of the log
         exception_handlers=_refusing(tally.of(NO_VERB)),
     )
-    return _shortcut(busy, app), door
+    return _shortcut(busy, app), door, shops
 
 
 def _shortcut(busy: Mapping[str, AsgiApp], rest: Litestar) -> AsgiApp:
@@ -203,13 +204,27 @@ async def serve(config: Config, listener: socket.socket, ready: Callable[[], Non
     keeper, tally = Keeper(control), Tally()
     await keeper.greeted(tally.totals)
     tracker = Tracker(keeper)
-    server = _Server(_server_config(config, *build(config, keeper, tracker, tally), tally), ready, tracker)
+    app, door, shops = build(config, keeper, tracker, tally)
+    server = _Server(_server_config(config, app, door, tally), ready, tracker)
     _spare_the_collector()
+    reading = asyncio.create_task(_read_inbox(shops))
     try:
         await server.serve(sockets=[listener])
     finally:
+        reading.cancel()
         keeper.close()
     return 0
+
+
+async def _read_inbox(shops: Webhooks) -> None:
+    """Take in what a pull or a file has found, for as long as there is any; every edge does, and each order is one."""
+    while True:
+        try:
+            found = await shops.take_waiting()
+        except StorageError:
+            found = 0
+        if not found:
+            await asyncio.sleep(_INBOX_S)
 
 
 def _spare_the_collector() -> None:

@@ -23,6 +23,7 @@ from collector.exchange.frames import (
     Found,
     FoundClick,
     FoundConversion,
+    FoundInbox,
     Frames,
     Question,
     Submitted,
@@ -30,6 +31,7 @@ from collector.exchange.frames import (
 )
 from collector.exchange.keys import ApiKey
 from collector.exchange.operations import Operation
+from collector.exchange.shops import Waiting
 from collector.exchange.stores import Store
 
 log = telemetry.logger("edge")
@@ -118,6 +120,11 @@ class Keeper:
     async def click(self, row_id: int) -> FoundClick | None:
         """What is known of a click by now; StorageError while nobody can tell."""
         return cast(FoundClick | None, await self._ask("click", row_id))
+
+    async def inbox(self) -> list[Waiting]:
+        """The oldest orders that a pull or a file has found; StorageError while nobody can tell."""
+        found = cast(FoundInbox | None, await self._ask("inbox", 0))
+        return found.rows if found is not None else []
 
     def _ask(self, kind: Any, row_id: int) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from decimal import Decimal
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 from msgspec import UNSET, structs
 
@@ -21,7 +21,8 @@ from collector import telemetry
 from collector.config import Config
 from collector.config_loader import shops
 from collector.config_loader.shops import Hook
-from collector.core import addresses
+from collector.core import addresses, times
+from collector.core.events import ConversionBody, CustomerData
 from collector.core.intake import Caller
 from collector.core.shops import order, signature
 from collector.core.shops.order import Ignored, Read, ShopOrder
@@ -31,10 +32,11 @@ from collector.edge.door import Door, Request
 from collector.edge.keeper import Keeper
 from collector.edge.limits import TokenBuckets
 from collector.edge.prepare import Preparer
-from collector.errors import ApiError
+from collector.errors import ApiError, StorageError
 from collector.exchange import naming, responses
 from collector.exchange.operations import ShopDelivery, ShopTaken, ShopTold
 from collector.exchange.responses import Answer, Headers, WebhookData
+from collector.exchange.shops import KeptOut, Page, Waiting, Who
 from collector.exchange.stores import Store
 
 log = telemetry.logger("edge")
@@ -44,6 +46,7 @@ _REFUSALS_A_MINUTE: Final = 20
 _FORM: Final = b"application/x-www-form-urlencoded"
 _LONGEST_PING: Final = 64
 _CLOSE: Final = (b"connection", b"close")
+WEBHOOK_PAGE: Final = Page()
 _SHOP: Final = Caller(secret=True, shop=True)
 # Why the tracking API would refuse an order, in a webhook's word.
 _REASONS: Final = {"orderId": "no_order", "eventValue": "no_value", "currency": "bad_currency"}
@@ -103,12 +106,45 @@ class Webhooks:
             read = _read(*work)
         if read is None:
             raise self._refused(request, store, "signature_invalid")
-        return await self._stored(request, store, hook, read)
+        return await self._stored(store, hook, read, request.body)
 
-    async def _stored(self, request: Request, store: Store, hook: Hook, read: Read) -> Answer:
+    async def take_waiting(self) -> int:
+        """Read what a pull or a file has found, as a webhook is read, and store it; how many rows there were."""
+        waiting = await self._keeper.inbox()
+        for row in waiting:
+            try:
+                await self._found(row)
+            except StorageError:
+                raise
+            except Exception as error:  # it is taken out all the same: nothing would mend it
+                log.failed("an order of a pull or a file could not be read", error)
+                await self._drop(row, "unreadable")
+        return len(waiting)
+
+    async def _found(self, row: Waiting) -> None:
+        store, config = self._keeper.stores.get(row.store), self._stores.get(row.store)
+        if store is None or config is None:
+            await self._drop(row, "store_not_found")
+            return
+        hook = shops.pulled(config, row.platform)
+        headers = {shops.TOPICS[row.platform][0]: row.topic}
+        work = (hook.platform, hook.terms, row.store, headers, row.body)
+        loop = asyncio.get_running_loop()
+        aside = len(row.body) > _ASIDE_BYTES
+        read = await loop.run_in_executor(None, order.read, *work) if aside else order.read(*work)
+        await self._stored(store, hook, read, row.body, Page(seen=row.seen, inbox=row.id))
+
+    async def _drop(self, row: Waiting, reason: str) -> None:
+        store = self._keeper.stores.get(row.store)
+        number = store.number if store is not None else 0
+        name = sha256(f"{row.store}\0{row.id}\0".encode() + row.body).digest()
+        one = ShopDelivery(name, number, row.platform, row.topic)
+        await self._keeper.submit((ShopTold(one, reason, page=Page(seen=row.seen, inbox=row.id)),))
+
+    async def _stored(self, store: Store, hook: Hook, read: Read, body: bytes, page: Page = WEBHOOK_PAGE) -> Answer:
         said = f"{store.config.id}\0{hook.name}\0{read.topic}\0{read.delivery}\0".encode("utf-8", "replace")
-        one = ShopDelivery(sha256(said + sha256(request.body).digest()).digest(), store.number, hook.name, read.topic)
-        told, left_out = self._operation(store, one, read)
+        one = ShopDelivery(sha256(said + sha256(body).digest()).digest(), store.number, hook.name, read.topic)
+        told, left_out = self._operation(store, one, read, page)
         (taken,) = await self._keeper.submit((told,))
         if isinstance(taken, ApiError):
             raise taken
@@ -120,19 +156,61 @@ class Webhooks:
         public = self._keeper.public.public("conv", taken.conversion)
         return _answer(WebhookData(read.topic, public, duplicate=taken.duplicate or UNSET), left_out)
 
-    def _operation(self, store: Store, delivery: ShopDelivery, read: Read) -> tuple[ShopTold, Headers]:
+    def _operation(
+        self, store: Store, delivery: ShopDelivery, read: Read, page: Page = WEBHOOK_PAGE
+    ) -> tuple[ShopTold, Headers]:
         """What the keeper is asked to take, and what the answer names as left out."""
+        if isinstance(read.outcome, order.Request):
+            return ShopTold(delivery, read.outcome.kind, page=page, request=self._who(store, read.outcome)), []
         if isinstance(read.outcome, Ignored):
-            return ShopTold(delivery, read.outcome.reason), []
+            return ShopTold(delivery, read.outcome.reason, page=self._kept_out(store, read.outcome, page)), []
         told = read.outcome
+        page = structs.replace(page, channel=told.channel)
         if told.odd_amounts:
             self._keeper.count(store.number, "shop.odd_amounts")
         try:
-            return self._order(store, delivery, told)
+            return self._order(store, delivery, told, page)
         except ApiError as error:
-            return ShopTold(delivery, _REASONS.get(error.field or "", error.code)), []
+            return ShopTold(delivery, _REASONS.get(error.field or "", error.code), page=page), []
 
-    def _order(self, store: Store, delivery: ShopDelivery, told: ShopOrder) -> tuple[ShopTold, Headers]:
+    def _kept_out(self, store: Store, ignored: Ignored, page: Page) -> Page:
+        """An order that is ignored for its channel is one that the shop counts: it goes into its list."""
+        told = ignored.order
+        if told is None or told.body.order_id is None:
+            return page
+        body = told.body
+        order_id = str(body.order_id)
+        name = self._keeper.names.name(store.number, "once", f"Purchase\0o{order_id}")
+        at = times.parse(body.timestamp or body.status_at or "") or self._keeper.clock()
+        value = body.event_value if isinstance(body.event_value, Decimal) else None
+        kept = KeptOut(name, order_id, at, body.order_status, value, body.currency or "")
+        return structs.replace(page, channel=told.channel, kept_out=kept)
+
+    def _who(self, store: Store, asked: order.Request) -> Who:
+        """Whom the platform means; from its commit on, word of him and of these orders is none."""
+        person = CustomerData(
+            email=asked.email or None, phone=asked.phone or None, external_id=asked.external_id or None
+        )
+        body = ConversionBody(
+            store_id=store.config.id, event_type="Purchase", order_id="of a request", customer_data=person
+        )
+        body.event_value, body.currency = Decimal(0), "USD"
+        new = self._preparer.event(body, _SHOP, store).operation
+        names = [key for kind, key in new.identities if kind != "email_weak"]
+        once = self._keeper.names.namer(store.number, "once")
+        names += [once(f"Purchase\0o{number}") for number in asked.orders]
+        kind: Any = asked.kind
+        return Who(
+            kind,
+            store.config.id,
+            asked.external_id,
+            asked.email,
+            asked.phone,
+            asked.orders,
+            tuple(dict.fromkeys(names)),
+        )
+
+    def _order(self, store: Store, delivery: ShopDelivery, told: ShopOrder, page: Page) -> tuple[ShopTold, Headers]:
         if told.ends:
             told.body.event_value, told.body.currency = Decimal(0), "USD"  # of an order: taken out again (ended)
         prepared = self._preparer.event(told.body, _SHOP, store, told.left_out)
@@ -154,6 +232,7 @@ class Webhooks:
             tuple(keyed[split:]),
             told.ends,
             tuple(other for other in others if other is not None),
+            page,
         ), track.ignored_header(prepared.ignored)
 
     def _where(self, request: Request) -> tuple[Store, Hook]:

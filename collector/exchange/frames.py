@@ -39,6 +39,7 @@ from collector.exchange.operations import (
 )
 from collector.exchange.prepared import PreparedClick, PreparedEvent
 from collector.exchange.rows import ClickRow
+from collector.exchange.shops import Page, Waiting, Who
 from collector.exchange.states import Attempt, Delivery, EventResult, EventState
 from collector.exchange.stores import Store
 
@@ -86,6 +87,8 @@ class ShopAsked(Struct, array_like=True, tag=7, gc=False):
     numbers: tuple[int, ...]
     ends: bool
     others: tuple[Told, ...]
+    page: Page
+    request: Who | None
 
 
 Asking = NewClick | EventAsked | OnceAsked | Reworded | Again | Remember | Withdraw | ShopAsked
@@ -102,7 +105,7 @@ class Question(Struct, array_like=True, gc=False):
     """What is known of a row by now?"""
 
     number: int
-    kind: Literal["conversion", "click"]
+    kind: Literal["conversion", "click", "inbox"]
     row: int
 
 
@@ -168,11 +171,17 @@ class FoundClick(Struct, array_like=True, tag=2, gc=False):
     conversions: list[int]
 
 
+class FoundInbox(Struct, array_like=True, tag=3, gc=False):
+    """The oldest orders that a pull or a file has found and nobody has read."""
+
+    rows: list[Waiting]
+
+
 class Found(Struct, array_like=True, gc=False):
     """The answer to a question; None: there is no such row."""
 
     number: int
-    answer: FoundConversion | FoundClick | None
+    answer: FoundConversion | FoundClick | FoundInbox | None
     fault: bool = False
 
 
@@ -245,7 +254,8 @@ def asking(operation: Operation) -> Asking:
     if isinstance(operation, ShopTold):
         event = _event_asked(operation.event) if operation.event is not None else None
         one = operation
-        return ShopAsked(one.delivery, one.reason, event, one.names, one.numbers, one.ends, one.others)
+        told = (one.names, one.numbers, one.ends, one.others, one.page, one.request)
+        return ShopAsked(one.delivery, one.reason, event, *told)
     return operation
 
 
@@ -284,7 +294,8 @@ class Operations:
             return Once(items, asked.key_k, asked.body_hash, asked.batch)
         if isinstance(asked, ShopAsked):
             event = self._event(asked.event) if asked.event is not None else None
-            return ShopTold(asked.delivery, asked.reason, event, asked.names, asked.numbers, asked.ends, asked.others)
+            told = (asked.names, asked.numbers, asked.ends, asked.others, asked.page, asked.request)
+            return ShopTold(asked.delivery, asked.reason, event, *told)
         return asked
 
     def _event(self, asked: EventAsked) -> NewEvent:

@@ -10,6 +10,7 @@ from collector.errors import ApiError
 from collector.exchange.clicks import ClickResult, NewClick
 from collector.exchange.naming import NewEvent, Told
 from collector.exchange.prepared import PreparedClick, PreparedEvent
+from collector.exchange.shops import Page, Who
 from collector.exchange.states import EventResult
 
 
@@ -90,6 +91,8 @@ class ShopTold(Struct, frozen=True):
     numbers: tuple[int, ...] = ()
     ends: bool = False
     others: tuple[Told, ...] = ()  # those names as pages' tellings are found by them
+    page: Page = Page()  # how the shop's own list takes it
+    request: Who | None = None  # what the platform asks for a person
 
 
 class ShopTaken(Struct, array_like=True, tag=6, frozen=True):

@@ -29,6 +29,7 @@ from collector.exchange.frames import (
     Found,
     FoundClick,
     FoundConversion,
+    FoundInbox,
     Hello,
     Operations,
     Question,
@@ -174,7 +175,9 @@ class Keeper:
             log.failed("a question could not be answered", error)
             return Found(question.number, None, True)
 
-    def _look_up(self, question: Question) -> FoundConversion | FoundClick | None:
+    def _look_up(self, question: Question) -> FoundConversion | FoundClick | FoundInbox | None:
+        if question.kind == "inbox":
+            return FoundInbox(self._journal.inbox())
         if question.kind == "click":
             click = self._journal.click(question.row)
             return FoundClick(*click) if click else None

@@ -19,6 +19,7 @@ from collector.core.shops import order as shop_order
 from collector.edge.prepare import Preparer
 from collector.edge.webhooks import Webhooks
 from collector.exchange.operations import ShopDelivery, ShopTaken
+from collector.exchange.shops import Page
 from tests.kit import shops as made
 from tests.kit.journal_kit import MINUTE, NOW, STORE, Kit, config_for
 from tests.kit.journal_kit import order as server_body
@@ -47,14 +48,14 @@ class Shop:
 
         self.hooks = shops.hooks(config.store[0])
 
-    def tell(self, message: Message, delivery: bytes | None = None) -> ShopTaken:
-        """What a signed message becomes."""
+    def tell(self, message: Message, delivery: bytes | None = None, seen: int = 1) -> ShopTaken:
+        """What a signed message becomes; `seen`: by which way it came."""
         hook = self.hooks[message.name]
         headers = {name.lower(): value for name, value in message.headers.items()}
         read = shop_order.read(hook.platform, hook.terms, STORE, headers, message.body)
         known = delivery or b"%d" % next(deliveries)
         one = ShopDelivery(known, self.kit.journal.stores[STORE].number, message.name, read.topic)
-        told, _ = self.webhooks._operation(self.kit.journal.stores[STORE], one, read)
+        told, _ = self.webhooks._operation(self.kit.journal.stores[STORE], one, read, Page(seen))
         (taken,) = self.kit.submit([told])
         assert isinstance(taken, ShopTaken)
         return taken

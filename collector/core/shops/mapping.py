@@ -24,7 +24,7 @@ MOST_PATHS: Final = 100
 FIELDS: Final = frozenset(
     "orderId names numbers statusAt timestamp eventValue refunded deducted deductedIf currency email phone name "
     "firstName lastName city state zipCode country externalId ipAddress userAgent eventSourceUrl fbclid referrer "
-    "fbp fbc visitorId consent eventId test live notification channel renewal renewalOf shop".split()
+    "fbp fbc visitorId consent eventId test live notification channel renewal renewalOf shop orders".split()
 )
 LINE: Final = frozenset("productId name price quantity category skip".split())
 REQUIRED: Final = ("orderId", "statusAt", "eventValue", "currency")
@@ -407,7 +407,7 @@ def compiled(table: Mapping[str, Any]) -> tuple[Platform | None, list[Fault]]:
     _add_marks(found, fields, table.get("marks"))
     topics = table.get("topics") or {}
     for name, forced in topics.items():
-        if forced and forced not in STATUSES and not forced.startswith("ignore:"):
+        if forced and forced not in STATUSES and not forced.startswith(("ignore:", "request:")):
             found.fault(("topics", name), f"expected a status or nothing{nearest(forced, STATUSES)}")
     if not topics:
         found.fault(("topics",), "name the topics that are taken; all others are ignored")

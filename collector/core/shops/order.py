@@ -23,6 +23,8 @@ _MOST_TEXT: Final = 512
 _MOST_IDENT: Final = 256
 _CONSENTS: Final = ("granted", "denied", "pending")
 IGNORE: Final = "ignore:"
+REQUEST: Final = "request:"
+_MOST_ORDERS: Final = 1_000
 
 Channel = Literal["send", "ignore", "offline", "renewal"]
 
@@ -36,9 +38,20 @@ class Terms(Struct, frozen=True):
 
 
 class Ignored(Struct, frozen=True):
-    """Signed, and of no use; why, in a word."""
+    """Signed, and of no use; why, in a word. `order`: where it is an order all the same, which the shop counts."""
 
     reason: str
+    order: ShopOrder | None = None
+
+
+class Request(Struct, frozen=True):
+    """What the platform asks for a person, or for the whole shop (P1-P4)."""
+
+    kind: str
+    external_id: str = ""
+    email: str = ""
+    phone: str = ""
+    orders: tuple[str, ...] = ()
 
 
 class ShopOrder(Struct, frozen=True):
@@ -52,6 +65,7 @@ class ShopOrder(Struct, frozen=True):
     ends: bool = False
     left_out: tuple[str, ...] = ()
     odd_amounts: int = 0
+    channel: str = ""  # in the shop's word
 
 
 class Read(Struct, frozen=True):
@@ -59,7 +73,7 @@ class Read(Struct, frozen=True):
 
     topic: str
     delivery: str
-    outcome: ShopOrder | Ignored
+    outcome: ShopOrder | Ignored | Request
 
 
 def read(
@@ -74,12 +88,14 @@ def read(
     return Read(topic, delivery or said.delivery()[:_MOST_IDENT], _outcome(platform, terms, store_id, said, topic))
 
 
-def _outcome(platform: Platform, terms: Terms, store_id: str, said: Said, topic: str) -> ShopOrder | Ignored:
+def _outcome(platform: Platform, terms: Terms, store_id: str, said: Said, topic: str) -> ShopOrder | Ignored | Request:
     if topic not in platform.topics:
         return Ignored("unknown_topic")
     forced = platform.topics[topic]
     if forced.startswith(IGNORE):
         return Ignored(forced.removeprefix(IGNORE).strip())
+    if forced.startswith(REQUEST):
+        return _request(forced.removeprefix(REQUEST).strip(), said)
     if said.is_true("notification"):
         return Ignored("test_notification")
     if terms.shop and (said.first("shop") or "").lower() != terms.shop.lower():
@@ -89,11 +105,18 @@ def _outcome(platform: Platform, terms: Terms, store_id: str, said: Said, topic:
         return Ignored("draft")
     channel, of = _channel({**terms.channels, **platform.channels, **terms.channels}, said)
     if channel == "ignore":
-        return Ignored(of)
+        kept_out = _order(terms, store_id, said, topic, forced or status, channel)
+        return Ignored(of, kept_out if isinstance(kept_out, ShopOrder) else None)
     order = _order(terms, store_id, said, topic, forced or status, channel)
     if topic in platform.ignore_zero and isinstance(order, ShopOrder) and order.body.event_value == 0:
         return Ignored("no_value")
     return order
+
+
+def _request(kind: str, said: Said) -> Request:
+    customer, email, phone = ((said.first(field) or "")[:_MOST_TEXT] for field in ("externalId", "email", "phone"))
+    orders = tuple(order[:_MOST_IDENT] for order in said.each("orders")[:_MOST_ORDERS])
+    return Request(kind, customer, email, phone, orders)
 
 
 def _channel(channels: Mapping[str, str], said: Said) -> tuple[str, str]:
@@ -136,6 +159,7 @@ def _order(
         ends=ends,
         left_out=tuple(left_out),
         odd_amounts=said.odd_amounts,
+        channel=(said.first("channel") or "")[:64],
     )
 
 

@@ -13,6 +13,7 @@ from collector.core.keyed import KeyedHash
 from collector.exchange.clock import Clock
 from collector.exchange.keys import ApiKey
 from collector.exchange.rows import ClickRow
+from collector.exchange.shops import Waiting
 from collector.exchange.states import Attempt, Delivery, EventState
 from collector.exchange.stores import Store
 from collector.storage.ground import acknowledged, damage, database, losses, stores
@@ -24,6 +25,7 @@ from collector.storage.journal.folder import Folder
 from collector.storage.journal.reader import Reader
 from collector.storage.journal.transaction import GroupTransaction
 from collector.storage.journal.writer import GroupWriter, Submission
+from collector.storage.shops.inbox import Inbox
 
 log = telemetry.logger("storage")
 
@@ -56,6 +58,7 @@ class Journal:
         if crowded:
             self._transaction.refuse()
         self._writer = GroupWriter(self._transaction)
+        self._inbox = Inbox(self._db)
         self._reader = Reader(self.data_dir, config.storage)
         self._folder = Folder(config, self.data_dir, self._transaction, folded)
         self._checkpointer = Checkpointer(config.storage, self.data_dir, self._ledger)
@@ -94,6 +97,10 @@ class Journal:
     def conversion(self, row_id: int) -> tuple[EventState, list[Delivery], list[Attempt]] | None:
         """A committed conversion with its deliveries and every attempt; None when there is none."""
         return self._reader.conversion(row_id)
+
+    def inbox(self) -> list[Waiting]:
+        """The oldest orders that a pull or a file has found."""
+        return self._inbox.oldest()
 
     def click(self, row_id: int) -> tuple[ClickRow, list[int]] | None:
         """A committed click and the conversions that it was given."""

@@ -35,6 +35,8 @@ from collector.exchange.operations import (
     Withdraw,
 )
 from collector.exchange.prepared import batch_body
+from collector.exchange.shops import Page
+from collector.exchange.states import EventState
 from collector.exchange.stores import Store
 from collector.storage.ground import clock as clocks
 from collector.storage.ground import damage, database, keys
@@ -51,6 +53,8 @@ from collector.storage.journal.shop_orders import Deliveries
 from collector.storage.journal.withdrawals import Withdrawals
 from collector.storage.outbox.queueing import Figures
 from collector.storage.people.erased import Erased
+from collector.storage.shops.book import Book
+from collector.storage.shops.requests import Requests
 
 log = telemetry.logger("storage")
 
@@ -100,6 +104,8 @@ class GroupTransaction:
         self.late = Late(db, names, self.lookup, self.conversions, self.clicks, numbered)
         self.withdrawals = Withdrawals(db, self.lookup, self.clicks, self.conversions, self.late, numbered)
         self.deliveries = Deliveries(db)
+        self.book = Book(db)
+        self.requests = Requests(db)
         self.erased = Erased(db)
         self.erased.refresh()
         self.make_way: Callable[[], None] = lambda: None  # waits while the log is too long for another group
@@ -223,7 +229,9 @@ class GroupTransaction:
     def _shop(self, told: ShopTold) -> ShopTaken:
         """What came of a delivery, now or the first time (D1); a repeat mends nothing, so all of it is an answer."""
         known = self.deliveries.known(told.delivery, self._now)
+        self.book.take_out(told.page)
         if known is not None:
+            self.book.see(known.conversion or 0, told.page)
             return known
         try:
             taken = self._shop_order(told)
@@ -234,7 +242,12 @@ class GroupTransaction:
 
     def _shop_order(self, told: ShopTold) -> ShopTaken:
         new = told.event
+        if told.request is not None:
+            self.requests.take(told.delivery, told.request, self._now)
+            self._heed_erasures()
         if new is None:
+            if not self._is_erased(told.page):
+                self.book.keep_out(told.delivery.store, told.page, told.reason or "", self._now)
             return ShopTaken(None, told.reason)
         if self.erased:
             if not self.erased.names.keys().isdisjoint(told.names):
@@ -244,7 +257,21 @@ class GroupTransaction:
         if taken is None:
             return ShopTaken(None, "no_order")
         self.late.after_event(new.store, new.event.ts, taken, self._now)
+        self._book(told, taken.state)
         return ShopTaken(taken.state.row.id)
+
+    def _is_erased(self, page: Page) -> bool:
+        return page.kept_out is not None and page.kept_out.name in self.erased.names
+
+    def _book(self, told: ShopTold, known: EventState) -> None:
+        """Enter the order in the shop's own list, by what is known of it now."""
+        row = known.row
+        if row.dedup_k is None:
+            return
+        own = told.event.order_k if told.event is not None else None
+        called = {name for name in (row.dedup_k, own, *told.names, *told.numbers) if name is not None}
+        standing = (known.state, known.reason)
+        self.book.enter(row.store, row.id, row.dedup_k, known.event, standing, told.page, called, self._now)
 
     def _once(self, operation: Once) -> Answered:
         known = self._db.execute(

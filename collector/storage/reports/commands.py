@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, BinaryIO, Final
 
+from msgspec import Struct
+
 from collector.config import Config
+from collector.core.shops.counted import Line
 from collector.errors import Damaged
 from collector.storage.ground import acknowledged, damage
 from collector.storage.reports import export as exports
@@ -19,6 +22,7 @@ from collector.storage.reports.health import facts as found
 from collector.storage.reports.names import public_ids
 from collector.storage.reports.orders import of_order
 from collector.storage.reports.reader import DEADLINE_SECONDS, NoSchema, Reader, database
+from collector.storage.reports.reconcile import By, sums, unknown_to_the_shop
 from collector.storage.reports.status import Clock, Status
 from collector.storage.reports.status import clock as believed
 from collector.storage.reports.status import status as stand
@@ -101,6 +105,40 @@ def attribution(config: Config, question: Question) -> Report:
             return await shared(reader, question)
 
     return asyncio.run(ask())
+
+
+class Reconciled(Struct, frozen=True):
+    """The sums, and by store what stands beside them, in sentences (C3)."""
+
+    lines: list[Line]
+    notes: dict[str, list[str]]
+
+
+def reconcile(config: Config, since: int, until: int, *, store: str | None, by: By) -> Reconciled:
+    """The shops' own orders beside what Meta was sent, from `since` to `until` (ms)."""
+
+    async def ask() -> Reconciled:
+        async with _whole(config, 30) as reader:
+            lines = await sums(reader, config, since, until, store=store, by=by)
+            stores = sorted({line.store for line in lines})
+            return Reconciled(lines, {one: await _notes(reader, one, lines, since, until) for one in stores})
+
+    return asyncio.run(ask())
+
+
+async def _notes(reader: Reader, store: str, lines: list[Line], since: int, until: int) -> list[str]:
+    row = await reader.one("SELECT id FROM store WHERE name = ?", store)
+    unknown = await unknown_to_the_shop(reader, row[0], since, until) if row else 0
+    days = ("shop.name_conflict", "value_differs", "shop.value_differs")
+    counted = "SELECT name, sum(n) FROM counter WHERE store = ? AND day >= ? AND name IN (?, ?, ?) GROUP BY name"
+    found = await reader.rows(counted, row[0], since // 86_400_000, *days) if row else []
+    notes = [f"{name.removeprefix('shop.')}: {n}" for name, n in found]
+    if unknown:
+        notes.append(f"unknown to the shop: {unknown} purchases that no order of the shop matches")
+    missing = max((line.missing for line in lines if line.store == store), default=0)
+    if missing and unknown and abs(missing - unknown) <= max(missing, unknown) // 10:
+        notes.append("as many are missing as are unknown: the page sends another order number; see order_key")
+    return notes
 
 
 def store_number(config: Config, store: str) -> int | None:

@@ -1,0 +1,101 @@
+"""`collector requests list|run|dismiss`: what shop platforms have asked for their customers (P1 to P3)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import Any, Final
+
+from collector.cli.output import print_json, print_table, timestamp
+from collector.cli.settings import config_of
+from collector.config import Config
+from collector.errors import CollectorError, ConfigError
+from collector.process import hardening
+from collector.storage.shops import erasure as shop_erasure
+from collector.storage.shops.requests import ShopRequest
+
+_WORDS: Final = {
+    "redact": "erase a customer",
+    "data_request": "tell a customer what is held of him",
+    "shop_redact": "erase the whole shop",
+    "uninstalled": "the app was taken off the shop",
+}
+
+
+def show(args: argparse.Namespace) -> int:
+    requests = shop_erasure.open_requests(config_of(args))
+    if args.json:
+        print_json([_row(one) for one in requests])
+    else:
+        rows = [[one.id, one.store, _WORDS.get(one.kind, one.kind), timestamp(one.at), _state(one)] for one in requests]
+        print_table(rows, head=["id", "store", "asks to", "since", "state"])
+    return 0
+
+
+def _row(one: ShopRequest) -> dict[str, Any]:
+    done = timestamp(one.done) if one.done else None
+    return {
+        "id": one.id,
+        "store": one.store,
+        "kind": one.kind,
+        "at": timestamp(one.at),
+        "done": done,
+        "erased": one.found,
+    }
+
+
+def _state(one: ShopRequest) -> str:
+    if one.done is None:
+        return "open"
+    return "dismissed" if one.found is None else f"done: {one.found} orders erased"
+
+
+def run(args: argparse.Namespace) -> int:
+    config, request = _open(args)
+    hardening.harden()
+    if request.kind == "shop_redact":
+        raise CollectorError(
+            f"{request.id} asks to erase the whole shop {request.store}, which nothing does by itself: "
+            "if that is meant, end the collector and delete its data directory; "
+            "if not, `collector requests dismiss` it"
+        )
+    if request.kind == "data_request":
+        raise CollectorError(
+            f"{request.id}: find the customer's orders with `collector export conversions`, answer him, and "
+            "`collector requests dismiss` it"
+        )
+    gone = shop_erasure.run(config, request, _now())
+    print_json({"id": request.id, "erased": gone}) if args.json else print(f"{request.id}: {gone} orders erased")
+    return 0
+
+
+def dismiss(args: argparse.Namespace) -> int:
+    config, request = _open(args)
+    if not args.yes:
+        if not sys.stdin.isatty():
+            raise ConfigError(["--yes: nobody is there to be asked"])
+        print(
+            f"{_WORDS.get(request.kind, request.kind)}, {request.store}: strike it out undone? [y/N] ",
+            end="",
+            flush=True,
+        )
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise CollectorError("nothing was changed")
+    shop_erasure.finish(config, request, _now(), None)
+    print_json({"id": request.id, "dismissed": True}) if args.json else print(f"{request.id}: dismissed")
+    return 0
+
+
+def _open(args: argparse.Namespace) -> tuple[Config, ShopRequest]:
+    config = config_of(args)
+    request = next((one for one in shop_erasure.open_requests(config) if one.id == args.id), None)
+    if request is None:
+        raise ConfigError([f"no request '{args.id}'; `collector requests list` shows them"])
+    if request.done is not None:
+        raise CollectorError(f"{request.id}: {_state(request)}")
+    return config, request
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
