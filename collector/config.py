@@ -87,6 +87,7 @@ class AlertsConfig(Struct, frozen=True, kw_only=True):
     revisions_url: str = ""
     backlog_minutes: Annotated[int, Meta(ge=1)] = 30
     rejected_per_hour: Annotated[int, Meta(ge=1)] = 100
+    accuracy_percent: Annotated[int, Meta(ge=0, le=100)] = 95  # of a shop's orders; below it somebody is told
 
 
 class BackupConfig(Struct, frozen=True, kw_only=True):

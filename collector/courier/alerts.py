@@ -21,6 +21,7 @@ _TIMEOUT_S: Final = 10.0
 _TRIES: Final = 3
 # The same trouble of the same pixel is told again after an hour, not with each failed request.
 _REPEAT_MS: Final = _HOUR_MS
+_SHOP_REPEAT_MS: Final = 24 * _HOUR_MS
 
 
 class Alert(Struct, frozen=True, kw_only=True):
@@ -45,7 +46,8 @@ class Alerts:
 
     def raised(self, kind: str, pixel: str, text: str, now: int, *, deadline: int | None = None) -> None:
         """Trouble with a pixel's queue. `deadline`: until when its first event can still be sent (ms)."""
-        if now - self._told.get((kind, pixel), -_REPEAT_MS) >= _REPEAT_MS:
+        repeat = _SHOP_REPEAT_MS if kind.startswith("shop_") else _REPEAT_MS
+        if now - self._told.get((kind, pixel), -repeat) >= repeat:
             self._told[kind, pixel] = now
             self._standing.add((kind, pixel))
             log.warning("a person should look", kind=kind, pixel=pixel)

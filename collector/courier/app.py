@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,8 @@ from collector.courier.graph import GraphClient
 from collector.courier.housekeeping import Housekeeping
 from collector.courier.register import Stats
 from collector.courier.revisions import Revisions
+from collector.courier.shops.pull import Puller
+from collector.courier.shops.watch import Watch, shop_work
 from collector.courier.targets import Target, base_of, targets_of
 from collector.courier.timekeeper import Timekeeper
 from collector.errors import ConfigError, StorageError
@@ -165,7 +167,8 @@ class Courier:
             await self._take_over(desk)
             if ready is not None:
                 ready()
-            await self._serve(desk, graph, alerts, house)
+            with shop_work(self._config, alerts, self._time.clock) as shops:
+                await self._serve(desk, graph, alerts, house, shops)
         finally:
             await graph.close()
             desk.close()
@@ -207,9 +210,12 @@ class Courier:
         if doubtful:
             log.warning("a former courier ended in the middle of a request", events=doubtful)
 
-    async def _serve(self, desk: Desk, graph: GraphClient, alerts: Alerts, house: Housekeeping) -> None:
+    async def _serve(
+        self, desk: Desk, graph: GraphClient, alerts: Alerts, house: Housekeeping, shops: Sequence[Puller | Watch]
+    ) -> None:
         async with asyncio.TaskGroup() as around:
             side = [around.create_task(house.run()), around.create_task(alerts.run())]
+            side += [around.create_task(one.run()) for one in shops]
             if self._config.meta.mode != "off":
                 side.append(around.create_task(self._watch_config()))
                 await self._deliver(desk, graph, alerts)

@@ -51,7 +51,7 @@ class GraphClient:
             follow_redirects=False,
             timeout=self._timeout,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=_KEEPALIVE_S),
-            verify=_trust(),
+            verify=trust(),
             headers=_HEADERS,
         )
 
@@ -109,7 +109,7 @@ def _proof(target: Target) -> str | None:
     return hmac.new(target.app_secret.encode(), target.token.encode(), sha256).hexdigest()
 
 
-def _trust() -> ssl.SSLContext:
+def trust() -> ssl.SSLContext:
     """The system's authorities and certifi's: a bare machine has none of its own."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
