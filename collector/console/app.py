@@ -24,6 +24,7 @@ from collector.console import trust as trust_page
 from collector.console.auth import Attempts, Password, Sessions, TooMany, check_access
 from collector.console.gate import COOKIE, FORM_COOKIE, Gate, address_of, cookie_of, is_https
 from collector.console.metrics import MetricsDoor, metrics_text
+from collector.console.reconcile import reconcile_page
 from collector.console.serving import Door, open_socket, serve
 from collector.console.shell import Desk, asset_bytes, now_ms, page
 from collector.core.addresses import parse_networks
@@ -122,6 +123,11 @@ async def bots(state: State, store: str = "", days: int = 7) -> Response[bytes]:
     return await signals_page.bots(state.desk, store, days)
 
 
+@get("/reconcile")
+async def reconcile(state: State, store: str = "", pixel: str = "", day: str = "") -> Response[bytes]:
+    return await reconcile_page(state.desk, store, pixel, day)
+
+
 @get("/metrics")
 async def metrics(state: State) -> Response[bytes]:
     text = await metrics_text(state.desk)
@@ -211,6 +217,7 @@ _HANDLERS: Final[list[Any]] = [
     trust,
     signals,
     bots,
+    reconcile,
     metrics,
     healthz,
     asset,

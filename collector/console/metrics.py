@@ -12,10 +12,11 @@ from litestar.types import Receive, Scope, Send
 from collector import __version__
 from collector.console.shell import Desk
 from collector.core.capi.states import NAMES
+from collector.core.shops.counted import CLASSES, DAYS, totals
 from collector.errors import StorageError
-from collector.storage.reports import delivery
+from collector.storage.reports import delivery, reconcile
 from collector.storage.reports.folds import Sums
-from collector.storage.reports.reader import NoStore
+from collector.storage.reports.reader import NoStore, TooSlow
 from collector.storage.reports.totals import Totals
 
 # name -> (type, help). The table of README.md beside this file is made from this one; a test compares them.
@@ -43,6 +44,11 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
     ),
     "collector_requests_total": ("counter", "Requests to Meta that this console has counted, by pixel and outcome."),
     "collector_last_success_timestamp_seconds": ("gauge", "When Meta last took events, by pixel."),
+    "collector_shop_orders": ("gauge", "Orders that a shop told of in the last 28 days, by store and class."),
+    "collector_shop_accuracy": (
+        "gauge",
+        "Of those, the percentage that was sent, is held or is ignored for a reason.",
+    ),
     "collector_database_bytes": ("gauge", "Bytes of the database and its write-ahead log."),
     "collector_wal_bytes": ("gauge", "Bytes of the write-ahead log: 4 MB at most unless a reader holds it up."),
     "collector_wal_reader_seconds": (
@@ -66,7 +72,7 @@ async def metrics_text(desk: Desk) -> str:
     """Everything, in Prometheus's text format 0.0.4."""
     samples = [Sample("collector_build_info", 1, {"version": __version__, "python": platform.python_version()})]
     try:
-        samples += [*await _stored(desk), *await _delivery(desk), Sample("collector_up", 1)]
+        samples += [*await _stored(desk), *await _delivery(desk), *await _shops(desk), Sample("collector_up", 1)]
     except NoStore:
         samples.append(Sample("collector_up", 0))
     return render(samples)
@@ -167,6 +173,22 @@ def _kept(totals: Totals) -> Iterator[Sample]:
         yield Sample(
             "collector_conversions_kept", sums.n - sums.attributed, {"event_type": name, "attributed": "false"}
         )
+
+
+async def _shops(desk: Desk) -> list[Sample]:
+    """Of each store with orders of its shop's own telling; nothing where the count takes too long."""
+    now = desk.clock()
+    try:
+        lines = await reconcile.sums(desk.reader, desk.config, now - DAYS * 86_400_000, now)
+    except TooSlow:
+        return []
+    out = []
+    for store in sorted({line.store for line in lines}):
+        whole = totals([line for line in lines if line.store == store])
+        out += [Sample("collector_shop_orders", getattr(whole, c), {"store": store, "class": c}) for c in CLASSES]
+        if whole.accuracy is not None:
+            out.append(Sample("collector_shop_accuracy", whole.accuracy, {"store": store}))
+    return out
 
 
 async def _delivery(desk: Desk) -> list[Sample]:

@@ -30,6 +30,7 @@ PLACES: Final = (
     ("/events", "Events"),
     ("/campaigns", "Campaigns"),
     ("/delivery", "Delivery"),
+    ("/reconcile", "Orders"),
     ("/trust", "Trust"),
     ("/signals", "Signals"),
     ("/bots", "Bots"),

@@ -20,6 +20,7 @@ from tests.kit import shops as made
 from tests.kit.edge_process import CLOSED, Edge, running
 from tests.kit.program import SOURCE, Serving
 from tests.kit.raw_http import Answer, eventually, exchange
+from tests.kit.shop_server import ShopServer, graph_order, serving
 from tests.kit.shops import STORE, Message
 
 SHOP_STORE = "store_abc123"
@@ -197,7 +198,7 @@ def test_R7_a_coding_and_a_wrong_method(edge: Edge) -> None:
 
 
 def test_R8_what_could_not_be_stored_is_503(tmp_path: Path) -> None:
-    full = "from collector.storage import shop_orders as s; import apsw; s.Deliveries.keep = lambda *a: (_ for _ in ()).throw(apsw.FullError('no'))"
+    full = "from collector.storage.journal import shop_orders as s; import apsw; s.Deliveries.keep = lambda *a: (_ for _ in ()).throw(apsw.FullError('no'))"
     with running(tmp_path, full, stores=[STORE]) as edge:
         answer = send(edge, made.shopify())
         assert answer.status == 503
@@ -427,3 +428,41 @@ def test_the_program_takes_a_webhook_and_its_reload_another_secret(tmp_path: Pat
         assert eventually(lambda: send(edge, made.shopify()).status == 401, 20.0)
     finally:
         serving.end()
+
+
+PULLED = """
+[meta]
+mode = "dry_run"
+
+[[store]]
+id = "store_abc123"
+[store.shop]
+platform = "shopify"
+url = "{url}"
+client_id = "client-1"
+client_secret_file = "app.secret"
+[[store.pixel]]
+id = "123456789012345"
+"""
+
+
+@pytest.mark.slow
+def test_L1_the_program_confined_pulls_what_no_webhook_told(tmp_path: Path) -> None:
+    """From the shop's API over courier, inbox, edge and keeper to an order, and to the report."""
+    secret = tmp_path / "app.secret"
+    secret.write_text("hush-client")
+    secret.chmod(0o600)
+    at = int(time.time() * 1000) - 3_600_000
+    with serving(ShopServer(page=7)) as shop:
+        for n in range(20):
+            shop.orders[str(n)] = graph_order(4_440_000 + n, at, at)
+        (tmp_path / "collector.toml").write_text(PULLED.format(url=shop.url))
+        program = Serving(SOURCE, tmp_path, "--config", str(tmp_path / "collector.toml"))
+        try:
+            program.ready()
+            ask = ("report", "reconcile", "--json", "--config", "collector.toml")
+            assert eventually(lambda: sum(line["orders"] for line in json.loads(program.run(*ask))) == 20, 40.0)
+            # A dry run sends nothing, and says so of each.
+            assert eventually(lambda: {line["accuracy"] for line in json.loads(program.run(*ask))} == {100.0}, 20.0)
+        finally:
+            program.end()

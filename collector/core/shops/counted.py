@@ -15,6 +15,7 @@ from collector.core.capi.states import CapiState
 WEBHOOK: Final = 1
 PULL: Final = 2
 FILE: Final = 4
+DAYS: Final = 28  # that metrics and the console look back
 Class = Literal["sent", "held", "ignored", "waiting", "failed", "missing"]
 CLASSES: Final[tuple[Class, ...]] = ("sent", "held", "ignored", "waiting", "failed", "missing")
 _CLASS: Final[dict[int, Class]] = {

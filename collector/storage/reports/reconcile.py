@@ -20,7 +20,6 @@ from collector.core.shops.counted import FILE, Class, Line, class_of, day_of, sh
 from collector.storage.reports.reader import NoSchema, Reader
 
 By = Literal["day", "reason", "channel"]
-DAYS: Final = 28  # that the metrics look back
 _QUARTER_MS: Final = 900_000
 # The state of this pixel's own event; of an order that made none, the order's.
 _SUMS: Final = """
@@ -107,7 +106,10 @@ def _finish(one: _Sum, zone: ZoneInfo, pulled: tuple[int, int] | None) -> None:
 
 
 def _begin(day: str, zone: ZoneInfo) -> int | None:
-    return int(datetime.fromisoformat(day).replace(tzinfo=zone).timestamp() * 1000)
+    try:
+        return int(datetime.fromisoformat(day).replace(tzinfo=zone).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return None
 
 
 async def orders_of_day(
