@@ -28,6 +28,9 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> str:
     now = int(time.time() * 1000)
     db = make_store(data_dir, now=now)
     add_outbox(db, 1, int(CapiState.RETRYING), now - 90_000)
+    told = "INSERT INTO shop_order SELECT id, 1, '1', ?, 'paid', '1', 'EUR', '', NULL, NULL, 1, ? FROM store"
+    db.execute(told, (now - 1, now))
+    db.commit()
     with ConsoleProcess(make_config(data_dir)) as console:
         answer = console.get("/metrics")
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
