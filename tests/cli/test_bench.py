@@ -28,6 +28,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_what_needs_no_load_generator_runs():
     done = bench("--quick", "--json", "--rows", "2000", "--only", "payloads", "matching")
     assert done.returncode == 0, done.stderr
@@ -71,6 +72,7 @@ def test_against_says_what_is_no_release(path):
     assert "neither a program that may be run nor a folder" in done.stderr
 
 
+@pytest.mark.slow
 def test_wherever_few_and_many_are_as_many_both_are_stored():
     assert bench("--quick", "--rows", str(QUICK.few_rows), "--only", "matching").returncode == 0
 
@@ -135,7 +137,7 @@ def whole_request(server: socket.socket) -> bytes:
 
 
 @needs_wrk
-@pytest.mark.parametrize("first", [7, 99, 1003, 3_456_789])
+@pytest.mark.parametrize("first", [7, *(pytest.param(n, marks=pytest.mark.slow) for n in (99, 1003, 3_456_789))])
 def test_wrk_and_python_make_the_same_people(first):
     # wrk asks the script for one request that it does not send
     assert first_request_of_wrk("click", first) == people.click(first + 2)

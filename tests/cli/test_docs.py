@@ -150,6 +150,7 @@ def test_the_systemd_unit_is_sound():
     assert int(service["TimeoutStopSec"]) > 10
 
 
+@pytest.mark.slow
 def test_the_binary_leaves_out_nothing_that_a_process_imports():
     """Each process alone: what one of them imports must not hide what another one needs."""
     (words,) = re.findall(r'excludes="""(.*?)"""', (ROOT / "build.spec").read_text(), re.S)

@@ -16,6 +16,9 @@ from tests.kit.program import BINARY, SOURCE, Serving
 ORDERS = 30
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module", params=["source", pytest.param("binary", marks=pytest.mark.binary)])
 def serving(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     command = SOURCE if request.param == "source" else [str(BINARY)]

@@ -180,6 +180,7 @@ def table(total: int, result: dict[str, Any]) -> str:
     return "\n" + "\n".join(lines)
 
 
+@pytest.mark.slow
 def test_faults_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = mixed(3_000, tmp_path)
     with capsys.disabled():
@@ -189,6 +190,7 @@ def test_faults_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert result["healthy_seconds"] < result["seconds"]
 
 
+@pytest.mark.slow
 def test_faults_mixed_and_kill_9_in_the_middle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = mixed(3_000, tmp_path, kill=True, seed=2)
     with capsys.disabled():
@@ -228,6 +230,7 @@ def kill_at_receipt(times: int, tmp_path: Path) -> tuple[int, int]:
             return 3 * times - len(graph.accepted["111"]), edge.counter("ambiguous")
 
 
+@pytest.mark.slow
 def test_a_kill_between_metas_receipt_and_the_settle_is_counted_and_loses_nothing(tmp_path: Path) -> None:
     missing, doubts = kill_at_receipt(3, tmp_path)
     assert (missing, doubts) == (0, 3 + 6 + 9)
