@@ -10,7 +10,9 @@ import pytest
 from collector.cli import main
 from tests.kit.journal_kit import DAY, HOUR, NOW, STORE, Kit, click, order
 
-SETTINGS = '[storage]\ndata_dir = "{data}"\n[meta]\nmode = "off"\n[[store]]\nid = "{store}"\n[[store]]\nid = "store_two"\n'
+SETTINGS = (
+    '[storage]\ndata_dir = "{data}"\n[meta]\nmode = "off"\n[[store]]\nid = "{store}"\n[[store]]\nid = "store_two"\n'
+)
 
 
 @pytest.fixture

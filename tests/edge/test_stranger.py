@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from statistics import median
 from typing import Any, NamedTuple
 
 import msgspec
@@ -131,6 +132,10 @@ class Shop:
         headers = {"Origin": "https://shop.example", "User-Agent": SAFARI, "X-Forwarded-For": address}
         return self.edge.post("/v1/track/event", {"storeId": STORE} | body, "page", headers)
 
+    def order(self, one: Customer, number: str) -> None:
+        """One more paid order of a customer, told by the server."""
+        self._server("conversion", self._order(one, "paid") | {"orderId": number})
+
     def orders(self, database: Path) -> dict[str, Stored]:
         """Every order that the server told, as it is stored now."""
         with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
@@ -171,6 +176,11 @@ class Stranger:
         answer = dice.choice([self._order, self._order, self._beacon, self._click])(dice.choice(self._shop.customers))
         self.asked += 1
         self.answers[answer.status] = self.answers.get(answer.status, 0) + 1
+
+    def claim(self) -> None:
+        """One beacon that says that its visitor is somebody of the shop's customers."""
+        assert self._beacon(self._dice.choice(self._shop.customers)).status < 500
+        self.asked += 1
 
     def _address(self) -> str:
         return f"45.{self._dice.randint(80, 90)}.{self._dice.randint(1, 250)}.{self._dice.randint(1, 250)}"
@@ -316,6 +326,56 @@ def _strike(stranger: Stranger, over: threading.Event) -> None:
     began = time.monotonic()
     while not over.wait(max(0.0, began + stranger.asked / PER_SECOND - time.monotonic())):
         stranger.strike()
+
+
+TURNS, ORDERS_A_TURN = 8, 60
+HOLDS_THE_LOOP = (
+    "from collector.edge.collect import Collect; beacon = Collect.beacon; "
+    "Collect.beacon = lambda self, request: (time.sleep(0.05), beacon(self, request))[1]"
+)
+
+
+def slowed(folder: Path, patch: str = "") -> float:
+    """By how much his beacons raise the median of a server's order: turns with and without him, side by side."""
+    spent: dict[bool, list[float]] = {True: [], False: []}
+    with running(folder, patch=patch, mode="live", trusted_proxies=["127.0.0.1"]) as edge:
+        shop = Shop(edge, 40)
+        for _ in shop.day():
+            pass  # real people, whom his beacons claim to be
+        stranger = Stranger(shop, 7)
+        for turn in range(2 * TURNS):
+            beside, over = turn % 2 == 1, threading.Event()
+            striking = threading.Thread(target=_beacons, args=(stranger, over))
+            if beside:
+                striking.start()
+            for number in range(ORDERS_A_TURN):
+                began = time.perf_counter()
+                shop.order(shop.customers[number % 40], f"T-{turn}-{number}")
+                spent[beside].append(time.perf_counter() - began)
+                over.wait(0.02)
+            over.set()
+            if beside:
+                striking.join()
+    assert stranger.asked > TURNS * 50
+    return median(spent[True]) / median(spent[False])
+
+
+def _beacons(stranger: Stranger, over: threading.Event) -> None:
+    began, before = time.monotonic(), stranger.asked
+    while not over.wait(max(0.0, began + (stranger.asked - before) / PER_SECOND - time.monotonic())):
+        stranger.claim()
+
+
+@pytest.mark.slow
+def test_P4_a_strangers_95_beacons_a_second_leave_others_within_three_times(tmp_path: Path) -> None:
+    ratio = slowed(tmp_path)
+    print(f"the median of an order is {ratio:.2f} times as long beside him")
+    assert ratio <= 3
+
+
+@pytest.mark.slow
+def test_P4_control_a_beacon_that_holds_the_loop_is_seen(tmp_path: Path) -> None:
+    assert slowed(tmp_path, patch=HOLDS_THE_LOOP) > 3
 
 
 def test_what_ranks_is_the_caller() -> None:
