@@ -123,23 +123,37 @@ class Shape:
         return shape
 
     @cached_property
-    def _names(self) -> dict[str, str]:
+    def names(self) -> dict[str, str]:
+        """What each member is called in the struct that `read` gives."""
         return {name: f"m{n}" for n, name in enumerate(self.members)}
 
     @cached_property
-    def _decode(self) -> Any:
-        names = self._names
+    def _made(self) -> type[Struct]:
+        names = self.names
         fields = [(field, Raw, None) for field in names.values()]
-        made = msgspec.defstruct("Members", fields, rename={field: name for name, field in names.items()}, gc=False)
-        return msgspec.json.Decoder(made).decode
+        return msgspec.defstruct("Members", fields, rename={field: name for name, field in names.items()}, gc=False)
 
-    def read(self, raw: bytes | Raw) -> dict[str, Raw]:
-        """The members that are there; none of what is no object."""
+    @cached_property
+    def _decode(self) -> Any:
+        return msgspec.json.Decoder(self._made).decode
+
+    @cached_property
+    def _decode_all(self) -> Any:
+        return msgspec.json.Decoder(list[self._made]).decode  # type: ignore[name-defined]
+
+    def read(self, raw: bytes | Raw) -> Any:
+        """A struct of the members; None of what is no object."""
         try:
-            found = self._decode(raw)
+            return self._decode(raw)
         except _MISFITS:
-            return {}
-        return {name: value for name, field in self._names.items() if (value := getattr(found, field)) is not None}
+            return None
+
+    def read_all(self, raw: bytes | Raw) -> list[Any] | None:
+        """As `read`, of every element of a list at once; None unless each is an object."""
+        try:
+            return self._decode_all(raw)  # type: ignore[no-any-return]
+        except _MISFITS:
+            return None
 
 
 class _Unread:
@@ -152,38 +166,50 @@ _UNREAD: Final = _Unread()
 class View:
     """A value of a body, decoded when it is first asked for. (A cached_property takes a lock: a third of the time.)"""
 
-    __slots__ = ("_elements", "_keyed", "_members", "_raw", "_scalar", "_shape")
+    __slots__ = ("_elements", "_keyed", "_members", "_raw", "_read", "_scalar", "_shape")
 
-    def __init__(self, raw: bytes | Raw, shape: Shape) -> None:
+    def __init__(self, raw: bytes | Raw, shape: Shape, read: Any = _UNREAD) -> None:
         self._raw, self._shape = raw, shape
-        self._members: dict[str, View] | None = None
+        self._read = read
+        self._members: dict[str, View | None] = {}
         self._elements: list[View] | None = None
-        self._keyed: dict[str, dict[Scalar | None, list[View]]] = {}
+        self._keyed: dict[str, dict[Scalar | None, list[View]]] | None = None
         self._scalar: Scalar | _Unread | None = _UNREAD
 
     def _member(self, name: str) -> View | None:
-        if self._members is None:
-            shapes = self._shape.members
-            found = self._shape.read(self._raw) if shapes else {}
-            self._members = {name: View(raw, shapes[name]) for name, raw in found.items()}
-        return self._members.get(name)
+        try:
+            return self._members[name]
+        except KeyError:
+            pass
+        shape, read = self._shape, self._read
+        if read is _UNREAD:
+            read = self._read = shape.read(self._raw) if shape.members else None
+        raw = getattr(read, shape.names[name]) if read is not None else None
+        found = self._members[name] = View(raw, shape.members[name]) if raw is not None else None
+        return found
 
     def _all(self) -> list[View]:
         if self._elements is None:
-            shape = self._shape.element
-            try:
-                raws = _list(self._raw)[:_MOST_ELEMENTS] if shape is not None else []
-            except _MISFITS:
-                raws = []
-            self._elements = [View(raw, shape) for raw in raws] if shape is not None else []
+            self._elements = self._read_elements(self._shape.element)
         return self._elements
+
+    def _read_elements(self, shape: Shape | None) -> list[View]:
+        if shape is None:
+            return []
+        if shape.members and shape.element is None and (read := shape.read_all(self._raw)) is not None:
+            return [View(b"{}", shape, one) for one in read[:_MOST_ELEMENTS]]
+        try:
+            return [View(raw, shape) for raw in _list(self._raw)[:_MOST_ELEMENTS]]
+        except _MISFITS:
+            return []
 
     @property
     def scalar(self) -> Scalar | None:
         """A text, a number as it is written, or a truth; None for all else, and for a text with NUL in it."""
-        if isinstance(self._scalar, _Unread):
-            self._scalar = _scalar_of(bytes(self._raw).strip())
-        return self._scalar
+        found = self._scalar
+        if found is _UNREAD:
+            found = self._scalar = _scalar_of(bytes(self._raw).strip())
+        return found  # type: ignore[return-value]  # read by now
 
     def at(self, steps: Sequence[Step]) -> list[View]:
         """What lies at these steps."""
@@ -217,6 +243,8 @@ class View:
 
     def _by(self, key: str) -> dict[Scalar | None, list[View]]:
         """The elements by what their member says: a shop's list of attributes is asked for a dozen names."""
+        if self._keyed is None:
+            self._keyed = {}
         found = self._keyed.get(key)
         if found is None:
             found = self._keyed[key] = {}
