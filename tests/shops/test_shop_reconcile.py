@@ -120,6 +120,16 @@ def test_C3_purchases_that_no_order_of_the_shop_matches_are_named(shop: Shop) ->
     assert reconciled(shop).notes[STORE] == ["unknown to the shop: 1 purchases that no order of the shop matches"]
 
 
+@pytest.mark.parametrize(("value", "notes"), [("118.90", []), ("118.895", []), ("100.00", ["value_differs: 1"])])
+def test_O6_a_server_that_told_another_value_is_named(shop: Shop, value: str, notes: list[str]) -> None:
+    shop.kit.submit([shop.kit.operation(order(str(NUMBER), eventValue=value, currency="EUR"))])
+    for _ in range(3):
+        shop.tell(paid(NUMBER))
+    shop.kit.transaction.beat()
+    assert reconciled(shop).notes[STORE] == notes
+    assert shop.kit.rows("SELECT value FROM shop_order") == [("118.90",)]  # the shop's counts
+
+
 def test_an_erased_order_leaves_the_list(shop: Shop) -> None:
     from tests.journal.test_shop_erasure import erase
 

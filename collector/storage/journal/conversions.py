@@ -29,7 +29,7 @@ from collector.storage.journal.attribution import Attribution, first_order
 from collector.storage.journal.clicks import Clicks
 from collector.storage.journal.reader import event_state
 from collector.storage.journal.shared_ids import SharedIds
-from collector.storage.journal.shop_orders import OrderNames, ended, named
+from collector.storage.journal.shop_orders import OrderNames, ended, named, values_differ
 from collector.storage.journal.weighing import Weighing, without_device
 from collector.storage.outbox import notices, outbox
 from collector.storage.outbox.queueing import Figures, Queueing
@@ -57,6 +57,7 @@ class Conversions:
         self.identities = Identities(db)
         self._shared = SharedIds(db, names)
         self.order_names = OrderNames(db, lookup, figures)
+        self._figures = figures
         self.weighing = Weighing(db, names, lookup, self.update, self.order_names)
         self.gained, self.renewed = self.identities.beyond_values()
         self.related: set[int] = set()  # conversions with a value whose link to a visitor is new (late.py)
@@ -83,6 +84,8 @@ class Conversions:
         known = known or self.order_names.order(store, event, new.order_k, told.names, told.numbers, by)
         if known is None and told.ends:
             return None
+        if known is not None and values_differ(known, event):
+            self._figures.append((store, "shop.value_differs"))
         taken = self._again(known, ended(new) if told.ends else new, now) if known is not None else self._new(new, now)
         row = taken.state.row
         own = [new.order_k] if new.order_k is not None else []

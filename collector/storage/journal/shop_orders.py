@@ -8,6 +8,7 @@ O8  names that the platform itself gives always lead to the order; numbers as pe
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from decimal import Decimal
 from typing import Final, cast
 
 import apsw
@@ -16,6 +17,7 @@ from msgspec import structs
 
 from collector.core import amounts
 from collector.core.events import StoredEvent
+from collector.core.orders import Rank
 from collector.exchange.naming import NewEvent
 from collector.exchange.operations import ShopDelivery, ShopTaken
 from collector.exchange.rows import ConversionRow
@@ -24,6 +26,7 @@ from collector.storage.index.subjects import CONVERSIONS
 from collector.storage.outbox.queueing import Figures
 
 KEPT_MS: Final = 8 * 86_400_000
+_CENT: Final = Decimal("0.01")
 _NEAR_MS: Final = 7 * 86_400_000  # so far apart two orders of one number may be one sale
 _FORGET: Final = "DELETE FROM shop_delivery WHERE id IN (SELECT id FROM shop_delivery WHERE at < ? LIMIT 500)"
 _KEEP: Final = "INSERT OR REPLACE INTO shop_delivery VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -118,6 +121,14 @@ def is_same_sale(store: int, event: StoredEvent, row: ConversionRow) -> bool:
         return False
     one, other = set(kept.user_data.get("em", ())), set(event.user_data.get("em", ()))
     return amounts.same(kept.value, event.value, event.currency) and (not one or not other or bool(one & other))
+
+
+def values_differ(row: ConversionRow, event: StoredEvent) -> bool:
+    """Whether a server told the order at another value than its shop now does for the first time (O6)."""
+    kept = _decode_event(row.body)
+    if kept.rank >= Rank.SHOP or kept.value is None or event.value is None or kept.currency != event.currency:
+        return False  # the other currency of the same order is no difference
+    return abs(kept.value - event.value) > _CENT
 
 
 def named(lookup: Lookup, store: int, event_type: str, name: int | None) -> ConversionRow | None:

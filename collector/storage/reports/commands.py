@@ -129,8 +129,8 @@ def reconcile(config: Config, since: int, until: int, *, store: str | None, by: 
 async def _notes(reader: Reader, store: str, lines: list[Line], since: int, until: int) -> list[str]:
     row = await reader.one("SELECT id FROM store WHERE name = ?", store)
     unknown = await unknown_to_the_shop(reader, row[0], since, until) if row else 0
-    days = ("shop.name_conflict", "value_differs", "shop.value_differs")
-    counted = "SELECT name, sum(n) FROM counter WHERE store = ? AND day >= ? AND name IN (?, ?, ?) GROUP BY name"
+    days = ("shop.name_conflict", "shop.value_differs")
+    counted = "SELECT name, sum(n) FROM counter WHERE store = ? AND day >= ? AND name IN (?, ?) GROUP BY name"
     found = await reader.rows(counted, row[0], since // 86_400_000, *days) if row else []
     notes = [f"{name.removeprefix('shop.')}: {n}" for name, n in found]
     if unknown:
