@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
+settings.register_profile("untimed", deadline=None)  # a busy machine is no finding
+settings.load_profile("untimed")
 MOST_WORKERS = 8
 # Tests that share nothing with the rest of their file and take long: each goes to the next idle process.
 SINGLY = (

@@ -79,7 +79,6 @@ def test_what_is_no_address_is_none(text: str) -> None:
     assert normalise(text) is None
 
 
-@settings(deadline=None)
 @given(st.ip_addresses())
 def test_the_canonical_form_is_a_fixed_point_and_survives_port_and_brackets(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
@@ -91,7 +90,6 @@ def test_the_canonical_form_is_a_fixed_point_and_survives_port_and_brackets(
     assert normalise(dressed) == canonical
 
 
-@settings(deadline=None)
 @given(st.text(max_size=100))
 def test_no_text_raises(text: str) -> None:
     result = normalise(text)
@@ -225,7 +223,6 @@ def reference(peer: str, lines: list[str]) -> str:
     return peer
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(["10.0.0.1", "198.51.100.7", "2001:db8:ffff::9"]),
     st.lists(st.lists(HOP, max_size=14), max_size=3),
@@ -235,7 +232,6 @@ def test_the_walk_agrees_with_the_slow_reference(peer: str, hops: list[list[str]
     assert client_address(peer, lines, PROXIES) == reference(peer, lines)
 
 
-@settings(deadline=None)
 @given(st.lists(HOP, max_size=12), st.lists(HOP, max_size=12))
 def test_nothing_that_a_stranger_writes_changes_the_caller(forged: list[str], other: list[str]) -> None:
     """The proxy appends the true caller: whatever stood there before must not matter."""

@@ -183,19 +183,19 @@ def bodies(good: dict[str, Any], struct: type) -> st.SearchStrategy[bytes]:
     return changed.map(lambda change: json.dumps(good | change).encode())
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(bodies(ORDER, ConversionBody))
 def test_no_order_raises_anything_else(raw: bytes) -> None:
     assert outcome(wire.decode_conversion, raw)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(bodies(CLICK, ClickBody))
 def test_no_click_raises_anything_else(raw: bytes) -> None:
     assert outcome(wire.decode_click, raw)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.binary(max_size=200) | JSON.map(lambda tree: json.dumps(tree).encode()))
 def test_no_bytes_raise_anything_else(raw: bytes) -> None:
     for read in (wire.decode_click, wire.decode_conversion, wire.decode_batch):
@@ -203,7 +203,7 @@ def test_no_bytes_raise_anything_else(raw: bytes) -> None:
     assert outcome(lambda one: wire.decode_batch(one, lines=True), raw)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(bodies(ORDER | {"type": "event"}, ConversionBody).filter(finite), max_size=5))
 def test_a_batch_answers_each_of_its_items(items: list[bytes]) -> None:
     assert len(wire.decode_batch(b"[" + b",".join(items) + b"]")) == len(items)
@@ -257,7 +257,7 @@ def test_a_clock_of_the_far_future_does_no_harm() -> None:
     assert outcome(lambda raw: take(decode(raw)), json.dumps(BEACON | {"n": 1 << 53}).encode()) == "ok"
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.fixed_dictionaries(
         {"t": st.sampled_from(["PageView", "Purchase", "x"])},
@@ -276,7 +276,7 @@ def test_no_beacon_raises_anything_else(one: dict[str, Any], clock: int) -> None
     assert beacon_outcome(json.dumps(BEACON | {"n": clock, "e": [one]}).encode())
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.text(max_size=200) | st.dictionaries(st.sampled_from("dskcu"), st.text(max_size=60)).map(urlencode))
 def test_no_pixel_raises_anything_else(query: str) -> None:
     assert outcome(lambda _: take(beacon.of_pixel(query, "https://shop.example/", NOW)), b"")

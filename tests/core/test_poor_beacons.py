@@ -217,7 +217,7 @@ EVENT = st.fixed_dictionaries({}, optional=dict.fromkeys(("t", "i", "at", "u", "
 PARTS = st.fixed_dictionaries({}, optional=dict.fromkeys(("k", "n", "f", "l", "v", "w", "zz"), ODD))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(EVENT | ODD, max_size=4), PARTS, st.integers(0, 4))
 def test_F3_nothing_in_a_beacon_refuses_its_neighbours(others: list[Any], parts: dict[str, Any], place: int) -> None:
     events = [*others[:place], VIEW | {"i": "mine"}, *others[place:]]

@@ -549,7 +549,7 @@ PARTS = sorted({*lenient._CUSTOMER.names, *lenient._PRODUCT.names, *lenient._CON
 MEMBERS = st.dictionaries(st.sampled_from(PARTS), ODD, max_size=5)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(OPTIONAL), ODD | MEMBERS | st.lists(MEMBERS, max_size=3), max_size=8))
 @example({"customData": {"a": 10**400}})
 def test_F1_no_optional_field_refuses_an_order(change: dict[str, Any]) -> None:
@@ -557,7 +557,7 @@ def test_F1_no_optional_field_refuses_an_order(change: dict[str, Any]) -> None:
     assert (checked.event.order_id, checked.event.value) == ("o-1", Decimal("49.9"))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(sorted(lenient.CLICK.optional)), ODD | MEMBERS, max_size=8))
 def test_F2_no_optional_field_refuses_a_click(change: dict[str, Any]) -> None:
     assert take_click(CLICK | change)[0].stored.fbclid == CLICK["fbclid"]

@@ -173,7 +173,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(PIECES, max_size=12).map("".join))
 def test_D9_a_cleaned_address_is_clean_and_plain(rest: str) -> None:
     for start in (PAGE + "/", PAGE, "", "/", "//"):

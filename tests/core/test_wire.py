@@ -230,7 +230,7 @@ JSON = st.recursive(
 FIELDS = sorted({*lenient.CLICK.names, *lenient.CONVERSION.names, "unknown"})
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=8), st.booleans())
 def test_any_json_is_decoded_or_refused(changes: dict[str, Any], click: bool) -> None:
     body = raw((CLICK if click else ORDER) | changes)
@@ -240,7 +240,7 @@ def test_any_json_is_decoded_or_refused(changes: dict[str, Any], click: bool) ->
         assert not isinstance(one, ApiError) or one.status == 400
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_decoded_or_refused(body: bytes) -> None:
     for decode in (wire.decode_click, wire.decode_conversion, wire.decode_batch):
@@ -248,7 +248,7 @@ def test_any_bytes_are_decoded_or_refused(body: bytes) -> None:
     wire.decode_batch(body, lines=True)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=6))
 def test_a_batch_says_of_each_item_what_the_single_call_says(changes: dict[str, Any]) -> None:
     item = CLICK | changes | {"type": "click"}

@@ -192,7 +192,7 @@ def write_down(claimed: tuple[Outbox, Any], answer: Answer) -> Kind:
     return verdict.kind
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=ERRORS | CODED | ANYTHING, status=st.integers(200, 599))
 def test_D4_any_answer_is_judged_and_can_be_written_down(claimed: tuple[Outbox, Any], value: Any, status: int) -> None:
     write_down(claimed, Answer(status=status, body=encoded(value)))

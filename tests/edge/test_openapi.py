@@ -73,7 +73,7 @@ def generate(edge: Edge, session: requests.Session, operation: tuple[str, str], 
     path, method = operation
     base_url = f"http://127.0.0.1:{edge.port}"
 
-    @settings(max_examples=examples, deadline=None, suppress_health_check=QUIET, phases=[Phase.generate], database=None)
+    @settings(max_examples=examples, suppress_health_check=QUIET, phases=[Phase.generate], database=None)
     @given(case=st.one_of(schema[path][method].as_strategy(generation_mode=mode) for mode in GenerationMode))
     def answered(case: schemathesis.Case) -> None:
         case.headers.pop("Authorization", None)  # the session's key; what is without one is in test_error_shape

@@ -136,7 +136,6 @@ def reference(rate: int, steps: list[tuple[float, int]]) -> list[bool]:
     return answers
 
 
-@settings(deadline=None)
 @given(st.integers(3, 1000), STEPS)
 def test_the_bucket_agrees_with_the_textbook(rate: int, steps: list[tuple[float, int]]) -> None:
     buckets, now, answers = TokenBuckets("key", rate), 1e6, []
@@ -147,7 +146,7 @@ def test_the_bucket_agrees_with_the_textbook(rate: int, steps: list[tuple[float,
     assert abs(sum(answers) - sum(expected)) <= 1  # rounding may shift one grant by a moment
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(1, 100), st.integers(1, 10))
 def test_never_more_than_burst_plus_rate_in_any_span(rate: int, seconds: int) -> None:
     buckets = TokenBuckets("key", rate)

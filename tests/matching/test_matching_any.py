@@ -65,7 +65,7 @@ statistics = st.builds(
 windows = st.sampled_from([1, 7, 28, 30, 90])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(queries, st.lists(clicks, max_size=12, unique_by=lambda c: c.id), statistics, windows, st.randoms())
 def test_any_input(query: Query, found: list[Candidate], about: Statistics, days: int, random: object) -> None:
     policy = Policy(window_ms=days * DAY)

@@ -330,7 +330,7 @@ def test_M3_every_field_null_or_of_a_wrong_type_costs_that_field_alone(name: str
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=8), lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["id", "status", "total", "currency", "refunds", "meta_data", "key", "value", "line_items", "billing"]), inner, max_size=6), max_leaves=40))  # fmt: skip
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_M3_any_tree_is_an_order_or_has_a_reason(tree: Any) -> None:
     message = made.woocommerce()
     assert isinstance(read(message._replace(body=json.dumps(tree).encode())), ShopOrder | Ignored)

@@ -191,7 +191,7 @@ def test_S8_of_a_thousand_signatures_ten_are_read(monkeypatch: pytest.MonkeyPatc
 
 
 @given(st.dictionaries(st.sampled_from(["stripe-signature", "x-kiosk-proof", "x-kiosk-time", "x-kiosk-id"]), st.binary(max_size=600)), st.binary(max_size=60))  # fmt: skip
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_S8_whatever_the_headers_hold_the_answer_is_a_reason(headers: dict[str, bytes], body: bytes) -> None:
     for name in ("stripe", "kiosk"):
         given = [(key.encode(), value) for key, value in headers.items()]

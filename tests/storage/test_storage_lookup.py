@@ -108,14 +108,14 @@ TABLES = (
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), phases=FAST)
+@settings(max_examples=15, suppress_health_check=list(HealthCheck), phases=FAST)
 @given(STEPS)
 def test_folds_and_restarts_change_no_answer(steps: list[Any]) -> None:
     check_equal(steps)
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), phases=FAST)
+@settings(max_examples=150, suppress_health_check=list(HealthCheck), phases=FAST)
 @given(STEPS)
 def test_folds_and_restarts_change_no_answer_at_length(steps: list[Any]) -> None:
     check_equal(steps)
