@@ -29,6 +29,7 @@ class EdgeConfig(Struct, frozen=True, kw_only=True):
 
 
 class ConsoleConfig(Struct, frozen=True, kw_only=True):
+    timezone: str = "UTC"  # IANA; of the days where several shops are looked at together
     listen: str = "127.0.0.1:8081"
     password_hash: str = ""
     session_hours: Annotated[int, Meta(ge=1, le=720)] = 12
@@ -159,6 +160,7 @@ class StoreConfig(Struct, frozen=True, kw_only=True):
     domains: list[str] = []
     currency: str = ""
     country: str = ""
+    timezone: str = "UTC"  # IANA: where the shop's days begin
     send_purchase_on: Literal["order", "paid"] = "order"
     browser_purchases: Literal["hold", "send"] = "hold"
     count: Literal["every", "one"] = "every"  # conversions that one click may be given

@@ -16,6 +16,7 @@ from collector.config import Config, PixelConfig, StoreConfig
 from collector.config_loader import shops
 from collector.config_loader.faults import Fault, Path
 from collector.config_loader.secret_files import Role
+from collector.core.days import zone_of
 
 IDENT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 PIXEL: Final = re.compile(r"[0-9]{5,20}")
@@ -109,6 +110,9 @@ def _listening(config: Config) -> Iterator[Fault]:
 
 
 def _console(config: Config) -> Iterator[Fault]:
+    if zone_of(config.console.timezone) is None:
+        zone = config.console.timezone
+        yield Fault(("console", "timezone"), f"no time zone '{zone}'; for example Europe/Berlin, or UTC")
     stored = config.console.password_hash
     if stored and not PASSWORD.fullmatch(stored):
         yield Fault(("console", "password_hash"), "no such hash; make one with `collector config hash-password`")
@@ -192,6 +196,8 @@ def _store(store: StoreConfig, path: Path) -> Iterator[Fault]:
                 f"'{domain}' is a public suffix: everybody's shop below it could post; give your own name below it, "
                 f"for example mystore.{domain.lower().removeprefix('*.')}",
             )
+    if zone_of(store.timezone) is None:
+        yield Fault((*path, "timezone"), f"no time zone '{store.timezone}'; for example Europe/Berlin, or UTC")
     if store.currency and not _is_currency(store.currency):
         yield Fault((*path, "currency"), f"'{store.currency}' is no ISO 4217 code, for example USD")
     if store.country and not _is_country(store.country):

@@ -18,6 +18,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from collector.storage.ground import kept
 from tests.edge.test_error_shape import CLICK, FROM_SHOP, ORDER
 from tests.guard.test_hostile import SMUGGLED
 from tests.kit.edge_process import Edge, running
@@ -74,7 +75,7 @@ def test_no_header_forges_the_visitors_address(placed: tuple[Edge, bool], lines:
 
 def last_address(edge: Edge) -> str | None:
     """The address that was kept of the newest click; a private one is of no use and not kept."""
-    with contextlib.closing(apsw.Connection(str(edge.log.parent / "data" / "collector.db"))) as db:
+    with contextlib.closing(kept.know(apsw.Connection(str(edge.log.parent / "data" / "collector.db")))) as db:
         row = db.execute("SELECT ip FROM click LEFT JOIN click_network USING (id) ORDER BY id DESC LIMIT 1").fetchone()
         assert row is not None
         return row[0] if isinstance(row[0], str) else None

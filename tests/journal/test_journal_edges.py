@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from collector.errors import ApiError
+from collector.storage.ground import kept
 from tests.kit.journal_kit import HOUR, NOW, Kit, click, order
 
 
@@ -90,7 +91,7 @@ def test_what_the_courier_wiped_stays_wiped(edges: tuple[Kit, Kit]) -> None:
 
     one, _ = edges
     (ordered,) = one.post(order("1", visitorId="v1", ipAddress="93.184.216.34", userAgent="Mozilla/5.0"))
-    courier = apsw.Connection(str(one.journal.data_dir / "collector.db"))
+    courier = kept.know(apsw.Connection(str(one.journal.data_dir / "collector.db")))
     courier.set_busy_timeout(5000)
     body = msgspec.msgpack.decode(courier.execute("SELECT body FROM conversion").get)
     wiped = {name: value for name, value in body.items() if name not in ("ip", "user_agent")}
@@ -141,7 +142,7 @@ def test_what_retention_deleted_is_neither_a_duplicate_nor_a_candidate(edges: tu
 
     one, _ = edges
     one.post(click("IwARgone00000", visitorId="v1"), click("IwARstays0000", visitorId="v2"))
-    courier = apsw.Connection(str(one.journal.data_dir / "collector.db"))
+    courier = kept.know(apsw.Connection(str(one.journal.data_dir / "collector.db")))
     courier.set_busy_timeout(5000)
     courier.execute("DELETE FROM click WHERE id = 1")
     courier.close()

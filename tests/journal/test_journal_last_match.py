@@ -12,6 +12,7 @@ import pytest
 from collector.core.capi.states import CapiState
 from collector.core.consent import Decision
 from collector.exchange.operations import Again, Withdraw
+from collector.storage.ground import kept
 from collector.storage.journal import transaction
 from collector.storage.journal.conversions import Conversions
 from collector.storage.journal.late import Late
@@ -260,7 +261,7 @@ def test_a_store_that_falls_silent_is_closed_after_a_week(tmp_path: Path, nothin
 def test_nothing_is_sent_a_second_time(tmp_path: Path, nothing_reopens: None) -> None:
     with Kit(tmp_path) as kit:
         (ordered,) = kit.post(order("1", **HOME))
-        courier = apsw.Connection(str(tmp_path / "collector.db"))
+        courier = kept.know(apsw.Connection(str(tmp_path / "collector.db")))
         courier.set_busy_timeout(5000)
         courier.execute("UPDATE outbox SET state = ?, settled = ?", (int(CapiState.SENT), NOW))
         before = courier.execute("SELECT * FROM outbox").fetchall()
@@ -287,7 +288,7 @@ def test_a_withdrawal_holds_at_the_last_match(tmp_path: Path) -> None:
 def test_what_was_erased_or_cut_meanwhile_is_passed_over(tmp_path: Path) -> None:
     with Kit(tmp_path) as kit:
         kit.post(order("1", **HOME), order("2", NOW + 1, **HOME))
-        other = apsw.Connection(str(tmp_path / "collector.db"))
+        other = kept.know(apsw.Connection(str(tmp_path / "collector.db")))
         other.set_busy_timeout(5000)
         other.execute("DELETE FROM conversion WHERE id = 1")
         other.close()

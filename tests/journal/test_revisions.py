@@ -16,6 +16,7 @@ import pytest
 
 from collector.config import AlertsConfig, Config
 from collector.courier import housekeeping, revisions
+from collector.storage.ground import kept
 from collector.storage.outbox.notices import Notices
 from tests.kit.courier_kit import CourierThread, now_ms, wait_until
 from tests.kit.journal_kit import DAY, HOUR, NOW, Kit, click, config_for, order
@@ -124,7 +125,7 @@ def test_it_is_told_again_until_it_is_taken(tmp_path: Path, hook: Hook) -> None:
 def test_an_answer_that_changes_again_meanwhile_is_told_again(tmp_path: Path, hook: Hook) -> None:
     config = telling(tmp_path, hook.url)
     with changed(config) as (kit, row_id):
-        db = apsw.Connection(str(tmp_path / "collector.db"))
+        db = kept.know(apsw.Connection(str(tmp_path / "collector.db")))
         db.set_busy_timeout(5000)
         noted = Notices(db, config).pending(NOW, 10)
         kit.post(click("IwARlater0000", NOW - HOUR - 1000, visitorId="visitor-1"))
@@ -139,7 +140,7 @@ def test_an_answer_that_changes_again_meanwhile_is_told_again(tmp_path: Path, ho
 def test_what_cannot_be_told_for_a_week_is_let_go(tmp_path: Path, hook: Hook) -> None:
     config = telling(tmp_path, hook.url)
     with changed(config) as (kit, row_id):
-        db = apsw.Connection(str(tmp_path / "collector.db"))
+        db = kept.know(apsw.Connection(str(tmp_path / "collector.db")))
         db.set_busy_timeout(5000)
         Notices(db, config).pending(NOW + 7 * DAY, 10)
         assert waiting(kit) == [(row_id, 1)]

@@ -23,6 +23,7 @@ from collector.core.intake import Caller, check_event
 from collector.core.orders import Rank
 from collector.errors import ApiError
 from collector.exchange.operations import Withdraw
+from collector.storage.ground import kept
 from collector.storage.journal import transaction
 from collector.storage.reports import commands
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, STORE, Kit, click, config_for, order
@@ -83,7 +84,7 @@ def weighed(kit: Kit) -> None:
 
 def queue(kit: Kit, sql: str) -> None:
     """What the courier does, in one statement."""
-    db = apsw.Connection(str(kit.journal.data_dir / "collector.db"))
+    db = kept.know(apsw.Connection(str(kit.journal.data_dir / "collector.db")))
     db.set_busy_timeout(10_000)
     db.execute(sql)
     db.close()

@@ -16,6 +16,7 @@ from collector.core.events import StoredClick, StoredEvent
 from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
 from collector.core.matching.shapes import Evidence, Match, Rival
+from collector.storage.ground import kept
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 NOW = 1_790_000_000_000  # 21 September 2026, 14:13:20 UTC
@@ -37,6 +38,9 @@ def make_store(
     migrations = resources.files("collector.storage").joinpath("migrations")
     for script in sorted(migrations.iterdir(), key=lambda entry: entry.name):
         db.executescript(script.read_text())
+    for name, (function, arguments) in kept.FUNCTIONS.items():
+        db.create_function(name, arguments, function, deterministic=True)
+    db.execute("DELETE FROM recount")
     db.executemany("INSERT INTO store VALUES (?, ?)", [(1, "store_demo"), (2, "store_zurich")])
     db.executemany("INSERT INTO pixel VALUES (?, ?)", [(1, PIXEL), (2, OTHER_PIXEL)])
     rng = random.Random(seed)

@@ -18,6 +18,7 @@ import msgspec
 
 from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
+from collector.storage.ground import kept
 
 PAGE = "https://mystore.com/p?utm_source=facebook&campaign_id=1"
 
@@ -119,7 +120,7 @@ class Audit(msgspec.Struct):
 
 def audit(data: Path, load: Load) -> Audit:
     """Compare every acknowledged event with the rows; nothing may be running on the files."""
-    db = apsw.Connection(str(data / "collector.db"))
+    db = kept.know(apsw.Connection(str(data / "collector.db")))
     public = PublicIds(KeyedHash((data / "pepper.key").read_bytes()).subkey("public ids"))
     try:
         clicks = _rows(db, "SELECT id, body FROM click", "click", public, lambda body: body[0])

@@ -23,6 +23,7 @@ import pytest
 from collector.errors import Damaged, StorageError
 from collector.storage.ground import acknowledged, damage, database
 from collector.storage.ground.checkpoints import Checkpointer
+from collector.storage.ground.kept import know
 from tests.kit.harness import ROOT, STORE, Door, GraphSimulator, Installation, wait_until
 from tests.kit.journal_kit import Kit, click, config_for, order
 
@@ -80,7 +81,7 @@ class State(NamedTuple):
 
 
 def state(folder: Path) -> State:
-    with closing(apsw.Connection(str(folder / "collector.db"))) as db:
+    with closing(know(apsw.Connection(str(folder / "collector.db")))) as db:
         sql = """
 SELECT (SELECT count(*) FROM click WHERE store > 0), (SELECT count(*) FROM conversion WHERE store > 0),
        (SELECT count(*) FROM click WHERE last_ts > ts)"""
@@ -254,7 +255,7 @@ def test_D6_a_damaged_index_is_built_anew(folded: Path, tmp_path: Path, monkeypa
 def test_D6_a_page_that_is_damaged_while_it_runs_is_told(folded: Path, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     shutil.copytree(folded, folder)
-    with closing(apsw.Connection(str(folder / "collector.db"))) as db:
+    with closing(know(apsw.Connection(str(folder / "collector.db")))) as db:
         (root,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'outbox'").fetchone()
     with Kit(folder) as kit:
         assert kit.journal.damage is None

@@ -18,6 +18,7 @@ from collector.errors import ApiError
 from collector.exchange.operations import Once, Withdraw
 from collector.exchange.prepared import PreparedEvent
 from collector.storage.ground.database import connect
+from collector.storage.ground.kept import know
 from collector.storage.index import index, leaving, merging, subjects
 from collector.storage.index.subjects import CLICKS, CONVERSIONS
 from collector.storage.people.erasure import Erasure, erase_person
@@ -326,7 +327,7 @@ def test_names_of_the_erased_are_kept_as_long_as_orders(kit: Kit) -> None:
     from collector.storage.outbox.upkeep import Upkeep
 
     erase(kit, email=JANE["email"])
-    db = apsw.Connection(str(kit.journal.data_dir / "collector.db"))
+    db = know(apsw.Connection(str(kit.journal.data_dir / "collector.db")))
     upkeep, days = Upkeep(db), kit.config.privacy.conversion_days
     kept = counts(kit)["erased"]
     while upkeep.cut(cuts(kit.config.privacy, LATER + days * DAY)):
@@ -433,7 +434,7 @@ def test_somebody_elses_order_on_the_device_loses_the_device(kit: Kit) -> None:
 
 
 def test_what_meta_may_have_is_told(kit: Kit) -> None:
-    db = apsw.Connection(str(kit.journal.data_dir / "collector.db"))
+    db = know(apsw.Connection(str(kit.journal.data_dir / "collector.db")))
     db.set_busy_timeout(5000)
     kit.post(order("J2", customerData=JANE), order("J3", customerData=JANE), order("J4", customerData=JANE))
     sent, doubted, flying = (row[0] for row in kit.rows("SELECT id FROM outbox ORDER BY id LIMIT 3 OFFSET 2"))
@@ -447,7 +448,7 @@ def test_what_meta_may_have_is_told(kit: Kit) -> None:
 
 
 def test_a_store_that_knows_no_such_form_does_not_stop_the_others(kit: Kit) -> None:
-    db = apsw.Connection(str(kit.journal.data_dir / "collector.db"))
+    db = know(apsw.Connection(str(kit.journal.data_dir / "collector.db")))
     db.execute("INSERT INTO store (name) VALUES ('store_of_old')")  # in the configuration no more: no country
     db.close()
     first, old = erase(kit, phone="415 555 0100").receipts

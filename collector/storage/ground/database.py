@@ -16,7 +16,7 @@ import apsw
 from collector.config import StorageConfig
 from collector.core.keyed import PEPPER_BYTES
 from collector.errors import Damaged, SchemaTooNew, StorageError, why
-from collector.storage.ground import damage, losses, pepper
+from collector.storage.ground import damage, kept, losses, pepper
 from collector.storage.ground.schema import newest_schema, scripts
 from collector.telemetry import logger
 
@@ -146,6 +146,7 @@ def connect(
     try:
         db = apsw.Connection(str(path), flags=flags)
         db.set_busy_timeout(_BUSY_MS)
+        kept.know(db)
         _configure(db, config, derivable=derivable, readonly=readonly)
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise damage.of_file(path, str(error)) from error
@@ -195,6 +196,7 @@ def open_database(config: StorageConfig, *, migrations: str = "migrations") -> a
     with damage.explaining(path):
         _copy_before_migrating(db, path, migrations)
         migrate(db, migrations)
+        kept.recount_if_due(db)
         _be_somebody(db)
         losses.examine(db, path)
     return db

@@ -41,6 +41,7 @@ from collector.exchange.stores import Store
 from collector.storage.ground import clock as clocks
 from collector.storage.ground import damage, database, keys
 from collector.storage.ground.acknowledged import Ledger
+from collector.storage.ground.kept import QUARTER_MS
 from collector.storage.ground.space import Space
 from collector.storage.index import index
 from collector.storage.index.lookup import Lookup
@@ -60,6 +61,7 @@ log = telemetry.logger("storage")
 
 FOLD_ROWS = 10_000  # fold each second when the tail has so many: smaller steps cost more per row
 FOLD_AT_ONCE = 50_000  # fold now, in one step: a row costs a quarter less than at 10,000; more only takes memory
+_REFUSED = "refused."
 _KEYS_CHECK_S = 1.0
 _MODELS_CHECK_S = 60.0
 _DAY_MS = 86_400_000
@@ -69,6 +71,7 @@ _LAST_MATCHES = 16  # per step: 5 ms, which somebody may wait for
 _REST = 9  # times a step's length
 _COUNT = "INSERT INTO counter VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
 _TOTAL = "INSERT INTO total VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
+_REFUSAL = "INSERT INTO refusal_sum VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
 
 
 class GroupTransaction:
@@ -407,6 +410,8 @@ class GroupTransaction:
                 self.late.save()
                 self._db.executemany(_COUNT, [(now // _DAY_MS, s, name, n) for (s, name), n in self.daily.items()])
                 self._db.executemany(_TOTAL, [(name, n) for name, n in grown.items() if n])
+                refused = [(name, n) for name, n in grown.items() if n and name.startswith(_REFUSED)]
+                self._db.executemany(_REFUSAL, [(now // QUARTER_MS, name[len(_REFUSED) :], n) for name, n in refused])
             self.broken = False
             self.grown.clear()
             self.daily.clear()

@@ -1,0 +1,177 @@
+"""What does a row count as? The functions that the kept sums (click_sum, sale_sum …) call, and their rebuild.
+
+Triggers keep the sums in the transaction of every change, so nobody can forget to; each connection of ours has the
+functions that read a row's encoded body. They never raise: a row that cannot be read counts as nothing known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Final
+
+import apsw
+import msgspec
+
+from collector.core import flags, statuses
+from collector.core.event_names import STANDARD
+from collector.core.events import StoredClick
+from collector.storage.reports.landing import campaign_of
+
+QUARTER_MS: Final = 900_000  # the days of every time zone begin at a quarter of an hour
+UNITS: Final = 10_000  # of a currency's unit: no currency has more than four decimals
+_MOST_UNITS: Final = Decimal(10) ** 15
+SEPARATOR: Final = "\x1f"
+CUSTOM: Final = "(custom)"
+_CAUSE_MAX: Final = 160
+_APART: Final = (
+    (flags.BOT, "bot"),
+    (flags.PREFETCH, "prefetch"),
+    (flags.DENIED, "denied"),
+    (flags.WITHDRAWN, "withdrawn"),
+    (flags.PENDING, "pending"),
+    (flags.TEST, "test"),
+)
+
+
+class _Sold(msgspec.Struct):
+    value: Decimal | None = None
+    currency: str | None = None
+    order_status: str | None = None
+
+
+class _Judged(msgspec.Struct):
+    attributed: bool = False
+    deterministic: bool = False
+
+
+_sold: Final = msgspec.msgpack.Decoder(_Sold).decode
+_judged: Final = msgspec.msgpack.Decoder(_Judged).decode
+_click: Final = msgspec.msgpack.Decoder(StoredClick).decode
+
+
+def _read_sold(body: bytes) -> _Sold:
+    try:
+        return _sold(body)
+    except msgspec.MsgspecError:
+        return _Sold()
+
+
+def event_name_of(event_type: str) -> str:
+    """A standard name; custom ones are their callers' words, and any number of them."""
+    return event_type if event_type in STANDARD else CUSTOM
+
+
+def event_currency(body: bytes) -> str:
+    """The currency of an order's value; empty where it has none."""
+    sold = _read_sold(body)
+    return sold.currency or "" if sold.value is not None else ""
+
+
+def event_units(body: bytes) -> int:
+    """The value in ten-thousandths; 0 where the order brings nothing any more."""
+    sold = _read_sold(body)
+    if sold.value is None or not sold.value.is_finite() or statuses.has_ended(sold.order_status):
+        return 0
+    return int(min((sold.value * UNITS).to_integral_value(ROUND_HALF_UP), _MOST_UNITS))
+
+
+def event_ended(body: bytes) -> int:
+    """1 for an order that was refunded, cancelled or never paid."""
+    return int(statuses.has_ended(_read_sold(body).order_status))
+
+
+def match_tier(match: bytes) -> int:
+    """How sure the attribution is: 2 proven, 1 likely, 0 none."""
+    try:
+        judged = _judged(match)
+    except msgspec.MsgspecError:
+        return 0
+    return int(judged.attributed) * (1 + int(judged.deterministic))
+
+
+def click_place(body: bytes) -> str:
+    """Source, campaign, ad set and ad of a click's landing page."""
+    try:
+        return SEPARATOR.join(campaign_of(_click(body).landing_page)[:4])
+    except msgspec.MsgspecError:
+        return SEPARATOR * 3
+
+
+def click_apart(marks: int, body: bytes) -> str:
+    """Why a click is kept apart: a crawler's name, `prefetch`, `denied` …; empty for a person's."""
+    kind = next((word for bit, word in _APART if marks & bit), "")
+    if kind != "bot":
+        return kind
+    try:
+        return f"bot{SEPARATOR}{_click(body).bot or 'crawler'}"
+    except msgspec.MsgspecError:
+        return f"bot{SEPARATOR}crawler"
+
+
+def cause_name(reason: str | None) -> str | None:
+    """A reason with its figures blotted out, so that one cause is one line."""
+    return "".join("#" if c.isdigit() else c for c in reason)[:_CAUSE_MAX] if reason else None
+
+
+FUNCTIONS: Final[dict[str, tuple[Callable[..., str | int | None], int]]] = {
+    "event_name_of": (event_name_of, 1),
+    "event_currency": (event_currency, 1),
+    "event_units": (event_units, 1),
+    "event_ended": (event_ended, 1),
+    "match_tier": (match_tier, 1),
+    "click_place": (click_place, 1),
+    "click_apart": (click_apart, 2),
+    "cause_name": (cause_name, 1),
+}
+
+
+def know(db: apsw.Connection) -> apsw.Connection:
+    """Give a connection the functions; innocuous, for triggers may call no others where the schema is not trusted."""
+    for name, (function, arguments) in FUNCTIONS.items():
+        db.create_scalar_function(name, function, arguments, deterministic=True, flags=apsw.SQLITE_INNOCUOUS)
+    return db
+
+
+_PLACES: Final = """
+INSERT OR IGNORE INTO place (store, number, name)
+SELECT store, base + row_number() OVER (PARTITION BY store ORDER BY first), name FROM (
+  SELECT store, click_place(body) AS name, min(id) AS first,
+         coalesce((SELECT max(number) FROM place p WHERE p.store = k.store), 0) AS base
+    FROM click k WHERE store > 0 AND flags & 287 = 0 GROUP BY 1, 2) n
+ WHERE NOT EXISTS (SELECT 1 FROM place p WHERE p.store = n.store AND p.name = n.name)"""
+_CAUSES: Final = """
+INSERT OR IGNORE INTO cause (name) SELECT DISTINCT cause_name(reason) FROM outbox WHERE reason IS NOT NULL
+ LIMIT max(0, 2000 - (SELECT coalesce(max(id), 0) FROM cause))"""
+RECOUNT: Final = {
+    "click_sum": "SELECT store, quarter, place, apart, count(*) FROM click_row GROUP BY 1, 2, 3, 4",
+    "sale_sum": "SELECT store, event, quarter, currency, place, tier, count(*), sum(units), sum(reversed) "
+    "FROM sale_row GROUP BY 1, 2, 3, 4, 5, 6",
+    "delivery_sum": "SELECT store, event, quarter, sale, pixel, state, doubt, cause, count(*) FROM delivery_row "
+    "GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
+}
+
+
+def recount_if_due(db: apsw.Connection) -> None:
+    """Count everything anew where a migration has asked for that; once."""
+    if not db.execute("SELECT 1 FROM recount").get:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if db.execute("SELECT 1 FROM recount").get:  # another process may have been first
+            rebuild(db)
+            db.execute("DELETE FROM recount")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def rebuild(db: apsw.Connection) -> None:
+    """Count everything anew, inside the caller's transaction; refusals have no rows to be counted from, and stay."""
+    db.execute(_PLACES)
+    db.execute(_CAUSES)
+    for table, rows in RECOUNT.items():
+        db.execute(f"DELETE FROM {table}")
+        db.execute(f"INSERT INTO {table} {rows}")

@@ -1,0 +1,157 @@
+"""The kept sums: whatever happens to rows, by whoever, each sum is what counting its rows gives."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from collector.core.capi.states import CapiState
+from collector.core.consent import Decision
+from collector.core.retention import cuts
+from collector.storage.ground import kept
+from collector.storage.ground.database import connect
+from collector.storage.outbox.dispatch import Outbox
+from collector.storage.outbox.replay import replay
+from collector.storage.outbox.upkeep import Upkeep
+from collector.storage.people.erasure import erase_person
+from collector.storage.people.person import Asked
+from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, Kit, click, order
+
+STATUSES = ("paid", "pending", "refunded", "cancelled", "partially_refunded")
+
+
+def recounted(db: apsw.Connection, table: str) -> list[Any]:
+    return sorted(db.execute(kept.RECOUNT[table]).fetchall())
+
+
+def stored(db: apsw.Connection, table: str) -> list[Any]:
+    return sorted(db.execute(f"SELECT * FROM {table} WHERE n <> 0").fetchall())
+
+
+def compare(db: apsw.Connection) -> None:
+    for table in kept.RECOUNT:
+        assert stored(db, table) == recounted(db, table), table
+        assert not db.execute(f"SELECT count(*) FROM {table} WHERE n < 0").get
+
+
+@pytest.fixture
+def kit(tmp_path: Path) -> Iterator[Kit]:
+    with Kit(tmp_path) as kit:
+        yield kit
+
+
+@pytest.fixture
+def db(kit: Kit) -> Iterator[apsw.Connection]:
+    with closing(connect(kit.journal.data_dir / "collector.db", kit.config.storage)) as db:
+        yield db
+
+
+def visit(rng: random.Random, n: int) -> dict[str, Any]:
+    query = f"utm_source=fb&utm_campaign=c{rng.randrange(4)}&ad_id={rng.randrange(3)}"
+    return click(
+        f"IwAR{n:012d}",
+        NOW - rng.randrange(6 * DAY),
+        landingPage=f"https://mystore.com/p?{query}" if n % 5 else "https://mystore.com/",
+        visitorId=f"visitor-{n % 40}",
+        userAgent="Mozilla/5.0 (X11) Firefox/127.0",
+    )
+
+
+def sale(rng: random.Random, n: int) -> dict[str, Any]:
+    return order(
+        f"N{n % 60}",
+        NOW - rng.randrange(5 * DAY),
+        eventValue=rng.randrange(100, 99_999) / 100,
+        currency=rng.choice(("USD", "EUR", "JPY")),
+        eventType=rng.choice(("Purchase", "Purchase", "Lead", "my own event")),
+        visitorId=f"visitor-{rng.randrange(60)}",
+        customerData={"email": f"p{n % 30}@example.com"},
+        orderStatus=rng.choice(STATUSES),
+    )
+
+
+def traffic(kit: Kit, rng: random.Random, n: int) -> None:
+    """Clicks and orders mixed: late clicks re-open, repeated orders are refunded, cancelled, and taken back."""
+    bodies = [visit(rng, i) if rng.random() < 0.5 else sale(rng, i) for i in range(n)]
+    for start in range(0, n, 7):
+        kit.post(*bodies[start : start + 7])
+    kit.submit([kit.operation(visit(rng, n), decision=Decision("denied", False))])
+
+
+def settle(db: apsw.Connection, rng: random.Random) -> None:
+    """What a courier writes down, some of it twice."""
+    box = Outbox(db, "test")
+    for (number,) in db.execute("SELECT id FROM outbox").fetchall():
+        state = rng.choice((CapiState.SENT, CapiState.REJECTED, CapiState.EXPIRED, None))
+        if state is not None:
+            box.settle(
+                [number], state, NOW, reason=None if state is CapiState.SENT else f"code {number}: no such field"
+            )
+
+
+def test_the_sums_are_those_of_the_rows_after_all_that_can_happen_to_them(kit: Kit, db: apsw.Connection) -> None:
+    rng = random.Random(15)
+    traffic(kit, rng, 200)
+    compare(db)
+    assert db.execute("SELECT count(*) FROM sale_sum WHERE tier = 2 AND place > 0").get > 5
+    assert db.execute("SELECT count(*) FROM click_sum WHERE apart = 'denied'").get == 1
+    settle(db, rng)
+    compare(db)
+    assert db.execute("SELECT sum(n) FROM delivery_sum WHERE state = 11 AND cause > 0").get > 5
+    assert db.execute("SELECT count(*) FROM cause").get < 10  # one line for one cause, whatever its figures
+    replay(db, (CapiState.REJECTED,), now=NOW)
+    traffic(kit, rng, 120)
+    compare(db)
+    erase_person(kit.config, None, Asked(email="p3@example.com"), NOW + HOUR, dry_run=False)
+    compare(db)
+    later = NOW + kit.config.privacy.click_days * DAY + 2 * DAY
+    upkeep = Upkeep(db)
+    while upkeep.cut(cuts(kit.config.privacy, later)):
+        compare(db)
+    assert db.execute("SELECT count(*) FROM click_sum").get == 0 or db.execute("SELECT count(*) FROM click").get
+
+
+def test_a_rebuild_gives_the_same_sums_and_happens_once(kit: Kit, db: apsw.Connection) -> None:
+    traffic(kit, random.Random(4), 60)
+    before = {table: stored(db, table) for table in kept.RECOUNT}
+    db.execute("UPDATE sale_sum SET n = n + 1")
+    db.execute("INSERT INTO recount VALUES (1)")
+    kept.recount_if_due(db)
+    assert {table: stored(db, table) for table in kept.RECOUNT} == before
+    db.execute("UPDATE sale_sum SET n = n + 1")
+    kept.recount_if_due(db)
+    assert stored(db, "sale_sum") != before["sale_sum"]
+
+
+def test_control_without_its_trigger_a_sum_is_noticed(kit: Kit, db: apsw.Connection) -> None:
+    traffic(kit, random.Random(5), 40)
+    db.execute("DROP TRIGGER outbox_kept_after")
+    settle(db, random.Random(5))
+    with pytest.raises(AssertionError):
+        compare(db)
+
+
+def test_a_flood_of_names_is_bounded_and_still_counted(kit: Kit, db: apsw.Connection) -> None:
+    db.execute("INSERT INTO place (store, number, name) VALUES (1, 4999, 'x')")
+    for n in range(4):
+        kit.post(click(f"IwARflood{n:06d}", NOW - MINUTE, landingPage=f"https://mystore.com/?utm_campaign=flood-{n}"))
+    assert db.execute("SELECT count(*), max(number) FROM place").get == (2, 5000)
+    assert db.execute("SELECT sum(n) FROM click_sum WHERE place = 0").get == 3
+    compare(db)
+
+
+@pytest.mark.parametrize("body", [b"", b"\xc1", b"\x80", b"\x81\xa5value\xcb\x7f\xf0\x00\x00\x00\x00\x00\x00"])
+def test_a_row_that_cannot_be_read_counts_as_nothing_known(body: bytes) -> None:
+    assert (kept.event_currency(body), kept.event_units(body), kept.event_ended(body), kept.match_tier(body)) == (
+        "",
+        0,
+        0,
+        0,
+    )
+    assert kept.click_place(body) == kept.SEPARATOR * 3
