@@ -18,11 +18,11 @@ import pytest
 from collector.core import flags
 from collector.core.capi.states import CapiState
 from collector.core.events import StoredEvent
+from collector.core.landing import campaign_of
 from collector.core.matching.shapes import Label, Match
 from collector.storage.reports import commands, delivery, folds, totals, trust
 from collector.storage.reports.conversions import find, last
 from collector.storage.reports.folds import DAY_MS, LabelKey, Truth
-from collector.storage.reports.landing import campaign_of
 from collector.storage.reports.orders import of_order
 from collector.storage.reports.reader import NoStore, Reader, TooSlow
 from collector.storage.reports.totals import Totals, first_received

@@ -16,7 +16,7 @@ import msgspec
 from collector.core import flags, statuses
 from collector.core.event_names import STANDARD
 from collector.core.events import StoredClick
-from collector.storage.reports.landing import campaign_of
+from collector.core.landing import campaign_of
 
 QUARTER_MS: Final = 900_000  # the days of every time zone begin at a quarter of an hour
 UNITS: Final = 10_000  # of a currency's unit: no currency has more than four decimals

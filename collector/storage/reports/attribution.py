@@ -17,8 +17,8 @@ from msgspec import Struct
 
 from collector.core import credit, flags, statuses, times
 from collector.core.events import StoredClick
+from collector.core.landing import Campaign, campaign_of
 from collector.storage.reports.folds import DAY_MS, MISSING
-from collector.storage.reports.landing import Campaign, campaign_of
 from collector.storage.reports.money import from_minor, to_minor
 from collector.storage.reports.reader import Reader, Row
 from collector.storage.reports.totals import first_received

@@ -15,11 +15,11 @@ from collector.core import flags, times
 from collector.core.capi.states import CapiState, name_of
 from collector.core.events import StoredClick, StoredEvent
 from collector.core.ids import PublicIds
+from collector.core.landing import campaign_of
 from collector.core.matching.shapes import Match
 from collector.storage.ground import damage
 from collector.storage.reports.cells import record
 from collector.storage.reports.delivery import STATES_SQL, combined
-from collector.storage.reports.landing import campaign_of
 from collector.storage.reports.reader import Reader, Row
 
 What = Literal["clicks", "conversions", "deliveries"]

@@ -14,9 +14,9 @@ from collector.core import flags, statuses
 from collector.core.calibration import logit
 from collector.core.event_names import STANDARD
 from collector.core.events import StoredClick
+from collector.core.landing import campaign_of
 from collector.core.learning import is_order
 from collector.core.matching.shapes import Label
-from collector.storage.reports.landing import campaign_of
 from collector.storage.reports.reader import Row
 
 HOUR_MS: Final = 3_600_000

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from collector.storage.reports.landing import Campaign
+from collector.core.landing import Campaign
 from collector.storage.reports.reader import Reader, Row
 
 QUARTER_MS: Final = 900_000
