@@ -12,16 +12,20 @@ from urllib.parse import parse_qs, quote
 from litestar import Litestar, Request, Response, get, post
 from litestar.datastructures import Cookie, State
 from litestar.exceptions import HTTPException
+from litestar.response import Stream
 from litestar.types import ASGIApp
 
 from collector.config import Config
 from collector.console import campaigns as campaigns_page
 from collector.console import delivery as delivery_page
 from collector.console import events as events_page
-from collector.console import overview as overview_page
+from collector.console import left_out as left_out_page
+from collector.console import orders as orders_page
 from collector.console import signals as signals_page
+from collector.console import today as today_page
 from collector.console import trust as trust_page
 from collector.console.auth import Attempts, Password, Sessions, TooMany, check_access
+from collector.console.bar import Asked, Unknown
 from collector.console.gate import COOKIE, FORM_COOKIE, Gate, address_of, cookie_of, is_https
 from collector.console.metrics import MetricsDoor, metrics_text
 from collector.console.reconcile import reconcile_page
@@ -58,7 +62,12 @@ def create_app(desk: Desk) -> ASGIApp:
         route_handlers=_HANDLERS,
         state=State({"desk": desk, "sessions": sessions, "password": password, "trusted": trusted}),
         lifespan=[_desk_open],
-        exception_handlers={StorageError: _storage_trouble, HTTPException: _http_trouble, Exception: _trouble},
+        exception_handlers={
+            Unknown: _unknown,
+            StorageError: _storage_trouble,
+            HTTPException: _http_trouble,
+            Exception: _trouble,
+        },
         openapi_config=None,
         logging_config=None,
         debug=False,
@@ -67,9 +76,32 @@ def create_app(desk: Desk) -> ASGIApp:
     return Gate(inner, sessions, password, desk.clock, trusted)
 
 
+def _asked(request: Request[Any, Any, Any]) -> Asked:
+    """The bar's state in the address; of a name that stands there twice, the last."""
+    said = request.query_params
+    names = ("shop", "range", "compare", "event", "from", "to")
+    return Asked(*(str(said.get(name, "")) for name in names))
+
+
+def _filters(request: Request[Any, Any, Any]) -> orders_page.Filters:
+    return orders_page.Filters(*(str(request.query_params.get(name, "")) for name in orders_page.Filters._fields))
+
+
 @get("/")
-async def overview(state: State, store: str = "") -> Response[bytes]:
-    return await overview_page.overview(state.desk, store)
+async def today(state: State, request: Request[Any, Any, Any]) -> Response[bytes]:
+    return await today_page.today(state.desk, _asked(request))
+
+
+@get("/orders")
+async def orders(state: State, request: Request[Any, Any, Any], after: str = "") -> Response[bytes]:
+    return await orders_page.orders(state.desk, _asked(request), _filters(request), after)
+
+
+@get("/orders.csv")
+async def orders_csv(state: State, request: Request[Any, Any, Any]) -> Stream:
+    lines = await orders_page.orders_csv(state.desk, _asked(request), _filters(request))
+    headers = {"content-disposition": 'attachment; filename="orders.csv"'}
+    return Stream(lines, media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @get("/events")
@@ -99,8 +131,10 @@ async def click(state: State, public_id: str) -> Response[bytes]:
 
 
 @get("/campaigns")
-async def campaigns(state: State, store: str = "", days: int = 7) -> Response[bytes]:
-    return await campaigns_page.campaigns(state.desk, store, days)
+async def campaigns(
+    state: State, request: Request[Any, Any, Any], by: str = "campaign", under: str = ""
+) -> Response[bytes]:
+    return await campaigns_page.campaigns(state.desk, _asked(request), by, under)
 
 
 @get("/delivery")
@@ -118,9 +152,9 @@ async def signals(state: State, store: str = "", days: int = 7) -> Response[byte
     return await signals_page.signals(state.desk, store, days)
 
 
-@get("/bots")
-async def bots(state: State, store: str = "", days: int = 7) -> Response[bytes]:
-    return await signals_page.bots(state.desk, store, days)
+@get("/left-out")
+async def left_out(state: State, request: Request[Any, Any, Any]) -> Response[bytes]:
+    return await left_out_page.left_out(state.desk, _asked(request))
 
 
 @get("/reconcile")
@@ -207,7 +241,9 @@ _HANDLERS: Final[list[Any]] = [
     login_form,
     login,
     logout,
-    overview,
+    today,
+    orders,
+    orders_csv,
     events,
     find,
     conversion,
@@ -216,7 +252,7 @@ _HANDLERS: Final[list[Any]] = [
     delivery,
     trust,
     signals,
-    bots,
+    left_out,
     reconcile,
     metrics,
     healthz,
@@ -254,6 +290,10 @@ def _storage_trouble(_: Request[Any, Any, Any], error: StorageError) -> Response
         return page("message.html", title="Nothing here yet", sentence=str(error), back="", status=503)
     title = "That took too long" if isinstance(error, TooSlow) else "The store cannot be read"
     return page("message.html", title=title, sentence=str(error), back="/", status=503)
+
+
+def _unknown(_: Request[Any, Any, Any], error: Unknown) -> Response[bytes]:
+    return page("message.html", title="That address makes no sense", sentence=str(error), back="/", status=400)
 
 
 def _http_trouble(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

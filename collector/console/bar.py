@@ -7,13 +7,11 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
-from collector.console.shell import Desk
+from collector.console.shell import EVENTS, Desk
 from collector.core import days
 from collector.core.days import COMPARISONS, RANGES, Days
-from collector.core.event_names import STANDARD
-from collector.storage.reports.kept import CUSTOM, Span
+from collector.storage.reports.kept import Span
 
-EVENTS: Final = ("Purchase", *sorted(STANDARD - {"Purchase"}), CUSTOM)
 _UTC: Final = ZoneInfo("UTC")
 
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 from litestar import Response
 
 from collector.console import words
-from collector.console.overview import pixel_lines
 from collector.console.shell import Desk, Word, delivery_word, page
+from collector.console.standing import pixel_lines
 from collector.storage.reports import delivery
 
 _PAGE: Final = 50

@@ -19,22 +19,27 @@ from litestar import Response
 from collector import __version__
 from collector.config import Config
 from collector.core.capi.states import CapiState
+from collector.core.days import COMPARISONS, RANGES
+from collector.core.event_names import STANDARD
 from collector.core.ids import PublicIds
 from collector.storage.reports.delivery import Requests
+from collector.storage.reports.kept import CUSTOM
 from collector.storage.reports.names import public_ids
 from collector.storage.reports.reader import Reader, TooSlow
 from collector.storage.reports.totals import Totals
 
 PLACES: Final = (
-    ("/", "Overview"),
-    ("/events", "Events"),
+    ("/", "Today"),
+    ("/orders", "Orders"),
     ("/campaigns", "Campaigns"),
     ("/delivery", "Delivery"),
     ("/reconcile", "Orders"),
     ("/trust", "Trust"),
     ("/signals", "Signals"),
-    ("/bots", "Bots"),
+    ("/left-out", "Left out"),
+    ("/events", "Events"),
 )
+EVENTS: Final = ("Purchase", *sorted(STANDARD - {"Purchase"}), CUSTOM)
 # Of the request's session, set by the gate: the log-out button carries it.
 FORM_TOKEN: Final[ContextVar[str]] = ContextVar("form_token", default="")
 # A page waits this long for totals that are not counted yet, then shows what there is.
@@ -61,6 +66,9 @@ def asset_address(name: str) -> str:
 
 
 templates.globals["asset"] = asset_address
+templates.globals["ranges"] = RANGES
+templates.globals["comparisons"] = COMPARISONS
+templates.globals["events"] = EVENTS
 
 
 class Note(NamedTuple):
@@ -153,6 +161,7 @@ def page(
     """One page as a response; everything in it is escaped by the templates."""
     shared = {
         "places": PLACES,
+        "bar": None,
         "here": here,
         "title": title,
         "refresh": refresh,

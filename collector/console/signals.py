@@ -105,34 +105,3 @@ def _advice(event_type: str, counts: Counter[tuple[str, str]]) -> list[dict[str,
 
 
 _KINDS: Final = {"bot": "Not a person", "prefetch": "Fetched ahead", "consent": "Consent", "test": "Test"}
-
-
-async def bots(desk: Desk, store: str, days: int) -> Response[bytes]:
-    """Clicks that are stored but never matched, by reason."""
-    totals, choice = await desk.fresh_totals(), await choose(desk, store, offered(days))
-    by_reason: Counter[tuple[str, str]] = Counter()
-    for key, n in totals.kept_apart(choice.since).items():
-        by_reason[key.kind, key.reason] += n if key.store in choice.wanted else 0
-    clicks = totals.click_hours(choice.since)
-    good = sum(n for key, n in clicks.items() if key.store in choice.wanted and not key.kept_apart)
-    apart = sum(by_reason.values())
-    return page(
-        "bots.html",
-        title="Bots",
-        here="/bots",
-        choice=choice,
-        spans=SPANS,
-        sentence=f"{words.number(apart)} of {words.number(apart + good)} clicks "
-        f"({words.percent(apart, apart + good)}) are kept and never matched.",
-        lines=[
-            {
-                "kind": _KINDS.get(kind, kind),
-                "reason": reason.replace("_", " "),
-                "n": words.number(n),
-                "share": words.percent(n, apart + good),
-                "bar": plots.share(n, apart, f"{reason}: {n:,}"),
-            }
-            for (kind, reason), n in by_reason.most_common()
-            if n
-        ],
-    )

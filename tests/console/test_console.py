@@ -19,7 +19,7 @@ from collector.storage.ground import damage
 from tests.kit.console_process import ConsoleProcess, make_config
 from tests.kit.console_store import add_click, add_conversion, add_outbox, add_request, make_store
 
-PAGES = ["/", "/events", "/campaigns", "/delivery", "/trust", "/signals", "/bots"]
+PAGES = ["/", "/orders", "/events", "/campaigns", "/delivery", "/trust", "/signals", "/left-out"]
 Filled = tuple[Path, sqlite3.Connection]
 EVIL = "<script>document.title='owned'</script>\"'><img src=x onerror=document.title='owned'>"
 
@@ -119,8 +119,13 @@ def test_the_host_header_must_name_this_machine(console: ConsoleProcess) -> None
 def test_bad_questions_get_an_answer_in_words(console: ConsoleProcess) -> None:
     assert console.get("/nothing").status_code == 404
     assert console.get("/conversions/conv_nothing").status_code == 404
-    assert console.get("/campaigns?days=x").status_code == 400
-    assert console.get("/campaigns?days=99999999999999999999").status_code in (200, 400)
+    for wrong in ("range=x", "range=99999999999999999999", "shop=nobody", "compare=1", "event=Sale", "by=day", "by="):
+        answer = console.get(f"/campaigns?{wrong}")
+        assert answer.status_code == 400, wrong
+        assert "There" in answer.text
+    assert console.get("/orders?state=lost").status_code == 400
+    assert console.get("/orders?after=1-x").status_code == 400
+    assert console.get("/signals?days=x").status_code == 400
     assert console.get("/assets/..%2f..%2fapp.py").status_code == 404
     assert console.get("/delivery?before=-1").status_code == 200
     assert console.get("/find", params={"id": "//evil.example"}).status_code == 404
@@ -138,7 +143,7 @@ def test_the_overview_says_what_the_database_holds(
         .execute("SELECT count(*) FROM click WHERE ts >= ? AND flags & ? = 0", (day, flags.INELIGIBLE))
         .fetchone()
     )
-    assert f"{clicks[0]:,} in 7 days" in html
+    assert f'<div class="big">{clicks[0]:,}</div>' in html
     assert "is blocked: the access token has expired" in html
     assert "Mend what Meta names" in html
 

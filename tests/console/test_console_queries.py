@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.console import campaigns, delivery, events, overview, signals, trust
+from collector.console import campaigns, delivery, events, left_out, orders, signals, today, trust
+from collector.console.bar import Asked
 from collector.console.metrics import metrics_text
 from collector.console.shell import Desk
 from collector.storage.reports.attribution import Question, attribution
@@ -35,15 +36,19 @@ async def _asked(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[
     ids = IDS
     async with Reader(data_dir / "collector.db") as reader:
         desk = Desk(config, reader, lambda: NOW)
-        await overview.overview(desk, "")
+        month = Asked(range="28")
+        await today.today(desk, month)
+        await orders.orders(desk, month, orders.Filters(), "")
+        async for _ in await orders.orders_csv(desk, month, orders.Filters()):
+            pass
         await events.last(desk, "")
         await events.conversion(desk, ids.public("conv", 1))
         await events.click(desk, ids.public("click", 1))
-        await campaigns.campaigns(desk, "", 30)
+        await campaigns.campaigns(desk, month, "campaign", "")
         await delivery.delivery_page(desk, "")
         await trust.trust_page(desk, "")
         await signals.signals(desk, "", 7)
-        await signals.bots(desk, "", 7)
+        await left_out.left_out(desk, month)
         await metrics_text(desk)
         await status(reader, NOW, 50)
         await explain(reader, ids, ids.public("conv", 1), 50)

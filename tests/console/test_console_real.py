@@ -72,7 +72,7 @@ def test_the_pages_agree_with_the_apis_answers(serving: Serving, answers: list[d
     attributed = [a for a in answers[ORDERS:] if a["attributed"]]
     assert len(attributed) == 20
     overview = _console(serving, "/").text
-    assert f"{ORDERS} in 7 days" in overview
+    assert f"20 of {ORDERS}" in overview
     assert "67 %" in overview
     assert "USD 315.00" in overview
     metrics = _console(serving, "/metrics").text
@@ -81,7 +81,7 @@ def test_the_pages_agree_with_the_apis_answers(serving: Serving, answers: list[d
     campaigns = _console(serving, "/campaigns").text
     assert "spring-0" in campaigns
     assert "spring-1" in campaigns
-    for path in ("/events", "/delivery", "/trust", "/signals", "/bots"):
+    for path in ("/events", "/delivery", "/trust", "/signals", "/left-out", "/orders"):
         assert _console(serving, path).status_code == 200, path
 
 

@@ -34,6 +34,28 @@ function keepFresh() {
 for (const select of document.querySelectorAll("select[data-submit]")) {
   select.addEventListener("change", () => select.form.requestSubmit());
 }
+// The bar's keys: the state is the address, so a key is a link.
+function go(name, value) {
+  const address = new URL(location.href);
+  for (const old of ["from", "to", "after"]) address.searchParams.delete(old);
+  address.searchParams.set(name, value);
+  location.assign(address);
+}
+
+function onKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea")) return;
+  const ranges = { t: "today", w: "7", m: "28" };
+  const form = document.querySelector("form.filters select[name=range]");
+  if (event.key in ranges && form) go("range", ranges[event.key]);
+  if (event.key === "x" && form) go("compare", document.querySelector("select[name=compare]").value === "none" ? "previous" : "none");
+  if (event.key === "/") {
+    event.preventDefault();
+    const find = document.querySelector("[data-find]");
+    if (find) find.focus();
+    else location.assign("/orders");
+  }
+}
+document.addEventListener("keydown", onKey);
 freshenTimes();
 setInterval(freshenTimes, 10000);
 keepFresh();

@@ -112,6 +112,8 @@ async def kept_apart(reader: Reader, span: Span) -> list[tuple[str, str, int]]:
 async def places(reader: Reader, numbers: Iterable[int]) -> dict[int, Campaign]:
     """What places are called."""
     wanted = ",".join(str(number) for number in set(numbers))
+    if not wanted:
+        return {}
     found = await reader.rows(f"SELECT id, name FROM place WHERE id IN ({wanted})")
     return {number: Campaign(*name.split(_SEPARATOR)) for number, name in found}
 
