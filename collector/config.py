@@ -141,7 +141,6 @@ class ShopConfig(Struct, frozen=True, kw_only=True):
     channels: dict[str, Literal["send", "ignore", "offline", "renewal"]] = {}
     renewals: Literal["ignore", "send"] = "ignore"
     shop: str = ""
-    timezone: str = "UTC"  # of the shop's days, in reconciliation
     platform: Literal["", "shopify", "woocommerce", "stripe"] = ""  # what is pulled; empty: nothing
     url: str = ""
     pull_minutes: Annotated[int, Meta(ge=0, le=1440)] = 15  # 0: no pull

@@ -59,7 +59,7 @@ class Result(Struct, rename="camel"):
 def run(args: argparse.Namespace) -> int:
     config = config_of(args)
     store = _store(config, args.store)
-    zone = _zone(args.timezone or store.shop.timezone)
+    zone = _zone(args.timezone or store.timezone)
     given = _columns(args.columns)
     hardening.harden()
     with closing(Files(config, store)) as files, _opened(args.file) as file:

@@ -8,7 +8,6 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Struct
@@ -118,8 +117,6 @@ def check(store: StoreConfig, path: Path) -> Iterator[Fault]:
 
 def _pull(shop: ShopConfig, path: Path) -> Iterator[Fault]:
     """What a pull needs (its secrets are the courier's, and are looked at by `warnings`)."""
-    if not _is_zone(shop.timezone):
-        yield Fault((*path, "timezone"), f"no time zone '{shop.timezone}'; for example Europe/Berlin, or UTC")
     if not shop.platform:
         return
     try:
@@ -130,14 +127,6 @@ def _pull(shop: ShopConfig, path: Path) -> Iterator[Fault]:
     plain = address.scheme == "http" and host in ("127.0.0.1", "::1", "localhost")
     if (shop.url or shop.platform != "stripe") and not (host and whole and (address.scheme == "https" or plain)):
         yield Fault((*path, "url"), "expected the shop's address, https://…; http for loopback only")
-
-
-def _is_zone(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, LookupError):  # ZoneInfoNotFoundError is a LookupError
-        return False
-    return True
 
 
 def warnings(store: StoreConfig) -> list[str]:

@@ -23,7 +23,7 @@ async def reconcile_page(desk: Desk, store: str, pixel: str, day: str) -> Respon
     chosen = desk.config.store_by_id(store)
     return page(
         "reconcile.html",
-        title="Orders",
+        title="Reconcile",
         here="/reconcile",
         lines=[_row(line) for line in sorted(lines, key=lambda line: (line.day, line.store), reverse=True)],
         classes=CLASSES,

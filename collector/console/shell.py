@@ -33,7 +33,7 @@ PLACES: Final = (
     ("/orders", "Orders"),
     ("/campaigns", "Campaigns"),
     ("/delivery", "Delivery"),
-    ("/reconcile", "Orders"),
+    ("/reconcile", "Reconcile"),
     ("/trust", "Trust"),
     ("/signals", "Signals"),
     ("/left-out", "Left out"),

@@ -17,7 +17,7 @@ from tests.kit.console_store import add_click, add_conversion, make_store
 pytestmark = pytest.mark.browser
 RUN = "document.title='owned'"
 EVIL = f"<script>{RUN}</script><img src=x onerror={RUN}><svg onload={RUN}>"
-PAGES = ["/", "/orders", "/events", "/campaigns", "/delivery", "/trust", "/signals", "/left-out"]
+PAGES = ["/", "/orders", "/events", "/campaigns", "/delivery", "/trust", "/signals", "/left-out", "/reconcile"]
 
 
 @pytest.fixture(scope="module")

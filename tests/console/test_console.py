@@ -19,7 +19,7 @@ from collector.storage.ground import damage
 from tests.kit.console_process import ConsoleProcess, make_config
 from tests.kit.console_store import add_click, add_conversion, add_outbox, add_request, make_store
 
-PAGES = ["/", "/orders", "/events", "/campaigns", "/delivery", "/trust", "/signals", "/left-out"]
+PAGES = ["/", "/orders", "/events", "/campaigns", "/delivery", "/trust", "/signals", "/left-out", "/reconcile"]
 Filled = tuple[Path, sqlite3.Connection]
 EVIL = "<script>document.title='owned'</script>\"'><img src=x onerror=document.title='owned'>"
 

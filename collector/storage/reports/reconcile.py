@@ -71,7 +71,7 @@ async def sums(
 
 
 async def _of_store(reader: Reader, store: StoreConfig, number: int, since: int, until: int, by: By) -> list[Line]:
-    zone = ZoneInfo(store.shop.timezone)
+    zone = ZoneInfo(store.timezone)
     lines: dict[tuple[str, str, str], _Sum] = {}
     for pixel in [p.id for p in store.pixel] or [""]:
         for row in await reader.rows(_SUMS, pixel, number, since, until):
@@ -117,7 +117,7 @@ async def orders_of_day(
 ) -> list[ShopOrderLine]:
     """The orders of one of the shop's days, each with its class and why: what a click on a day's bar shows."""
     row = await reader.one("SELECT id FROM store WHERE name = ?", store.id)
-    zone = ZoneInfo(store.shop.timezone)
+    zone = ZoneInfo(store.timezone)
     begin = _begin(day, zone)
     if row is None or begin is None:
         return []
