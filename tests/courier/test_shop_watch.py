@@ -180,6 +180,23 @@ def test_C7_wrong_signatures_are_told_when_they_are_many(watched: Watched) -> No
         assert watched.look() == expected
 
 
+@pytest.mark.parametrize(
+    ("customer", "email", "expected"), [({"id": 7}, None, True), ({"id": 7}, "a@b.example", False), (None, None, False)]
+)
+def test_C7_orders_without_a_person_are_told(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, customer: Any, email: Any, expected: bool
+) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr(watched.shop.webhooks._keeper, "count", lambda store, name: counted.append(name))
+    watched.shop.tell(paid(NUMBER, customer=customer, email=email, billing_address=None))
+    assert ("shop.redacted" in counted) is expected
+    for name in counted:
+        watched.db.execute(
+            "INSERT INTO counter VALUES (?, 1, ?, 1) ON CONFLICT DO UPDATE SET n = n + 1", (NOW // DAY, name)
+        )
+    assert ("shop_redacted" in watched.look()) is expected
+
+
 def test_C7_a_shop_that_fell_silent_is_told(watched: Watched) -> None:
     shop = watched.shop
     for n in range(200):

@@ -19,6 +19,7 @@ _FINE: Final = (CapiState.SENT, CapiState.HELD, CapiState.SKIPPED, CapiState.DRY
 _REFUSED: Final = """
 SELECT coalesce(sum(n), 0) FROM counter WHERE store = ? AND name = 'shop.refused.signature_invalid' AND day >= ?"""
 _LARGE: Final = "SELECT coalesce(sum(n), 0) FROM counter WHERE store = ? AND name = 'shop.too_large' AND day >= ?"
+_REDACTED: Final = "SELECT coalesce(sum(n), 0) FROM counter WHERE store = ? AND name = 'shop.redacted' AND day >= ?"
 # Found by the pull alone, over 15 minutes after they were placed; not those of the first pull, from before its time.
 _MISSED: Final = """
 SELECT count(*) FROM shop_order s JOIN store t ON t.id = s.store JOIN shop_pull p ON p.store = t.name
@@ -52,6 +53,8 @@ class Health:
     def _amiss(self, store: StoreConfig, number: int, now: int) -> Iterator[tuple[str, str]]:
         if (wrong := self._newly(store.id, number, now)) >= _WRONG:
             yield "shop_signature", f"{wrong} webhooks with a wrong signature: is the secret the shop's present one?"
+        if self._count(_REDACTED, number, now // _DAY_MS):
+            yield "shop_redacted", "orders come without a person: the app lacks access to protected customer data"
         if self._count(_LARGE, number, now // _DAY_MS):
             yield "shop_too_large", "an order was larger than [edge] max_webhook_bytes; it can only come by the pull"
         if silent := self._silent(number, now):
