@@ -151,6 +151,10 @@ def shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--event", metavar="TYPE", default="Purchase", help="the event type (Purchase)")
 
 
+def shell(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"))
+
+
 FILES: Final = (config, data_dir)
 
 COMMANDS: Final = (
@@ -357,6 +361,13 @@ COMMANDS: Final = (
         "bench:bench",
         "collector bench\n  collector bench --only matching --rows 10000000\n  collector bench --against ./old",
         (bench, as_json),
+    ),
+    Command(
+        "completion",
+        "print the shell's completion of every command and option",
+        "completion:run",
+        'eval "$(collector completion bash)"\n  collector completion fish > ~/.config/fish/completions/collector.fish',
+        (shell,),
     ),
     Command("version", "version, git revision and SQLite", "version:version", "collector version --json", (as_json,)),
 )

@@ -6,6 +6,7 @@ import configparser
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -159,3 +160,19 @@ def test_the_binary_leaves_out_nothing_that_a_process_imports():
         code = f"import sys, collector.{role}.app; print(*sys.modules)"
         out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout
         assert left_out & set(out.split()) == set(), role
+
+
+def test_the_systemd_unit_lets_the_processes_confine_themselves():
+    """A list of allowed calls kills for any other, and @system-service has neither Landlock nor seccomp."""
+    unit = (ROOT / "collector.service").read_text()
+    allowed = re.search(r"(?m)^SystemCallFilter=@system-service (.*)$", unit)[1].split()
+    assert {*allowed} == {"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "seccomp"}
+    assert re.search(r"(?m)^SystemCallErrorNumber=EPERM$", unit)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze on this machine")
+def test_the_systemd_unit_is_closed():
+    command = ["systemd-analyze", "security", "--offline=true", str(ROOT / "collector.service")]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    exposure = float(re.search(r"Overall exposure level for .*: ([0-9.]+)", said)[1])
+    assert exposure <= 2.5
