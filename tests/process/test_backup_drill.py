@@ -1,4 +1,4 @@
-"""Backups of a running collector under load: each holds all that was acknowledged before it began, and nothing twice."""
+"""Backups of a running collector under load: each holds all that was acknowledged before it, and nothing twice."""
 
 from __future__ import annotations
 
