@@ -118,9 +118,9 @@ async def today(desk: Desk, asked: Asked) -> Response[bytes]:
 def _light(notes: list[Note], own: Figures) -> tuple[str, str]:
     """A light and a sentence."""
     if any(note.level == "bad" for note in notes):
-        return "bad", "Act: something below needs you."
+        return "bad", "Act: something needs you."
     if notes:
-        return "warn", "Look: something below is not as usual."
+        return "warn", "Look: something is not as usual."
     return ("good", "All is well.") if own.orders or own.clicks else ("", "Nothing has come in in these days.")
 
 

@@ -62,6 +62,7 @@ class Tracker:
 
     def batch_answer(self, items: Sequence[Prepared | ApiError], results: Sequence[Any]) -> Answer:
         """The answer to a batch of whose good items these are the results, in order."""
+        self._count_refused(items)
         return Answer(200, batch_body(_refusals_rendered(items), results, self._public), _batch_headers(items))
 
     async def many(self, items: Sequence[Prepared | ApiError], asked: Asked) -> Answer:
@@ -72,8 +73,16 @@ class Tracker:
         results = await self._keeper.submit(operations) if operations else []
         return self.batch_answer(items, results)
 
+    def _count_refused(self, items: Sequence[Prepared | ApiError]) -> None:
+        """A batch is answered 200: what it holds that is refused is counted item by item."""
+        for item in items:
+            if isinstance(item, ApiError):
+                self._keeper.count(0, f"refused_item.{item.code}")
+
     async def _once(self, items: Sequence[Prepared | ApiError], asked: Asked, *, batch: bool) -> Answer:
         assert asked.idempotency is not None
+        if batch:
+            self._count_refused(items)
         name = f"{asked.key.id}\0{asked.path}\0{asked.idempotency.decode('latin-1')}"
         if asked.page is not None:  # T7: nobody occupies another's
             name += f"\0{asked.page}\0{next((i.visitor for i in items if not isinstance(i, ApiError)), None)}"

@@ -132,3 +132,16 @@ def test_totals_may_be_asked_for_while_they_grow() -> None:
     assert before == {"http.click.200": 1}
     assert tally.totals() == {"http.click.200": 2, "http.click.400": 1}
     assert tally.of("click") is counts
+
+
+def test_what_a_batch_holds_is_refused_by_the_hour_item_by_item(tmp_path: Path) -> None:
+    with running(tmp_path) as edge:
+        edge.post("/v1/track/click", CLICK | {"fbclid": "a b"})
+        batch = [{"type": "click"} | CLICK, {"type": "click"} | CLICK | {"fbclid": "a b"}]
+        for more in (None, {"Idempotency-Key": "once"}):
+            assert edge.post("/v1/track/batch", batch, headers=more).status == 200
+    path = str(tmp_path / "data" / "collector.db")
+    with contextlib.closing(apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)) as db:
+        (found,) = db.execute("SELECT code, sum(n) FROM refusal_sum GROUP BY 1").fetchall()
+    assert found[1] == 3
+    assert stored(tmp_path / "data")[f"refused_item.{found[0]}"] == 2

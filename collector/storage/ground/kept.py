@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal
+from functools import lru_cache
 from typing import Final
 
 import apsw
@@ -50,6 +51,8 @@ _judged: Final = msgspec.msgpack.Decoder(_Judged).decode
 _click: Final = msgspec.msgpack.Decoder(StoredClick).decode
 
 
+# A trigger asks several things of one row, one after the other: its body is decoded once.
+@lru_cache(maxsize=64)
 def _read_sold(body: bytes) -> _Sold:
     try:
         return _sold(body)
@@ -90,6 +93,7 @@ def match_tier(match: bytes) -> int:
     return int(judged.attributed) * (1 + int(judged.deterministic))
 
 
+@lru_cache(maxsize=64)
 def click_place(body: bytes) -> str:
     """Source, campaign, ad set and ad of a click's landing page."""
     try:

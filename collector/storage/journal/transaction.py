@@ -61,7 +61,7 @@ log = telemetry.logger("storage")
 
 FOLD_ROWS = 10_000  # fold each second when the tail has so many: smaller steps cost more per row
 FOLD_AT_ONCE = 50_000  # fold now, in one step: a row costs a quarter less than at 10,000; more only takes memory
-_REFUSED = "refused."
+_REFUSED = ("refused.", "refused_item.")  # requests, and items of batches
 _KEYS_CHECK_S = 1.0
 _MODELS_CHECK_S = 60.0
 _DAY_MS = 86_400_000
@@ -410,8 +410,8 @@ class GroupTransaction:
                 self.late.save()
                 self._db.executemany(_COUNT, [(now // _DAY_MS, s, name, n) for (s, name), n in self.daily.items()])
                 self._db.executemany(_TOTAL, [(name, n) for name, n in grown.items() if n])
-                refused = [(name, n) for name, n in grown.items() if n and name.startswith(_REFUSED)]
-                self._db.executemany(_REFUSAL, [(now // QUARTER_MS, name[len(_REFUSED) :], n) for name, n in refused])
+                refused = [(name.partition(".")[2], n) for name, n in grown.items() if n and name.startswith(_REFUSED)]
+                self._db.executemany(_REFUSAL, [(now // QUARTER_MS, code, n) for code, n in refused])
             self.broken = False
             self.grown.clear()
             self.daily.clear()
