@@ -17,25 +17,30 @@ from tests.kit.program import ROOT
 
 PAGES = (ROOT / "collector/edge/SHOPS.md").read_text()
 BLOCKS = dict(re.findall(r"<!-- shop: (\w+) -->\n\s*```toml\n(.*?)```", PAGES, re.DOTALL))
-ORDERS = {
-    "shopify": made.shopify(),
-    "woocommerce": made.woocommerce(),
-    "stripe": made.stripe(at=int(time.time())),
-    "paddle": made.signed(
-        "paddle",
-        {
-            "event_type": "transaction.completed",
-            "event_id": "evt_1",
-            "occurred_at": "2026-11-20T08:14:31Z",
-            "data": {"id": "txn_1", "currency_code": "EUR", "details": {"totals": {"grand_total": "1999"}}},
-        },
-        {},
-        int(time.time()),
-    ),
-}
+PLATFORMS = ("shopify", "woocommerce", "stripe", "paddle")
 
 
-@pytest.mark.parametrize("platform", list(ORDERS))
+def orders(at: int) -> dict[str, made.Message]:
+    """A first order of each, signed at `at` (s)."""
+    return {
+        "shopify": made.shopify(),
+        "woocommerce": made.woocommerce(),
+        "stripe": made.stripe(at=at),
+        "paddle": made.signed(
+            "paddle",
+            {
+                "event_type": "transaction.completed",
+                "event_id": "evt_1",
+                "occurred_at": "2026-11-20T08:14:31Z",
+                "data": {"id": "txn_1", "currency_code": "EUR", "details": {"totals": {"grand_total": "1999"}}},
+            },
+            {},
+            at,
+        ),
+    }
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
 def test_a_pages_configuration_takes_the_platforms_first_order(platform: str, tmp_path: Path) -> None:
     written = BLOCKS[platform].replace("\n   ", "\n").replace("mystore.myshopify.com", "")
     (tmp_path / "collector.toml").write_text(written)
@@ -43,7 +48,7 @@ def test_a_pages_configuration_takes_the_platforms_first_order(platform: str, tm
         (tmp_path / name).write_text(made.SECRETS[platform] if name.endswith(".secret") else "EAAtoken")
         (tmp_path / name).chmod(0o600)
     store = load(str(tmp_path / "collector.toml"), {}, role="all").store[0]
-    hook, message = shops.hooks(store)[platform], ORDERS[platform]
+    hook, message = shops.hooks(store)[platform], orders(int(time.time()))[platform]
     pairs = [(name.lower().encode(), value.encode()) for name, value in message.headers.items()]
     claimed = signature.claim(hook.scheme, pairs, int(time.time()))
     assert not isinstance(claimed, Refused)
