@@ -179,7 +179,7 @@ def test_D6_a_merchants_way_from_a_loss_to_going_on(tmp_path: Path, graph: Graph
     place = Installation(tmp_path, graph.url)
     key = place.make_key()
     door = Door(place.start())
-    for number in range(100):
+    for number in range(40):
         body = {"fbclid": f"IwARway{number:09}", "storeId": STORE, "landingPage": "https://mystore.com/"}
         assert door.post("/v1/track/click", body, key).status_code == 200
     children = door.serving.children().values()

@@ -10,6 +10,7 @@ import apsw
 import pytest
 
 from collector.core.flags import BOT
+from collector.storage.ground.kept import know
 from collector.storage.index import index
 from collector.storage.index.index import BUCKET
 from collector.storage.index.lookup import Lookup
@@ -90,7 +91,7 @@ def test_an_index_that_knows_more_than_the_journal_is_emptied(tmp_path: Path) ->
     with Kit(tmp_path) as kit:
         fill(kit, 300)
         kit.fold()
-    db = apsw.Connection(str(tmp_path / "collector.db"))
+    db = know(apsw.Connection(str(tmp_path / "collector.db")))
     db.execute("DELETE FROM click WHERE id > 200")
     db.close()
     (tmp_path / "acknowledged").unlink()  # else the loss is told, and the index made anew for that
