@@ -6,10 +6,13 @@ functions that read a row's encoded body. They never raise: a row that cannot be
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import apsw
 import msgspec
@@ -18,6 +21,7 @@ from collector.core import flags, statuses
 from collector.core.event_names import STANDARD
 from collector.core.events import StoredClick
 from collector.core.landing import campaign_of
+from collector.exchange.rows import ClickRow
 
 QUARTER_MS: Final = 900_000  # the days of every time zone begin at a quarter of an hour
 UNITS: Final = 10_000  # of a currency's unit: no currency has more than four decimals
@@ -118,6 +122,56 @@ def cause_name(reason: str | None) -> str | None:
     return "".join("#" if c.isdigit() else c for c in reason)[:_CAUSE_MAX] if reason else None
 
 
+class _Summing(threading.local):
+    click_by_click = True
+
+
+_summing: Final = _Summing()
+
+
+def click_by_click() -> int:
+    """1 where a click's own insert adds it to the sums; 0 inside `counting`."""
+    return int(_summing.click_by_click)
+
+
+@contextmanager
+def counting(db: apsw.Connection, rows: Sequence[Sequence[Any]]) -> Iterator[None]:
+    """Add `rows` (of ClickRow), which the block inserts on `db`, to the sums at once, as triggers would one by one."""
+    _summing.click_by_click = False
+    try:
+        yield
+    finally:
+        _summing.click_by_click = True
+    _count_clicks(db, [ClickRow(*row) for row in rows])
+
+
+def _count_clicks(db: apsw.Connection, rows: Sequence[ClickRow]) -> None:
+    found: Counter[tuple[int, int, str, str]] = Counter()
+    for row in rows:
+        if row.store > 0:
+            place = "" if row.flags & _NOWHERE else click_place(row.body)
+            found[row.store, row.ts // QUARTER_MS, place, click_apart(row.flags, row.body)] += 1
+    places = {(store, name): _place(db, store, name) for store, _, name, _ in found}
+    for (store, quarter, name, apart), n in found.items():
+        db.execute(_ADD_CLICKS, (store, quarter, places[store, name], apart, n))
+
+
+def _place(db: apsw.Connection, store: int, name: str) -> int:
+    if not name:
+        return 0
+    number: int | None = db.execute(_PLACE, (store, name)).get
+    if number is None:
+        db.execute(_NEW_PLACE, (store, store, name))
+        number = db.execute(_PLACE, (store, name)).get
+    return number or 0
+
+
+_NOWHERE: Final = 287  # not a person's with consent: the mask of click_row and its triggers
+_ADD_CLICKS: Final = "INSERT INTO click_sum VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
+_PLACE: Final = "SELECT id FROM place WHERE store = ? AND name = ?"
+_NEW_PLACE: Final = """INSERT OR IGNORE INTO place (store, number, name)
+VALUES (?, coalesce((SELECT max(number) FROM place WHERE store = ?), 0) + 1, ?)"""
+
 FUNCTIONS: Final[dict[str, tuple[Callable[..., str | int | None], int]]] = {
     "event_name_of": (event_name_of, 1),
     "event_currency": (event_currency, 1),
@@ -127,13 +181,15 @@ FUNCTIONS: Final[dict[str, tuple[Callable[..., str | int | None], int]]] = {
     "click_place": (click_place, 1),
     "click_apart": (click_apart, 2),
     "cause_name": (cause_name, 1),
+    "click_by_click": (click_by_click, 0),
 }
 
 
 def know(db: apsw.Connection) -> apsw.Connection:
     """Give a connection the functions; innocuous, for triggers may call no others where the schema is not trusted."""
     for name, (function, arguments) in FUNCTIONS.items():
-        db.create_scalar_function(name, function, arguments, deterministic=True, flags=apsw.SQLITE_INNOCUOUS)
+        same = function is not click_by_click
+        db.create_scalar_function(name, function, arguments, deterministic=same, flags=apsw.SQLITE_INNOCUOUS)
     return db
 
 

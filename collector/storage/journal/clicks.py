@@ -13,7 +13,7 @@ from collector.core.events import StoredClick
 from collector.core.matching.shapes import FP_VERSION_MASK
 from collector.exchange.clicks import ClickResult, NewClick, without_visitor
 from collector.exchange.rows import ClickRow
-from collector.storage.ground import multirow
+from collector.storage.ground import kept, multirow
 from collector.storage.index.bloom import Bloom
 from collector.storage.index.lookup import PER_KEY, Lookup
 from collector.storage.index.subjects import CLICKS
@@ -127,7 +127,8 @@ class Clicks:
     def flush(self) -> None:
         """Write what was appended into the open transaction."""
         if self._rows:
-            multirow.write(self._db, "INSERT INTO click", self._rows)
+            with kept.counting(self._db, self._rows):
+                multirow.write(self._db, "INSERT INTO click", self._rows)
             self._rows = []
         if self._networks:
             multirow.write(self._db, "INSERT INTO click_network", self._networks)
