@@ -31,17 +31,21 @@ _WANTED = re.compile(rf"(?:^|&)({'|'.join((*_SOURCE, *_CAMPAIGN, *_ADSET, *_AD))
 
 def campaign_of(landing_page: str) -> Campaign:
     """The campaign that a landing page names; never raises, whatever the caller wrote."""
-    place, _, query = landing_page.partition("?")
-    return _parsed(place.partition("#")[0], tuple(_WANTED.findall(query.partition("#")[0])))
+    return Campaign(*labels_of(landing_page), _page(landing_page.partition("?")[0].partition("#")[0]))
+
+
+def labels_of(landing_page: str) -> tuple[str, str, str, str]:
+    """Source, campaign, ad set and ad alone: they repeat where pages differ. Never raises."""
+    return _labels(tuple(_WANTED.findall(landing_page.partition("?")[2].partition("#")[0])))
 
 
 @lru_cache(maxsize=4096)
-def _parsed(place: str, found: tuple[tuple[str, str], ...]) -> Campaign:
+def _labels(found: tuple[tuple[str, str], ...]) -> tuple[str, str, str, str]:
     query = {name: _cut(unquote_plus(value)) for name, value in reversed(found)}  # the first of two counts
-    source, campaign, adset, ad = (_first(query, names) for names in (_SOURCE, _CAMPAIGN, _ADSET, _AD))
-    return Campaign(source, campaign, adset, ad, _page(place))
+    return _first(query, _SOURCE), _first(query, _CAMPAIGN), _first(query, _ADSET), _first(query, _AD)
 
 
+@lru_cache(maxsize=4096)
 def _page(place: str) -> str:
     try:
         url = urlsplit(place)

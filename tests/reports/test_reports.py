@@ -142,7 +142,7 @@ async def test_a_question_without_end_is_given_up_at_its_deadline_and_the_next_o
 async def test_a_reader_writes_nothing(tmp_path: Path) -> None:
     make_store(tmp_path).close()
     async with Reader(tmp_path / "collector.db") as reader:
-        for sql in ("DELETE FROM click", "CREATE TABLE x (a)", "PRAGMA user_version = 9"):
+        for sql in ("DELETE FROM heartbeat", "CREATE TABLE x (a)", "PRAGMA user_version = 9"):
             with pytest.raises(Exception, match=r"readonly|read-only"):
                 await reader.rows(sql)
 

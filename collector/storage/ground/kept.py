@@ -20,7 +20,7 @@ import msgspec
 from collector.core import flags, statuses
 from collector.core.event_names import STANDARD
 from collector.core.events import StoredClick
-from collector.core.landing import campaign_of
+from collector.core.landing import labels_of
 from collector.exchange.rows import ClickRow
 
 QUARTER_MS: Final = 900_000  # the days of every time zone begin at a quarter of an hour
@@ -50,9 +50,17 @@ class _Judged(msgspec.Struct):
     deterministic: bool = False
 
 
+class _Landed(msgspec.Struct, array_like=True):
+    """The first fields of StoredClick."""
+
+    fbclid: str
+    landing_page: str
+
+
 _sold: Final = msgspec.msgpack.Decoder(_Sold).decode
 _judged: Final = msgspec.msgpack.Decoder(_Judged).decode
 _click: Final = msgspec.msgpack.Decoder(StoredClick).decode
+_landed: Final = msgspec.msgpack.Decoder(_Landed).decode
 
 
 # A trigger asks several things of one row, one after the other: its body is decoded once.
@@ -101,7 +109,7 @@ def match_tier(match: bytes) -> int:
 def click_place(body: bytes) -> str:
     """Source, campaign, ad set and ad of a click's landing page."""
     try:
-        return SEPARATOR.join(campaign_of(_click(body).landing_page)[:4])
+        return SEPARATOR.join(labels_of(_landed(body).landing_page))
     except msgspec.MsgspecError:
         return SEPARATOR * 3
 
