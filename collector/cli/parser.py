@@ -366,7 +366,8 @@ COMMANDS: Final = (
         "completion",
         "print the shell's completion of every command and option",
         "completion:run",
-        'eval "$(collector completion bash)"\n  collector completion fish > ~/.config/fish/completions/collector.fish',
+        "collector completion bash > ~/.local/share/bash-completion/completions/collector\n"
+        "  collector completion fish > ~/.config/fish/completions/collector.fish",
         (shell,),
     ),
     Command("version", "version, git revision and SQLite", "version:version", "collector version --json", (as_json,)),
