@@ -23,7 +23,7 @@ PAGES = ["/", "/orders", "/events", "/campaigns", "/delivery", "/trust", "/signa
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleProcess]:
     if shutil.which("chromium") is None:
-        pytest.skip("no chromium")
+        pytest.skip("needs chromium from the distribution, as .ci/run installs it")
     data_dir, now = tmp_path_factory.mktemp("data"), int(time.time() * 1000)
     db = make_store(data_dir, now=now)
     click = add_click(db, now - 5000, landing_page=f"https://x.example/?utm_source={EVIL}&utm_campaign={EVIL}")
@@ -70,7 +70,7 @@ def test_an_evil_conversion_is_shown_as_text(console: ConsoleProcess, tmp_path: 
 
 def test_the_control_shows_that_an_unescaped_page_would_be_owned(tmp_path: Path) -> None:
     if shutil.which("chromium") is None:
-        pytest.skip("no chromium")
+        pytest.skip("needs chromium from the distribution, as .ci/run installs it")
     page = tmp_path / "page.html"
     policy = "<meta http-equiv=content-security-policy content=\"style-src 'self'\">"
     page.write_text(f"{policy}<title>fine</title><p style='color:red'>{EVIL}", encoding="utf-8")

@@ -207,7 +207,7 @@ HOP = st.one_of(
 
 
 def reference(peer: str, lines: list[str]) -> str:
-    """The rule of reliability.md 4.3, written the slow way."""
+    """The first untrusted hop from the right is the caller, written the slow way."""
     trusted = [
         ipaddress.ip_network("10.0.0.0/8"),
         ipaddress.ip_network("2001:db8:ffff::/48"),

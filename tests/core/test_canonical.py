@@ -1,4 +1,4 @@
-"""One person's spellings get one form for matching; what is no value gets none (matching.md 3.2 and rows 25-28)."""
+"""One person's spellings get one form for matching; what is no value gets none."""
 
 from __future__ import annotations
 

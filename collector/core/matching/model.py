@@ -1,6 +1,7 @@
 """What the matcher believes: the model's tables with a new store's defaults, and their logarithms ready for scoring.
 
-Defaults are matching.md 2.2; what they lack (delays beyond 7 days, u of the user-agent levels) is marked below.
+Defaults were measured on simulated towns; what is assumed instead (delays beyond 7 days, u of the user-agent levels) is
+marked below.
 """
 
 from __future__ import annotations

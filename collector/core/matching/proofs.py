@@ -1,8 +1,7 @@
 """Proof: which clicks the conversion's own identifiers name, and which of them the rule (last touch) picks.
 
 Tiers in order: the click the caller names; the device (Meta's click id, visitor cookie, fbp, an fbc we never saw the
-click of); an identity one hop away. Within a tier the newest wins, because `_fbc` is itself last-click
-(matching.md 1.7).
+click of); an identity one hop away. Within a tier the newest wins, because `_fbc` is itself last-click.
 """
 
 from __future__ import annotations
