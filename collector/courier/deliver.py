@@ -40,7 +40,8 @@ from collector.telemetry import logger
 
 log = logger("courier")
 
-_ROLES: Final = (("fresh",), ("fresh", "backlog"), ("backlog", "fresh"), ("backlog", "fresh"))
+_EVERY_LANE: Final = ("fresh", "backlog")
+_ROLES: Final = (("fresh",), _EVERY_LANE, ("backlog", "fresh"), ("backlog", "fresh"))
 # A batch with much poison is finished in a later round, so that it cannot hold a worker for minutes.
 _ISOLATION_BUDGET: Final = 300
 _CLOCK_ALARM_MS: Final = 5 * 60_000
@@ -180,6 +181,7 @@ class PixelQueue:
     async def _claim(self, role: tuple[str, ...], probing: bool) -> Claim | None:
         limit = self._limit
         if probing:
+            role = _EVERY_LANE  # else the fresh lane's worker spends the only probe on a lane without events
             limit = 1 if self._block.on else min(limit, PROBE_EVENTS)
         return await self._desk.insist(lambda: self._claim_now(role, limit))
 

@@ -250,6 +250,22 @@ def test_D4_a_courier_outlives_every_odd_answer_and_rejects_nothing_for_it(
             assert wait_until(lambda: asked(courier, ticks, graph) and edge.states() == {"sent": 5})
 
 
+def test_D4_the_one_probe_of_a_queue_takes_from_every_lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker of the fresh lane often wakes first: it must not spend the only probe on a lane without events."""
+    ticks = Ticks()
+    monkeypatch.setattr(deliver, "_ROLES", (("fresh",),))
+    with GraphSimulator() as graph:
+        config = config_for(tmp_path, graph.url)
+        graph.faults("190")
+        with bench(config) as edge, CourierThread(config, ticks=ticks) as courier:
+            edge.put(5)
+            assert wait_until(lambda: blocked(edge) and edge.states() == {"retrying": 5})
+            graph.faults()
+            ticks.now += 31 * 60_000
+            courier.call(courier.courier._wake)
+            assert wait_until(lambda: edge.states()["sent"] == 1, 20)
+
+
 def asked(courier: CourierThread, ticks: Ticks, graph: GraphSimulator) -> int:
     """The odd answers given, after half an hour has passed for the courier: once a second, or the events grow old."""
     if time.monotonic() - ticks.passed > 1.0:
