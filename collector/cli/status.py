@@ -28,8 +28,6 @@ def _show(found: Status) -> None:
         print(found.clock.advice)
     held = f", held up by a reader for {_duration(found.oldest_reader_seconds)}" if found.oldest_reader_seconds else ""
     print_table([["log", f"{found.wal_bytes / 1e6:.1f} MB{held}"]])
-    if not found.complete:
-        print("not all days could be counted in time: the figures below are of the newest ones")
     _section("attribution", [_counts("today", found.today), _counts("7 days", found.days7)], _COUNTED)
     money = [[r.currency, _money(r.value), _money(r.attributed)] for r in found.revenue7]
     _section("revenue of 7 days", money, ["currency", "purchases", "attributed"])

@@ -83,7 +83,8 @@ async def last(desk: Desk, before: str) -> Response[bytes]:
 
 async def of_order(desk: Desk, order_id: str) -> Response[bytes]:
     """The conversions with an order id."""
-    seen = {key.event_type for key in (await desk.fresh_totals()).conversion_hours(0)}
+    sql = "SELECT name FROM event_name UNION SELECT event FROM sale_sum WHERE n > 0"
+    seen = {name for (name,) in await desk.reader.rows(sql)}
     numbers = await orders.of_order(desk.reader, desk.config, order_id, seen)
     lines = [line for n in reversed(numbers) for line in await conversions.last(desk.reader, before=n + 1, limit=1)]
     ids, now = await desk.ids(), desk.clock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
@@ -14,10 +15,10 @@ from collector.console.shell import Desk
 from collector.core.capi.states import NAMES
 from collector.core.shops.counted import CLASSES, DAYS, totals
 from collector.errors import StorageError
-from collector.storage.reports import delivery, reconcile
-from collector.storage.reports.folds import Sums
+from collector.storage.reports import delivery, kept, reconcile
 from collector.storage.reports.reader import NoStore, TooSlow
-from collector.storage.reports.totals import Totals
+
+_DAY_MS: Final = 86_400_000
 
 # name -> (type, help). The table of README.md beside this file is made from this one; a test compares them.
 METRICS: Final[dict[str, tuple[str, str]]] = {
@@ -27,7 +28,7 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
     "collector_conversions_total": ("counter", "Conversions and events stored since the installation began."),
     "collector_conversions_kept": (
         "gauge",
-        "Conversions and events of the last 31 days, by event type and whether attributed; no tests, no bots.",
+        "Conversions and events of the last 31 days, by store, event type and whether attributed; no tests, no bots.",
     ),
     "collector_outbox_events": ("gauge", "Events that wait for Meta, by pixel and state."),
     "collector_outbox_oldest_seconds": ("gauge", "Age of the oldest event that waits, by pixel and state."),
@@ -137,7 +138,7 @@ async def _stored(desk: Desk) -> list[Sample]:
         Sample("collector_database_bytes", desk.reader.size()),
         Sample("collector_wal_bytes", desk.reader.wal_size()),
         Sample("collector_wal_reader_seconds", await delivery.oldest_reader(desk.reader)),
-        *_kept(await desk.fresh_totals()),
+        *await _kept(desk),
         *await _running(desk),
     ]
 
@@ -164,22 +165,24 @@ async def _running(desk: Desk) -> list[Sample]:
     return out
 
 
-def _kept(totals: Totals) -> Iterator[Sample]:
-    by_type: dict[str, Sums] = {}
-    for key, sums in totals.conversion_hours(0).items():
-        by_type.setdefault(key.event_type, Sums()).add(sums)
-    for name, sums in sorted(by_type.items()):
-        yield Sample("collector_conversions_kept", sums.attributed, {"event_type": name, "attributed": "true"})
-        yield Sample(
-            "collector_conversions_kept", sums.n - sums.attributed, {"event_type": name, "attributed": "false"}
-        )
+async def _kept(desk: Desk) -> Iterator[Sample]:
+    names, now = await desk.stores(), desk.clock()
+    span = kept.Span(tuple(names), now - 31 * _DAY_MS, now + _DAY_MS)
+    counts: Counter[tuple[str, str, bool]] = Counter()
+    for event, sale in await kept.sales(desk.reader, span):
+        counts[names[sale.key], event, False] += 0 if sale.tier else sale.n
+        counts[names[sale.key], event, True] += sale.n if sale.tier else 0
+    return (
+        Sample("collector_conversions_kept", n, {"store": s, "event_type": e, "attributed": str(a).lower()})
+        for (s, e, a), n in sorted(counts.items())
+    )
 
 
 async def _shops(desk: Desk) -> list[Sample]:
     """Of each store with orders of its shop's own telling; nothing where the count takes too long."""
     now = desk.clock()
     try:
-        lines = await reconcile.sums(desk.reader, desk.config, now - DAYS * 86_400_000, now)
+        lines = await reconcile.sums(desk.reader, desk.config, now - DAYS * _DAY_MS, now)
     except TooSlow:
         return []
     out = []

@@ -124,8 +124,9 @@ class Desk:
 
     async def fresh_totals(self) -> Totals:
         """The totals, brought up to date as far as a page may wait."""
-        begun = self.totals.clicks.slices or self.totals.conversions.slices
-        if self.totals.complete or not begun:  # else the background is at it, and a page shows what there is
+        if (
+            self.totals.complete or not self.totals.slices
+        ):  # else the background is at it, and a page shows what there is
             with suppress(TooSlow):  # a slow disk: the figures are those of the last count
                 await self.count(budget_seconds=_PATIENCE_SECONDS, again=False)
         return self.totals

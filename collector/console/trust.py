@@ -32,7 +32,9 @@ async def trust_page(desk: Desk, store: str) -> Response[bytes]:
     """Reliability by tier, calibration error and its floor, false links; honest about too few labels."""
     totals, choice = await desk.fresh_totals(), await choose(desk, store, HORIZON_DAYS)
     learnt = await models.newest(desk.reader)
-    found = trust.assess(totals.labels(), learnt, choice.wanted, desk.config.matching.threshold)
+    found = trust.assess(
+        await trust.labels(desk.reader, choice.since), learnt, choice.wanted, desk.config.matching.threshold
+    )
     outcomes: Counter[tuple[str, str]] = Counter()
     for key, n in totals.outcomes(choice.since).items():
         outcomes[key.tier, key.word] += n if key.store in choice.wanted else 0

@@ -77,7 +77,7 @@ def test_the_pages_agree_with_the_apis_answers(serving: Serving, answers: list[d
     assert "USD 315.00" in overview
     metrics = _console(serving, "/metrics").text
     assert f"collector_clicks_total {ORDERS}\n" in metrics
-    assert 'collector_conversions_kept{event_type="Purchase",attributed="true"} 20\n' in metrics
+    assert 'collector_conversions_kept{store="store_demo",event_type="Purchase",attributed="true"} 20\n' in metrics
     campaigns = _console(serving, "/campaigns").text
     assert "spring-0" in campaigns
     assert "spring-1" in campaigns

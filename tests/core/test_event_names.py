@@ -40,7 +40,7 @@ def shown(folder: Path) -> set[str]:
         found = Totals()
         async with Reader(folder / "collector.db") as reader:
             assert await found.refresh(reader, NOW, budget_seconds=60)
-        return {key.event_type for key in found.conversion_hours(0)}
+        return {key.event_type for key in found.signals(0)}
 
     return asyncio.run(read())
 

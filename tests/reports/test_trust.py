@@ -8,8 +8,7 @@ from msgspec import structs
 from collector.core.learning import learn
 from collector.core.matching import DEFAULT_MODEL, Match, Model
 from collector.core.matching.model import Beta
-from collector.storage.reports.folds import LabelKey, Truth
-from collector.storage.reports.trust import assess
+from collector.storage.reports.trust import LabelKey, Truth, assess
 
 LOUD = Match(attributed=True, model="x", tier="inferred", confidence=90, log_odds_bits=3.3)  # states .91
 QUIET = Match(attributed=False, model="x", tier="none", reason="no_candidate")

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
 
 from collector.core.capi.states import CapiState
 from collector.core.consent import Decision
+from collector.core.matching.shapes import Label, Match
 from collector.core.retention import cuts
 from collector.storage.ground import kept
 from collector.storage.ground.database import connect
@@ -95,6 +97,16 @@ def settle(db: apsw.Connection, rng: random.Random) -> None:
             )
 
 
+def teach(db: apsw.Connection, rng: random.Random) -> None:
+    """What later proof said of some answers, some of it twice."""
+    for number, match in db.execute("SELECT id, match FROM conversion").fetchall() * 2:
+        kind = rng.choice(("identity", "device", "organic"))
+        label = Label(kind, 1, stated=rng.random(), right=rng.random() < 0.5, contradicted=rng.choice((None, True)))
+        taught = msgspec.structs.replace(msgspec.msgpack.decode(match, type=Match), label=label)
+        if rng.random() < 0.6:
+            db.execute("UPDATE conversion SET match = ? WHERE id = ?", (msgspec.msgpack.encode(taught), number))
+
+
 def test_the_sums_are_those_of_the_rows_after_all_that_can_happen_to_them(kit: Kit, db: apsw.Connection) -> None:
     rng = random.Random(15)
     traffic(kit, rng, 200)
@@ -105,6 +117,9 @@ def test_the_sums_are_those_of_the_rows_after_all_that_can_happen_to_them(kit: K
     compare(db)
     assert db.execute("SELECT sum(n) FROM delivery_sum WHERE state = 11 AND cause > 0").get > 5
     assert db.execute("SELECT count(*) FROM cause").get < 10  # one line for one cause, whatever its figures
+    teach(db, rng)
+    compare(db)
+    assert db.execute("SELECT sum(n) FROM truth_sum").get > 20
     replay(db, (CapiState.REJECTED,), now=NOW)
     traffic(kit, rng, 120)
     compare(db)
@@ -144,6 +159,14 @@ def test_a_flood_of_names_is_bounded_and_still_counted(kit: Kit, db: apsw.Connec
     assert db.execute("SELECT count(*), max(number) FROM place").get == (2, 5000)
     assert db.execute("SELECT sum(n) FROM click_sum WHERE place = 0").get == 3
     compare(db)
+
+
+def test_control_without_its_trigger_the_truth_is_noticed(kit: Kit, db: apsw.Connection) -> None:
+    traffic(kit, random.Random(6), 40)
+    db.execute("DROP TRIGGER truth_kept_before")
+    teach(db, random.Random(6))
+    with pytest.raises(AssertionError):
+        compare(db)
 
 
 @pytest.mark.parametrize("body", [b"", b"\xc1", b"\x80", b"\x81\xa5value\xcb\x7f\xf0\x00\x00\x00\x00\x00\x00"])

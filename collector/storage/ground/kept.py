@@ -18,9 +18,12 @@ import apsw
 import msgspec
 
 from collector.core import flags, statuses
+from collector.core.calibration import logit
 from collector.core.event_names import STANDARD
 from collector.core.events import StoredClick
 from collector.core.landing import labels_of
+from collector.core.learning import BIN, is_order
+from collector.core.matching.shapes import Label
 from collector.exchange.rows import ClickRow
 
 QUARTER_MS: Final = 900_000  # the days of every time zone begin at a quarter of an hour
@@ -50,6 +53,11 @@ class _Judged(msgspec.Struct):
     deterministic: bool = False
 
 
+class _Taught(msgspec.Struct):
+    method: str | None = None
+    label: Label | None = None
+
+
 class _Landed(msgspec.Struct, array_like=True):
     """The first fields of StoredClick."""
 
@@ -59,6 +67,7 @@ class _Landed(msgspec.Struct, array_like=True):
 
 _sold: Final = msgspec.msgpack.Decoder(_Sold).decode
 _judged: Final = msgspec.msgpack.Decoder(_Judged).decode
+_taught: Final = msgspec.msgpack.Decoder(_Taught).decode
 _click: Final = msgspec.msgpack.Decoder(StoredClick).decode
 _landed: Final = msgspec.msgpack.Decoder(_Landed).decode
 
@@ -103,6 +112,24 @@ def match_tier(match: bytes) -> int:
     except msgspec.MsgspecError:
         return 0
     return int(judged.attributed) * (1 + int(judged.deterministic))
+
+
+@lru_cache(maxsize=64)
+def match_label(match: bytes, event_type: str) -> str | None:
+    """What a proof taught: kind, method, stated log odds in steps, 1 if it came true; None where it teaches nothing."""
+    try:
+        taught = _taught(match)
+    except msgspec.MsgspecError:
+        return None
+    label = taught.label
+    if label is None or not is_order(event_type, purchases=False):
+        return None
+    if label.kind == "device":
+        told = None if label.contradicted is None else ("device", taught.method or "", "0", not label.contradicted)
+    else:
+        step = round(logit(label.stated) / BIN) if label.stated > 0 else -1000
+        told = (label.kind, "", str(step), label.right)
+    return told and SEPARATOR.join((*told[:3], str(int(told[3]))))
 
 
 @lru_cache(maxsize=64)
@@ -186,6 +213,7 @@ FUNCTIONS: Final[dict[str, tuple[Callable[..., str | int | None], int]]] = {
     "event_units": (event_units, 1),
     "event_ended": (event_ended, 1),
     "match_tier": (match_tier, 1),
+    "match_label": (match_label, 2),
     "click_place": (click_place, 1),
     "click_apart": (click_apart, 2),
     "cause_name": (cause_name, 1),
@@ -215,6 +243,7 @@ RECOUNT: Final = {
     "click_sum": "SELECT store, quarter, place, apart, count(*) FROM click_row GROUP BY 1, 2, 3, 4",
     "sale_sum": "SELECT store, event, quarter, currency, place, tier, count(*), sum(units), sum(reversed) "
     "FROM sale_row GROUP BY 1, 2, 3, 4, 5, 6",
+    "truth_sum": "SELECT store, day, purchase, label, count(*) FROM truth_row GROUP BY 1, 2, 3, 4",
     "delivery_sum": "SELECT store, event, quarter, sale, pixel, state, doubt, cause, count(*) FROM delivery_row "
     "GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
 }

@@ -34,6 +34,9 @@ DEAD_COUNT_SQL = "SELECT count(*) FROM outbox WHERE state IN (11, 12) AND settle
 TALLY_SQL = """
 SELECT r.id, coalesce(p.name, r.pixel), r.at, r.outcome
   FROM request r LEFT JOIN pixel p ON p.id = r.pixel WHERE r.id > ? ORDER BY r.id LIMIT ?"""
+_PIXELS_SQL = "SELECT id, name FROM pixel"
+_SUCCESS_SQL = """
+SELECT at FROM request WHERE pixel = ? AND id > ? AND outcome IN ('sent', 'short') ORDER BY id DESC LIMIT 1"""
 _LOOK_BACK = 200_000
 _TOOK = ("sent", "short")
 
@@ -135,6 +138,14 @@ class Requests:
                 self.counts[name, outcome] += 1
                 if outcome in _TOOK:
                     self.last_success[name] = at
+
+
+async def last_success(reader: Reader) -> dict[str, int]:
+    """When Meta last took events (ms), by the pixel's name; of the newest requests."""
+    row = await reader.one("SELECT max(id) FROM request")
+    after = max(0, ((row and row[0]) or 0) - _LOOK_BACK)
+    found = {name: await reader.one(_SUCCESS_SQL, number, after) for number, name in await reader.rows(_PIXELS_SQL)}
+    return {name: success[0] for name, success in found.items() if success}
 
 
 async def heartbeats(reader: Reader) -> list[Heartbeat]:

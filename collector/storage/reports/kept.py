@@ -10,13 +10,16 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final, NamedTuple
 
+from collector.core.event_names import STANDARD
 from collector.core.landing import Campaign
 from collector.storage.reports.reader import Reader, Row
 
 QUARTER_MS: Final = 900_000
 _UNITS: Final = Decimal(10_000)
-_SEPARATOR: Final = "\x1f"
+SEPARATOR: Final = "\x1f"
 CUSTOM: Final = "(custom)"  # events that are no standard ones
+# Named, so that SQLite finds each one's span in the key (store, event, quarter) and reads no other quarter.
+_EVENTS: Final = ", ".join(f"'{name}'" for name in (*sorted(STANDARD), CUSTOM))
 OTHER: Final = Campaign("(other)", "(other)", "(other)", "(other)")
 
 
@@ -86,8 +89,23 @@ async def sales_by_place(reader: Reader, span: Span, event: str) -> list[Sale]:
 
 async def events(reader: Reader, span: Span) -> dict[str, int]:
     """How many events of each name."""
-    sql = f"SELECT event, sum(n) FROM sale_sum WHERE {span.where} GROUP BY 1 HAVING sum(n) ORDER BY 2 DESC"
+    sql = f"""SELECT event, sum(n) FROM sale_sum
+ WHERE event IN ({_EVENTS}) AND {span.where} GROUP BY 1 HAVING sum(n) ORDER BY 2 DESC"""
     return dict(await reader.rows(sql))
+
+
+async def sales(reader: Reader, span: Span) -> list[tuple[str, Sale]]:
+    """All events by their name; the sales' `key` is their store's row number."""
+    sql = f"""SELECT event, store, currency, tier, sum(n), sum(units), sum(reversed) FROM sale_sum
+ WHERE event IN ({_EVENTS}) AND {span.where} GROUP BY 1, 2, 3, 4 HAVING sum(n)"""
+    return [(event, _sale(tuple(rest), 1)) for event, *rest in await reader.rows(sql)]
+
+
+async def clicks(reader: Reader, span: Span) -> tuple[int, int]:
+    """How many clicks are people's, and how many are kept apart."""
+    sql = f"SELECT apart <> '', sum(n) FROM click_sum WHERE {span.where} GROUP BY 1"
+    found: dict[int, int] = dict(await reader.rows(sql))
+    return found.get(0, 0), found.get(1, 0)
 
 
 async def clicks_by_quarter(reader: Reader, span: Span) -> dict[int, int]:
@@ -106,7 +124,7 @@ async def kept_apart(reader: Reader, span: Span) -> list[tuple[str, str, int]]:
     """Clicks that are never matched: the kind, a crawler's name or nothing, how many; most first."""
     sql = f"""SELECT apart, sum(n) FROM click_sum
  WHERE apart <> '' AND {span.where} GROUP BY 1 HAVING sum(n) ORDER BY 2 DESC"""
-    return [(*apart.partition(_SEPARATOR)[::2], n) for apart, n in await reader.rows(sql)]
+    return [(*apart.partition(SEPARATOR)[::2], n) for apart, n in await reader.rows(sql)]
 
 
 async def places(reader: Reader, numbers: Iterable[int]) -> dict[int, Campaign]:
@@ -115,7 +133,7 @@ async def places(reader: Reader, numbers: Iterable[int]) -> dict[int, Campaign]:
     if not wanted:
         return {}
     found = await reader.rows(f"SELECT id, name FROM place WHERE id IN ({wanted})")
-    return {number: Campaign(*name.split(_SEPARATOR)) for number, name in found}
+    return {number: Campaign(*name.split(SEPARATOR)) for number, name in found}
 
 
 async def deliveries(reader: Reader, span: Span, event: str | None, *, sales: bool) -> list[Delivered]:

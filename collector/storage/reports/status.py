@@ -10,12 +10,11 @@ from msgspec import Struct, json
 
 from collector.core import times, trusted
 from collector.core.capi.states import NAMES
-from collector.storage.reports import decoys, delivery, models, trust
-from collector.storage.reports.folds import DAY_MS, Sums
+from collector.storage.reports import decoys, delivery, kept, models, trust
+from collector.storage.reports.folds import DAY_MS
+from collector.storage.reports.kept import Sale, Span
 from collector.storage.reports.reader import Reader
-from collector.storage.reports.totals import Totals
-
-_PATIENCE_SECONDS = 20.0  # a command may wait longer than a page; what is not counted then is said
+from collector.storage.reports.totals import HORIZON_DAYS
 
 
 class Camel(Struct, rename="camel", kw_only=True):
@@ -102,7 +101,7 @@ class Confidence(Camel):
 
 
 class Status(Camel):
-    """Everything at a glance. `complete` is false when not all days could be counted in time."""
+    """Everything at a glance."""
 
     at: str
     database: str
@@ -120,17 +119,15 @@ class Status(Camel):
     processes: list[Process]
     clock: Clock
     confidence: Confidence
-    complete: bool
 
 
 async def status(reader: Reader, now: int, threshold: int) -> Status:
-    """The store's state at `now` (ms); `threshold` of attribution, from the configuration."""
-    totals = Totals()
-    complete = await totals.refresh(reader, now, budget_seconds=_PATIENCE_SECONDS)
+    """The store's state at `now` (ms), from kept sums; `threshold` of attribution, from the configuration."""
     today = now // DAY_MS * DAY_MS
-    week = today - 6 * DAY_MS
-    requests = delivery.Requests()
-    await requests.refresh(reader)
+    stores = tuple(row[0] for row in await reader.rows("SELECT id FROM store"))
+    days = {n: Span(stores, today - (n - 1) * DAY_MS, today + 2 * DAY_MS) for n in (1, 7)}
+    sales7 = await kept.sales(reader, days[7])
+    succeeded = await delivery.last_success(reader)
     return Status(
         at=times.text(now),
         database=str(reader.path),
@@ -139,19 +136,18 @@ async def status(reader: Reader, now: int, threshold: int) -> Status:
         oldest_reader_seconds=await delivery.oldest_reader(reader),
         total_clicks=await _newest(reader, "click"),
         total_conversions=await _newest(reader, "conversion"),
-        today=_counts(totals, today),
-        days7=_counts(totals, week),
-        revenue7=_revenue(totals, week),
+        today=_counts(await kept.clicks(reader, days[1]), await kept.sales(reader, days[1])),
+        days7=_counts(await kept.clicks(reader, days[7]), sales7),
+        revenue7=_revenue(sales7),
         queue=[_queue(w, now) for w in await delivery.waiting(reader)],
-        pixels=[_pixel(p, requests.last_success.get(p.name)) for p in await delivery.pixels(reader)],
+        pixels=[_pixel(p, succeeded.get(p.name)) for p in await delivery.pixels(reader)],
         ambiguous7=await _ambiguous(reader, now // DAY_MS - 6),
         processes=[
             Process(process=b.process, age_seconds=_age(b.at, now), figures=b.figures)
             for b in await delivery.heartbeats(reader)
         ],
         clock=await clock(reader, now),
-        confidence=await _confidence(reader, totals, now, threshold),
-        complete=complete,
+        confidence=await _confidence(reader, set(stores), now, threshold),
     )
 
 
@@ -193,34 +189,32 @@ async def _newest(reader: Reader, table: str) -> int:
     return (row and row[0]) or 0
 
 
-def _counts(totals: Totals, since: int) -> Counts:
-    clicks = totals.click_hours(since)
-    sums = totals.conversion_hours(since)
-    purchases = [s for key, s in sums.items() if key.event_type == "Purchase"]
-    orders, attributed = sum(s.n for s in purchases), sum(s.attributed for s in purchases)
+def _counts(clicks: tuple[int, int], sales: list[tuple[str, Sale]]) -> Counts:
+    purchases = [sale for event, sale in sales if event == "Purchase"]
+    orders, attributed = sum(s.n for s in purchases), sum(s.n for s in purchases if s.tier)
     return Counts(
-        clicks=sum(n for key, n in clicks.items() if not key.kept_apart),
-        kept_apart=sum(n for key, n in clicks.items() if key.kept_apart),
-        events=sum(s.n for s in sums.values()),
+        clicks=clicks[0],
+        kept_apart=clicks[1],
+        events=sum(sale.n for _, sale in sales),
         purchases=orders,
         attributed=attributed,
         share=round(attributed / orders, 4) if orders else None,
     )
 
 
-def _revenue(totals: Totals, since: int) -> list[Revenue]:
-    by_currency: dict[str, Sums] = defaultdict(Sums)
-    for key, s in totals.conversion_hours(since).items():
-        if key.event_type == "Purchase" and key.currency:
-            by_currency[key.currency].add(s)
-    return [
-        Revenue(currency=code, value=s.value, attributed=s.attributed_value) for code, s in sorted(by_currency.items())
-    ]
+def _revenue(sales: list[tuple[str, Sale]]) -> list[Revenue]:
+    value: dict[str, Decimal] = defaultdict(Decimal)
+    attributed: dict[str, Decimal] = defaultdict(Decimal)
+    for event, sale in sales:
+        if event == "Purchase" and sale.currency:
+            value[sale.currency] += sale.value
+            attributed[sale.currency] += sale.value if sale.tier else 0
+    return [Revenue(currency=code, value=value[code], attributed=attributed[code]) for code in sorted(value)]
 
 
-async def _confidence(reader: Reader, totals: Totals, now: int, threshold: int) -> Confidence:
-    stores = {row[0] for row in await reader.rows("SELECT id FROM store")}
-    found = trust.assess(totals.labels(), await models.newest(reader), stores, threshold)
+async def _confidence(reader: Reader, stores: set[int], now: int, threshold: int) -> Confidence:
+    labels = await trust.labels(reader, now - HORIZON_DAYS * DAY_MS)
+    found = trust.assess(labels, await models.newest(reader), stores, threshold)
     tried = await decoys.counted(reader, now, stores)
     enough = tried.orders >= trust.ENOUGH
     return Confidence(

@@ -10,19 +10,53 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
 from collector.core.calibration import calibrate, sigmoid
-from collector.core.learning import decoy_shares
+from collector.core.learning import BIN, decoy_shares
 from collector.core.matching.model import DEFAULT_MODEL, Model
-from collector.storage.reports.folds import LOG_ODDS_STEP, LabelKey, Truth
+from collector.storage.reports.kept import SEPARATOR
+from collector.storage.reports.reader import Reader
 
 ENOUGH: Final = 100  # labels below which no error is stated: the noise floor alone would be about .05
 _BINS: Final = 10
 _REDRAWS: Final = 30
 _STATED_FROM: Final = 0.05  # below it are the easy zeros, which flatter every model
+
+
+class LabelKey(NamedTuple):
+    """One kind of label; `step` is the stated log odds in steps of a quarter."""
+
+    store: int
+    kind: str
+    method: str
+    step: int
+    purchase: bool = True
+
+
+class Truth(Struct):
+    """Labels with one key: how many, and how many of them came true."""
+
+    n: int = 0
+    right: int = 0
+
+    def add(self, n: int, right: int) -> None:
+        self.n, self.right = self.n + n, self.right + right
+
+
+async def labels(reader: Reader, since: int) -> dict[LabelKey, Truth]:
+    """What later proof said of what was stated, of events from `since` (ms) on; of purchases where a store has them."""
+    sold = "SELECT DISTINCT store FROM sale_sum WHERE event = 'Purchase' AND quarter >= ? AND n > 0"
+    sellers = {store for (store,) in await reader.rows(sold, since // 900_000)}
+    sql = "SELECT store, purchase, label, sum(n) FROM truth_sum WHERE day >= ? GROUP BY 1, 2, 3"
+    out: dict[LabelKey, Truth] = defaultdict(Truth)
+    for store, purchase, label, n in await reader.rows(sql, since // 86_400_000):
+        kind, method, step, right = label.split(SEPARATOR)
+        if purchase or store not in sellers:
+            out[LabelKey(store, kind, method, int(step), bool(purchase))].add(n, n * int(right))
+    return out
 
 
 class Bin(Struct, frozen=True):
@@ -75,7 +109,7 @@ def assess(labels: dict[LabelKey, Truth], models: dict[int, Model], stores: set[
 
 def _stated(key: LabelKey, models: dict[int, Model]) -> float:
     model = models.get(key.store, DEFAULT_MODEL)
-    return calibrate(sigmoid(max(key.step, -400) * LOG_ODDS_STEP), model.calibration, model.knots)
+    return calibrate(sigmoid(max(key.step, -400) * BIN), model.calibration, model.knots)
 
 
 Point = tuple[float, int, int]  # stated, labels, of which right
@@ -141,7 +175,7 @@ def _tiers(labels: Iterable[tuple[LabelKey, Truth]], models: dict[int, Model], s
     shown: dict[str, dict[int, Truth]] = defaultdict(lambda: defaultdict(Truth))
     for key, truth in labels:
         if key.kind == "device":
-            shown[key.method][key.store].add(truth)
+            shown[key.method][key.store].add(truth.n, truth.right)
     return [_tier(name, shown[name], models, stores) for name in DEFAULT_MODEL.tiers]
 
 
