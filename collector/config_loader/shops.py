@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from collector.config import ShopConfig, StoreConfig, WebhookConfig
 from collector.config_loader.faults import Fault, Path
-from collector.core.shops import mapping, signature
+from collector.core.shops import compiling, signature
 from collector.core.shops.mapping import Platform
 from collector.core.shops.order import Terms
 from collector.core.shops.signature import Scheme
@@ -98,7 +98,7 @@ def check(store: StoreConfig, path: Path) -> Iterator[Fault]:
     for name in store.webhook_secrets:
         if name not in BUILT_IN:
             own = "; a webhook of your own has its secret in [[store.webhook]]"
-            near = mapping.nearest(name, BUILT_IN)
+            near = compiling.nearest(name, BUILT_IN)
             faults.append(Fault((*path, "webhook_secrets", name), f"no built-in platform{near}{own}"))
         elif name in {webhook.name for webhook in store.webhook}:
             faults.append(Fault((*path, "webhook_secrets", name), "[[store.webhook]] has this name; keep one of them"))
@@ -157,7 +157,7 @@ def _own(webhook: WebhookConfig, path: Path, seen: set[str]) -> Iterator[Fault]:
         yield Fault((*path, "name"), f"webhook '{name}' is given twice")
     seen.add(name)
     if webhook.preset and webhook.preset not in PRESETS:
-        near = mapping.nearest(webhook.preset, PRESETS)
+        near = compiling.nearest(webhook.preset, PRESETS)
         yield Fault((*path, "preset"), f"no preset '{webhook.preset}'{near}")
 
 
@@ -173,7 +173,7 @@ def _choices(store: StoreConfig, path: Path) -> Iterator[Fault]:
 def _made(store: StoreConfig, webhook: WebhookConfig, path: Path, faults: list[Fault]) -> Hook | None:
     """The webhook; None where it has faults, which are added. Those of a built-in one stand under its secret."""
     table = _table(store.shop, webhook)
-    platform, found = mapping.compiled(table)
+    platform, found = compiling.compiled(table)
     faults += [Fault((*path, *key), message) for key, message in found]
     try:
         scheme = msgspec.convert(table.get("signature") or {}, Scheme)

@@ -224,11 +224,9 @@ class Webhooks:
         new.event.unsent = told.unsent
         called = [*told.names, *told.numbers]
         address, people = new.query.ip_k, new.identities
-        others = [
-            naming.told_of(names, store.number, structs.replace(new.event, order_id=name), address, people)
-            for name in called
-        ]
-        keyed = [names.name(store.number, "once", f"Purchase\0o{name}") for name in called]
+        others = [naming.told_of(names, store.number, new.event, address, people, name) for name in called]
+        name_of = names.namer(store.number, "once")
+        keyed = [name_of(f"Purchase\0o{name}") for name in called]
         split = len(told.names)
         return ShopTold(
             delivery,

@@ -108,15 +108,12 @@ def told_names(
     names: KeyedHash, store: int, order: str, visitor: str | None, address: int | None, emails: Collection[int]
 ) -> Told:
     """`order`: event type and order id; `address` and `emails` as they are named already."""
-
-    def name(kind: str, value: str | int) -> int:
-        return names.name(store, "told", f"{order}\0{kind}{value}")
-
+    name = names.namer(store, "told")
     return Told(
-        name("", ""),
-        name("v", visitor) if visitor else None,
-        name("a", address) if address is not None else None,
-        tuple(name("e", email) for email in emails),
+        name(f"{order}\0"),
+        name(f"{order}\0v{visitor}") if visitor else None,
+        name(f"{order}\0a{address}") if address is not None else None,
+        tuple([name(f"{order}\0e{email}") for email in emails]),
     )
 
 
@@ -230,13 +227,21 @@ def _source(names: KeyedHash, store: int, address: str | None, received: int) ->
 
 
 def told_of(
-    names: KeyedHash, store: int, event: StoredEvent, ip_k: int | None, identities: Iterable[tuple[Identity, int]]
+    names: KeyedHash,
+    store: int,
+    event: StoredEvent,
+    ip_k: int | None,
+    identities: Iterable[tuple[Identity, int]],
+    called: str | None = None,
 ) -> Told | None:
-    """Of who refused only that he told of this order, so that his device is kept out of it (T5)."""
+    """Of who refused only that he told of this order, so that his device is kept out of it (T5).
+
+    `called`: what else the order is called.
+    """
     if event.order_id is None:
         return None
     emails = [key for kind, key in identities if kind == "email"]
-    order = f"{event.event_type}\0{event.order_id}"
+    order = f"{event.event_type}\0{called or event.order_id}"
     return told_names(names, store, order, event.visitor_id, ip_k, emails)
 
 

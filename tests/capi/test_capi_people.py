@@ -159,7 +159,9 @@ def test_the_librarys_examples_of_every_region_are_read_as_they_are() -> None:
 def test_the_check_of_readings_sees_a_doubled_country_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: with the reading at home alone, as the library gives it, the German mobile is another number."""
     monkeypatch.setattr("collector.core.capi.phones._either", _at_home_only)
+    e164_readings.cache_clear()
     assert e164_digits("4915123456789", "de") == "494915123456789"
+    e164_readings.cache_clear()
 
 
 def _at_home_only(home: object, *_: object, **__: object) -> list[str]:

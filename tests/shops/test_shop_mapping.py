@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from collector.config import ShopConfig, StoreConfig, WebhookConfig
 from collector.config_loader import for_role, load, shops
 from collector.config_loader.show import rows
-from collector.core.shops import mapping, money, order, paths
+from collector.core.shops import compiling, money, order, paths
 from collector.core.shops.order import Ignored, ShopOrder
 from collector.core.shops.paths import Shape
 from collector.errors import ConfigError
@@ -44,9 +44,9 @@ def at(path: str, value: Any) -> list[Any]:
     """What a path finds in a value."""
     parsed, shape = paths.parse(path), Shape()
     shape.add(parsed.steps)
-    view = paths.view(value if isinstance(value, bytes) else json.dumps(value).encode(), shape)
-    assert view is not None
-    return [one.scalar for one in view.at(parsed.steps)]
+    tree = paths.tree(value if isinstance(value, bytes) else json.dumps(value).encode(), shape)
+    assert tree is not None
+    return [paths.scalar(one) for one in paths.among(tree, shape.hops(parsed.steps), {}) if one is not None]
 
 
 @pytest.mark.parametrize(
@@ -395,7 +395,7 @@ def test_R14_secrets_are_up_to_four_none_of_them_empty_and_of_known_platforms() 
     assert "at most 4 secrets" in of(stripe=["a"] * 5)
     assert "did you mean 'shopify'?" in of(shopfy="x")
     assert of(shopify=["a", "b", "c", "d"]) == ""
-    assert mapping.nearest("x", []) == ""
+    assert compiling.nearest("x", []) == ""
 
 
 TOML = """

@@ -80,10 +80,10 @@ def read(
     platform: Platform, terms: Terms, store_id: str, headers: Mapping[str, str], body: bytes, delivery: str = ""
 ) -> Read:
     """What a signed body tells; `headers` by their lower-case names, `delivery`: the sender's id where it is signed."""
-    view = paths.view(body, platform.shape)
-    if view is None:
+    tree = paths.tree(body, platform.shape)
+    if tree is None:
         return Read("", delivery, Ignored("not_json"))
-    said = Said(platform, headers, view)
+    said = Said(platform, headers, tree)
     topic = (said.topic() or "")[:_MOST_TEXT]
     return Read(topic, delivery or said.delivery()[:_MOST_IDENT], _outcome(platform, terms, store_id, said, topic))
 
