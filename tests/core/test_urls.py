@@ -204,3 +204,22 @@ def test_the_click_id_of_a_landing_spares_the_work_only_where_it_is_long_enough(
 def test_a_click_is_refused_for_no_page_at_all_only() -> None:
     body: Any = wire.decode_click(json.dumps(CLICK | {"landingPage": "/only/a/path"}).encode())[0]
     assert intake.check_click(body, SERVER, GRANTED, NOW, None, PAGE).stored.landing_page == PAGE + "/only/a/path"
+
+
+LABELS = st.tuples(
+    st.sampled_from(["utm_source", "utm_content", "ad_id", "ad", "fbclid"]), st.text("0015z_-.~+@%", max_size=16)
+)
+
+
+@settings(max_examples=300)
+@given(path=st.text("0015z_-.~/", max_size=16), labels=st.lists(LABELS, max_size=3))
+def test_D9_what_is_passed_at_a_glance_would_pass_the_whole_look(path: str, labels: list[tuple[str, str]]) -> None:
+    page = f"{PAGE}/{path}?{'&'.join(f'{name}={value}' for name, value in labels)}".rstrip("?")
+    assert urls.read(page) == urls.without_personal_data(page)
+
+
+@pytest.mark.parametrize("value", ["004915112345678", "-004915112345678", "x~00491511-2345678"])
+def test_D9_the_control_a_phone_in_a_campaign_parameter_is_seen_at_a_glance(value: str) -> None:
+    page = f"{PAGE}/p?utm_content={value}"
+    assert urls._HARMLESS.fullmatch(page) is None
+    assert "151" not in (urls.read(page) or "")
