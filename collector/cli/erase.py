@@ -41,13 +41,18 @@ def run(args: argparse.Namespace) -> int:
     config = config_of(args)
     if args.store is not None and config.store_by_id(args.store) is None:
         raise ConfigError([f"--store: '{args.store}' is not in the configuration"])
-    asked = Asked(**{name: _value(getattr(args, name)) for name in Asked.__struct_fields__})
+    asked = asked_of(args)
     hardening.harden()
     now = time.time_ns() // 1_000_000
     if not args.dry_run and not args.yes:
         _ask(erase_person(config, args.store, asked, now, dry_run=True))
     _show(args, erase_person(config, args.store, asked, now, dry_run=args.dry_run))
     return 0
+
+
+def asked_of(args: argparse.Namespace) -> Asked:
+    """Who is meant, by the flags that `erase` and `export-person` share."""
+    return Asked(**{name: _value(getattr(args, name)) for name in Asked.__struct_fields__})
 
 
 def _value(given: str | None) -> str | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 from collector.cli.settings import config_of
@@ -26,18 +28,24 @@ def export(args: argparse.Namespace) -> int:
 
 
 def _to_file(args: argparse.Namespace, config: Config) -> int:
+    with private_file(args.output) as out:
+        return _write(args, config, out)
+
+
+@contextmanager
+def private_file(name: str) -> Iterator[BinaryIO]:
     """The file appears under its name when it is whole; only its owner can read it."""
     hardening.harden()
-    partial = f"{args.output}.partial"
+    partial = f"{name}.partial"
     try:
         with open(partial, "wb") as out:
-            rows = _write(args, config, out)
+            os.fchmod(out.fileno(), 0o600)  # one that a crash left here may be open to others
+            yield out
             out.flush()
             os.fsync(out.fileno())
-        os.replace(partial, args.output)
+        os.replace(partial, name)
     except OSError as error:
-        raise CollectorError(f"cannot write {args.output}: {why(error, args.output)}") from None
-    return rows
+        raise CollectorError(f"cannot write {name}: {why(error, name)}") from None
 
 
 def _write(args: argparse.Namespace, config: Config, out: BinaryIO) -> int:

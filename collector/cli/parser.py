@@ -100,8 +100,15 @@ def person(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--external-id", metavar="ID", help="the shop's own customer id")
     one.add_argument("--visitor", metavar="ID", help="the visitor id of one browser, as its cookie or an export has it")
     one.add_argument("--order", metavar="ID", help="whoever placed this order")
+
+
+def erased(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only say what would go")
     parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def private_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", metavar="FILE", help="a file that only its owner can read; else stdout")
 
 
 def first(parser: argparse.ArgumentParser) -> None:
@@ -325,7 +332,14 @@ COMMANDS: Final = (
         "erase:run",
         "collector erase --email jo@example.com --config collector.toml\n"
         "  echo jo@example.com | collector erase --email - --yes --json",
-        (*FILES, person, store, as_json),
+        (*FILES, person, erased, store, as_json),
+    ),
+    Command(
+        "export-person",
+        "write all that is held of a person as one JSON document, found as `erase` finds it",
+        "export_person:run",
+        "collector export-person --email jo@example.com --output jo.json --config collector.toml",
+        (*FILES, person, private_output, store),
     ),
     Command(
         "damage show",

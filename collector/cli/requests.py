@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if request.kind == "data_request":
         raise CollectorError(
-            f"{request.id}: find the customer's orders with `collector export conversions`, answer him, and "
+            f"{request.id}: write what is held of the customer with `collector export-person`, answer him, and "
             "`collector requests dismiss` it"
         )
     gone = shop_erasure.run(config, request, _now())

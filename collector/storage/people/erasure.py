@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Final, cast
@@ -92,6 +92,14 @@ def erase_person(config: Config, store: str | None, asked: Asked, now: int, *, d
 
 
 def _erase(config: Config, store: str | None, asked: Asked, now: int, *, dry_run: bool) -> Erasure:
+    with opened(config) as (db, eraser):
+        receipts = eraser.erase(stores_of(db, config, store), asked, now, dry_run=dry_run)
+        return Erasure(now, receipts, dry_run or eraser.cleared())
+
+
+@contextmanager
+def opened(config: Config) -> Iterator[tuple[apsw.Connection, Eraser]]:
+    """The database, and who finds people in it and erases them."""
     data_dir = Path(config.storage.data_dir)
     with closing(open_existing(config.storage)) as db:
         db.set_busy_timeout(_PATIENCE_MS)  # a busy edge leaves short gaps
@@ -99,15 +107,12 @@ def _erase(config: Config, store: str | None, asked: Asked, now: int, *, dry_run
         with closing(index.open_index(data_dir, config.storage, mend=False)) as folded:
             reader = index.IndexReader(data_dir, config.storage)
             try:
-                stores = _stores(db, config, store)
-                receipts = Eraser(db, folded, reader, names).erase(stores, asked, now, dry_run=dry_run)
+                yield db, Eraser(db, folded, reader, names)
             finally:
                 reader.close()
-            cleared = dry_run or (_checkpointed(db) and _checkpointed(folded))
-    return Erasure(now, receipts, cleared)
 
 
-def _stores(db: apsw.Connection, config: Config, wanted: str | None) -> dict[str, tuple[int, str]]:
+def stores_of(db: apsw.Connection, config: Config, wanted: str | None) -> dict[str, tuple[int, str]]:
     """Number and country of each store that has rows, configured or not any more."""
     rows = cast("Iterable[tuple[int, str]]", db.execute("SELECT id, name FROM store ORDER BY id"))
     known = {name: (number, _country(config, name)) for number, name in rows if wanted in (None, name)}
@@ -141,17 +146,14 @@ class Eraser:
         self._folded = folded
         self._reader = reader
         self._finder = Finder(db, reader, names)
-        self._public = PublicIds(names.subkey("public ids"))
+        self.public = PublicIds(names.subkey("public ids"))
 
     def erase(self, stores: dict[str, tuple[int, str]], asked: Asked, now: int, *, dry_run: bool) -> list[Receipt]:
         """Erase the person from each store (id: number and country), or only say what would go; a receipt of each.
 
         Raises Nameless where no row can be named by what was given.
         """
-        if asked.by_value and not any(self._finder.values(*store, asked) for store in stores.values()):
-            raise Nameless("nothing is ever named by this value, so nothing is found by it; try --order or --visitor")
-        self._fold()  # most of it before the edge is held up
-        people = self._look(stores, asked)
+        people = self.look(stores, asked)  # folds most of it before the edge is held up
         answers = self._answers(people.values())  # they are many: not while the edge is held up
         if not dry_run:
             people = self._take(stores, asked, answers, now)
@@ -161,12 +163,20 @@ class Eraser:
             answers |= late
         return [self._receipt(name, person, answers) for name, person in people.items()]
 
-    def _look(self, stores: dict[str, tuple[int, str]], asked: Asked) -> dict[str, Person]:
+    def look(self, stores: dict[str, tuple[int, str]], asked: Asked) -> dict[str, Person]:
+        """The person in each store (id: number and country). Raises Nameless where no row can be named by it."""
+        if asked.by_value and not any(self._finder.values(*store, asked) for store in stores.values()):
+            raise Nameless("nothing is ever named by this value, so nothing is found by it; try --order or --visitor")
+        self._fold()
         self._db.execute("BEGIN")
         try:
             return self._find(stores, asked)
         finally:
             self._db.execute("ROLLBACK")
+
+    def cleared(self) -> bool:
+        """Whether the write-ahead logs hold no page of before any more."""
+        return _checkpointed(self._db) and _checkpointed(self._folded)
 
     def _take(
         self, stores: dict[str, tuple[int, str]], asked: Asked, answers: dict[int, set[bytes]], now: int
@@ -187,7 +197,7 @@ class Eraser:
         people = {name: self._finder.find(*store, asked, types) for name, store in stores.items()}
         flying = self._in_flight()
         for person in people.values():  # before their rows go
-            person.links = len(self._links(person))
+            person.links = len(self.links(person))
             for row in person.conversions:
                 for number, state, doubts in self._outbox(row):
                     sent = state == CapiState.SENT or doubts > 0 or number in flying
@@ -225,7 +235,7 @@ class Eraser:
         rows = cast("Iterable[tuple[bytes | None]]", self._db.execute(_IN_FLIGHT))
         return {number for (ids,) in rows if ids for number in msgspec.msgpack.decode(ids, type=list[int])}
 
-    def _links(self, person: Person) -> set[tuple[int, int, int, int]]:
+    def links(self, person: Person) -> set[tuple[int, int, int, int]]:
         """Links of the person's devices, and of the values that are the person's own."""
         found: set[Any] = set()
         for kind, key in person.own_values:
@@ -237,9 +247,7 @@ class Eraser:
     def _delete(self, store: int, person: Person, now: int) -> None:
         many = self._db.executemany
         carried = {value for row in person.conversions for value in self._finder.carried(row)}
-        many(
-            "DELETE FROM identity_link WHERE store = ? AND kind = ? AND key = ? AND visitor_k = ?", self._links(person)
-        )
+        many("DELETE FROM identity_link WHERE store = ? AND kind = ? AND key = ? AND visitor_k = ?", self.links(person))
         ids = [(i,) for i in person.conversions]
         outbox = [(number,) for (conversion,) in ids for number, *_ in self._outbox(conversion)]
         for table, key in (("outbox_payload", "id"), ("attempt", "outbox")):
@@ -300,8 +308,8 @@ class Eraser:
     # -- answers that are remembered for an Idempotency-Key, for a day
 
     def _public_ids(self, person: Person) -> set[bytes]:
-        found = {self._public.public("click", i).encode() for i in person.clicks}
-        return found | {self._public.public("conv", i).encode() for i in person.conversions}
+        found = {self.public.public("click", i).encode() for i in person.clicks}
+        return found | {self.public.public("conv", i).encode() for i in person.conversions}
 
     def _answers(self, people: Iterable[Person]) -> dict[int, set[bytes]]:
         """Answers that name the people's clicks or orders, by their key: which of these each names."""
