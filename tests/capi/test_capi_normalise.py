@@ -32,7 +32,7 @@ def test_the_vectors_that_meta_publishes(field: str, value: str, country: str | 
     assert hash_customer(CustomerData(**{field: value}), country=country, this_year=YEAR).user_data == {key: [digest]}
 
 
-# The forms before hashing, where SDKs differ; the documentation decides (meta-capi 3b, rulings 7).
+# The forms before hashing, where SDKs differ; Meta's page decides; names of several words in both forms.
 FORMS = [
     ("email", "a@b.c", None, "em", "a@b.c"),
     ("email", " JOSÉ@exämple.de ", None, "em", "josé@exämple.de"),

@@ -1,4 +1,4 @@
-"""Credit sums to one, amounts to the order (matching.md 1.6)."""
+"""Credit sums to one, amounts to the order."""
 
 from __future__ import annotations
 

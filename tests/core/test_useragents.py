@@ -1,4 +1,4 @@
-"""What two user agents say about being one device (levels of matching.md 2.2)."""
+"""What two user agents say about being one device."""
 
 from __future__ import annotations
 

@@ -40,9 +40,18 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
         yield edge
 
 
+class Fresh(requests.adapters.HTTPAdapter):
+    """Each request on a connection of its own: the edge may end an idle one just as the next request is written."""
+
+    def send(self, *given: Any, **more: Any) -> requests.Response:
+        self.poolmanager.clear()
+        return super().send(*given, **more)
+
+
 @pytest.fixture(scope="module")
 def session(edge: Edge) -> Iterator[requests.Session]:
     with requests.Session() as session:
+        session.mount("http://", Fresh())
         session.headers["Authorization"] = f"Bearer {edge.keys['every']}"
         session.headers["Origin"] = "https://shop.example"
         yield session

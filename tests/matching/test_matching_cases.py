@@ -1,4 +1,4 @@
-"""The rows of matching.md section 5 that the matcher itself decides, each by its number."""
+"""The numbered hard cases of matching that the matcher itself decides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of matching.md section 5 that take the whole journal, or the door before it, each by its number.
+"""The numbered hard cases of matching that take the whole journal, or the door before it.
 
 Rows that the matcher itself decides are in test_matching_cases.py, 25 to 28 in test_canonical.py, 44 in
 test_erasure.py, 52 in test_journal_count.py; the last test here says that none is left out.

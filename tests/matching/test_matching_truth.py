@@ -1,4 +1,4 @@
-"""The matcher against known truth: the targets of matching.md section 6, and three broken matchers that miss them.
+"""The matcher against known truth: precision and recall that must be reached, and three broken matchers that miss them.
 
 Seeds looked at in tuning the model: 1-3, 11, 12, 21, 22 and 601-604. The world itself was set while 401 and 402 were
 looked at: denser networks, so that the control without frequencies fails.

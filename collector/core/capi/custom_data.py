@@ -1,6 +1,6 @@
 """What goes into `custom_data`: value and currency, contents from products, and the caller's own keys that Meta takes.
 
-Meta refuses a wrong type under a key that it knows; free keys pass (meta-capi 1b, 2c). Each key that it knows has one
+Meta refuses a wrong type under a key that it knows; free keys pass. Each key that it knows has one
 lenient reader: "19.99" is a number, a single id a list of one, a bad line of `contents` is left out alone. What of a
 person stands in clear, under whatever key and at any depth, is left out (core/personal.py). What a Purchase needs is
 the caller's to check (payload.py).

@@ -1,6 +1,6 @@
 """Which browser identifiers does Meta take: fbc, fbp, address, URL; and which of them must be left out?
 
-Each function gives the value to send, or None with the reason through `Drop`. Sources: meta-capi 2b, 4a, 4b, 4d.
+Each function gives the value to send, or None with the reason through `Drop`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from collector.core import addresses, clickid, urls
 
 MAX_FBC_AGE_MS: Final = 90 * 86_400_000  # the cookie's life, and what Meta's diagnostics accept
-CLOCK_SLACK_MS: Final = 600_000  # how far a page's clock may be ahead of ours (rulings 1)
+CLOCK_SLACK_MS: Final = 600_000  # how far a page's clock may be ahead of ours
 
 # The common case of each in one match; what it does not take is looked at in parts.
 _PLAIN_FBC: Final = re.compile(r"fb\.[0-2]\.(\d{13})\.[A-Za-z0-9_-]{17,500}", re.ASCII)  # longer than any placeholder

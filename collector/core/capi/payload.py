@@ -1,6 +1,6 @@
 """How does a stored event become the bytes of one Conversions API event, and can Meta take it?
 
-Meta refuses a whole batch for one bad event, so every rule that is known (meta-capi 1b, 2, 4) is applied here. What is
+Meta refuses a whole batch for one bad event, so every rule of its that is known is applied here. What is
 optional and bad is left out and named; what Meta cannot take is refused with the reason in plain words. Personal data
 is hashed at intake already, so this is a splice: the courier later only joins such bytes.
 """
@@ -104,7 +104,7 @@ def deadline_of(event_ms: int, action_source: str) -> int:
 
 
 def build_event(event: StoredEvent, enrichment: Enrichment, profile: Profile) -> BuiltEvent:
-    """The event as Meta takes it. What lies ahead of the time of receipt is sent as received then (rulings 1)."""
+    """The event as Meta takes it. What lies ahead of the time of receipt goes as received then, or Meta refuses it."""
     dropped: list[str] = []
     received, source = event.received, event.action_source
     event_ms = event.ts if event.ts < received else received
@@ -279,7 +279,7 @@ def _referrer(referrer: str, dropped: list[str]) -> str | UnsetType:
 
 
 def _missing(body: _Body) -> list[str]:
-    """What a website event should have and lacks: Meta's text requires both, its server neither (meta-capi 1d)."""
+    """What a website event should have and lacks: Meta's text requires both, its server neither."""
     if body.action_source != "website" or (
         body.event_source_url is not UNSET and "client_user_agent" in body.user_data
     ):

@@ -4,7 +4,6 @@ The table is data: code and subcode decide, not the HTTP status (throttling come
 localised. D4: only 100 with a subcode 28040xx, and 105, judge an event. Every other code is about the call, the app,
 the token or the version, also one that no document names: the queue stops and its events stay. A page of HTML, a
 proxy's 403 or a cut connection judges nothing. The answer is hostile: numbers are bounded, texts cut, types checked.
-Sources: meta-capi 1a, 1b; reliability 3.
 """
 
 from __future__ import annotations

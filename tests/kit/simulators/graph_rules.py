@@ -1,4 +1,4 @@
-"""What does Meta refuse? The rules of meta-capi.md as a judge over one decoded request, written apart from the product.
+"""What does Meta refuse? A judge over one decoded request, by Meta's pages and public reports, apart from the product.
 
 `judge` gives the index, code, subcode and message of the first event at fault: Meta refuses the whole request for it.
 """

@@ -1,4 +1,4 @@
-"""The targets of matching.md section 6, as a list of what a trial misses."""
+"""What the matcher must reach where truth is known: precision, recall, calibration. A list of what a trial misses."""
 
 from __future__ import annotations
 

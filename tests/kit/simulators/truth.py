@@ -3,8 +3,7 @@
 Households on one line, carrier NAT, offices, relays that lend an address for minutes, in-app browsers with a cookie jar
 of their own, cookie loss, stripped click ids, refused consent, organic orders, several devices, shared e-mails,
 crawlers that pass for people; strangers who say that they are somebody else (attackers.py). The
-matcher sees a conversion's own fields and stored clicks; `Order.truth` is kept from it. Sources of the figures:
-matching.md 4.2.
+matcher sees a conversion's own fields and stored clicks; `Order.truth` is kept from it.
 """
 
 from __future__ import annotations
