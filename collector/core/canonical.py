@@ -77,21 +77,8 @@ def email(value: str) -> str | None:
     return f"{local}@{domain}" if local else None
 
 
-def email_weak(value: str) -> str | None:
-    """The weaker form, without +tag at any provider; None where it equals the strict one and so adds nothing."""
-    strict = email(value)
-    base = base_of(strict) if strict else None
-    return base if base != strict else None
-
-
-def email_base(value: str) -> str | None:
-    """The key under which weak forms meet: the strict form without its +tag, also where there is none."""
-    strict = email(value)
-    return base_of(strict) if strict else None
-
-
 def base_of(strict: str) -> str:
-    """As `email_base`, of a form that `email` has made."""
+    """The key under which weak forms meet: what `email` has made, without its +tag at any provider."""
     local, at, domain = strict.rpartition("@")
     base, tagged, _ = local.partition("+")
     return f"{base}@{domain}" if at and tagged and base else strict

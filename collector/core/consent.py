@@ -27,17 +27,7 @@ class Decision(NamedTuple):
 
     @property
     def allows_matching(self) -> bool:
-        """Whether keys of the visitor may be kept and compared."""
-        return self.marketing == "granted"
-
-    @property
-    def allows_sending(self) -> bool:
-        """Whether the event may leave for Meta now."""
-        return self.marketing == "granted"
-
-    @property
-    def allows_cookies(self) -> bool:
-        """Whether anything may be stored in the visitor's browser."""
+        """Whether keys of the visitor may be kept and compared, and the event may leave for Meta."""
         return self.marketing == "granted"
 
     @property

@@ -101,8 +101,8 @@ def assert_stored_once(edge: Edge) -> None:
 
 
 BROKEN_BEGIN = (
-    "E = [1]; L = type('L', (), {}); from collector.storage.index.lookup import Lookup; R = Lookup.catch_up_if_behind; "
-    "Lookup.catch_up_if_behind = lambda self: fail(apsw.IOError('index')) if E and E.pop() else R(self)"
+    "E = [1]; L = type('L', (), {}); from collector.storage.index.lookup import Lookup; R = Lookup.begin; "
+    "Lookup.begin = lambda self, horizon: fail(apsw.IOError('index')) if E and E.pop() else R(self, horizon)"
 )
 
 

@@ -102,12 +102,12 @@ def test_sums_forget_what_was_rolled_back(kit: Kit, monkeypatch: pytest.MonkeyPa
 
 
 def test_begin_may_fail_and_the_next_group_goes_on(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing() -> None:
-        monkeypatch.setattr(kit.transaction.lookup, "catch_up_if_behind", real)
+    def failing(_: int) -> None:
+        monkeypatch.setattr(kit.transaction.lookup, "begin", real)
         raise apsw.IOError("io")
 
-    real = kit.transaction.lookup.catch_up_if_behind
-    monkeypatch.setattr(kit.transaction.lookup, "catch_up_if_behind", failing)
+    real = kit.transaction.lookup.begin
+    monkeypatch.setattr(kit.transaction.lookup, "begin", failing)
     with pytest.raises(StorageError):
         kit.post(click("IwARbegin0000"))
     (stored,) = kit.post(click("IwARbegin0000"))

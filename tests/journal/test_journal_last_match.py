@@ -177,33 +177,6 @@ def test_an_order_that_cannot_be_matched_does_not_hold_up_the_others(
         assert attributed == [True, False, True, True]
 
 
-def test_two_edges_share_the_work(tmp_path: Path, nothing_reopens: None) -> None:
-    with Kit(tmp_path) as one, Kit(tmp_path) as two:
-        ids = [result.state.row.id for result in one.post(*[order(f"n{n}", NOW + n, **HOME) for n in range(5)])]
-        two.post(CAUSE, CLOSING)
-        look_around(one)
-        look_around(two)
-        assert waiting(one) == []
-        assert [one.state(row_id).row.revision for row_id in ids] == [1] * 5
-
-
-def test_an_edge_heeds_the_clock_of_the_other(tmp_path: Path) -> None:
-    """What the other edge saw closes a proved answer here too."""
-    with Kit(tmp_path) as one, Kit(tmp_path) as two:
-        one.post(CAUSE)
-        (ordered,) = one.post(order("1", visitorId="visitor-1"))
-        two.post(CLOSING)
-        one.post(click("IwARlater0000", NOW - MINUTE, visitorId="visitor-1"))
-        assert one.state(ordered.state.row.id).row == ordered.state.row
-
-
-def test_an_edge_knows_the_orders_of_the_other(tmp_path: Path) -> None:
-    with Kit(tmp_path) as one, Kit(tmp_path) as two:
-        (ordered,) = one.post(order("1", visitorId="visitor-1"))
-        (clicked,) = two.post(CAUSE)
-        assert two.state(ordered.state.row.id).match.click == clicked.id
-
-
 def test_the_clock_survives_a_restart_and_a_fold(tmp_path: Path) -> None:
     with Kit(tmp_path) as kit:
         kit.post(CAUSE)

@@ -4,7 +4,7 @@ A loss of acknowledged rows is written down in a file beside the database, for i
 database is whole again, only shorter. Until a person says `collector damage accept`, commands refuse (exit 3), so that
 no export, report or replay passes for complete, and /readyz says why; events are taken on meanwhile.
 
-This module imports no SQLite: the console's process has another copy than the edge's, and neither may see the other.
+This module imports no SQLite: the console's process has another copy than the keeper's, and neither may see the other.
 """
 
 from __future__ import annotations

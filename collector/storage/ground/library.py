@@ -1,4 +1,4 @@
-"""Which SQLite do edge and courier carry?"""
+"""Which SQLite do keeper and courier carry?"""
 
 from __future__ import annotations
 

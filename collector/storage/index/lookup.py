@@ -59,7 +59,6 @@ class Lookup:
         self.origins = Origins(db)
         self.last = {CLICKS: 0, CONVERSIONS: 0}  # the highest row id that the tail knows of
         self._indexed_until = {CLICKS: 0, CONVERSIONS: 0}  # what was received (ms) later is in the tail alone
-        self.shared = False  # another edge writes too
         self._begun_after = 0  # clicks above it were appended in the open transaction
         # Clicks that changed after they were stored, as they are now: the index may still have them as they were.
         self._touched: Tail[ClickRow] = Tail(CLICKS)
@@ -76,7 +75,7 @@ class Lookup:
             for subject in (CLICKS, CONVERSIONS):
                 self.last[subject] = self._refresh(subject)
             self._load_changes(changing.followed(snapshot))
-        self.catch_up()
+        self._catch_up()
 
     def _load_changes(self, followed: int) -> None:
         """Take over what the index has not followed yet: an earlier life ended before its folder came to it."""
@@ -97,12 +96,8 @@ class Lookup:
         self._indexed_until[subject] = received + AHEAD_MS if isinstance(received, int) else 0
         return through
 
-    def catch_up(self) -> list[int]:
-        """Take rows into the tail that another process (or an earlier life of this one) has appended.
-
-        The names of the click ids among them, for the duplicate filter.
-        """
-        learned: list[int] = []
+    def _catch_up(self) -> None:
+        """Take the rows into the tail that an earlier life appended and the index does not hold yet."""
         for subject in (CLICKS, CONVERSIONS):
             select = f"SELECT {subject.columns} FROM {subject.table} WHERE id > ? ORDER BY id"
             for values in self._db.execute(select, (self.last[subject],)):
@@ -112,12 +107,9 @@ class Lookup:
                 if isinstance(row, ClickRow):
                     self.clicks.add(row)
                     self.frequencies.add(row)
-                    if row.fbclid_k is not None:
-                        learned.append(row.fbclid_k)
                 else:
                     self.advance(self.latest_conversion, row.store, row.ts)
                     self.conversions.add(row)
-        return learned
 
     def advance(self, clock: dict[int, int], store: int, ts: int) -> bool:
         """Move a store's event clock on to `ts`; whether it moved."""
@@ -132,23 +124,17 @@ class Lookup:
         self.clicks.extend(rows)
         self.frequencies.extend(rows)
 
-    def catch_up_if_behind(self) -> list[int]:
-        """Inside a write transaction: learn of rows of another edge before ids are given; as catch_up."""
-        newest = self._db.execute("SELECT (SELECT max(id) FROM click), (SELECT max(id) FROM conversion)").fetchone()
-        if newest != (self.last[CLICKS] or None, self.last[CONVERSIONS] or None):
-            self.shared = True
-            learned = self.catch_up()
-            self._begun_after = self.last[CLICKS]
-            return learned
+    def begin(self, horizon: int) -> None:
+        """A transaction begins: what is appended from here on is new; `horizon` as above."""
+        self.horizon = horizon
         self._begun_after = self.last[CLICKS]
-        return []
 
     def is_new(self, click_id: int) -> bool:
         """Whether the click was appended in the open transaction."""
         return click_id > self._begun_after
 
     def confirm(self, click_id: int) -> bool:
-        """Whether this click is on disk as the tail has it: another edge may have changed it, retention deleted it.
+        """Whether this click is on disk as the tail has it: retention may have deleted it, an erasure changed it.
 
         If not, the tail takes over what is there, and the caller asks again.
         """
@@ -265,7 +251,7 @@ class Lookup:
         return _rows(self._db, self.clicks, ids)
 
     def conversion_rows(self, ids: set[int]) -> list[ConversionRow]:
-        """The rows of these conversions, as they are on disk: another edge merges into them, the courier wipes them."""
+        """The rows of these conversions, as they are on disk: the courier wipes them."""
         new = [self.unwritten[i] for i in sorted(ids) if i in self.unwritten]
         ids = ids.difference(self.unwritten) if new else ids
         return [*map(ConversionRow._make, _select(self._db, CONVERSIONS, ids)), *new]

@@ -1,4 +1,4 @@
-"""The edge's verb for clicks: append, or recognise one that is here already."""
+"""The keeper's verb for clicks: append, or recognise one that is here already."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from collector.storage.index.subjects import CLICKS
 _row = tuple.__new__  # a named tuple of values that are there already: half the time of calling its class
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(StoredClick).decode
-_SIGHTED = "UPDATE click SET ts = min(ts, ?), last_ts = max(last_ts, ?) WHERE id = ?"
+_SIGHTED = "UPDATE click SET ts = ?, last_ts = ? WHERE id = ?"
 _LAST_SEEN_STEP_MS = 60_000  # a reload within a minute does not rewrite the row
 _FILLED = ("referrer", "visitor_id", "fbp", "fbc", "fingerprint_version", "event_id")
 _REFUSED = flags.DENIED | flags.WITHDRAWN
@@ -113,8 +113,7 @@ class Clicks:
             self._unite_networks(united, click.network, earlier=ts < row.ts)
         if united != row or first < row.ts or last >= row.last_ts + _LAST_SEEN_STEP_MS:
             self.flush()
-            # The smaller and the larger by SQL: another edge may have moved them since this one read the row.
-            self._db.execute(_SIGHTED, (ts, ts, row.id))
+            self._db.execute(_SIGHTED, (first, last, row.id))
             self._lookup.changed(row, united._replace(ts=first, last_ts=last))
         return ClickResult(row.id, first, True, row if united != row else None)
 

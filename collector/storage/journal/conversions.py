@@ -1,4 +1,4 @@
-"""The edge's verb for conversions: insert, candidates, match, enrichment, outbox rows, all in one transaction."""
+"""The keeper's verb for conversions: insert, candidates, match, enrichment, outbox rows, all in one transaction."""
 
 from __future__ import annotations
 

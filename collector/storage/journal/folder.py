@@ -1,4 +1,4 @@
-"""The edge's second thread of storage: keeps the index, beside the writer."""
+"""The keeper's second thread of storage: keeps the index, beside the writer."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Folder(threading.Thread):
             while len(self._transaction.lookup.tail_of(subject)) >= FOLD_ROWS and not self._ending.is_set():
                 before = index.watermark(db, subject)
                 after = index.fold(db, subject, FOLD_AT_ONCE)
-                self._transaction.folded.set()  # by this edge or by another one
+                self._transaction.folded.set()
                 if after == before:
                     break
                 threading.Event().wait(0.002)  # let the writer drop what is folded

@@ -200,7 +200,7 @@ class Late:
     def finish(self, now: int, most: int) -> None:
         """Match at most `most` conversions whose 96 hours are over a last time, and close them; inside a transaction.
 
-        What a crash or a full disk undoes is done by a later call, by whichever edge makes it.
+        What a crash or a full disk undoes is done by a later call.
         """
         for store in sorted(self._due):
             found: list[Any] = self._db.execute(_OVER, (store, self._over(store, now), most)).fetchall()
@@ -221,11 +221,7 @@ class Late:
             self._one_more(row, store, now)
 
     def look_around(self, now: int) -> None:
-        """What other edges, a restart or silence made due."""
-        for store, *_, heard in self._db.execute(_CLOCKS):
-            self._heard[store] = max(heard, self._heard.get(store, 0))
-        if self._lookup.shared:
-            self._lookup.origins.load()
+        """What a restart or silence made due."""
         for store in self._stores:
             self._see(store, now)
 
@@ -378,8 +374,7 @@ class Late:
     def _resting_on(self, before: ConversionRow | None, row: ConversionRow, known: Store) -> set[int]:
         """Its renewals and, where a click may be given once, later ones that have its click, or may have its former."""
         ids: set[int] = set()
-        # 20 µs, in every order; another edge's renewals may be the first.
-        if row.dedup_k is not None and (self._conversions.renewed or self._lookup.shared):
+        if row.dedup_k is not None and self._conversions.renewed:  # 20 µs, in every order
             ids |= self._conversions.identities.renewals_of(row.dedup_k, _PER_KEY)
         if known.config.count == "one":
             self._conversions.flush()

@@ -160,12 +160,10 @@ class GroupTransaction:
             raise StorageError("the disk is full")
         self.make_way()
         self._now = self._clock()
-        self.lookup.horizon = self._clock.horizon()
         self._db.execute("BEGIN IMMEDIATE")
-        self.clicks.learn(self.lookup.catch_up_if_behind())
+        self.lookup.begin(self._clock.horizon())
         self._heed_erasures()
         self.late.mark()
-        self._committed = dict(self.lookup.last)  # what another edge committed stays when this group is rolled back
 
     def _heed_erasures(self) -> None:
         if erased := self.erased.refresh():

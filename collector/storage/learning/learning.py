@@ -106,7 +106,7 @@ def night_if_due(db: apsw.Connection, config: Config, now: int) -> dict[str, Mod
 
 def night(db: apsw.Connection, config: Config, now: int, settled_ms: int = SETTLED_MS) -> dict[str, Model]:
     """Learn for every store; the new models by store id. A store without new conversions keeps its model."""
-    if not (Path(config.storage.data_dir) / INDEX).exists():  # the edge may be building it anew
+    if not (Path(config.storage.data_dir) / INDEX).exists():  # the keeper may be building it anew
         return {}
     found = _learn_all(db, config, now, lambda number: Until(now, now - settled_ms, "received"), None)
     with immediate(db):

@@ -1,4 +1,4 @@
-"""Answers that changed after they were given: the edge notes them with the change, the courier tells the shop."""
+"""Answers that changed after they were given: the keeper notes them with the change, the courier tells the shop."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Notices:
             self._db.executemany(sql, [one[:2] for one in noted])
 
     def drop_all(self) -> None:
-        """Nobody wants to be told. (The edge does not know that: the address is a secret that it does not hold.)"""
+        """Nobody wants to be told. (The keeper does not know that: the address is a secret that it does not hold.)"""
         if not self._none():
             with immediate(self._db):
                 self._db.execute("DELETE FROM notice")

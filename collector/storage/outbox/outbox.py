@@ -1,4 +1,4 @@
-"""What does the edge put into the outbox, and change there, inside its own transaction?
+"""What does the keeper put into the outbox, and change there, inside its own transaction?
 
 Every function takes the caller's connection and neither begins nor commits. The courier's verbs are in dispatch.py.
 """

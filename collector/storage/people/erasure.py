@@ -1,8 +1,8 @@
 """The verb of `collector erase`: a person's rows go, everywhere, and leave keyed names by which late word is refused.
 
-Who is meant, person.py tells. Everything is found and deleted inside one transaction that holds up the edge, so nothing
-slips in between. The newest row of a table stays as an empty shell of no store (0), because the next one's number is
-one more than its own.
+Who is meant, person.py tells. Everything is found and deleted inside one transaction that holds up the keeper, so
+nothing slips in between. The newest row of a table stays as an empty shell of no store (0), because the next one's
+number is one more than its own.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def opened(config: Config) -> Iterator[tuple[apsw.Connection, Eraser]]:
     """The database, and who finds people in it and erases them."""
     data_dir = Path(config.storage.data_dir)
     with closing(open_existing(config.storage)) as db:
-        db.set_busy_timeout(_PATIENCE_MS)  # a busy edge leaves short gaps
+        db.set_busy_timeout(_PATIENCE_MS)  # a busy keeper leaves short gaps
         names = KeyedHash(load_pepper(db, data_dir, config.privacy.pepper_file))
         with closing(index.open_index(data_dir, config.storage, mend=False)) as folded:
             reader = index.IndexReader(data_dir, config.storage)
@@ -153,8 +153,8 @@ class Eraser:
 
         Raises Nameless where no row can be named by what was given.
         """
-        people = self.look(stores, asked)  # folds most of it before the edge is held up
-        answers = self._answers(people.values())  # they are many: not while the edge is held up
+        people = self.look(stores, asked)  # folds most of it before the keeper is held up
+        answers = self._answers(people.values())  # they are many: not while the keeper is held up
         if not dry_run:
             people = self._take(stores, asked, answers, now)
             late = self._answers(people.values())  # given meanwhile

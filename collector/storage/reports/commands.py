@@ -161,7 +161,7 @@ def export(
     store: str | None = None,
     progress: Progress | None = None,
 ) -> int:
-    """Write clicks, conversions or deliveries to `out`; how many rows. Works beside a running edge, in flat memory."""
+    """Write clicks, conversions or deliveries to `out`; how many rows. Beside a running keeper, in flat memory."""
 
     async def ask() -> int:
         total = 0

@@ -157,7 +157,7 @@ async def heartbeats(reader: Reader) -> list[Heartbeat]:
 
 
 async def oldest_reader(reader: Reader) -> int:
-    """Seconds for which a reader has held up the write-ahead log, as the edge said with its last sign of life."""
+    """Seconds for which a reader has held up the write-ahead log, as the keeper said with its last sign of life."""
     held = [beat.figures.get("oldestReaderSeconds", 0) for beat in await heartbeats(reader)]
     return max((n for n in held if isinstance(n, int)), default=0)
 

@@ -1,6 +1,6 @@
 """Everything that is kept, one object a line, in the API's own field names: clicks, conversions, deliveries.
 
-Keyset pages in short transactions beside a running edge, up to the newest row at the start; memory holds one page.
+Keyset pages in short transactions beside a running keeper, up to the newest row at the start; memory holds one page.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which conversions carry an order id: the edge's index, read only, then the newest rows that it does not hold yet.
+"""Which conversions carry an order id: the keeper's index, read only, then the newest rows that it does not hold yet.
 
 Order ids are kept as keyed hashes of (store, event type, order), so a look-up tries each store and event type seen.
 """
@@ -17,7 +17,7 @@ from collector.storage.reports.reader import Reader
 
 _CHUNK: Final = 500
 _MOST_NAMES: Final = 200  # stores times event types
-_TAIL: Final = 60_000  # the edge folds at 50,000 unfolded rows at the latest
+_TAIL: Final = 60_000  # the keeper folds at 50,000 unfolded rows at the latest
 _INDEX: Final = CONVERSIONS.index_table("dedup")
 
 
@@ -47,7 +47,7 @@ async def _folded(reader: Reader, names: Set[int], newest: int) -> tuple[int, li
                 chunk = keys[i : i + _CHUNK]
                 marks = ",".join("?" * len(chunk))
                 found += [row[0] for row in await index.rows(f"SELECT id FROM {_INDEX} WHERE k IN ({marks})", *chunk)]
-    except StorageError:  # it is derivable: the edge may be building it anew
+    except StorageError:  # it is derivable: the keeper may be building it anew
         return 0, []
     return (mark[0] if mark else 0), found
 

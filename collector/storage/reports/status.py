@@ -107,7 +107,7 @@ class Status(Camel):
     database: str
     database_bytes: int
     wal_bytes: int  # of the write-ahead log, which `database_bytes` includes
-    oldest_reader_seconds: int  # that the oldest reader has kept the log from being begun anew, as the edge said last
+    oldest_reader_seconds: int  # that the oldest reader has kept the log from being begun anew, as the keeper said last
     total_clicks: int
     total_conversions: int
     today: Counts
