@@ -29,7 +29,7 @@ from collector.errors import CollectorError, ConfigError
 from collector.exchange import links
 from collector.process import handover, hardening, listening, unpacked
 from collector.process.program import own_command
-from collector.storage.ground import lock
+from collector.storage.ground import audit, lock
 
 FATAL: Final = (2, 3)  # exit codes that a restart cannot mend: configuration, and the store (disk)
 DRAIN_SECONDS = 9.0  # the contract says exit within 10 s
@@ -333,6 +333,7 @@ class Supervisor:
         except CollectorError as error:
             for fault in str(error).splitlines():
                 log.error("new settings refused, the old ones stay", fault=fault)
+            self._note("reload refused", faults=len(str(error).splitlines()))
             return
         old, self._config = self._config, new
         telemetry.configure(new.log, "supervisor")
@@ -344,7 +345,18 @@ class Supervisor:
                     self._signal(child, signal.SIGTERM)
             elif child.role == "courier" and child.ready:  # it tries its blocked queues, whatever was mended outside
                 self._signal(child, signal.SIGHUP)
-        log.info("new settings are in force", setting=", ".join(changed(old, new)) or "none changed")
+        settings = ", ".join(changed(old, new)) or "none changed"
+        log.info("new settings are in force", setting=settings)
+        self._note("reload", settings=settings)
+
+    def _note(self, action: str, **about: str | int) -> None:
+        """A line of the audit; a full disk is no reason to run on with the old settings."""
+        if self._roles == ("edge",):  # which may not write the data directory
+            return
+        try:
+            audit.note(self._config.storage.data_dir, action, time.time_ns() // 1_000_000, **about)
+        except CollectorError:
+            log.warning("the audit could not be written", kind=action)
 
     # -- the end -------------------------------------------------------------------------------------------------
 

@@ -15,8 +15,8 @@ import msgspec
 from collector.cli.output import print_json, print_table, timestamp
 from collector.cli.settings import config_of
 from collector.process import hardening
+from collector.storage.ground import audit, lock
 from collector.storage.ground import backup as backups
-from collector.storage.ground import lock
 
 
 def backup(args: argparse.Namespace) -> int:
@@ -39,6 +39,7 @@ def restore(args: argparse.Namespace) -> int:
     with hardening.for_the_owner(data_dir), contextlib.ExitStack() as held:
         held.callback(os.close, lock.hold(data_dir))
         done = backups.restore(config, Path(args.file).expanduser(), _now())
+        audit.note(data_dir, "restore", _now(), backup=timestamp(done.manifest.at))
     at = timestamp(done.manifest.at)
     if args.json:
         print_json({"dataDir": data_dir, "at": at, "rows": done.manifest.rows, "inDoubt": done.doubtful})

@@ -10,6 +10,7 @@ from collector.cli.settings import config_of
 from collector.core import times
 from collector.exchange.clock import Clock, system_ms
 from collector.process import hardening
+from collector.storage.ground import audit
 from collector.storage.ground.clock import Kept
 from collector.storage.ground.database import open_existing
 from collector.storage.reports import commands
@@ -32,6 +33,7 @@ def accept(args: argparse.Namespace) -> int:
     hardening.harden()
     now = Clock().reading()
     with closing(open_existing(config.storage)) as db:
+        audit.note(config.storage.data_dir, "clock accept", now.system)
         Kept(db).accept(now)
     accepted = times.text(now.system)
     print_json({"accepted": accepted}) if args.json else print(f"accepted: it is {accepted}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import time
 from contextlib import closing
 from pathlib import Path
 
 from collector.cli.output import print_json
 from collector.cli.settings import config_of
-from collector.storage.ground import damage
+from collector.storage.ground import audit, damage
 from collector.storage.ground.database import open_existing
 
 
@@ -25,6 +26,7 @@ def accept(args: argparse.Namespace) -> int:
     data_dir = Path(config.storage.data_dir)
     with closing(open_existing(config.storage, accepting=True)):
         accepted = damage.told(data_dir)
+        audit.note(data_dir, "damage accept", time.time_ns() // 1_000_000, accepted=accepted)
         damage.forget(data_dir)
     if args.json:
         print_json({"accepted": accepted})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import time
 from typing import Any, Final
@@ -12,8 +13,10 @@ import msgspec
 
 from collector.cli.output import print_json, print_table, timestamp
 from collector.cli.settings import config_of
+from collector.config import Config
 from collector.errors import CollectorError, ConfigError
 from collector.process import hardening
+from collector.storage.ground import audit
 from collector.storage.people.erasure import Erasure, erase_person
 from collector.storage.people.person import Asked
 
@@ -46,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
     now = time.time_ns() // 1_000_000
     if not args.dry_run and not args.yes:
         _ask(erase_person(config, args.store, asked, now, dry_run=True))
+    if not args.dry_run:
+        noted(config, "erase", asked, args.store, now)
     _show(args, erase_person(config, args.store, asked, now, dry_run=args.dry_run))
     return 0
 
@@ -53,6 +58,14 @@ def run(args: argparse.Namespace) -> int:
 def asked_of(args: argparse.Namespace) -> Asked:
     """Who is meant, by the flags that `erase` and `export-person` share."""
     return Asked(**{name: _value(getattr(args, name)) for name in Asked.__struct_fields__})
+
+
+def noted(config: Config, action: str, asked: Asked, store: str | None, now: int) -> None:
+    """The audit's line: by which kind of value the person was named, never by which."""
+    by = next(name for name in Asked.__struct_fields__ if getattr(asked, name) is not None)
+    if os.path.isdir(config.storage.data_dir):  # else there is nothing to be done
+        with hardening.for_the_owner(config.storage.data_dir):
+            audit.note(config.storage.data_dir, action, now, by=by, store=store)
 
 
 def _value(given: str | None) -> str | None:

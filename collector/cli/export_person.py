@@ -8,7 +8,7 @@ import time
 
 import msgspec
 
-from collector.cli.erase import asked_of
+from collector.cli.erase import asked_of, noted
 from collector.cli.export import private_file
 from collector.cli.settings import config_of
 from collector.errors import ConfigError
@@ -24,7 +24,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError([f"--store: '{args.store}' is not in the configuration"])
     asked = asked_of(args)
     hardening.harden()
-    found = held_of(config, args.store, asked, time.time_ns() // 1_000_000)
+    now = time.time_ns() // 1_000_000
+    noted(config, "export-person", asked, args.store, now)
+    found = held_of(config, args.store, asked, now)
     document = msgspec.json.format(_encode(found), indent=2) + b"\n"
     if args.output is None:
         sys.stdout.buffer.write(document)

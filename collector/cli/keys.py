@@ -14,7 +14,7 @@ from collector.cli.settings import config_of
 from collector.config import Config, StorageConfig
 from collector.errors import CollectorError, ConfigError
 from collector.process import hardening
-from collector.storage.ground import keys
+from collector.storage.ground import audit, keys
 from collector.storage.ground.database import DATABASE, open_database, open_existing
 
 
@@ -27,6 +27,7 @@ def create(args: argparse.Namespace) -> int:
         raise ConfigError(["--store: a publishable key belongs to one store"])
     # Without a configuration the folder may be mistyped: no database is made in it.
     with _open(config, open_database if args.config else open_existing) as db:
+        audit.note(config.storage.data_dir, "keys create", _now(), kind=args.kind, store=args.store)
         made = keys.create(db, store=args.store, kind=args.kind, now=_now())
     if args.json:
         print_json({"id": made.id, "key": made.key, "kind": made.kind, "store": made.store})
@@ -62,7 +63,9 @@ def show(args: argparse.Namespace) -> int:
 
 
 def revoke(args: argparse.Namespace) -> int:
-    with _open(config_of(args), open_existing) as db:
+    config = config_of(args)
+    with _open(config, open_existing) as db:
+        audit.note(config.storage.data_dir, "keys revoke", _now(), id=args.id)
         if not keys.revoke(db, args.id, _now()):
             raise CollectorError(f"no key with the id '{args.id}' is in force; `collector keys list` shows them")
     if args.json:

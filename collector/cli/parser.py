@@ -111,6 +111,12 @@ def private_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="FILE", help="a file that only its owner can read; else stdout")
 
 
+def followed(parser: argparse.ArgumentParser) -> None:
+    kinds = ("click", "hit", "order", "event", "attempt", "refusal", "reload")
+    parser.add_argument("--kind", action="append", choices=kinds, help="only this; may be given twice (all)")
+    parser.add_argument("--last", type=int, default=10, metavar="N", help="begin with the newest N of each table (10)")
+
+
 def first(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dir", metavar="DIR", nargs="?", default=".", help="the folder to be made ready (this one)")
     parser.add_argument("--store", metavar="ID", help="the store's id, which callers send; else made of the domain")
@@ -233,6 +239,20 @@ COMMANDS: Final = (
         "queue, delivery, attribution and storage at a glance",
         "status:status",
         "collector status --config collector.toml --json",
+        (*FILES, as_json),
+    ),
+    Command(
+        "tail",
+        "what happens, as it happens: clicks, orders, events, attempts, refusals, reloads; no personal data",
+        "tail:run",
+        "collector tail --kind order --kind attempt --config collector.toml",
+        (*FILES, followed, store, as_json),
+    ),
+    Command(
+        "audit",
+        "who did what: keys, erasures, exports of a person, replays, restores, reloads",
+        "audit:run",
+        "collector audit --config collector.toml",
         (*FILES, as_json),
     ),
     Command(

@@ -18,6 +18,7 @@ from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
 from collector.errors import ConfigError
 from collector.process import hardening
+from collector.storage.ground import audit
 from collector.storage.ground.database import load_pepper, open_existing
 from collector.storage.outbox.replay import Replayed, replay
 
@@ -33,6 +34,10 @@ def run(args: argparse.Namespace) -> int:
     hardening.harden()
     with closing(open_existing(config.storage)) as db:
         key = load_pepper(db, Path(config.storage.data_dir), config.privacy.pepper_file)
+        if not args.dry_run:
+            audit.note(
+                config.storage.data_dir, "replay", _now(), status=args.status, since=args.since, store=args.store
+            )
         answers = list(replay(db, states, now=_now(), store=args.store, since=since, dry_run=args.dry_run))
     _show(args, answers, PublicIds(KeyedHash(key).subkey("public ids")))
     return 0

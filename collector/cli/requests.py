@@ -12,6 +12,7 @@ from collector.cli.settings import config_of
 from collector.config import Config
 from collector.errors import CollectorError, ConfigError
 from collector.process import hardening
+from collector.storage.ground import audit
 from collector.storage.shops import erasure as shop_erasure
 from collector.storage.shops.requests import ShopRequest
 
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
             f"{request.id}: write what is held of the customer with `collector export-person`, answer him, and "
             "`collector requests dismiss` it"
         )
+    audit.note(config.storage.data_dir, "requests run", _now(), id=request.id, store=request.store)
     gone = shop_erasure.run(config, request, _now())
     print_json({"id": request.id, "erased": gone}) if args.json else print(f"{request.id}: {gone} orders erased")
     return 0
@@ -82,6 +84,7 @@ def dismiss(args: argparse.Namespace) -> int:
         )
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise CollectorError("nothing was changed")
+    audit.note(config.storage.data_dir, "requests dismiss", _now(), id=request.id, store=request.store)
     shop_erasure.finish(config, request, _now(), None)
     print_json({"id": request.id, "dismissed": True}) if args.json else print(f"{request.id}: dismissed")
     return 0

@@ -23,6 +23,7 @@ from collector.config import Config
 from collector.config_loader import load
 from collector.errors import CollectorError
 from collector.process import handover, hardening, listening, unpacked
+from collector.storage.ground import audit
 from collector.supervisor import delay_after
 
 ROOT = Path(__file__).parents[2]
@@ -297,6 +298,8 @@ def test_new_settings_are_taken_without_closing_the_port(start, tmp_path):
     running.wait_for(lambda: sum(child["role"] == "edge" for child in running.children) == 3)
     assert running.ask(url) != first
     assert "new settings are in force" in running.stderr
+    running.wait_for(lambda: [e.action for e in audit.read(tmp_path / "data")[0]] == ["reload"])
+    assert audit.read(tmp_path / "data")[0][0].about == {"settings": "edge.workers"}
 
 
 def test_a_faulty_file_keeps_the_old_settings(start, tmp_path):

@@ -19,6 +19,7 @@ from collector.storage.reports.attribution import attribution as shared
 from collector.storage.reports.explain import explain as explained
 from collector.storage.reports.health import Facts
 from collector.storage.reports.health import facts as found
+from collector.storage.reports.live import Follower, Kind
 from collector.storage.reports.names import public_ids
 from collector.storage.reports.orders import of_order
 from collector.storage.reports.reader import DEADLINE_SECONDS, NoSchema, Reader, database
@@ -95,6 +96,15 @@ def explain(config: Config, conversion_id: str) -> dict[str, Any] | None:
             return await explained(reader, ids, wanted, config.matching.threshold)
 
     return asyncio.run(ask())
+
+
+@asynccontextmanager
+async def following(config: Config, *, store: str | None, kinds: set[Kind]) -> AsyncIterator[Follower]:
+    """A follower of what happens. StorageError when there is no store yet."""
+    async with _whole(config, check=False) as reader:
+        known = config.store_by_id(store) if store else None
+        pixels = [pixel.id for pixel in known.pixel] if known else []
+        yield Follower(reader, await public_ids(reader, config), store=store, pixels=pixels, kinds=kinds)
 
 
 def attribution(config: Config, question: Question) -> Report:
