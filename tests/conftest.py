@@ -11,6 +11,9 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
+from tests.kit import far_sqlite
+
+far_sqlite.install()
 settings.register_profile("untimed", deadline=None)  # a busy machine is no finding
 settings.load_profile("untimed")
 MOST_WORKERS = 8

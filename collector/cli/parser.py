@@ -385,7 +385,7 @@ COMMANDS: Final = (
     Command(
         "clock accept",
         "say that this machine's clock is right after a jump that is held",
-        "clock:accept",
+        "accept:run",
         "collector clock accept --config collector.toml",
         (*FILES, as_json),
     ),
