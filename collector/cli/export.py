@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import BinaryIO
 
+from collector.cli.output import private_file
 from collector.cli.settings import config_of
 from collector.config import Config
-from collector.errors import CollectorError, ConfigError, why
-from collector.process import hardening
+from collector.errors import ConfigError
 from collector.storage.reports import commands
 
 BAR = 30  # characters
@@ -30,22 +27,6 @@ def export(args: argparse.Namespace) -> int:
 def _to_file(args: argparse.Namespace, config: Config) -> int:
     with private_file(args.output) as out:
         return _write(args, config, out)
-
-
-@contextmanager
-def private_file(name: str) -> Iterator[BinaryIO]:
-    """The file appears under its name when it is whole; only its owner can read it."""
-    hardening.harden()
-    partial = f"{name}.partial"
-    try:
-        with open(partial, "wb") as out:
-            os.fchmod(out.fileno(), 0o600)  # one that a crash left here may be open to others
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(partial, name)
-    except OSError as error:
-        raise CollectorError(f"cannot write {name}: {why(error, name)}") from None
 
 
 def _write(args: argparse.Namespace, config: Config, out: BinaryIO) -> int:

@@ -9,7 +9,7 @@ import time
 import msgspec
 
 from collector.cli.erase import asked_of, noted
-from collector.cli.export import private_file
+from collector.cli.output import private_file
 from collector.cli.settings import config_of
 from collector.errors import ConfigError
 from collector.process import hardening

@@ -1,13 +1,18 @@
-"""How a command answers: JSON for programs, aligned columns for people, both on stdout."""
+"""How a command answers: JSON for programs, aligned columns for people, both on stdout or in a file."""
 
 from __future__ import annotations
 
 import datetime
+import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 import msgspec
+
+from collector.errors import CollectorError, why
+from collector.process import hardening
 
 
 def print_json(value: Any) -> None:
@@ -29,3 +34,19 @@ def timestamp(ms: int | None) -> str | None:
         return None
     at = datetime.datetime.fromtimestamp(ms // 1000, datetime.UTC)
     return at.isoformat().replace("+00:00", "Z")
+
+
+@contextmanager
+def private_file(name: str) -> Iterator[BinaryIO]:
+    """The file appears under its name when it is whole; only its owner can read it."""
+    hardening.harden()
+    partial = f"{name}.partial"
+    try:
+        with open(partial, "wb") as out:
+            os.fchmod(out.fileno(), 0o600)  # one that a crash left here may be open to others
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(partial, name)
+    except OSError as error:
+        raise CollectorError(f"cannot write {name}: {why(error, name)}") from None
