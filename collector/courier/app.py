@@ -37,6 +37,7 @@ from collector.exchange.clock import boot_ms, system_ms
 from collector.storage.ground import damage
 from collector.storage.ground.acknowledged import COURIER, Ledger
 from collector.storage.ground.clock import Kept
+from collector.storage.ground.commits import Commits
 from collector.storage.ground.database import DATABASE, connect, open_database, prepare_data_dir
 from collector.storage.learning import learning
 from collector.storage.outbox.dispatch import Outbox, may_open_later
@@ -148,6 +149,7 @@ class Courier:
         graph = GraphClient(self._config.meta)
         alerts = Alerts(self._config.alerts)
         spare = await self._opened(lambda: connect(Path(storage.data_dir) / DATABASE, storage))
+        commits = Commits(await self._opened(lambda: connect(Path(storage.data_dir) / DATABASE, storage)))
         self._time = Timekeeper(Kept(spare), self._clock, self._ticks)
         self._house = house = Housekeeping(
             Upkeep(spare),
@@ -168,11 +170,12 @@ class Courier:
             if ready is not None:
                 ready()
             with shop_work(self._config, alerts, self._time.clock) as shops:
-                await self._serve(desk, graph, alerts, house, shops)
+                await self._serve(desk, graph, alerts, house, shops, commits)
         finally:
             await graph.close()
             desk.close()
             house.close()
+            commits.close()
             spare.close()
             db.close()
             ledger.close()
@@ -211,33 +214,40 @@ class Courier:
             log.warning("a former courier ended in the middle of a request", events=doubtful)
 
     async def _serve(
-        self, desk: Desk, graph: GraphClient, alerts: Alerts, house: Housekeeping, shops: Sequence[Puller | Watch]
+        self,
+        desk: Desk,
+        graph: GraphClient,
+        alerts: Alerts,
+        house: Housekeeping,
+        shops: Sequence[Puller | Watch],
+        commits: Commits,
     ) -> None:
         async with asyncio.TaskGroup() as around:
             side = [around.create_task(house.run()), around.create_task(alerts.run())]
             side += [around.create_task(one.run()) for one in shops]
             if self._config.meta.mode != "off":
                 side.append(around.create_task(self._watch_config()))
-                await self._deliver(desk, graph, alerts)
+                await self._deliver(desk, graph, alerts, commits)
             await self._stopping.wait()
             with suppress(Exception):
                 await house.beat()
             for task in side:
                 task.cancel()
 
-    async def _deliver(self, desk: Desk, graph: GraphClient, alerts: Alerts) -> None:
+    async def _deliver(self, desk: Desk, graph: GraphClient, alerts: Alerts, commits: Commits) -> None:
         """Run a queue for each pixel that appears; after `stop`, wait for the requests in flight."""
         tasks: list[asyncio.Task[None]] = []
         try:
             async with asyncio.TaskGroup() as group:
                 while not self._stopping.is_set():
-                    if await desk.ask(desk.outbox.changed):
+                    if commits.happened():
                         for name, number in (await desk.ask(desk.outbox.pixels)).items():
                             if name not in self._queues:
                                 queue = self._queue(name, number, desk, graph, alerts)
                                 self._queues[name] = queue
                                 tasks.append(group.create_task(queue.run()))
-                        self._wake()
+                        for queue in self._queues.values():
+                            queue.look()
                     await _first(self._stopping, _POLL_S)
                 for queue in self._queues.values():
                     queue.stop()

@@ -46,7 +46,7 @@ _ROLES: Final = (("fresh",), _EVERY_LANE, ("backlog", "fresh"), ("backlog", "fre
 _ISOLATION_BUDGET: Final = 300
 _CLOCK_ALARM_MS: Final = 5 * 60_000
 _IDLE_S: Final = 1.0
-_SHORTEST_NAP_S: Final = 0.1
+_SHORTEST_NAP_S: Final = 0.1  # between two looks
 
 
 class PixelQueue:
@@ -88,6 +88,7 @@ class PixelQueue:
         self._probing = False
         self._stopping = False
         self._naps: list[asyncio.Event] = []
+        self._look = asyncio.Event()
 
     # -- life
 
@@ -95,6 +96,7 @@ class PixelQueue:
         """Deliver until stopped; then the requests in flight are finished and settled."""
         await self._recall()
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch())
             for role in _ROLES:
                 group.create_task(self._work(role))
 
@@ -104,9 +106,17 @@ class PixelQueue:
         self.wake()
 
     def wake(self) -> None:
-        """Something may have changed: look again."""
+        """Something may have changed: every worker looks again."""
+        self._look.set()
+        self._wake_workers()
+
+    def _wake_workers(self) -> None:
         for nap in self._naps:
             nap.set()
+
+    def look(self) -> None:
+        """Somebody has written to the database: one look tells whether this queue's workers have to."""
+        self._look.set()
 
     def retarget(self, target: Target) -> None:
         """Take a new configuration; another token, version or address has a blocked queue tried at once."""
@@ -165,7 +175,7 @@ class PixelQueue:
             if claim is not None and probing:
                 self.wake()
             if claim is None:
-                await self._rest(nap)
+                await nap.wait()
 
     def _closed_for(self) -> int:
         """How long (ms) nothing may be claimed; 0 when the way is open."""
@@ -193,10 +203,16 @@ class PixelQueue:
                 return claim
         return None
 
-    async def _rest(self, nap: asyncio.Event) -> None:
-        due = await self._desk.ask(lambda: self._outbox.next_due(self.number))
-        wait = _IDLE_S if due is None else min(_IDLE_S, (due - self._now()) / 1000)
-        await _sleep(nap, max(_SHORTEST_NAP_S, wait))
+    async def _watch(self) -> None:
+        """Wake the workers for what is due, and for a full batch that need not wait; asleep they cost nothing."""
+        looked = True
+        while not self._stopping:
+            self._look.clear()
+            due = await self._desk.ask(lambda: self._outbox.next_due(self.number))
+            wait = _IDLE_S if due is None else (due - self._now()) / 1000
+            if due is not None and (looked or wait <= 0):
+                self._wake_workers()
+            looked = await _sleep(self._look, min(max(wait, _SHORTEST_NAP_S), _IDLE_S))
 
     # -- one batch
 
@@ -394,9 +410,11 @@ class PixelQueue:
         await self._register.mark(PixelHealth(state, self._now(), until, reason, None))
 
 
-async def _sleep(nap: asyncio.Event, seconds: float) -> None:
+async def _sleep(nap: asyncio.Event, seconds: float) -> bool:
+    """Whether it was set before the time was over."""
     try:
         async with asyncio.timeout(seconds):
             await nap.wait()
     except TimeoutError:
-        pass
+        return False
+    return True

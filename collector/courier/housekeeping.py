@@ -30,7 +30,8 @@ log = logger("courier")
 _CHECKPOINT_S: Final = 1.0
 _BEAT_S: Final = 5.0
 _EXPIRE_S: Final = 30.0
-_WIPE_S: Final = 0.25
+_WIPE_S: Final = 1.0
+_REST_S: Final = 0.25  # after some slices, so that the edge's commits seldom wait for one
 _CUT_S: Final = 60.0
 _TELL_S: Final = 5.0
 _CLOCK_S: Final = 2.0
@@ -161,10 +162,10 @@ class Housekeeping:
 
     async def _wipe(self) -> None:
         dead = cuts(self._privacy, self._time.clock.trusted()).dead_payloads
-        for _ in range(_SLICES_AT_ONCE):
-            if await self._ask(lambda: self._upkeep.wipe_payloads(dead)) < SLICE:
-                return
-            await asyncio.sleep(0)
+        slices = 0
+        while await self._ask(lambda: self._upkeep.wipe_payloads(dead)) >= SLICE:
+            slices += 1
+            await asyncio.sleep(0 if slices % _SLICES_AT_ONCE else _REST_S)
 
     async def _cut(self) -> None:
         for _ in range(_SLICES_AT_ONCE):

@@ -14,6 +14,7 @@ from collector.core.capi.states import CapiState
 from collector.core.flags import DENIED, WITHDRAWN
 from collector.core.retention import cuts
 from collector.storage.ground import stores
+from collector.storage.ground.commits import Commits
 from collector.storage.outbox import outbox
 from collector.storage.outbox.dispatch import FRESH_MS, Claim, Outbox, PixelHealth, Report, is_temporary
 from collector.storage.outbox.upkeep import Upkeep
@@ -193,14 +194,14 @@ def test_a_dropped_event_in_flight_is_not_put_back(edge: Bench, box: Outbox) -> 
     assert edge.states() == {"skipped": 1}
 
 
-def test_a_commit_of_another_connection_is_noticed(edge: Bench, tmp_path: Path) -> None:
+def test_a_commit_of_another_connection_is_noticed(edge: Bench) -> None:
     with bench(edge.config) as other:
-        box = Outbox(other.db, "other")
-        box.changed()
-        assert not box.changed()
+        commits = Commits(other.db)
+        assert commits.happened()
+        assert not commits.happened()
         edge.put(1)
-        assert box.changed()
-        assert not box.changed()
+        assert commits.happened()
+        assert not commits.happened()
 
 
 def test_a_pixels_health_is_kept(edge: Bench, box: Outbox) -> None:

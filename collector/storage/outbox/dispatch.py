@@ -127,7 +127,6 @@ class Outbox:
         self._db = db
         self._owner = owner
         self._flying: set[int] = set()
-        self._seen_version = -1
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -137,12 +136,6 @@ class Outbox:
             return
         with immediate(self._db):
             yield
-
-    def changed(self) -> bool:
-        """Whether another process has committed since the last call; costs two microseconds."""
-        version = int(cast(int, self._db.pragma("data_version")))
-        seen, self._seen_version = self._seen_version, version
-        return version != seen
 
     def pixels(self) -> dict[str, int]:
         """Meta's pixel ids that have ever been given an event, to their short numbers."""
