@@ -6,11 +6,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from msgspec import Struct
 
-from collector.bench import appends, drain, load, matches, payloads, servers, starts, storing
+from collector.bench import appends, drain, load, matches, payloads, servers, starts, storing, webhooks
 from collector.bench.children import Child, apart, serving
 from collector.bench.load import Figures, Kind
 from collector.config import Config
@@ -20,8 +20,8 @@ from collector.storage.journal.journal import Journal
 CONNECTIONS: Final = (1, 16, 64)
 BATCHES: Final = 4  # connections that post batches: one each for the generator, the loop, the keeper and the disk
 ORDERS: Final = 16  # connections that post orders
-Part = Literal["clicks", "batch", "orders", "ingest", "matching", "payloads", "drain", "start"]
-PARTS: Final[tuple[Part, ...]] = ("clicks", "batch", "orders", "ingest", "matching", "payloads", "drain", "start")
+Part = Literal["clicks", "batch", "orders", "webhooks", "ingest", "matching", "payloads", "drain", "start"]
+PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 
 class Size(Struct, frozen=True):
@@ -84,7 +84,17 @@ class Ingest(Struct, frozen=True):
     ratio: float  # of the rates, the median over rounds: the two halves of a round see the same minute
 
 
-Result = Clicks | Ingest | Batch | Orders | matches.Matching | payloads.Building | drain.Drained | starts.Start
+Result = (
+    Clicks
+    | Ingest
+    | Batch
+    | Orders
+    | webhooks.Hooked
+    | matches.Matching
+    | payloads.Building
+    | drain.Drained
+    | starts.Start
+)
 Say = Callable[[str], None]
 
 
@@ -95,6 +105,8 @@ def run(parts: tuple[Part, ...], size: Size, say: Say) -> Iterator[Result]:
         load.begin_after(size.rows)
         if {"clicks", "batch", "orders"} & set(parts):
             yield from _over_http(parts, size, home, say)
+        if "webhooks" in parts:
+            yield _webhooks(size, home, say)
         if "ingest" in parts:
             yield from _ingest(size, home, say)
         if "matching" in parts:
@@ -187,6 +199,13 @@ def _beside(size: Size, kind: Kind, connections: int, few: Child, many: Child) -
     ratio = median(b.rate / a.rate for a, b in pairs)
     of_few, of_many = (middle([pair[i] for pair in pairs]) for i in (0, 1))
     return Ingest(kind, connections, size.beside, size.rows, rounds, of_few, of_many, ratio)
+
+
+def _webhooks(size: Size, home: Path, say: Say) -> webhooks.Hooked:
+    config = servers.config_for(str(home / "webhooks"))
+    with serving(servers.serve, config, Journal) as edge:
+        say(f"{webhooks.PER_SECOND} webhooks a second, clicks alone and beside them")
+        return webhooks.measure(edge, size.rounds, size.seconds)
 
 
 def _matching(size: Size, home: Path, say: Say) -> Iterator[Result]:

@@ -30,6 +30,7 @@ from collector.storage.ground.database import open_database
 from collector.storage.journal.journal import Journal
 from collector.storage.journal.writer import Submission
 
+SHOP_SECRET: Final = "bench"
 _LEARNING_SECONDS: Final = 300.0
 
 
@@ -52,6 +53,7 @@ def config_for(data_dir: str, graph_url: str = "http://127.0.0.1:9") -> Config:
                 domains=["shop.example"],
                 currency="USD",
                 country="US",
+                webhook_secrets={"shopify": SHOP_SECRET},
                 pixel=[PixelConfig(id="111", access_token=NO_TOKEN)],
             )
         ],

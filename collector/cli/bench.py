@@ -18,6 +18,7 @@ from collector.bench.matches import Matching
 from collector.bench.payloads import Building
 from collector.bench.plan import Batch, Clicks, Ingest, Orders, Part, Size
 from collector.bench.starts import Start
+from collector.bench.webhooks import Hooked
 from collector.cli.output import print_json, print_table
 from collector.errors import ConfigError
 
@@ -145,6 +146,8 @@ def _show(result: plan.Result) -> None:
                 f"{done.rate:.0f}/s, p50 {done.p50_ms:.1f} ms, p99 {done.p99_ms:.1f} ms, "
                 f"loop {done.loop_us:.0f} µs, keeper {done.keeper_us:.0f} µs"
             )
+        case Hooked():
+            _show_hooked(result)
         case Matching():
             _show_matching(result)
         case Building():
@@ -201,6 +204,19 @@ def _show_ingest(result: Ingest) -> None:
         f"{what}, {result.connections} connections, {result.stored} clicks stored beside {result.few}, in turn, "
         f"{result.rounds} rounds: {many.rate:.0f} beside {few.rate:.0f} events/s, ratio {result.ratio:.2f}, "
         f"p99 {many.p99_ms:.1f} beside {few.p99_ms:.1f} ms"
+    )
+
+
+def _show_hooked(result: Hooked) -> None:
+    done, alone, beside = result.webhooks, result.alone, result.beside
+    print(
+        f"webhooks of {result.size} bytes, {result.asked}/s asked: {done.rate:.0f}/s acknowledged on disk, "
+        f"p50 {done.p50_ms:.1f} ms, p99 {done.p99_ms:.1f} ms, loop {result.loop_us:.0f}, other threads "
+        f"{result.others_us:.0f}, keeper {result.keeper_us:.0f} µs a webhook; {done.failed} failed"
+    )
+    print(
+        f"clicks beside them: p99 {beside.p99_ms:.1f} ms, {alone.p99_ms:.1f} ms alone, ratio {result.p99_ratio:.2f}; "
+        f"an order of {result.large_bytes / 1e6:.1f} MB: {result.large_ms:.0f} ms"
     )
 
 

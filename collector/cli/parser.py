@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeAlias
 import collector
 
 ABOUT: Final = "Collector: a self-hosted edge collector for Meta ads."  # the binary has no docstrings
-BENCH_PARTS: Final = ("clicks", "batch", "orders", "ingest", "matching", "payloads", "drain", "start")
+BENCH_PARTS: Final = ("clicks", "batch", "orders", "webhooks", "ingest", "matching", "payloads", "drain", "start")
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Arguments = Callable[[argparse.ArgumentParser], None]
 

@@ -210,7 +210,7 @@ async def serve(config: Config, listener: socket.socket, ready: Callable[[], Non
     await keeper.greeted(tally.totals)
     tracker = Tracker(keeper)
     app, door, shops = build(config, keeper, tracker, tally)
-    server = _Server(_server_config(config, app, door, tally), ready, tracker)
+    server = _Server(_server_config(config, app, door, shops, tally), ready, tracker)
     _spare_the_collector()
     reading = asyncio.create_task(_read_inbox(shops))
     try:
@@ -242,7 +242,7 @@ def _spare_the_collector() -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
-def _server_config(config: Config, app: AsgiApp, door: Door, tally: Tally) -> uvicorn.Config:
+def _server_config(config: Config, app: AsgiApp, door: Door, shops: Webhooks, tally: Tally) -> uvicorn.Config:
     share = share_of_files(config.edge.max_connections)
     if share.files < ENOUGH_FILES:
         log.warning(
@@ -255,7 +255,7 @@ def _server_config(config: Config, app: AsgiApp, door: Door, tally: Tally) -> uv
         told=share.told,
     )
     trusted = addresses.parse_networks(config.edge.trusted_proxies)
-    lane = Lane(door, usual_verbs(door), limits)
+    lane = Lane(door, usual_verbs(door), shops, limits)
     return uvicorn.Config(
         app,
         interface="asgi3",

@@ -4,22 +4,25 @@
 
 The Litestar application has these routes too, and is the reference: what is not plain falls through to it as it came.
 What is plain: one read holds exactly one request, at the start of a message, whose head the same strict parser takes;
-POST without a query, Content-Length, a secret key, no Origin, Idempotency-Key, Prefer, Expect, Upgrade or coding. No
-task, no future and no ASGI is on this path (measured: half of a click's time on the loop).
+POST without a query, Content-Length, a secret key, no Origin, Idempotency-Key, Prefer, Expect, Upgrade or coding; or a
+webhook whose signature holds. No task, no future and no ASGI is on this path (measured: half of a click's time on the
+loop).
 
-A plan remembers what a head says, from its bytes and its peer's address: never whether its key is in force.
+A plan remembers what a head says, from its bytes and its peer's address: never whether its key is in force. A webhook's
+head is never the same twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
 import httptools
 from msgspec import Struct
 
-from collector.edge.door import BATCH_TYPES, JSON_TYPES, Door
+from collector.edge.door import BATCH_TYPES, JSON_TYPES, WEBHOOKS, Door
+from collector.edge.webhooks import Begun, Webhooks
 from collector.errors import ApiError
 from collector.exchange import keys
 from collector.exchange.keys import ApiKey
@@ -30,6 +33,7 @@ from collector.guard.names import given_id, new_request_id
 from collector.guard.protocol import GuardedProtocol
 
 _END: Final = b"\r\n\r\n"
+_WEBHOOK: Final = b"POST " + WEBHOOKS.encode()
 _LONGEST_HEAD: Final = 4_096  # bytes; a longer one is no server's usual one
 _MOST_PLANS: Final = 1_024
 # Headers that make a request one for the application; what else it may say changes nothing here.
@@ -49,14 +53,6 @@ _NOT_PLAIN: Final = frozenset(
 _ONCE: Final = frozenset({b"content-length", b"content-type", b"authorization", b"host", b"connection"})
 
 Begin = Callable[[bytes, "Plan", ApiKey], "Begun"]
-Finish = Callable[[Any], Answer]
-
-
-class Begun(Struct, gc=False):
-    """Operations for the keeper, and what makes the answer of their results."""
-
-    operations: Sequence[Any]
-    finish: Finish
 
 
 class Plan(Struct, frozen=True, gc=False):
@@ -75,8 +71,12 @@ class Plan(Struct, frozen=True, gc=False):
 class Lane:
     """One edge's. `verbs`: what begins a request to each busy path, and what counts its answers."""
 
-    def __init__(self, door: Door, verbs: Mapping[bytes, tuple[str, Begin]], limits: GuardLimits) -> None:
+    def __init__(
+        self, door: Door, verbs: Mapping[bytes, tuple[str, Begin]], webhooks: Webhooks, limits: GuardLimits
+    ) -> None:
         self._door = door
+        self._webhooks = webhooks
+        self._of_webhooks = door.tally.of("webhook")
         self._keeper = door.keeper
         self._verbs = {path: (verb, begin, door.tally.of(verb)) for path, (verb, begin) in verbs.items()}
         self._limits = limits
@@ -88,6 +88,8 @@ class Lane:
         if end < 0:
             return False
         body_at = end + len(_END)
+        if data.startswith(_WEBHOOK):
+            return self._take_webhook(connection, data[:body_at], data[body_at:])
         plan = self._plan(connection, data[:body_at])
         if plan is None or len(data) - body_at != plan.length:
             return False
@@ -95,16 +97,41 @@ class Lane:
         if key is None or key.kind != "secret":
             return False
         connection.begin_directly()
-        self._begin(connection, plan, key, data[body_at:])
+        body = data[body_at:]
+
+        def begin() -> Begun:
+            self._door.spend_key(key)
+            return plan.begin(body, plan, key)
+
+        self._begin(connection, plan.verb, plan.counts, plan.name, begin)
         return True
 
-    def _begin(self, connection: GuardedProtocol, plan: Plan, key: ApiKey, body: bytes) -> None:
-        name = plan.name or new_request_id()
+    def _take_webhook(self, connection: GuardedProtocol, head: bytes, body: bytes) -> bool:
+        """Only what is signed: all else is refused, and counted, by the application."""
+        parsed = _Head.of(head) if len(head) <= _LONGEST_HEAD else None
+        if parsed is None or not self._is_plain(parsed) or _length(parsed) != len(body):
+            return False
+        signed = self._webhooks.signed(parsed.url.decode("latin-1"), parsed.headers, body)
+        if signed is None:
+            return False
+        connection.begin_directly()
+        name = given_id(parsed.headers)
+        self._begin(connection, "webhook", self._of_webhooks, name, lambda: self._webhooks.begun(signed))
+        return True
+
+    def _begin(
+        self, connection: GuardedProtocol, verb: str, counts: Counts, given: str | None, begin: Callable[[], Begun]
+    ) -> None:
+        name = given or new_request_id()
+
+        def answer(told: Answer) -> None:
+            counts[told.status] += 1
+            connection.answer_directly(_head(told, name), told.body)
+
         try:
-            self._door.spend_key(key)
-            begun = plan.begin(body, plan, key)
+            begun = begin()
         except Exception as error:
-            self._answer(connection, plan, self._door.refusal(error, plan.verb, name), name)
+            answer(self._door.refusal(error, verb, name))
             return
 
         def finish(results: Any) -> None:
@@ -112,19 +139,15 @@ class Lane:
             try:
                 if isinstance(results, Exception):
                     raise results
-                answer = begun.finish(results)
+                told = begun.finish(results)
             except Exception as error:
-                answer = self._door.refusal(error, plan.verb, name)
-            self._answer(connection, plan, answer, name)
+                told = self._door.refusal(error, verb, name)
+            answer(told)
 
         if begun.operations:
             self._keeper.send(begun.operations, finish)
         else:
             finish([])
-
-    def _answer(self, connection: GuardedProtocol, plan: Plan, answer: Answer, name: str) -> None:
-        plan.counts[answer.status] += 1
-        connection.answer_directly(_head(answer, name), answer.body)
 
     # -- plans -----------------------------------------------------------------------------------------------------
 
@@ -145,7 +168,7 @@ class Lane:
         if parsed is None or parsed.method != b"POST":
             return None
         found = self._verbs.get(parsed.url)
-        if found is None or not self._is_plain(parsed):
+        if found is None or not self._is_plain(parsed) or not _has_secret_key(parsed):
             return None
         verb, begin, counts = found
         headers = dict(parsed.headers)
@@ -156,7 +179,7 @@ class Lane:
             begin,
             counts,
             verb,
-            int(headers[b"content-length"]),
+            _length(parsed),
             keys.digest(headers[b"authorization"][7:].strip()),
             self._door.address_of(peer, parsed.headers),
             media,
@@ -167,7 +190,7 @@ class Lane:
         """Whether the lane and the application would take this head alike."""
         names = [name for name, _ in head.headers]
         headers = dict(head.headers)
-        length, authorization = headers.get(b"content-length", b""), headers.get(b"authorization", b"")
+        length = headers.get(b"content-length", b"")
         return (
             head.version == "1.1"
             and fault_in(head.version, head.url, head.headers, 0, self._limits) is None
@@ -177,8 +200,6 @@ class Lane:
             and length.isdigit()
             and str(int(length)).encode() == length
             and int(length) <= self._limits.bodies.of_page
-            and authorization[:7].lower() == b"bearer "
-            and authorization[7:].strip().startswith(b"sk_")
         )
 
 
@@ -214,6 +235,15 @@ class _Head:
 
     def on_headers_complete(self) -> None:
         self.complete = True
+
+
+def _length(head: _Head) -> int:
+    return int(dict(head.headers)[b"content-length"])
+
+
+def _has_secret_key(head: _Head) -> bool:
+    authorization = dict(head.headers).get(b"authorization", b"")
+    return authorization[:7].lower() == b"bearer " and authorization[7:].strip().startswith(b"sk_")
 
 
 _STATUS: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Final
 
-from msgspec import UNSET, structs
+from msgspec import UNSET, Struct, structs
 
 from collector import telemetry
 from collector.config import Config
@@ -28,7 +28,7 @@ from collector.core.shops import order, signature
 from collector.core.shops.order import Ignored, Read, ShopOrder
 from collector.core.shops.signature import Claim, Refused
 from collector.edge import track
-from collector.edge.door import Door, Request
+from collector.edge.door import WEBHOOKS, Door, Request
 from collector.edge.keeper import Keeper
 from collector.edge.limits import TokenBuckets
 from collector.edge.prepare import Preparer
@@ -58,6 +58,22 @@ _TELLING: Final = {
     "signature_expired": "the signature's timestamp is too old, or ahead: is a clock wrong?",
     "signature_invalid": "the signature does not fit the body: is it another secret?",
 }
+
+
+class Begun(Struct, gc=False):
+    """Operations for the keeper, and what makes the answer of their results."""
+
+    operations: Sequence[Any]
+    finish: Callable[[Any], Answer]
+
+
+class Signed(Struct, gc=False):
+    """A webhook whose signature holds."""
+
+    store: Store
+    hook: Hook
+    headers: dict[str, str]
+    body: bytes
 
 
 class Webhooks:
@@ -109,6 +125,24 @@ class Webhooks:
             raise self._refused(request, store, "signature_invalid")
         return await self._stored(store, hook, read, request.body)
 
+    def signed(self, path: str, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Signed | None:
+        """What is signed; None for all that has to be looked at more closely, by `admit` and `take`."""
+        name, _, store_id = path.removeprefix(WEBHOOKS).partition("/")
+        try:
+            store, hook = self._of(name, store_id)
+        except ApiError:
+            return None
+        claimed = signature.claim(hook.scheme, headers, self._keeper.clock() // 1000)
+        if isinstance(claimed, Refused) or not signature.is_signed(hook.scheme, hook.keys, claimed, body):
+            return None
+        return Signed(store, hook, _texts(headers), body)
+
+    def begun(self, one: Signed) -> Begun:
+        """What the keeper is asked, and how it is answered."""
+        read = order.read(one.hook.platform, one.hook.terms, one.store.config.id, one.headers, one.body)
+        told, left_out = self._told(one.store, one.hook, read, one.body)
+        return Begun((told,), lambda results: self._answer(one.store, read, results[0], left_out))
+
     async def take_waiting(self) -> int:
         """Read what a pull or a file has found, as a webhook is read, and store it; how many rows there were."""
         waiting = await self._keeper.inbox()
@@ -146,10 +180,18 @@ class Webhooks:
         await self._keeper.submit((ShopTold(one, reason, page=Page(seen=row.seen, inbox=row.id)),))
 
     async def _stored(self, store: Store, hook: Hook, read: Read, body: bytes, page: Page = WEBHOOK_PAGE) -> Answer:
+        told, left_out = self._told(store, hook, read, body, page)
+        (taken,) = await self._keeper.submit((told,))
+        return self._answer(store, read, taken, left_out)
+
+    def _told(
+        self, store: Store, hook: Hook, read: Read, body: bytes, page: Page = WEBHOOK_PAGE
+    ) -> tuple[ShopTold, Headers]:
         said = f"{store.config.id}\0{hook.name}\0{read.topic}\0{read.delivery}\0".encode("utf-8", "replace")
         one = ShopDelivery(sha256(said + sha256(body).digest()).digest(), store.number, hook.name, read.topic)
-        told, left_out = self._operation(store, one, read, page)
-        (taken,) = await self._keeper.submit((told,))
+        return self._operation(store, one, read, page)
+
+    def _answer(self, store: Store, read: Read, taken: Any, left_out: Headers) -> Answer:
         if isinstance(taken, ApiError):
             raise taken
         assert isinstance(taken, ShopTaken)
@@ -241,6 +283,9 @@ class Webhooks:
 
     def _where(self, request: Request) -> tuple[Store, Hook]:
         name, _, store_id = request.scope["path"].strip("/").partition("/")
+        return self._of(name, store_id)
+
+    def _of(self, name: str, store_id: str) -> tuple[Store, Hook]:
         store, config = self._keeper.stores.get(store_id), self._stores.get(store_id)
         if store is None or config is None or not config.active:
             raise ApiError("store_not_found", "no active store has this id", "storeId", headers=[_CLOSE])
@@ -275,8 +320,11 @@ def _read(hook: Hook, claimed: Claim, store_id: str, request: Request) -> Read |
     """What a body tells; None where it is not signed."""
     if not signature.is_signed(hook.scheme, hook.keys, claimed, request.body):
         return None
-    headers = {name.decode("latin-1"): value.decode("utf-8", "replace") for name, value in request.headers.items()}
-    return order.read(hook.platform, hook.terms, store_id, headers, request.body)
+    return order.read(hook.platform, hook.terms, store_id, _texts(request.headers.items()), request.body)
+
+
+def _texts(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("utf-8", "replace") for name, value in headers}
 
 
 def _pairs(request: Request) -> Sequence[tuple[bytes, bytes]]:

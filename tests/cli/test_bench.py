@@ -36,6 +36,17 @@ def test_what_needs_no_load_generator_runs():
     assert parts == ["matching", "matching", "building"]
 
 
+@pytest.mark.slow
+def test_webhooks_are_measured_beside_clicks_and_a_large_order():
+    done = bench("--quick", "--json", "--only", "webhooks")
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(done.stdout)["results"]
+    assert result["part"] == "hooked"
+    assert [result[name]["failed"] for name in ("webhooks", "alone", "beside")] == [0, 0, 0]
+    assert 3_900 < result["size"] < 4_300
+    assert 2_300_000 <= result["large_bytes"] < 2_301_000
+
+
 @needs_wrk
 @pytest.mark.slow
 def test_every_part_runs():
@@ -43,7 +54,7 @@ def test_every_part_runs():
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)["results"]
     assert {r["part"] for r in results} >= {
-        *("clicks", "batch", "orders", "ingest", "matching", "building", "drained", "start")
+        *("clicks", "batch", "orders", "hooked", "ingest", "matching", "building", "drained", "start")
     }
     assert all(r["durable"]["failed"] == 0 for r in results if "durable" in r)
     clicks = [r for r in results if r["part"] == "clicks"]  # beside the same server without storing

@@ -16,8 +16,10 @@ from collector.exchange.keys import digest
 from collector.storage.ground import keys
 from collector.storage.ground.database import open_database
 from tests.edge.test_error_shape import CLICK, ORDER
-from tests.kit.edge_process import Edge, configuration, running
+from tests.kit import shops as made
+from tests.kit.edge_process import CLOSED, OTHER, Edge, configuration, running
 from tests.kit.raw_http import connect, eventually
+from tests.kit.shops import Message
 
 TOLD = (
     "from collector.edge.lane import Lane as L; B = L._begin; "
@@ -39,7 +41,11 @@ class Pair(NamedTuple):
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    with running(tmp_path_factory.mktemp("lane"), TOLD) as lane, running(tmp_path_factory.mktemp("app"), NEVER) as app:
+    stores = [made.STORE, OTHER, CLOSED]
+    with (
+        running(tmp_path_factory.mktemp("lane"), TOLD, stores=stores) as lane,
+        running(tmp_path_factory.mktemp("app"), NEVER, stores=stores) as app,
+    ):
         yield Pair(lane, app)
 
 
@@ -149,6 +155,64 @@ def test_what_is_not_plain_reaches_the_application_as_it_came(pair: Pair, name: 
     before = pair.taken()
     ours = exchange(pair.lane, request(pair.lane, **ODD[name]))
     assert shape(ours) == shape(exchange(pair.plain, request(pair.plain, **ODD[name])))
+    assert pair.taken() == before
+
+
+def webhook(message: Message, *, version: str = "1.1", store: str = made.STORE.id, **extra: str) -> bytes:
+    lines = [
+        f"POST /v1/webhooks/{message.name}/{store} HTTP/{version}",
+        "Host: edge.test",
+        f"Content-Length: {len(message.body)}",
+        *(f"{name}: {value}" for name, value in (message.headers | extra).items()),
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + message.body
+
+
+STAMP = int(time.time())
+REDACTED = {"customer": {"id": 5}, "orders_to_redact": [9]}
+# What is signed, whatever it is good for, and the same once more.
+SIGNED = {
+    "shopify": made.shopify(),
+    "woocommerce": made.woocommerce(),
+    "stripe": made.stripe(at=STAMP),
+    "by configuration": made.kiosk(at=STAMP),
+    "an unknown topic": made.shopify("products/create"),
+    "a till's": made.shopify(id=5, source_name="pos"),
+    "no value": made.shopify(id=6, current_total_price=None, total_price=None),
+    "a bad currency": made.shopify(id=7, currency="EURO"),
+    "wrong types": made.shopify(id=8, line_items="none", customer=[1], client_details=7),
+    "no JSON": made.signed("shopify", b"[", {"X-Shopify-Topic": "orders/paid"}),
+    "no body": made.signed("shopify", b"", {"X-Shopify-Topic": "orders/paid"}),
+    "a request": made.signed("shopify", REDACTED, {"X-Shopify-Topic": "customers/redact"}),
+}
+UNSIGNED = {
+    "wrong": webhook(made.shopify()._replace(body=made.shopify().body + b" ")),
+    "missing": webhook(Message("shopify", {}, b"{}")),
+    "malformed": webhook(Message("shopify", {"X-Shopify-Hmac-Sha256": "x"}, b"{}")),
+    "stale": webhook(made.stripe(at=1)),
+    "another store": webhook(made.shopify(), store="store_none"),
+    "no such webhook": webhook(made.shopify()._replace(name="shoppify")),
+    "HTTP/1.0": webhook(made.shopify(), version="1.0"),
+    "a ping": webhook(Message("woocommerce", {"Content-Type": "application/x-www-form-urlencoded"}, b"webhook_id=3")),
+    "a coding": webhook(made.shopify(), **{"Content-Encoding": "gzip"}),
+    "larger than a page's": webhook(made.shopify(note="x" * 70_000)),
+}
+
+
+@pytest.mark.parametrize("name", SIGNED)
+def test_a_signed_webhook_is_answered_as_the_application_does(pair: Pair, name: str) -> None:
+    for _ in range(2):
+        before, raw = pair.taken(), webhook(SIGNED[name])
+        ours = exchange(pair.lane, raw)
+        assert ours.startswith(b"HTTP/1.1 200")
+        assert shape(ours) == shape(exchange(pair.plain, raw))
+        assert eventually(lambda b=before: pair.taken() == b + 1, 5), "control: it was the lane"
+
+
+@pytest.mark.parametrize("name", UNSIGNED)
+def test_a_webhook_that_is_not_plainly_signed_reaches_the_application(pair: Pair, name: str) -> None:
+    before = pair.taken()
+    assert shape(exchange(pair.lane, UNSIGNED[name])) == shape(exchange(pair.plain, UNSIGNED[name]))
     assert pair.taken() == before
 
 
