@@ -25,7 +25,7 @@ from collector import telemetry
 from collector.config import Config
 from collector.config_loader import Role, for_role
 from collector.config_loader.changes import changed
-from collector.errors import CollectorError, ConfigError
+from collector.errors import CollectorError, ConfigError, StorageError
 from collector.exchange import links
 from collector.process import handover, hardening, listening, unpacked
 from collector.process.program import own_command
@@ -305,14 +305,17 @@ class Supervisor:
         return end
 
     def _listen_for_edges(self) -> None:
-        """A keeper alone has edges under another supervisor."""
-        if self._roles == ("keeper",):
+        """A keeper alone has edges under another supervisor; every keeper has commands that write, such as `import`."""
+        if "keeper" not in self._roles:
+            return
+        with contextlib.suppress(*(() if self._roles == ("keeper",) else (StorageError,))):  # a path of over 107 bytes
             listener = links.listen(self._config.storage.data_dir)
             self._selector.register(listener, selectors.EVENT_READ, lambda: self._accept(listener))
 
     def _accept(self, listener: socket.socket) -> None:
         end = links.accept(listener)
-        keeper = next((child for child in self._children if child.ready and child.control is not None), None)
+        keepers = [child for child in self._children if child.role == "keeper" and child.ready]
+        keeper = next((child for child in keepers if child.control is not None and not child.replaced), None)
         if end is not None:
             if keeper is None or keeper.control is None:
                 end.close()  # the edge asks again

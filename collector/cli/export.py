@@ -7,12 +7,11 @@ import sys
 from typing import BinaryIO
 
 from collector.cli.output import private_file
+from collector.cli.progress import Bar
 from collector.cli.settings import config_of
 from collector.config import Config
 from collector.errors import ConfigError
 from collector.storage.reports import commands
-
-BAR = 30  # characters
 
 
 def export(args: argparse.Namespace) -> int:
@@ -30,12 +29,7 @@ def _to_file(args: argparse.Namespace, config: Config) -> int:
 
 
 def _write(args: argparse.Namespace, config: Config, out: BinaryIO) -> int:
-    shown = sys.stderr.isatty()
-    rows = commands.export(config, args.what, args.format, out, store=args.store, progress=_bar if shown else None)
-    if shown:
-        print(file=sys.stderr)
-    return rows
-
-
-def _bar(rows: int, done: float) -> None:
-    print(f"\r[{'#' * int(done * BAR):<{BAR}}] {done:4.0%}  {rows} rows", end="", file=sys.stderr, flush=True)
+    with Bar(1, "rows") as bar:
+        return commands.export(
+            config, args.what, args.format, out, store=args.store, progress=lambda rows, done: bar.show(done, rows)
+        )

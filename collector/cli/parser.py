@@ -111,6 +111,19 @@ def private_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="FILE", help="a file that only its owner can read; else stdout")
 
 
+def imported(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="in the API's own field names, or as `export` wrote it")
+    parser.add_argument("--type", choices=("click", "conversion", "event"), help="of its lines; else by their fields")
+    parser.add_argument("--format", choices=("ndjson", "csv"), help="else csv for a name that ends so, or --columns")
+    parser.add_argument(
+        "--columns", metavar="OURS=THEIRS,…", help="columns with other names; customerData.email=E-Mail"
+    )
+    parser.add_argument("--rejects", metavar="F", help="a file for the lines that were refused, with the reason")
+    parser.add_argument("--no-send", action="store_true", help="send none of it; else what Meta still takes goes out")
+    parser.add_argument("--dry-run", action="store_true", help="only look for faults; nothing is stored")
+    parser.add_argument("--resume", action="store_true", help="go on where an import of this file was cut off")
+
+
 def followed(parser: argparse.ArgumentParser) -> None:
     kinds = ("click", "hit", "order", "event", "attempt", "refusal", "reload")
     parser.add_argument("--kind", action="append", choices=kinds, help="only this; may be given twice (all)")
@@ -289,6 +302,14 @@ COMMANDS: Final = (
         "export:export",
         "collector export conversions --config collector.toml --format csv --output conversions.csv",
         (*FILES, export, store),
+    ),
+    Command(
+        "import",
+        "take history out of a file, with its true times; exit 1 where a line was refused",
+        "importing.command:run",
+        "collector import orders.csv --columns orderId=Name,eventValue=Total,timestamp=Date --type conversion\n"
+        "  collector import clicks.ndjson --no-send --rejects rejects.ndjson --config collector.toml",
+        (*FILES, imported, store, as_json),
     ),
     Command(
         "backup",

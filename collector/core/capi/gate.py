@@ -61,7 +61,7 @@ def _never(event: StoredEvent) -> str | None:
     if event.marketing == "denied":
         return "consent denied"
     if event.unsent is not None:
-        return f"kept and not sent, as the shop's settings say: {event.unsent}"
+        return f"kept and not sent: {event.unsent}"
     if event.test and event.test_event_code is None:
         return "a test order without testEventCode"
     if event.note_of is not None:
