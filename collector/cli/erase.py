@@ -37,7 +37,7 @@ _SHARED: Final = (
 )
 _META: Final = "What Meta has been sent, Meta alone can erase."
 _COPIES: Final = "Backups and exports made before are not touched: delete them, or make them anew."
-_LOG: Final = "The write-ahead log is still read by somebody; it is overwritten within minutes."
+_LOG: Final = "Somebody still reads pages of before, so not all copies are overwritten; run it again in a minute."
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,7 +8,6 @@ number is one more than its own.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -28,7 +27,7 @@ from collector.core.keyed import KeyedHash
 from collector.core.matching import Match
 from collector.errors import StorageError
 from collector.exchange.rows import ConversionRow
-from collector.storage.ground import damage
+from collector.storage.ground import damage, gaps
 from collector.storage.ground.database import DATABASE, immediate, load_pepper, open_existing
 from collector.storage.index import index, leaving
 from collector.storage.index.subjects import CLICKS, CONVERSIONS
@@ -36,7 +35,6 @@ from collector.storage.people.person import Asked, Finder, Nameless, Person, Val
 
 _encode = msgspec.msgpack.Encoder().encode
 _PATIENCE_MS: Final = 30_000
-_CHECKPOINTS: Final = 10  # tries, of half a second and more each
 _PUBLIC_ID: Final = re.compile(rb"(?:click|conv)_[0-9a-f]{32}")
 _STATES: Final = "SELECT id, state, doubts FROM outbox WHERE conversion = ?"
 _IN_FLIGHT: Final = "SELECT ids FROM request WHERE outcome = 'in_flight'"
@@ -69,7 +67,7 @@ class Receipt(Struct, frozen=True, rename="camel"):
 
 
 class Erasure(Struct, frozen=True, rename="camel"):
-    """`cleared`: the write-ahead logs hold no page of before either; else they do until their next checkpoints."""
+    """`cleared`: write-ahead logs and the gaps of pages hold nothing of before either; the next erasure tries again."""
 
     at: int
     receipts: list[Receipt]
@@ -126,18 +124,6 @@ def _country(config: Config, store: str) -> str:
     return known.country if known else ""
 
 
-def _checkpointed(db: apsw.Connection) -> bool:
-    """Whether the log could be emptied, which waits for whoever still reads a page of before."""
-    db.set_busy_timeout(500)
-    for _ in range(_CHECKPOINTS):
-        try:
-            db.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            return True
-        except apsw.BusyError:
-            time.sleep(0.25)
-    return False
-
-
 class Eraser:
     """Over the open main database and a folder's connection to its index."""
 
@@ -175,8 +161,9 @@ class Eraser:
             self._db.execute("ROLLBACK")
 
     def cleared(self) -> bool:
-        """Whether the write-ahead logs hold no page of before any more."""
-        return _checkpointed(self._db) and _checkpointed(self._folded)
+        """Whether neither a page's gap nor a write-ahead log holds anything of before any more."""
+        main, folded = Path(self._db.filename), Path(self._folded.filename)
+        return gaps.overwrite(self._db, main) and gaps.overwrite(self._folded, folded)
 
     def _take(
         self, stores: dict[str, tuple[int, str]], asked: Asked, answers: dict[int, set[bytes]], now: int
