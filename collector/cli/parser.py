@@ -111,6 +111,18 @@ def private_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="FILE", help="a file that only its owner can read; else stdout")
 
 
+def installed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--systemd", action="store_true", help="write units of systemd: what it does anyway")
+    parser.add_argument("--user", metavar="U", default="collector", help="who runs it; made where absent (collector)")
+    parser.add_argument("--split", action="store_true", help="a unit for each process; else one for all")
+    parser.add_argument("--program", metavar="P", default="/usr/local/bin/collector", help="for the binary")
+    parser.add_argument(
+        "--units", metavar="D", default="/etc/systemd/system", help="for the units (/etc/systemd/system)"
+    )
+    parser.add_argument("--docker", action="store_true", help="only print a Dockerfile and a Compose file")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done, and show the units")
+
+
 def imported(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="in the API's own field names, or as `export` wrote it")
     parser.add_argument("--type", choices=("click", "conversion", "event"), help="of its lines; else by their fields")
@@ -198,6 +210,13 @@ COMMANDS: Final = (
         "init:run",
         "collector init /srv/collector --domain mystore.com --pixel 123456789012345 --currency USD --country US",
         (first, as_json),
+    ),
+    Command(
+        "install",
+        "make it a service of this machine: user, folders, rights and hardened units of systemd; prints each step",
+        "installing.command:run",
+        "collector install --config /srv/collector/collector.toml --dry-run",
+        (*FILES, installed, as_json),
     ),
     Command("edge", "the public HTTP door alone", "serve:edge", "collector edge --config collector.toml", FILES),
     Command("keeper", "the one writer alone", "serve:keeper", "collector keeper --config collector.toml", FILES),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import configparser
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -16,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from collector.cli.parser import COMMANDS, build_parser
+from collector.cli.parser import COMMANDS
 from collector.config import Config, EdgeConfig
 from collector.config_loader import load
 from collector.edge import openapi
@@ -138,19 +136,6 @@ def test_the_lock_has_every_dependency():
     assert names - locked == set()
 
 
-def test_the_systemd_unit_is_sound():
-    assert "(collector.service)" in README
-    settings = configparser.ConfigParser(interpolation=None, strict=False)  # a filter of calls may be given twice
-    settings.optionxform = str
-    settings.read_string((ROOT / "collector.service").read_text())
-    service = settings["Service"]
-    words = service["ExecStart"].split()
-    assert build_parser().parse_args(words[1:]).config == "/etc/collector/collector.toml"
-    # The supervisor, which says READY=1, is a child of the binary's bootloader.
-    assert (service["Type"], service["NotifyAccess"]) == ("notify", "all")
-    assert int(service["TimeoutStopSec"]) > 10
-
-
 @pytest.mark.slow
 def test_the_binary_leaves_out_nothing_that_a_process_imports():
     """Each process alone: what one of them imports must not hide what another one needs."""
@@ -160,19 +145,3 @@ def test_the_binary_leaves_out_nothing_that_a_process_imports():
         code = f"import sys, collector.{role}.app; print(*sys.modules)"
         out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout
         assert left_out & set(out.split()) == set(), role
-
-
-def test_the_systemd_unit_lets_the_processes_confine_themselves():
-    """A list of allowed calls kills for any other, and @system-service has neither Landlock nor seccomp."""
-    unit = (ROOT / "collector.service").read_text()
-    allowed = re.search(r"(?m)^SystemCallFilter=@system-service (.*)$", unit)[1].split()
-    assert {*allowed} == {"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "seccomp"}
-    assert re.search(r"(?m)^SystemCallErrorNumber=EPERM$", unit)
-
-
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze on this machine")
-def test_the_systemd_unit_is_closed():
-    command = ["systemd-analyze", "security", "--offline=true", str(ROOT / "collector.service")]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
-    exposure = float(re.search(r"Overall exposure level for .*: ([0-9.]+)", said)[1])
-    assert exposure <= 2.5

@@ -1,0 +1,1 @@
+"""`collector install`: the program as a service of this machine."""

@@ -1,0 +1,170 @@
+"""`collector install`: user, folders, rights and hardened units, each step printed, and with --dry-run only printed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from collector.cli.installing.units import Place, text, units
+from collector.cli.output import print_json
+from collector.cli.settings import config_of
+from collector.config import Config
+from collector.errors import CollectorError, ConfigError, why
+
+_HIDDEN: Final = ("/home", "/root", "/run/user")  # ProtectHome= hides them from the service
+_BACKUPS: Final = "/var/backups/collector"
+_SHARED: Final = frozenset(map(Path, ("/", "/etc", "/opt", "/srv", "/usr", "/usr/local", "/var", "/var/lib", "/tmp")))  # noqa: S108
+
+
+class Step(NamedTuple):
+    """One thing to be done: what is printed of it, and how it is done."""
+
+    says: str
+    does: Callable[[], object]
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.docker:
+        print(f"# Dockerfile\n{text('Dockerfile')}\n# compose.yaml\n{text('compose.yaml')}", end="")
+        return 0
+    if not args.config:
+        raise ConfigError(["--config: which configuration is to run? `collector init /srv/collector` makes one"])
+    config = config_of(args)
+    place = _place(args, config)
+    if os.geteuid() != 0 and not args.dry_run:
+        raise CollectorError("this makes a user and writes units: run it as root, or look with --dry-run")
+    done = list(_do(_steps(args, config, place), dry_run=args.dry_run))
+    _show(args, place, done)
+    return 0
+
+
+def _place(args: argparse.Namespace, config: Config) -> Place:
+    path = Path(args.config).resolve()
+    data = Path(config.storage.data_dir).resolve()
+    for one in (path, data):
+        if str(one).startswith(_HIDDEN):
+            raise ConfigError([f"{one}: a service does not see {_HIDDEN[0]} and {_HIDDEN[1]}; use /srv/collector"])
+    backups = "" if config.backup.dir else _BACKUPS
+    return Place(
+        program=args.program if _is_binary() else str(Path(sys.argv[0]).resolve()),
+        config=str(path),
+        user=args.user,
+        writes=(str(data), config.backup.dir or backups),
+        backups=backups,
+    )
+
+
+def _is_binary() -> bool:
+    return bool(getattr(sys, "frozen", False))
+
+
+def _do(steps: Iterator[Step], *, dry_run: bool) -> Iterator[str]:
+    for step in steps:
+        if not dry_run:
+            try:
+                step.does()
+            except (OSError, subprocess.CalledProcessError) as error:
+                fault = why(error, error.filename) if isinstance(error, OSError) else f"exit {error.returncode}"
+                raise CollectorError(f"{step.says}: {fault}; mend it and run this again, which does the rest") from None
+        yield step.says
+
+
+def _steps(args: argparse.Namespace, config: Config, place: Place) -> Iterator[Step]:
+    user = place.user
+    if not _exists(user):
+        command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", user]
+        yield Step(f"user {user}: {' '.join(command)}", lambda: subprocess.run(command, check=True))
+    if _is_binary() and Path(sys.executable).resolve() != Path(place.program).resolve():
+        yield Step(f"program {place.program}", lambda: _put_program(place.program))
+    for folder in place.writes:
+        yield Step(f"folder {folder}, mode 0700, of {user}", lambda folder=folder: _own_folder(folder, user))  # type: ignore[misc]
+    parent = Path(place.config).parent
+    if parent not in _SHARED:
+        yield Step(f"folder {parent}, mode 0750, of the group {user}", lambda: _open_folder(parent, user))
+    for path in (place.config, *_secret_files(Path(place.config))):
+        yield Step(f"file {path}, mode 0600, of {user}", lambda path=path: _own_file(path, user))  # type: ignore[misc]
+    for name, content in units(place, split=args.split).items():
+        target = Path(args.units) / name
+        yield Step(f"unit {target}", lambda target=target, content=content: _write(target, content))  # type: ignore[misc]
+    if os.path.isdir("/run/systemd/system"):
+        yield Step("systemctl daemon-reload", lambda: subprocess.run(["systemctl", "daemon-reload"], check=True))
+
+
+def _exists(user: str) -> bool:
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
+
+
+def _put_program(target: str) -> None:
+    """Beside it and then in its place: a running program's file cannot be written (ETXTBSY)."""
+    partial = f"{target}.new"
+    shutil.copyfile(sys.executable, partial)
+    os.chmod(partial, 0o755)  # noqa: S103  a program for everybody
+    os.replace(partial, target)
+
+
+def _own_folder(folder: str, user: str) -> None:
+    """The folder and all in it; links are left alone, which could lead to anything."""
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    owner = pwd.getpwnam(user)
+    for here, folders, files in os.walk(folder):
+        for path in (here, *(os.path.join(here, name) for name in (*folders, *files))):
+            if not os.path.islink(path):
+                os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+    os.chmod(folder, 0o700)
+
+
+def _open_folder(folder: Path, user: str) -> None:
+    os.chown(folder, -1, pwd.getpwnam(user).pw_gid)
+    os.chmod(folder, 0o750)  # noqa: S103  its group reads it
+
+
+def _own_file(path: str, user: str) -> None:
+    owner = pwd.getpwnam(user)
+    os.chown(path, owner.pw_uid, owner.pw_gid)
+    os.chmod(path, 0o600)
+
+
+def _secret_files(config: Path) -> Iterator[str]:
+    """What the configuration reads its secrets from."""
+    found = sorted(set(_files_in(tomllib.loads(config.read_text(encoding="utf-8")))))
+    return (str(path) for name in found if (path := (config.parent / name).resolve()).is_file())
+
+
+def _files_in(tree: Any) -> Iterator[str]:
+    if isinstance(tree, dict):
+        yield from (v for k, v in tree.items() if k.endswith("_file") and isinstance(v, str))
+    for inner in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _files_in(inner)
+
+
+def _write(target: Path, content: str) -> None:
+    partial = target.with_name(f"{target.name}.new")
+    partial.write_text(content, encoding="utf-8")
+    partial.chmod(0o644)
+    partial.replace(target)
+
+
+def _show(args: argparse.Namespace, place: Place, done: list[str]) -> None:
+    names = [name for name in units(place, split=args.split) if not name.endswith("backup.service")]
+    start = f"systemctl enable --now {' '.join(names)}"
+    if args.json:
+        print_json({"dryRun": args.dry_run, "did": done, "next": start})
+        return
+    for line in done:
+        print(line)
+    if args.dry_run:
+        for name, content in units(place, split=args.split).items():
+            print(f"\n# {args.units}/{name}\n{content}", end="")
+    print(f"\n{'nothing was done: --dry-run' if args.dry_run else f'Start it: {start}'}")
