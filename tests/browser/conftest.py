@@ -15,7 +15,7 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 
 from collector.process import hardening
-from tests.browser import ground
+from tests.browser import ground, ways
 from tests.browser.firefox import Firefox, firefox
 from tests.browser.shop import Shop
 from tests.kit.recipes import recipe
@@ -46,6 +46,9 @@ id = "store_pixel"
 domains = ["pixel.test"]
 pixel_mode = "pixel+server"
 """
+
+
+Ports = Callable[[str], int]
 
 
 class Place(NamedTuple):
@@ -95,55 +98,38 @@ def shop(collector: ground.Collector) -> Iterator[Shop]:
 
 
 @pytest.fixture(scope="session")
-def nginx(tmp_path_factory: pytest.TempPathFactory, collector: ground.Collector, shop: Shop) -> Iterator[int]:
-    folder = tmp_path_factory.mktemp("nginx")
-    cert, key = ground.certificate(folder)
-    port = ground.free_port()
-    inner = {"127.0.0.1:8080": f"127.0.0.1:{collector.port}"}
-    path = recipe("nginx-path", inner)
-    subdomain = recipe(
-        "nginx-subdomain",
-        {**inner, "listen 443 ssl": f"listen 127.0.0.1:{port} ssl", "t.shop.example": "~^t\\."}
-        | {"/etc/ssl/shop.pem": str(cert), "/etc/ssl/shop.key": str(key)},
-    )
-    shops = f"""server {{ listen 127.0.0.1:{port} ssl default_server; server_name _;
-        ssl_certificate {cert}; ssl_certificate_key {key};
-        {path}
-        location / {{ proxy_pass http://127.0.0.1:{shop.port}; }} }}"""
-    with ground.nginx(folder, shops + subdomain, port):
-        yield port
+def proxies(tmp_path_factory: pytest.TempPathFactory, collector: ground.Collector, shop: Shop) -> Iterator[Ports]:
+    """The port of each proxy, which is started when it is first asked for."""
+    ports: dict[str, int] = {}
+    with contextlib.ExitStack() as running:
+
+        def port_of(proxy: str) -> int:
+            if proxy not in ports:
+                if ground.binary_of(proxy) is None:
+                    pytest.skip(f"needs {ground.BINARIES[proxy]}")
+                folder, port = tmp_path_factory.mktemp(proxy), ground.free_port()
+                running.enter_context(ways.PROXIES[proxy](folder, port, collector.port, shop.port))
+                ports[proxy] = port
+            return ports[proxy]
+
+        yield port_of
 
 
-@pytest.fixture(scope="session")
-def caddy(tmp_path_factory: pytest.TempPathFactory, collector: ground.Collector, shop: Shop) -> Iterator[int]:
-    folder = tmp_path_factory.mktemp("caddy")
-    cert, key = ground.certificate(folder)
-    port = ground.free_port()
-    inner = {"127.0.0.1:8080": f"127.0.0.1:{collector.port}"}
-    tls = f" {{\n\tbind 127.0.0.1\n\ttls {cert} {key}"
-    sites = ""
-    for site in ("shop.test", "pending.test", "pixel.test"):
-        own = {"shop.example {": f"https://www.{site}:{port}{tls}", "127.0.0.1:3000": f"127.0.0.1:{shop.port}"}
-        sites += recipe("caddy-path", {**inner, **own})
-        sites += recipe("caddy-subdomain", {**inner, "t.shop.example {": f"https://t.{site}:{port}{tls}"})
-    with ground.caddy(folder, sites, port):
-        yield port
+def place_of(way: str, proxies: Ports) -> Place:
+    proxy, _, kind = way.partition("-")
+    return Place(way, proxies(proxy), kind == "subdomain")
 
 
-@pytest.fixture(params=["nginx-path", "nginx-subdomain", "caddy-path", "caddy-subdomain"])
-def place(request: pytest.FixtureRequest) -> Place:
-    """Every way in which the README puts the collector before a shop."""
-    server, _, kind = request.param.partition("-")
-    return Place(request.param, request.getfixturevalue(server), kind == "subdomain")
+@pytest.fixture(params=ways.WAYS)
+def place(request: pytest.FixtureRequest, proxies: Ports) -> Place:
+    """Every way in which edge/README.md puts the collector before a shop."""
+    return place_of(request.param, proxies)
 
 
 @pytest.fixture
-def near(nginx: int) -> Place:
-    """One of them, where the way makes no difference."""
-    return Place("nginx-path", nginx, False)
-
-
-Tagged = Callable[..., str]
+def near(proxies: Ports) -> Place:
+    """One of them, where the way makes no difference; `BEHIND=caddy-subdomain pytest …` tries that it makes none."""
+    return place_of(os.environ.get("BEHIND", "nginx-path"), proxies)
 
 
 @pytest.fixture

@@ -106,8 +106,7 @@ def nginx(folder: Path, servers: str, port: int) -> contextlib.AbstractContextMa
         f"{user}daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; worker_processes 1;\n"
         f"events {{ worker_connections 512; }}\nhttp {{ access_log off; {temp}\n{servers}\n}}\n"
     )
-    binary = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin") or "nginx"
-    return running([binary, "-c", str(conf), "-p", str(folder)], port, folder / "nginx.out")
+    return running([binary_of("nginx") or "nginx", "-c", str(conf), "-p", str(folder)], port, folder / "nginx.out")
 
 
 def caddy(folder: Path, sites: str, port: int) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
@@ -116,6 +115,63 @@ def caddy(folder: Path, sites: str, port: int) -> contextlib.AbstractContextMana
     conf.write_text("{\n\tadmin off\n\tauto_https off\n}\n" + sites)
     env = {**os.environ, "HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
     return running(["caddy", "run", "--config", str(conf)], port, folder / "caddy.out", env=env)
+
+
+BINARIES = {"nginx": "nginx", "caddy": "caddy", "apache": "apache2", "traefik": "traefik"}
+APACHE_MODULES = "mpm_event authz_core proxy proxy_http headers remoteip ssl"
+
+
+def binary_of(proxy: str) -> str | None:
+    """Where a proxy's program is: Debian's of servers are in sbin, Traefik comes by pip."""
+    path = f"{os.environ['PATH']}:/usr/sbin:{Path(sys.executable).parent}"
+    return shutil.which(BINARIES[proxy], path=path)
+
+
+def apache(folder: Path, lines: list[str], port: int) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+    """Apache with the given lines of configuration."""
+    conf = folder / "apache2.conf"
+    head = [
+        *(f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so" for name in APACHE_MODULES.split()),
+        *(f"PidFile {folder}/pid", f"ErrorLog {folder}/error.log", f"Listen 127.0.0.1:{port}"),
+        *("User nobody", "Group nogroup", "ServerName shop.test", "SSLSessionCache none"),
+    ]
+    conf.write_text("\n".join([*head, *lines]))
+    return running([binary_of("apache") or "apache2", "-DFOREGROUND", "-f", str(conf)], port, folder / "apache.out")
+
+
+@contextlib.contextmanager
+def traefik(folder: Path, dynamic: list[str], port: int, **flags: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Traefik with the given files of its file provider. It listens before it has read them, and is waited for."""
+    routes = folder / "routes"
+    routes.mkdir()
+    for number, text in enumerate(dynamic):
+        (routes / f"{number}.yml").write_text(text)
+    settings = {
+        "entryPoints.websecure.address": f"127.0.0.1:{port}",
+        "providers.file.directory": str(routes),
+        "global.checkNewVersion": "false",
+        "global.sendAnonymousUsage": "false",
+        **flags,
+    }
+    command = [binary_of("traefik") or "traefik", *(f"--{name}={value}" for name, value in settings.items())]
+    with running(command, port, folder / "traefik.out") as process:
+        wait_for_route(port)
+        yield process
+
+
+def wait_for_route(port: int, host: str = "t.shop.test", seconds: float = 60) -> None:
+    """Return once the collector answers behind a proxy."""
+    request = urllib.request.Request(f"https://127.0.0.1:{port}/healthz", headers={"Host": host})
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(request, timeout=5, context=client_context()) as answer,
+        ):
+            if answer.status == 200:
+                return
+        time.sleep(0.1)
+    raise TimeoutError(f"nothing behind {port} answers")
 
 
 class Collector:

@@ -5,12 +5,8 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import secrets
-import shutil
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,15 +16,19 @@ import pytest
 
 from collector.core.addresses import client_address, parse_networks
 from tests.browser.ground import (
+    BINARIES,
     FBCLID,
     PERSON,
     Collector,
+    apache,
+    binary_of,
     caddy,
     certificate,
     client_context,
     free_port,
     nginx,
-    running,
+    traefik,
+    wait_for_route,
 )
 from tests.kit.recipes import recipe
 
@@ -38,8 +38,6 @@ STORE = '[[store]]\nid = "store_shop"\ndomains = ["shop.test"]\ncurrency = "EUR"
 # The proxies hear on 127.0.0.1 and speak from there; visitors and strangers come from other addresses of the loopback.
 VISITOR, STRANGER, CLOUDFLARE = "127.0.0.7", "127.0.0.8", "127.0.0.9"
 OF_EDGE = parse_networks(["127.0.0.1/32"])
-BINARIES = {"nginx": "nginx", "caddy": "caddy", "apache": "apache2", "traefik": "traefik"}
-MODULES = "mpm_event authz_core proxy proxy_http headers remoteip ssl"
 
 
 class Tap(ThreadingHTTPServer):
@@ -138,33 +136,19 @@ def in_apache(folder: Path, port: int, to: dict[str, str], tls: Tls, before: str
     files = {"/etc/ssl/shop.pem": cert, "/etc/ssl/shop.key": key}
     names = {"*:443": f"*:{port}", "t.shop.example": "t.shop.test"}
     lines = [
-        *(f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so" for name in MODULES.split()),
-        *(f"PidFile {folder}/pid", f"ErrorLog {folder}/error.log", f"Listen 127.0.0.1:{port}"),
-        *("User nobody", "Group nogroup", "ServerName shop.test", "SSLSessionCache none"),
         recipe("apache-cloudflare", {"173.245.48.0/20": before}),
         *(f"<VirtualHost *:{port}>", "ServerName www.shop.test", "SSLEngine on"),
         *(f"SSLCertificateFile {cert}", f"SSLCertificateKeyFile {key}", recipe("apache-path", to), "</VirtualHost>"),
         recipe("apache-subdomain", {**to, **files, **names}),
     ]
-    conf = folder / "apache2.conf"
-    conf.write_text("\n".join(lines))
-    binary = binary_of("apache") or "apache2"
-    return running([binary, "-DFOREGROUND", "-f", str(conf)], port, folder / "apache.out")
+    return apache(folder, lines, port)
 
 
 def in_traefik(folder: Path, port: int, to: dict[str, str], tls: Tls, before: str) -> Proxy:
     names = {"Host(`shop.example`)": "Host(`www.shop.test`)", "Host(`t.shop.example`)": "Host(`t.shop.test`)"}
     stores = f"tls:\n  certificates:\n    - certFile: {tls[0]}\n      keyFile: {tls[1]}\n"
-    (folder / "collector.yml").write_text(recipe("traefik", {**to, **names}) + stores)
-    flags = {
-        "entryPoints.websecure.address": f"127.0.0.1:{port}",
-        "entryPoints.websecure.forwardedHeaders.trustedIPs": before,
-        "providers.file.filename": f"{folder}/collector.yml",
-        "global.checkNewVersion": "false",
-        "global.sendAnonymousUsage": "false",
-    }
-    command = [binary_of("traefik") or "traefik", *(f"--{name}={value}" for name, value in flags.items())]
-    return running(command, port, folder / "traefik.out")
+    trusted = {"entryPoints.websecure.forwardedHeaders.trustedIPs": before}
+    return traefik(folder, [recipe("traefik", {**to, **names}) + stores], port, **trusted)
 
 
 SETUPS: dict[str, Callable[[Path, int, dict[str, str], Tls, str], Proxy]] = {
@@ -173,11 +157,6 @@ SETUPS: dict[str, Callable[[Path, int, dict[str, str], Tls, str], Proxy]] = {
     "apache": in_apache,
     "traefik": in_traefik,
 }
-
-
-def binary_of(server: str) -> str | None:
-    path = f"{os.environ['PATH']}:/usr/sbin:{Path(sys.executable).parent}"
-    return shutil.which(BINARIES[server], path=path)
 
 
 @pytest.fixture(params=SETUPS)
@@ -189,20 +168,9 @@ def proxy(request: pytest.FixtureRequest, tmp_path: Path, tap: Tap, tls: Tls) ->
     tmp_path.chmod(0o755)
     to = {"127.0.0.1:8080": f"127.0.0.1:{tap.server_port}"}
     with SETUPS[request.param](tmp_path, port, to, tls, f"{CLOUDFLARE}/32"):
-        until_ready(port)
+        wait_for_route(port)
         tap.heads.clear()
         yield request.param, port
-
-
-def until_ready(port: int) -> None:
-    """Traefik listens before it has read its routes."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            if ask(port, "t.shop.test", "GET", "/healthz")[0] == 200:
-                return
-        time.sleep(0.1)
-    raise TimeoutError("the proxy passes nothing on")
 
 
 def ask(
