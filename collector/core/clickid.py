@@ -24,7 +24,9 @@ _SUFFIX: Final = r"(?:\.(?:A[Qgw]|B[AQg]|[A-Za-z0-9_-]{8}))?"
 _USABLE_FBC: Final = re.compile(rf"fb\.[0-2]\.\d{{13}}\.([A-Za-z0-9_-]{{1,500}}){_SUFFIX}", re.A)
 _FBP: Final = re.compile(rf"fb\.[0-2]\.(?:\d{{13}}|\d{{10}})\.\d{{1,20}}{_SUFFIX}", re.A)
 # What templates and scripts leave behind where a click id should be.
-_PLACEHOLDERS: Final = frozenset({"fbclid", "null", "undefined", "none", "nan", "true", "false", "test_fbclid_here"})
+_PLACEHOLDERS: Final = frozenset(
+    {"fbclid", "null", "undefined", "none", "nan", "true", "false", "nil", "0", "-", "_", "test_fbclid_here"}
+)
 _LONGEST_PLACEHOLDER: Final = max(map(len, _PLACEHOLDERS))
 _TEMPLATE: Final = re.compile(r"__\w+__")
 # Seconds inside a payload count from 2024-01-01T20:29:36Z; the field's name precedes the four bytes.

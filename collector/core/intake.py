@@ -13,7 +13,6 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Final
 
-import iso4217
 from msgspec import Struct
 
 from collector.core import addresses, amounts, clickid, event_names, flags, orders, personal, statuses, times, urls
@@ -28,7 +27,6 @@ from collector.core.orders import Rank
 from collector.core.wire import printable
 from collector.errors import ApiError
 
-_CURRENCIES: Final = frozenset(c.code for c in iso4217.Currency if c.code not in {"XXX", "XTS"})
 _MOST_DIGITS: Final = 18
 # What templates and scripts print where they have no order (L3), in lower case.
 _NO_ORDER: Final = frozenset(
@@ -341,7 +339,7 @@ def _currency(text: str | None) -> str | None:
     if not text:
         return None
     code = text.strip().upper()
-    if code not in _CURRENCIES:
+    if code not in amounts.CURRENCIES:
         raise ApiError("invalid_currency", "currency: expected an ISO 4217 code such as USD", "currency")
     return code
 

@@ -60,7 +60,7 @@ def known(keeper: Keeper, authorization: bytes) -> ApiKey | None:
 
 def key_in_body(presented: str | None) -> bytes | None:
     """The publishable key that a body carries, where a page cannot set headers."""
-    if presented is None:
+    if not presented:  # `data-key=""` is none
         return None
     if presented.startswith("sk_"):
         raise ApiError("unauthorized", "a secret key may not stand in a body; send it as Authorization: Bearer")

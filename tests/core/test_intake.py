@@ -147,6 +147,12 @@ def test_a_currency_in_any_case(code: str) -> None:
     assert check_order(currency=code).event.currency == "EUR"
 
 
+@pytest.mark.parametrize("code", ["HRK", "BGN", "ang", "LTL", "EEK", "BYR", "CUC", "ZWL", "XCG", "SVC", "CLF", "XAF"])
+def test_a_withdrawn_currency_is_taken(code: str) -> None:
+    """Meta takes more than ISO 4217 lists today, and an order is not lost for its currency's end."""
+    assert check_order(currency=code).event.currency == code.upper()
+
+
 @pytest.mark.parametrize("code", ["XXX", "XTS", "EURO", "€", "12", "us dollar", "ZZZ"])
 def test_a_currency_that_is_none_is_refused(code: str) -> None:
     assert code_of(check_order, currency=code) == ("invalid_currency", "currency")
@@ -195,7 +201,8 @@ def test_without_order_the_event_id_is_what_repeats() -> None:
 
 
 @pytest.mark.parametrize(
-    "fbclid", ["a b", "a<b>", "é", "x" * 501, "null", "undefined", "__FBCLID__", "fbclid", "a%20b"]
+    "fbclid",
+    ["a b", "a<b>", "é", "x" * 501, "null", "undefined", "__FBCLID__", "fbclid", "a%20b", "0", "-", "nil", "None"],
 )
 def test_what_is_no_click_id_is_refused(fbclid: str) -> None:
     assert code_of(check_click, fbclid=fbclid) == ("invalid_fbclid", "fbclid")
