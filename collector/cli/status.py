@@ -9,6 +9,7 @@ from decimal import Decimal
 from collector.cli.output import print_json, print_table
 from collector.cli.settings import config_of
 from collector.storage.reports import commands
+from collector.storage.reports.shop_ways import ShopWays
 from collector.storage.reports.status import Confidence, Counts, Status
 
 
@@ -35,10 +36,29 @@ def _show(found: Status) -> None:
     _section("queue", waiting or [["empty", "", "", ""]], ["pixel", "state", "events", "oldest"])
     pixels = [[p.pixel, p.state, p.since or "-", p.last_success or "never", p.reason or "-"] for p in found.pixels]
     _section("delivery", pixels, ["pixel", "state", "since", "last success", "reason"])
+    for shop in found.shops:
+        _show_shop(shop)
     _show_confidence(found.confidence)
     if found.ambiguous7:
         print(f"\n{found.ambiguous7} events in doubt in 7 days: sent, no answer, sent again with the same ids")
     _section("processes", [[p.process, f"{_duration(p.age_seconds)} ago"] for p in found.processes], ["name", "seen"])
+
+
+def _show_shop(found: ShopWays) -> None:
+    """What to paste into the platform's page, and what has come by it."""
+    rows = [[w.name, w.url, w.last_delivery or "never", w.last_order or "never"] for w in found.webhooks]
+    _section(f"shop {found.store}", rows, ["webhook", "address to paste", "last message", "last order"])
+    for webhook in found.webhooks:
+        print(f"  {webhook.name} topics: {', '.join(webhook.topics)}")
+    if found.last_ping:
+        print(f"  last ping: {found.last_ping}")
+    for title, counts in (("refused", found.refused7), ("ignored", found.ignored7)):
+        if counts:
+            print(f"  {title} in 7 days: {', '.join(f'{reason} {n}' for reason, n in counts.items())}")
+    if found.pulls_from:
+        print(
+            f"  pull from {found.pulls_from}: last {found.last_pull or 'never'}, complete to {found.pulled_to or '-'}"
+        )
 
 
 def _show_confidence(found: Confidence) -> None:

@@ -53,7 +53,7 @@ def decode(reading: Reading, type_: type[S], table: Any, path: Path) -> S:
 def _decode_field(reading: Reading, info: FieldInfo, value: Any, path: Path) -> Any:
     """The value; NODEFAULT (leave it out) when it is at fault or not for this process."""
     if not may_hold(reading.role, path):
-        return NODEFAULT
+        return _names_alone(value) if path[-1] == "webhook_secrets" else NODEFAULT
     if isinstance(info.type, type) and issubclass(info.type, Struct):
         return decode(reading, info.type, _from_toml(value) if isinstance(value, str) else value, path)
     (item,) = typing.get_args(info.type) if typing.get_origin(info.type) is list else (None,)
@@ -62,6 +62,13 @@ def _decode_field(reading: Reading, info: FieldInfo, value: Any, path: Path) -> 
     if path[-1] == "webhook_secrets":
         _take_named_files(reading, value, path)
     return _convert(reading, value, info, path)
+
+
+def _names_alone(value: Any) -> Any:
+    """Which platforms have a secret, for a process that may know of it and not hold it."""
+    if not isinstance(value, dict):
+        return NODEFAULT
+    return {name.removesuffix("_file"): "" for name in value if isinstance(name, str)}
 
 
 def _decode_tables(reading: Reading, item: type[Struct], value: Any, path: Path) -> Any:

@@ -49,7 +49,7 @@ def may_hold(role: Role, path: Path) -> bool:
 
 
 def for_role(config: Config, role: Role) -> Config:
-    """The configuration without the secrets that this process may not hold."""
+    """The configuration without the secrets that this process may not hold; what has one is still named."""
     return _without(config, role, ())
 
 
@@ -58,7 +58,7 @@ def _without(struct: S, role: Role, path: Path) -> S:
     for info in msgspec.structs.fields(struct):
         value, here = getattr(struct, info.name), (*path, info.name)
         if not may_hold(role, here):
-            changes[info.name] = type(value)()  # "" or {}
+            changes[info.name] = dict.fromkeys(value, "") if isinstance(value, dict) else type(value)()
         elif isinstance(value, Struct):
             changes[info.name] = _without(value, role, here)
         elif isinstance(value, list):

@@ -12,6 +12,7 @@ from collector.console.shell import Desk, page
 from collector.core import times
 from collector.core.shops.counted import CLASSES, DAYS, Line
 from collector.storage.reports import reconcile as report
+from collector.storage.reports.shop_ways import ways
 
 _LINE_PERCENT: Final = 98  # what a shop should reach
 
@@ -30,6 +31,7 @@ async def reconcile_page(desk: Desk, store: str, pixel: str, day: str) -> Respon
         goal=_LINE_PERCENT,
         chosen=day if chosen is not None else "",
         orders=await _orders(desk, chosen, pixel, day) if chosen is not None else [],
+        ways=await ways(desk.reader, desk.config, now),
     )
 
 

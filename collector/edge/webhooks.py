@@ -83,6 +83,7 @@ class Webhooks:
         self._stores = {store.id: store for store in config.store}
         self._keeper, self._preparer, self._door = keeper, preparer, door
         self._hooks: dict[str, dict[str, Hook]] = {}
+        self._first: set[tuple[str, int, str]] = set()
         self._refusals = TokenBuckets("webhook", _REFUSALS_A_MINUTE / 60, burst=_REFUSALS_A_MINUTE)
 
     def admit(self, request: Request) -> None:
@@ -114,6 +115,7 @@ class Webhooks:
         if isinstance(claimed, Refused):
             if _is_ping(hook, request):
                 self._keeper.count(store.number, "shop.ping")
+                self._seen("a shop's ping has come", store, hook)
                 return _answer(WebhookData("ping"))
             raise self._refused(request, store, claimed.reason)
         work = (hook, claimed, store.config.id, request)
@@ -141,7 +143,13 @@ class Webhooks:
         """What the keeper is asked, and how it is answered."""
         read = order.read(one.hook.platform, one.hook.terms, one.store.config.id, one.headers, one.body)
         told, left_out = self._told(one.store, one.hook, read, one.body)
-        return Begun((told,), lambda results: self._answer(one.store, read, results[0], left_out))
+        return Begun((told,), lambda results: self._answer(one.store, one.hook, read, results[0], left_out))
+
+    def _seen(self, what: str, store: Store, hook: Hook) -> None:
+        """Say the first of each kind since this process began: who sets a shop up waits for it."""
+        if (what, store.number, hook.name) not in self._first:
+            self._first.add((what, store.number, hook.name))
+            log.info(what, store=store.config.id, webhook=hook.name)
 
     async def take_waiting(self) -> int:
         """Read what a pull or a file has found, as a webhook is read, and store it; how many rows there were."""
@@ -182,7 +190,7 @@ class Webhooks:
     async def _stored(self, store: Store, hook: Hook, read: Read, body: bytes, page: Page = WEBHOOK_PAGE) -> Answer:
         told, left_out = self._told(store, hook, read, body, page)
         (taken,) = await self._keeper.submit((told,))
-        return self._answer(store, read, taken, left_out)
+        return self._answer(store, hook, read, taken, left_out)
 
     def _told(
         self, store: Store, hook: Hook, read: Read, body: bytes, page: Page = WEBHOOK_PAGE
@@ -191,7 +199,7 @@ class Webhooks:
         one = ShopDelivery(sha256(said + sha256(body).digest()).digest(), store.number, hook.name, read.topic)
         return self._operation(store, one, read, page)
 
-    def _answer(self, store: Store, read: Read, taken: Any, left_out: Headers) -> Answer:
+    def _answer(self, store: Store, hook: Hook, read: Read, taken: Any, left_out: Headers) -> Answer:
         if isinstance(taken, ApiError):
             raise taken
         assert isinstance(taken, ShopTaken)
@@ -199,6 +207,7 @@ class Webhooks:
             reason = taken.reason or "erased"
             self._keeper.count(store.number, f"shop.ignored.{reason}")
             return _answer(WebhookData(read.topic, ignored=reason), [responses.reason(reason)])
+        self._seen("a shop's order has come", store, hook)
         public = self._keeper.public.public("conv", taken.conversion)
         return _answer(WebhookData(read.topic, public, duplicate=taken.duplicate or UNSET), left_out)
 

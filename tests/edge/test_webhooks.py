@@ -216,6 +216,15 @@ def test_R9_woocommerces_ping_is_200_and_stores_nothing(edge: Edge, folder: Path
     assert rows(folder, "SELECT count(*) FROM shop_delivery") == before
 
 
+def test_C8_the_log_says_the_first_ping_and_the_first_order(tmp_path: Path) -> None:
+    with running(tmp_path, stores=[STORE]) as edge:
+        for _ in range(2):
+            ping(edge, b"webhook_id=5")
+            send(edge, made.woocommerce())
+        assert eventually(lambda: edge.log.read_text().count("order has come") == 1, 5.0)
+        assert edge.log.read_text().count("ping has come") == 1
+
+
 @pytest.mark.parametrize(
     "raw", [b"webhook_id=", b"webhook_id=x", b"webhook_id=5&a=b", b"", b"webhook_id=5\n", b"a" * 5000]
 )

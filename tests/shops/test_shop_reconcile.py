@@ -21,7 +21,7 @@ from collector.storage.reports import commands
 from collector.storage.reports.commands import Reconciled
 from tests.journal.test_shop_orders import Shop, moment
 from tests.kit import shops as made
-from tests.kit.journal_kit import DAY, NOW, PIXEL, STORE, order
+from tests.kit.journal_kit import DAY, HOUR, NOW, PIXEL, STORE, order
 
 NUMBER = 6_660_000
 UTC = ZoneInfo("UTC")
@@ -36,9 +36,8 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 
 def paid(number: int, **changes: Any) -> made.Message:
     at = {"created_at": moment(0), "processed_at": moment(0), "updated_at": moment(1)}
-    return made.shopify(
-        id=number, admin_graphql_api_id=None, name=f"#{number % 10_000}", order_number=number % 10_000, **at | changes
-    )
+    named = {"name": f"#{number % 10_000}", "order_number": number % 10_000}
+    return made.shopify(id=number, admin_graphql_api_id=None, **named | at | changes)
 
 
 def put(shop: Shop, conversion: int | None, state: CapiState) -> None:
@@ -118,7 +117,28 @@ def test_C3_purchases_that_no_order_of_the_shop_matches_are_named(shop: Shop) ->
     assert reconciled(shop).notes[STORE] == ["unknown to the shop: 1 purchases that no order of the shop matches"]
 
 
-@pytest.mark.parametrize(("value", "notes"), [("118.90", []), ("118.895", []), ("100.00", ["value_differs: 1"])])
+def test_O8_a_number_that_another_order_has_is_listed_and_goes_with_its_order(shop: Shop) -> None:
+    shop.kit.submit([shop.kit.operation(order("7001", eventValue="7.00", currency="EUR"))])
+    shop.tell(paid(NUMBER, order_number=7001, name="#7001"))
+    shop.kit.transaction.beat()
+    assert f"name_conflict: 1 ({NUMBER})" in reconciled(shop).notes[STORE]
+    shop.kit.transaction._db.execute("DELETE FROM conversion")
+    assert shop.kit.rows("SELECT count(*) FROM shop_note") == [(0,)]
+
+
+def test_O8_a_hundred_notes_are_kept_of_a_kind(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collector.storage.journal.shop_orders._MOST_NOTES", 3)
+    for n in range(5):
+        shop.kit.submit([shop.kit.operation(order(str(NUMBER + n), eventValue="7.00", currency="EUR"))])
+        shop.kit.now += HOUR
+        shop.tell(paid(NUMBER + n))
+    kept = shop.kit.rows("SELECT called FROM shop_note ORDER BY at")
+    assert kept == [(str(NUMBER + n),) for n in (2, 3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("value", "notes"), [("118.90", []), ("118.895", []), ("100.00", [f"value_differs: 1 ({NUMBER})"])]
+)
 def test_O6_a_server_that_told_another_value_is_named(shop: Shop, value: str, notes: list[str]) -> None:
     shop.kit.submit([shop.kit.operation(order(str(NUMBER), eventValue=value, currency="EUR"))])
     for _ in range(3):

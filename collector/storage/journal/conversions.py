@@ -85,7 +85,7 @@ class Conversions:
         if known is None and told.ends:
             return None
         if known is not None and values_differ(known, event):
-            self._figures.append((store, "shop.value_differs"))
+            self.order_names.note(store, "value_differs", event, known)
         taken = self._again(known, ended(new) if told.ends else new, now) if known is not None else self._new(new, now)
         row = taken.state.row
         own = [new.order_k] if new.order_k is not None else []

@@ -30,6 +30,11 @@ _CENT: Final = Decimal("0.01")
 _NEAR_MS: Final = 7 * 86_400_000  # so far apart two orders of one number may be one sale
 _FORGET: Final = "DELETE FROM shop_delivery WHERE id IN (SELECT id FROM shop_delivery WHERE at < ? LIMIT 500)"
 _KEEP: Final = "INSERT OR REPLACE INTO shop_delivery VALUES (?, ?, ?, ?, ?, ?, ?)"
+_MOST_NOTES: Final = 100  # of a kind and store
+_NOTE: Final = "INSERT OR REPLACE INTO shop_note VALUES (?, ?, ?, ?, ?)"
+_CUT_NOTES: Final = """
+DELETE FROM shop_note WHERE store = ?1 AND kind = ?2 AND at < (
+       SELECT at FROM shop_note WHERE store = ?1 AND kind = ?2 ORDER BY at DESC LIMIT 1 OFFSET ?3)"""
 _decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
 
 
@@ -93,8 +98,14 @@ class OrderNames:
             if is_same_sale(store, event, row):
                 return row
         if near:
-            self._figures.append((store, "shop.name_conflict"))
+            self.note(store, "name_conflict", event, near[0])
         return None
+
+    def note(self, store: int, kind: str, event: StoredEvent, held_against: ConversionRow) -> None:
+        """Count and list an order that a person should look at."""
+        self._figures.append((store, f"shop.{kind}"))
+        self._db.execute(_NOTE, (store, kind, event.order_id or "", held_against.id, event.received))
+        self._db.execute(_CUT_NOTES, (store, kind, _MOST_NOTES - 1))
 
     def _has_told(self, webhook: str, conversion: int) -> bool:
         """Whether the same platform has told this order by its own id, which was another one: then it is another."""

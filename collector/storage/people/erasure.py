@@ -239,7 +239,7 @@ class Eraser:
         outbox = [(number,) for (conversion,) in ids for number, *_ in self._outbox(conversion)]
         for table, key in (("outbox_payload", "id"), ("attempt", "outbox")):
             many(f"DELETE FROM {table} WHERE {key} = ?", outbox)
-        for table in ("conversion_identity", "notice", "order_name", "shop_delivery", "shop_order"):
+        for table in ("conversion_identity", "notice", "order_name", "shop_delivery", "shop_order", "shop_note"):
             many(f"DELETE FROM {table} WHERE conversion = ?", ids)
         waiting = [(row.store, row.ts, row.id) for row in person.conversions.values()]
         many("DELETE FROM unproven WHERE store = ? AND ts = ? AND conversion = ?", waiting)

@@ -24,6 +24,7 @@ from collector.storage.reports.names import public_ids
 from collector.storage.reports.orders import of_order
 from collector.storage.reports.reader import DEADLINE_SECONDS, NoSchema, Reader, database
 from collector.storage.reports.reconcile import By, sums, unknown_to_the_shop
+from collector.storage.reports.shop_ways import ways
 from collector.storage.reports.status import Clock, Status
 from collector.storage.reports.status import clock as believed
 from collector.storage.reports.status import status as stand
@@ -66,7 +67,9 @@ def status(config: Config, now: int) -> Status:
 
     async def ask() -> Status:
         async with _whole(config, 20, check=False) as reader:
-            return await stand(reader, now, config.matching.threshold)
+            found = await stand(reader, now, config.matching.threshold)
+            found.shops = await ways(reader, config, now)
+            return found
 
     return asyncio.run(ask())
 
@@ -136,13 +139,23 @@ def reconcile(config: Config, since: int, until: int, *, store: str | None, by: 
     return asyncio.run(ask())
 
 
+_LISTED: Final = 20
+_NOTED: Final = """
+SELECT called FROM shop_note WHERE store = (SELECT id FROM store WHERE name = ?) AND kind = ? AND at >= ? AND at < ?
+ ORDER BY at DESC LIMIT ?"""
+
+
 async def _notes(reader: Reader, store: str, lines: list[Line], since: int, until: int) -> list[str]:
     row = await reader.one("SELECT id FROM store WHERE name = ?", store)
     unknown = await unknown_to_the_shop(reader, row[0], since, until) if row else 0
     days = ("shop.name_conflict", "shop.value_differs")
     counted = "SELECT name, sum(n) FROM counter WHERE store = ? AND day >= ? AND name IN (?, ?) GROUP BY name"
     found = await reader.rows(counted, row[0], since // 86_400_000, *days) if row else []
-    notes = [f"{name.removeprefix('shop.')}: {n}" for name, n in found]
+    notes = []
+    for name, n in found:
+        kind = name.removeprefix("shop.")
+        listed = await reader.rows(_NOTED, store, kind, since, until, _LISTED)
+        notes.append(f"{kind}: {n} ({', '.join(called for (called,) in listed)})" if listed else f"{kind}: {n}")
     if unknown:
         notes.append(f"unknown to the shop: {unknown} purchases that no order of the shop matches")
     missing = max((line.missing for line in lines if line.store == store), default=0)

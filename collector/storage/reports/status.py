@@ -14,6 +14,7 @@ from collector.storage.reports import decoys, delivery, kept, models, trust
 from collector.storage.reports.folds import DAY_MS
 from collector.storage.reports.kept import Sale, Span
 from collector.storage.reports.reader import Reader
+from collector.storage.reports.shop_ways import ShopWays
 from collector.storage.reports.totals import HORIZON_DAYS
 
 
@@ -119,6 +120,7 @@ class Status(Camel):
     processes: list[Process]
     clock: Clock
     confidence: Confidence
+    shops: list[ShopWays] = []  # by which ways each shop tells; `ways` fills it, which knows the configuration
 
 
 async def status(reader: Reader, now: int, threshold: int) -> Status:
