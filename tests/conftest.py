@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,9 @@ from xdist.scheduler import LoadFileScheduling
 from tests.kit import far_sqlite
 
 far_sqlite.install()
+# Programs under test start from compiled files, as installed ones do: compiling cost each start half a second.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 settings.register_profile("untimed", deadline=None)  # a busy machine is no finding
 settings.load_profile("untimed")
 MOST_WORKERS = 8

@@ -8,15 +8,13 @@ back to the system: the allocator alone keeps what was freed below the last thin
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
-import sys
 from collections import deque
 from collections.abc import Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from collector.guard.memory import trim
 from collector.guard.refusals import BODY_TOO_LARGE, OVERLOADED, Refusal
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -169,19 +167,3 @@ class Loads:
 def trim_soon() -> None:
     """Give memory back once the requests' tasks have let go of it."""
     asyncio.get_running_loop().call_later(TRIM_SECONDS, trim)
-
-
-def trim() -> None:
-    """Give freed memory back to the system (malloc_trim(3), glibc only): 1 to 5 ms after a burst of 64 MiB."""
-    if _malloc_trim is not None:
-        _malloc_trim(0)
-
-
-def _find_trim() -> Any:
-    if sys.platform == "linux":
-        with contextlib.suppress(AttributeError, OSError):  # musl has none
-            return ctypes.CDLL(None).malloc_trim
-    return None
-
-
-_malloc_trim: Final = _find_trim()

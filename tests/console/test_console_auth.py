@@ -35,6 +35,15 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleProcess
         yield running
 
 
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleProcess]:
+    """For tests that do not guess: attempts are counted for the whole process."""
+    data_dir = tmp_path_factory.mktemp("data")
+    make_store(data_dir, clicks=5, conversions=2).close()
+    with ConsoleProcess(make_config(data_dir, password_hash=CHEAP)) as running:
+        yield running
+
+
 def _form(page: str) -> str:
     found = re.search(r'name="form" value="([0-9a-f]+)"', page)
     assert found is not None
@@ -62,36 +71,36 @@ def test_a_hash_is_made_of_a_password_and_knows_it_again() -> None:
     assert hash_password("correct horse") != stored  # salted
 
 
-def test_nothing_is_shown_without_the_password(console: ConsoleProcess) -> None:
+def test_nothing_is_shown_without_the_password(closed: ConsoleProcess) -> None:
     for path in ("/", "/events", "/delivery", "/campaigns", "/nothing"):
-        answer = console.get(path, allow_redirects=False)
+        answer = closed.get(path, allow_redirects=False)
         assert (answer.status_code, answer.headers["location"]) == (303, "/login"), path
-    assert console.get("/metrics").status_code == 401
-    assert console.get("/healthz").status_code == 200
+    assert closed.get("/metrics").status_code == 401
+    assert closed.get("/healthz").status_code == 200
 
 
-def test_the_password_opens_a_session_and_log_out_ends_it(console: ConsoleProcess) -> None:
+def test_the_password_opens_a_session_and_log_out_ends_it(closed: ConsoleProcess) -> None:
     browser = requests.Session()
-    answer = _log_in(console, browser)
+    answer = _log_in(closed, browser)
     assert answer.status_code == 303
     cookie = answer.headers["set-cookie"].lower()
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
-    page = browser.get(console.url("/"), timeout=10)
+    page = browser.get(closed.url("/"), timeout=10)
     assert page.status_code == 200
     kept = browser.cookies["collector_console"]
     form = _form(page.text)
-    assert browser.post(console.url("/logout"), data={"form": "0" * 48}, timeout=10).status_code == 403
+    assert browser.post(closed.url("/logout"), data={"form": "0" * 48}, timeout=10).status_code == 403
     assert (
-        browser.post(console.url("/logout"), data={"form": form}, timeout=10, allow_redirects=False).status_code == 303
+        browser.post(closed.url("/logout"), data={"form": form}, timeout=10, allow_redirects=False).status_code == 303
     )
-    answer = console.get("/", cookies={"collector_console": kept}, allow_redirects=False)
+    answer = closed.get("/", cookies={"collector_console": kept}, allow_redirects=False)
     assert answer.status_code == 303  # the old cookie is worth nothing
 
 
-def test_the_cookie_is_secure_behind_a_proxy_with_tls(console: ConsoleProcess) -> None:
+def test_the_cookie_is_secure_behind_a_proxy_with_tls(closed: ConsoleProcess) -> None:
     assert (
-        "secure" in _log_in(console, requests.Session(), **{"X-Forwarded-Proto": "https"}).headers["set-cookie"].lower()
+        "secure" in _log_in(closed, requests.Session(), **{"X-Forwarded-Proto": "https"}).headers["set-cookie"].lower()
     )
 
 
@@ -193,14 +202,14 @@ def test_D3_without_trusted_proxies_a_forged_address_gains_nothing(console: Cons
         (b"G", 408),
     ],
 )
-def test_D3_the_console_has_the_edges_guard(console: ConsoleProcess, data: bytes, status: int) -> None:
-    answer = exchange(console.port, data, 9.0)
+def test_D3_the_console_has_the_edges_guard(closed: ConsoleProcess, data: bytes, status: int) -> None:
+    answer = exchange(closed.port, data, 9.0)
     assert (answer.status, answer.closed) == (status, True), answer.data[:300]
 
 
-def test_D3_idle_connections_do_not_shut_the_console(console: ConsoleProcess) -> None:
+def test_D3_idle_connections_do_not_shut_the_console(closed: ConsoleProcess) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(300):
-            stack.enter_context(connect(console.port))
-        assert console.get("/healthz").status_code == 200
-        assert len(os.listdir(f"/proc/{console.process.pid}/fd")) < 100, "control: they were many more"
+            stack.enter_context(connect(closed.port))
+        assert closed.get("/healthz").status_code == 200
+        assert len(os.listdir(f"/proc/{closed.process.pid}/fd")) < 100, "control: they were many more"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
+import mmap
 from collections.abc import Iterable
 from itertools import combinations
 from typing import Final
@@ -31,7 +31,8 @@ class Bloom:
     __slots__ = ("_shift", "_words")
 
     def __init__(self, bits: int = 27) -> None:
-        self._words = array("Q", bytes(1 << (bits - 3)))
+        # Pages that nobody wrote to take no memory: a new shop does without 16 MB.
+        self._words = memoryview(mmap.mmap(-1, 1 << (bits - 3))).cast("Q")
         self._shift = LOW_BITS - (bits - _WORD_BITS)
 
     @classmethod
