@@ -111,6 +111,12 @@ def private_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="FILE", help="a file that only its owner can read; else stdout")
 
 
+def printed(parser: argparse.ArgumentParser) -> None:
+    one = parser.add_mutually_exclusive_group(required=True)
+    one.add_argument("--grafana", action="store_true", help="a dashboard, to be imported as it is")
+    one.add_argument("--rules", action="store_true", help="alert rules, for rule_files of prometheus.yml")
+
+
 def installed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--systemd", action="store_true", help="write units of systemd: what it does anyway")
     parser.add_argument("--user", metavar="U", default="collector", help="who runs it; made where absent (collector)")
@@ -293,6 +299,14 @@ COMMANDS: Final = (
         "explain:explain",
         "collector explain conv_0123456789abcdefghijklmnop --config collector.toml",
         (*FILES, conversion_id, as_json),
+    ),
+    Command(
+        "metrics",
+        "print a Grafana dashboard, or Prometheus' alert rules, for what /metrics has",
+        "metrics:run",
+        "collector metrics --grafana > collector-dashboard.json\n"
+        "  collector metrics --rules > /etc/prometheus/rules/collector.yml",
+        (printed,),
     ),
     Command(
         "learn",

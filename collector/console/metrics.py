@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
@@ -12,7 +13,8 @@ from litestar.types import Receive, Scope, Send
 
 from collector import __version__
 from collector.console.shell import Desk
-from collector.core.capi.states import NAMES
+from collector.core.capi.states import NAMES, name_of
+from collector.core.latency import Histogram
 from collector.core.shops.counted import CLASSES, DAYS, totals
 from collector.errors import StorageError
 from collector.storage.reports import delivery, kept, reconcile
@@ -30,6 +32,14 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
         "gauge",
         "Conversions and events of the last 31 days, by store, event type and whether attributed; no tests, no bots.",
     ),
+    "collector_clicks_kept": ("gauge", "People's clicks of the last 31 days, by store."),
+    "collector_deliveries_kept": (
+        "gauge",
+        "Conversions and events of the last 31 days, by store, pixel and how they stand with Meta; no tests, no bots.",
+    ),
+    "collector_answer_seconds": ("histogram", "From a request that stores to its answer, as the edges wait for it."),
+    "collector_commit_seconds": ("histogram", "Groups of events brought to the disk."),
+    "collector_graph_request_seconds": ("histogram", "Requests to Meta, of those that this console has counted."),
     "collector_outbox_events": ("gauge", "Events that wait for Meta, by pixel and state."),
     "collector_outbox_oldest_seconds": ("gauge", "Age of the oldest event that waits, by pixel and state."),
     "collector_pixel_open": ("gauge", "1 when the pixel takes events, 0 when it is throttled or blocked."),
@@ -56,9 +66,15 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
         "gauge",
         "Seconds for which the oldest reader has kept the write-ahead log from being begun anew.",
     ),
+    "collector_disk_free_bytes": ("gauge", "Bytes that are free where the database lies."),
+    "collector_disk_days": ("gauge", "Days until the disk is full at the last day's pace; absent while nothing grows."),
+    "collector_backup_newest_timestamp_seconds": ("gauge", "When the newest backup was made; absent without one."),
     "collector_heartbeat_age_seconds": ("gauge", "Seconds since each process's last sign of life."),
     "collector_process_figure": ("gauge", "Each process's own figures since it started, as its heartbeat gives them."),
 }
+
+
+_SERIES: Final = re.compile(r"_(bucket|sum|count)$")  # of a histogram
 
 
 class Sample(NamedTuple):
@@ -69,6 +85,8 @@ class Sample(NamedTuple):
     labels: dict[str, str] = {}
 
 
+# prometheus_client would add 90 ms of processor time to each start, and an HTTP server, for what `render` does: our
+# figures lie in the database, and its registry holds a process's own. A test has its parser read what we write.
 async def metrics_text(desk: Desk) -> str:
     """Everything, in Prometheus's text format 0.0.4."""
     samples = [Sample("collector_build_info", 1, {"version": __version__, "python": platform.python_version()})]
@@ -108,7 +126,7 @@ def render(samples: Iterable[Sample]) -> str:
     """Samples grouped under their HELP and TYPE lines."""
     by_name: dict[str, list[Sample]] = {name: [] for name in METRICS}
     for sample in samples:
-        by_name[sample.name].append(sample)
+        by_name[_SERIES.sub("", sample.name) if sample.name not in METRICS else sample.name].append(sample)
     return "".join(_block(name, own) for name, own in by_name.items() if own)
 
 
@@ -120,7 +138,7 @@ def _block(name: str, samples: list[Sample]) -> str:
 
 def _line(sample: Sample) -> str:
     labels = ",".join(f'{key}="{_escaped(value)}"' for key, value in sample.labels.items())
-    value = f"{sample.value:.3f}".rstrip("0").rstrip(".")
+    value = f"{sample.value:.6f}".rstrip("0").rstrip(".")
     return f"{sample.name}{{{labels}}} {value}" if labels else f"{sample.name} {value}"
 
 
@@ -151,10 +169,20 @@ _LABELLED: Final = {
 }
 
 
+# A figure of the courier's sign of life -> its metric, and by what it is divided.
+_SEEN: Final = {
+    "diskFreeBytes": ("collector_disk_free_bytes", 1),
+    "diskDays": ("collector_disk_days", 1),
+    "newestBackupAt": ("collector_backup_newest_timestamp_seconds", 1000),
+}
+
+
 async def _running(desk: Desk) -> list[Sample]:
     """The totals that the edges add to with each sign of life."""
-    out = []
-    for name, n in await desk.reader.rows("SELECT name, n FROM total ORDER BY name"):
+    totals: dict[str, int] = dict(await desk.reader.rows("SELECT name, n FROM total ORDER BY name"))
+    out = [*_histogram("collector_answer_seconds", Histogram("answer", totals))]
+    out += _histogram("collector_commit_seconds", Histogram("commit", totals))
+    for name, n in totals.items():
         kind, _, rest = name.partition(".")
         if kind == "http":
             verb, _, code = rest.partition(".")
@@ -165,17 +193,39 @@ async def _running(desk: Desk) -> list[Sample]:
     return out
 
 
-async def _kept(desk: Desk) -> Iterator[Sample]:
+def _histogram(name: str, found: Histogram) -> Iterator[Sample]:
+    buckets = found.cumulative()
+    yield from (Sample(f"{name}_bucket", n, {"le": bound}) for bound, n in buckets)
+    yield Sample(f"{name}_sum", found.seconds)
+    yield Sample(f"{name}_count", buckets[-1][1])
+
+
+async def _kept(desk: Desk) -> list[Sample]:
     names, now = await desk.stores(), desk.clock()
     span = kept.Span(tuple(names), now - 31 * _DAY_MS, now + _DAY_MS)
     counts: Counter[tuple[str, str, bool]] = Counter()
     for event, sale in await kept.sales(desk.reader, span):
         counts[names[sale.key], event, False] += 0 if sale.tier else sale.n
         counts[names[sale.key], event, True] += sale.n if sale.tier else 0
-    return (
+    out = [
         Sample("collector_conversions_kept", n, {"store": s, "event_type": e, "attributed": str(a).lower()})
         for (s, e, a), n in sorted(counts.items())
-    )
+    ]
+    for number, store in names.items():
+        out += await _of_store(desk, store, kept.Span((number,), span.since, span.until))
+    return out
+
+
+async def _of_store(desk: Desk, store: str, span: kept.Span) -> list[Sample]:
+    people, _ = await kept.clicks(desk.reader, span)
+    states = await kept.states(desk.reader, span)
+    return [
+        Sample("collector_clicks_kept", people, {"store": store}),
+        *(
+            Sample("collector_deliveries_kept", n, {"store": store, "pixel": pixel, "state": name_of(state)})
+            for pixel, state, n in states
+        ),
+    ]
 
 
 async def _shops(desk: Desk) -> list[Sample]:
@@ -205,11 +255,15 @@ async def _delivery(desk: Desk) -> list[Sample]:
     last_success = await desk.last_success()
     for (name, outcome), n in desk.requests.counts.items():
         out.append(Sample("collector_requests_total", n, {"pixel": name, "outcome": outcome}))
+    out += _histogram("collector_graph_request_seconds", Histogram("graph", desk.requests.latency.totals()))
     for name, at in last_success.items():
         out.append(Sample("collector_last_success_timestamp_seconds", at / 1000, {"pixel": name}))
     for beat in await delivery.heartbeats(desk.reader):
         out.append(Sample("collector_heartbeat_age_seconds", max(0, now - beat.at) / 1000, {"process": beat.process}))
         for name, value in beat.figures.items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
+            if name in _SEEN and isinstance(value, int):
+                metric, scale = _SEEN[name]
+                out.append(Sample(metric, value / scale))
+            elif isinstance(value, int | float) and not isinstance(value, bool):
                 out.append(Sample("collector_process_figure", value, {"process": beat.process, "figure": name}))
     return out

@@ -24,6 +24,7 @@ from collector.courier.alerts import Alerts
 from collector.courier.copies import Copies
 from collector.courier.deliver import PixelQueue
 from collector.courier.desk import Desk
+from collector.courier.disk import Disk
 from collector.courier.graph import GraphClient
 from collector.courier.housekeeping import Housekeeping
 from collector.courier.register import Stats
@@ -151,8 +152,9 @@ class Courier:
         spare = await self._opened(lambda: connect(Path(storage.data_dir) / DATABASE, storage))
         commits = Commits(await self._opened(lambda: connect(Path(storage.data_dir) / DATABASE, storage)))
         self._time = Timekeeper(Kept(spare), self._clock, self._ticks)
+        upkeep = Upkeep(spare)
         self._house = house = Housekeeping(
-            Upkeep(spare),
+            upkeep,
             desk,
             self._queues,
             self._stats,
@@ -164,6 +166,7 @@ class Courier:
             lambda: damage.told(Path(storage.data_dir)),
             Revisions(self._config.alerts.revisions_url, Notices(spare, self._config)),
             Copies(self._config, alerts),
+            Disk(self._config, upkeep, alerts),
         )
         try:
             await self._take_over(desk)

@@ -16,6 +16,7 @@ from collector.courier.alerts import Alerts
 from collector.courier.copies import Copies
 from collector.courier.deliver import PixelQueue
 from collector.courier.desk import Desk
+from collector.courier.disk import Disk
 from collector.courier.luck import LONGEST_MS
 from collector.courier.register import Stats
 from collector.courier.revisions import Revisions
@@ -38,6 +39,7 @@ _CLOCK_S: Final = 2.0
 _ASK_MS: Final = 60_000
 _LEARN_S: Final = 600.0  # how often it is asked whether a day has passed
 _COPY_S: Final = 2.0  # how often it is asked whether a backup is due
+_DISK_S: Final = 60.0
 _SLICES_AT_ONCE: Final = 20
 
 
@@ -58,6 +60,7 @@ class Housekeeping:
         loss: Callable[[], str | None],
         revisions: Revisions,
         copies: Copies,
+        disk: Disk,
     ) -> None:
         self._upkeep = upkeep
         self._desk = desk
@@ -72,6 +75,7 @@ class Housekeeping:
         self._loss = loss
         self._revisions = revisions
         self._copies = copies
+        self._disk = disk
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="upkeep")
 
     async def run(self) -> None:
@@ -88,6 +92,7 @@ class Housekeeping:
             (_LEARN_S, self._learn),
             (_TELL_S, self._tell),
             (_COPY_S, self._copy),
+            (_DISK_S, self._watch_disk),
         ]
         async with asyncio.TaskGroup() as group:
             for seconds, job in jobs:
@@ -116,7 +121,7 @@ class Housekeeping:
         queues = {
             name: await self._ask(partial(self._upkeep.backlog, queue.number)) for name, queue in self._queues.items()
         }
-        figures = {**msgspec.structs.asdict(self._stats), "queues": queues}
+        figures = {**msgspec.structs.asdict(self._stats), **self._disk.figures, "queues": queues}
         await self._ask(lambda: self._upkeep.beat("courier", now, figures))
         for name, figures_of in queues.items():
             if figures_of["oldest"]:
@@ -185,6 +190,10 @@ class Housekeeping:
 
     async def _copy(self) -> None:
         await self._copies.step(self._time.clock.reading().system)
+
+    async def _watch_disk(self) -> None:
+        now = self._time.clock.trusted()
+        self._disk.tell(await self._ask(lambda: self._disk.look(now)), now)
 
     def close(self) -> None:
         """Wait for the last slice."""

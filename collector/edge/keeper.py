@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, cast
 from collector import release, telemetry
 from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
+from collector.core.latency import Latency
 from collector.errors import CollectorError, StorageError
 from collector.exchange import frames, links
 from collector.exchange.clock import Clock
@@ -72,6 +73,7 @@ class Keeper:
         self._figures: Counter[tuple[int, str]] = Counter()
         self._totals: Callable[[], Mapping[str, int]] = dict
         self._told: Mapping[str, int] = {}
+        self._latency = Latency("answer")
         self._keys: dict[bytes, ApiKey] = {}
         self._erased: set[int] = set()
         self._state = frames.State([], [], False, False, None, None)
@@ -209,8 +211,10 @@ class Keeper:
             self._take_hello(told.hello)
         if told.state is not None:
             self._take_state(told.state, anew=told.hello is not None)
+        now = self._loop.time() if told.committed else 0.0
         for one in told.committed:
             if (pending := self._pending.pop(one.number, None)) is not None:
+                self._latency.observe(now - pending.since)
                 pending.answered(_results_of(one))
         for found in told.found:
             if (pending := self._pending.pop(found.number, None)) is not None:
@@ -275,7 +279,7 @@ class Keeper:
     def _tell_figures(self) -> None:
         if self._connection is None:
             return
-        totals = self._totals()
+        totals = {**self._totals(), **self._latency.totals()}
         grown = {name: n - self._told.get(name, 0) for name, n in totals.items() if n > self._told.get(name, 0)}
         if grown or self._figures:
             figures = [(store, name, n) for (store, name), n in self._figures.items()]

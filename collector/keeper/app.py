@@ -15,6 +15,7 @@ import selectors
 import signal
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -22,6 +23,7 @@ from typing import Final
 
 from collector import release, telemetry
 from collector.config import Config
+from collector.core.latency import Latency
 from collector.exchange import frames, links
 from collector.exchange.clock import Clock
 from collector.exchange.frames import (
@@ -72,6 +74,7 @@ class Keeper:
         self._questions: deque[tuple[Link, Question]] = deque()
         self._told: tuple[object, ...] = ()
         self._erased = 0  # how many names every edge knows
+        self._commits = Latency("commit")
         self._ending = False
         self._leaving = False
         self._woken, self._wake = os.pipe()
@@ -109,7 +112,10 @@ class Keeper:
     def _turn(self) -> bool:
         """One group, a few questions, some upkeep; whether there is more upkeep."""
         if self._waiting:
+            started = time.perf_counter()
             group = self._journal.commit(self._waiting)
+            self._commits.observe(time.perf_counter() - started)
+            self._journal.count((), self._commits.taken())
             self._tell_state()  # before the answers: who has one may ask at once whether there could be another
             self._answer(group)
         for _ in range(min(len(self._questions), 16)):

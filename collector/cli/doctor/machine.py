@@ -14,6 +14,7 @@ from typing import Final
 
 from collector.cli.doctor.findings import Finding, fail, ok, warn
 from collector.config import Config
+from collector.core import filling
 from collector.core.capi import versions
 from collector.errors import StorageError, user
 from collector.storage.ground import copies, damage, pepper
@@ -21,7 +22,6 @@ from collector.storage.ground import copies, damage, pepper
 _MB: Final = 1 << 20
 _HOUR_MS: Final = 3_600_000
 _FILES_WARN: Final = 4096  # a quarter is kept for ourselves; what is left serves a busy shop's visitors
-_DAYS_WARN: Final = 14
 
 
 def of_settings(config: Config) -> Iterator[Finding]:
@@ -120,14 +120,14 @@ def of_disk(config: Config, bytes_a_day: int) -> Iterator[Finding]:
     seen = f"{free // _MB} MB free at {folder}"
     if free < reserve:
         yield fail("disk.free", f"{seen}, and below {reserve // _MB} MB posts are refused", "make room on this disk")
-    elif free < 4 * reserve:
+    elif free < filling.RESERVES_WARN * reserve:
         yield warn("disk.free", f"{seen}; below {reserve // _MB} MB posts are refused", "make room on this disk")
     else:
         yield ok("disk.free", seen)
-    if bytes_a_day and (days := (free - reserve) // bytes_a_day) < _DAYS_WARN:
+    if (days := filling.days_left(free, reserve, bytes_a_day)) is not None and days < filling.DAYS_WARN:
         yield warn(
             "disk.days",
-            f"full in about {max(days, 0)} days at {bytes_a_day // _MB} MB a day",
+            f"full in about {days} days at {bytes_a_day // _MB} MB a day",
             "make room, or lower [privacy] click_days",
         )
 

@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 import apsw
 import msgspec
 
+from collector.core import filling
 from collector.core.events import StoredEvent
 from collector.core.retention import Cuts
 from collector.storage.ground.database import immediate
@@ -28,6 +29,8 @@ SELECT store, kind, key, visitor_k, last_ts FROM identity_link
 _BEAT_SQL: Final = """
 INSERT INTO heartbeat (process, at, body) VALUES (?, ?, ?)
     ON CONFLICT (process) DO UPDATE SET at = excluded.at, body = excluded.body"""
+_DAY_MS: Final = 86_400_000
+_ENDS_SQL: Final = "SELECT (SELECT min(id) FROM {0}), (SELECT max(id) FROM {0})"
 _BACKLOG_SQL: Final = """
 SELECT state, count(*), min(id) FROM outbox WHERE pixel = ? AND settled IS NULL GROUP BY state"""
 
@@ -58,6 +61,21 @@ class Upkeep:
                 created = cast(int, self._db.execute("SELECT created FROM outbox WHERE id = ?", (first,)).get)
                 oldest = min(oldest or created, created)
         return {"queued": counts[0], "retrying": counts[1], "held": counts[2], "oldest": oldest}
+
+    def growth(self, now: int, cut: int) -> int:
+        """Bytes by which the database grows in a day; `cut` (ms): what is older is deleted."""
+        size = cast(int, self._db.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").get)
+        today = kept = 0
+        oldest = now
+        for table in ("click", "conversion"):
+            first, last = cast("tuple[int | None, int]", self._db.execute(_ENDS_SQL.format(table)).fetchone())
+            if first is not None:
+                kept += last - first + 1
+                received = f"SELECT received FROM {table} WHERE id = ?"
+                oldest = min(oldest, cast(int, self._db.execute(received, (first,)).get))
+                if cast(int, self._db.execute(received, (last,)).get) >= now - _DAY_MS:
+                    today += last - max(first, self._first_since(table, "received", now - _DAY_MS)) + 1
+        return filling.growth(size, today, kept, oldest, cut)
 
     def checkpoint(self) -> int:
         """Move the WAL's pages into the file as far as nobody is disturbed; the pages that were in the WAL."""

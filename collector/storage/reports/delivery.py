@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from collector.core.capi.states import combine
+from collector.core.latency import Latency
 from collector.storage.reports.reader import Reader
 
 # min(id) and not min(created): the partial index holds the row number, so a backlog of a million is counted without
@@ -32,7 +33,7 @@ SELECT o.id, o.conversion, p.name, o.state, o.settled, o.attempts, o.reason
 DEAD_COUNT_SQL = "SELECT count(*) FROM outbox WHERE state IN (11, 12) AND settled >= ?"
 
 TALLY_SQL = """
-SELECT r.id, coalesce(p.name, r.pixel), r.at, r.outcome
+SELECT r.id, coalesce(p.name, r.pixel), r.at, r.outcome, r.took_ms
   FROM request r LEFT JOIN pixel p ON p.id = r.pixel WHERE r.id > ? ORDER BY r.id LIMIT ?"""
 _PIXELS_SQL = "SELECT id, name FROM pixel"
 _SUCCESS_SQL = """
@@ -123,6 +124,7 @@ class Requests:
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
         self.last_success: dict[str, int] = {}  # when Meta last took events, by the pixel's name; ms
+        self.latency = Latency("graph")
         self._after: int | None = None
 
     async def refresh(self, reader: Reader) -> None:
@@ -131,11 +133,13 @@ class Requests:
             row = await reader.one("SELECT max(id) FROM request")
             self._after = max(0, ((row and row[0]) or 0) - _LOOK_BACK)
         async for page in reader.pages(TALLY_SQL, self._after, size=5000):
-            for number, name, at, outcome in page:
+            for number, name, at, outcome, took_ms in page:
                 if outcome == "in_flight":
                     return
                 self._after = number
                 self.counts[name, outcome] += 1
+                if took_ms is not None:
+                    self.latency.observe(took_ms / 1000)
                 if outcome in _TOOK:
                     self.last_success[name] = at
 

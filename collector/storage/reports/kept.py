@@ -148,6 +148,13 @@ async def deliveries(reader: Reader, span: Span, event: str | None, *, sales: bo
     ]
 
 
+async def states(reader: Reader, span: Span) -> list[tuple[str, int, int]]:
+    """Pixel (empty: never queued), state and how many, without tests and pages' own word."""
+    sql = f"""SELECT coalesce(p.name, ''), d.state, sum(d.n) FROM delivery_sum d LEFT JOIN pixel p ON p.id = d.pixel
+ WHERE event IN ({_EVENTS}) AND sale = 1 AND {span.where} GROUP BY 1, 2 HAVING sum(d.n)"""
+    return [(pixel, state, n) for pixel, state, n in await reader.rows(sql)]
+
+
 async def refusals(reader: Reader, span: Span) -> dict[str, int]:
     """What the edge refused, by the code of its answer, of all stores; most first."""
     sql = "SELECT code, sum(n) FROM refusal_sum WHERE quarter >= ? AND quarter < ? GROUP BY 1 ORDER BY 2 DESC"
