@@ -136,6 +136,17 @@ def test_the_lock_has_every_dependency():
     assert names - locked == set()
 
 
+def test_what_runs_has_a_lock_of_its_own_with_the_same_versions():
+    pinned = r"(?m)^([a-z0-9._-]+)==([^ ]+)"
+    run = dict(re.findall(pinned, (ROOT / ".ci/run.lock").read_text()))
+    whole = dict(re.findall(pinned, (ROOT / ".ci/requirements.lock").read_text()))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {re.match(r"[A-Za-z0-9._-]+", line)[0].lower() for line in project["dependencies"]}
+    assert wanted <= run.keys()
+    assert run.items() <= whole.items()
+    assert "pytest" not in run
+
+
 @pytest.mark.slow
 def test_the_binary_leaves_out_nothing_that_a_process_imports():
     """Each process alone: what one of them imports must not hide what another one needs."""
