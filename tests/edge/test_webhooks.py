@@ -421,6 +421,7 @@ id = "123456789012345"
 """
 
 
+@pytest.mark.slow
 def test_the_program_takes_a_webhook_and_its_reload_another_secret(tmp_path: Path) -> None:
     """As it runs for a merchant: confined by the kernel, the secret in a file that the edge alone reads."""
     secret = tmp_path / "shopify.secret"

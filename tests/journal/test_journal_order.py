@@ -358,7 +358,7 @@ def _show(answer: Answer) -> list[str]:
 
 @pytest.mark.parametrize("name", SETS)
 def test_every_order_of_arrival_gives_one_answer(tmp_path: Path, name: str) -> None:
-    assert_one_answer(tmp_path, SETS[name], 120)
+    assert_one_answer(tmp_path, SETS[name], 60)
 
 
 @pytest.mark.parametrize("looks", ["at the end", "always", "never"])
@@ -366,7 +366,7 @@ def test_every_order_of_arrival_gives_one_answer(tmp_path: Path, name: str) -> N
 def test_a_click_that_is_given_once_goes_to_the_same_order_whatever_arrives_first(
     tmp_path: Path, name: str, looks: str
 ) -> None:
-    orders = permutations(ONCE_SETS[name], 120)
+    orders = permutations(ONCE_SETS[name], 60)
     assert_one(play(tmp_path, ONCE_SETS[name], orders, looks=looks, count="one"), orders)
 
 
@@ -378,7 +378,7 @@ def test_a_fold_on_the_way_changes_nothing(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", SETS)
 def test_nobody_has_to_look(tmp_path: Path, name: str) -> None:
     """In every order of arrival the answers that stand in the end are those that looking would have given."""
-    orders = permutations(SETS[name], 60)
+    orders = permutations(SETS[name], 30)
     unread = play(tmp_path / "unread", SETS[name], orders, looks="never")
     assert_one(unread, orders)
     assert_one([*unread, *play(tmp_path / "read", SETS[name], orders[:20], looks="always")], [*orders, *orders[:20]])
@@ -389,7 +389,7 @@ def test_nobody_has_to_look(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("looks", ["never", "always"])
 @pytest.mark.parametrize("name", LONG_SETS)
 def test_what_takes_longer_than_96_hours_has_one_answer_too(tmp_path: Path, name: str, looks: str) -> None:
-    orders = delayed(LONG_SETS[name], 60)
+    orders = delayed(LONG_SETS[name], 30)
     assert_one(play(tmp_path, LONG_SETS[name], orders, looks=looks), orders)
 
 

@@ -112,6 +112,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     made.kit.close()
 
 
+@pytest.mark.slow
 def test_the_journal_meets_the_targets_of_a_new_store(shop: Shop) -> None:
     scores = Scores([v for v in shop.verdicts if v.order.ts > START + 20 * DAY])
     print(scores.line("through the journal"))

@@ -153,6 +153,7 @@ def graph() -> Iterator[GraphSimulator]:
         yield simulator
 
 
+@pytest.mark.slow
 def test_C1_orders_of_a_clock_8_days_ahead_go_out_right_and_over_a_restart_nothing_ends(
     graph: GraphSimulator, tmp_path: Path
 ) -> None:

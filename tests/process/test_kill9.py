@@ -139,6 +139,7 @@ def test_twenty_rounds(tmp_path: Path, graph: GraphSimulator, dice: random.Rando
     print(f"{len(victims)} kills: {load.acknowledged} acknowledged, {load.repeats} of them posted twice, 0 lost")
 
 
+@pytest.mark.slow
 def test_the_check_finds_a_writer_that_answers_before_its_commit(
     tmp_path: Path, graph: GraphSimulator, dice: random.Random
 ) -> None:

@@ -41,6 +41,7 @@ def start() -> Iterator[object]:
         one.end()
 
 
+@pytest.mark.slow
 def test_the_demo_shows_keys_once_and_says_how_to_make_others(start, tmp_path):
     first = start(tmp_path)
     first.ready()

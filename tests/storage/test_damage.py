@@ -175,6 +175,7 @@ def graph():
         yield graph
 
 
+@pytest.mark.slow
 def test_D6_a_merchants_way_from_a_loss_to_going_on(tmp_path: Path, graph: GraphSimulator) -> None:
     place = Installation(tmp_path, graph.url)
     key = place.make_key()

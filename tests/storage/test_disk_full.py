@@ -128,6 +128,7 @@ def assert_delivered(place: Installation) -> None:
     assert wait_until(lambda: place.rows(waiting) == [(0,)], 60), "the courier goes on too"
 
 
+@pytest.mark.slow
 def test_a_crash_on_a_full_disk_loses_nothing(place: Installation, disk: Path) -> None:
     key = place.make_key()
     door = Door(place.start())
