@@ -27,7 +27,7 @@ SINGLY = (
     "tests/matching/test_matching_truth.py::test_calibration",
     "tests/courier/test_courier_faults.py::test_the_whole_matrix",
     "tests/courier/test_courier_faults.py::test_many_kills",
-    "tests/process/test_kill9.py::test_twenty_rounds",
+    "tests/process/test_kill9.py::test_a_hundred_kills",
     "tests/process/test_binary.py::test_two_builds",
     "tests/guard/test_hostile.py::test_ten_thousand",
     "tests/edge/test_openapi.py::test_two_thousand",

@@ -185,7 +185,11 @@ def count(place: Installation) -> int:
     return int(place.rows("SELECT count(*) FROM click")[0][0])
 
 
-def test_a_keeper_that_stands_still_is_503_and_then_all_is_well(tmp_path: Path, graph: GraphSimulator) -> None:
+@pytest.mark.parametrize("seconds", [0, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_keeper_that_stands_still_is_503_and_then_all_is_well(
+    tmp_path: Path, graph: GraphSimulator, seconds: int
+) -> None:
+    """It stands until the first 503 at least, and for `seconds`."""
     place = Installation(tmp_path, graph.url)
     key = place.make_key()
     with place.serve() as door:
@@ -193,7 +197,10 @@ def test_a_keeper_that_stands_still_is_503_and_then_all_is_well(tmp_path: Path, 
         keeper = door.serving.children()["keeper"]
         os.kill(keeper, signal.SIGSTOP)
         try:
+            until = time.monotonic() + seconds
             assert posted(door, key, 2) == 503
+            while time.monotonic() < until:
+                assert posted(door, key, 2) == 503
             assert door.get("/healthz").status_code == 200
         finally:
             os.kill(keeper, signal.SIGCONT)
