@@ -86,6 +86,10 @@ class PrivacyConfig(Struct, frozen=True, kw_only=True):
 class AlertsConfig(Struct, frozen=True, kw_only=True):
     webhook_url: str = ""
     revisions_url: str = ""
+    email_to: list[str] = []  # empty: no letters
+    email_from: str = ""
+    smtp_url: str = ""  # smtps://user:password@host:465, or smtp:// (STARTTLS)
+    console_url: str = ""  # where links lead; empty: [console] listen
     backlog_minutes: Annotated[int, Meta(ge=1)] = 30
     rejected_per_hour: Annotated[int, Meta(ge=1)] = 100
     accuracy_percent: Annotated[int, Meta(ge=0, le=100)] = 95  # of a shop's orders; below it somebody is told

@@ -176,11 +176,39 @@ def _privacy(config: Config, env: Mapping[str, str]) -> Iterator[Fault]:
         yield Fault(("privacy", "pepper_file"), f"'{path}' can be read by others; run: chmod 600 {path}")
 
 
+_MAILBOX: Final = re.compile(r"[^\s@<>,;\"]+@[^\s@<>,;\"]+")
+
+
 def _alerts(config: Config) -> Iterator[Fault]:
     for name in ("webhook_url", "revisions_url"):
         url = getattr(config.alerts, name)
         if url and not _is_url(url, plain_http=False):
             yield Fault(("alerts", name), "expected an https address; http is taken for a loopback address only")
+    yield from _letters(config)
+
+
+def _letters(config: Config) -> Iterator[Fault]:
+    alerts = config.alerts
+    if alerts.console_url and not _is_url(alerts.console_url, plain_http=True):
+        yield Fault(("alerts", "console_url"), "expected an address, for example https://console.mystore.com")
+    if alerts.smtp_url and not _is_mail_server(alerts.smtp_url):
+        yield Fault(("alerts", "smtp_url"), "expected smtps://user:password@mail.example:465, or smtp://…:587")
+    if not alerts.email_to:
+        return
+    for name in ("email_to", "email_from"):
+        given = getattr(alerts, name)
+        for address in given if name == "email_to" else [given]:
+            if not _MAILBOX.fullmatch(address):
+                yield Fault(("alerts", name), "expected an e-mail address, for example shop@mystore.com")
+
+
+def _is_mail_server(url: str) -> bool:
+    try:
+        way = urlsplit(url)
+        host, _ = way.hostname, way.port  # .port raises when it is no number
+    except ValueError:
+        return False
+    return way.scheme in ("smtp", "smtps") and bool(host) and url.isprintable()
 
 
 def _store(store: StoreConfig, path: Path) -> Iterator[Fault]:

@@ -23,6 +23,7 @@ HOLDERS: Final[dict[tuple[str, ...], Role]] = {
     ("meta", "app_secret"): "courier",
     ("alerts", "webhook_url"): "courier",
     ("alerts", "revisions_url"): "courier",
+    ("alerts", "smtp_url"): "courier",
     ("store", "webhook_secrets"): "edge",
     ("store", "webhook", "secret"): "edge",
     ("store", "pixel", "access_token"): "courier",

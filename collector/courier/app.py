@@ -148,7 +148,8 @@ class Courier:
         ledger.attach(db, lambda _: ledger.note(0, 0))
         desk = Desk(Outbox(db, owner=f"courier-{os.getpid()}"))
         graph = GraphClient(self._config.meta)
-        alerts = Alerts(self._config.alerts)
+        stores = {pixel.id: store.id for store in self._config.store for pixel in store.pixel}
+        alerts = Alerts(self._config.alerts, stores, f"http://{self._config.console.listen}")
         spare = await self._opened(lambda: connect(Path(storage.data_dir) / DATABASE, storage))
         commits = Commits(await self._opened(lambda: connect(Path(storage.data_dir) / DATABASE, storage)))
         self._time = Timekeeper(Kept(spare), self._clock, self._ticks)

@@ -126,6 +126,8 @@ class Housekeeping:
         for name, figures_of in queues.items():
             if figures_of["oldest"]:
                 self._alerts.backlog(name, figures_of["oldest"], now)
+            first = await self._desk.ask(partial(self._desk.outbox.first_deadline, self._queues[name].number))
+            self._alerts.expiring(name, first, now)
 
     async def watch(self) -> None:
         """Raise the alarm about a loss of acknowledged events, until a person has accepted it (D6)."""
@@ -160,8 +162,12 @@ class Housekeeping:
         now, trusted = self._time.clock(), self._time.clock.trusted()
         outbox = self._desk.outbox
         for queue in list(self._queues.values()):
-            while await self._desk.ask(partial(outbox.expire, queue.number, trusted)):
-                pass
+            expired = 0
+            while n := await self._desk.ask(partial(outbox.expire, queue.number, trusted)):
+                expired += n
+            if expired:
+                text = f"{expired} events have waited longer than Meta takes them, and are not sent any more"
+                self._alerts.raised("expired", queue.target.pixel, text, now)
             while await self._desk.ask(partial(outbox.pull_forward, queue.number, now, LONGEST_MS)):
                 pass
 

@@ -367,5 +367,5 @@ def test_an_alert_is_not_repeated_within_the_hour_however_it_flaps() -> None:
     for minute in range(0, 61, 10):
         alerts.raised("throttled", "111", "m", minute * 60_000)
         alerts.cleared("111", minute * 60_000 + 1)
-    kinds = [alerts._queue.get_nowait().kind for _ in range(alerts._queue.qsize())]
-    assert kinds == ["throttled", "cleared", "throttled", "cleared"]
+    states = [alerts._queue.get_nowait().state for _ in range(alerts._queue.qsize())]
+    assert states == ["raised", "cleared", "raised", "cleared"]

@@ -332,7 +332,7 @@ def test_D6_a_loss_is_an_alert_and_its_acceptance_ends_it(tmp_path: Path) -> Non
             courier.ask(watch())
             assert wait_until(lambda: len(received) >= 2)
             told = [msgspec.json.decode(body) for body in received]
-    assert [one["kind"] for one in told] == ["damage", "cleared"]
+    assert [(one["kind"], one["state"]) for one in told] == [("damage", "raised"), ("damage", "cleared")]
     assert "12 clicks" in told[0]["text"]
 
 

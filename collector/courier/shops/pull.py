@@ -95,9 +95,10 @@ class Puller:
         now = self._clock()
         if trouble.auth:
             text = f"{self._store.id}: {self._store.shop.platform} refuses the key of [store.shop]; set a new one"
-            self._alerts.raised("shop_auth", "", text, now)
+            self._alerts.raised("shop_auth", "", text, now, store=self._store.id)
         elif self._failures >= ALERT_AFTER:
-            self._alerts.raised("shop_pull", "", f"{self._store.id}: the shop cannot be pulled: {trouble.word}", now)
+            text = f"{self._store.id}: the shop cannot be pulled: {trouble.word}"
+            self._alerts.raised("shop_pull", "", text, now, store=self._store.id)
         if trouble.auth:
             return _HOUR_S
         if trouble.wait is not None:

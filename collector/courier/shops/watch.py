@@ -76,7 +76,8 @@ class Watch:
     async def _do(self, request: ShopRequest) -> None:
         if request.kind != "redact":
             text = f"{request.store}: {_ASKED.get(request.kind, request.kind)}"
-            self._alerts.raised(f"shop_{request.kind.removeprefix('shop_')}", "", text, self._clock())
+            kind = f"shop_{request.kind.removeprefix('shop_')}"
+            self._alerts.raised(kind, "", text, self._clock(), store=request.store)
             return
         try:
             gone = await self._ask(lambda: erasure.run(self._config, request, self._clock()))
