@@ -117,6 +117,9 @@ def test_retry_after_is_kept_to(tmp_path: Path) -> None:
             assert graph.state.times["111"][0] - refused > 0.9
 
 
+_LOST = "SELECT total(events) FROM request WHERE outcome = 'lost' AND pixel = (SELECT id FROM pixel WHERE name = ?)"
+
+
 def mixed(total: int, tmp_path: Path, *, kill: bool = False, seed: int = 1) -> dict[str, Any]:
     """Faults at random on one pixel, 1 % poison on both; the outcome after everything is settled."""
     modes = [{"name": m, "seconds": 0.8} for m in (*CLEAR, *DOUBTFUL) if m != "413"] + [{"name": "413"}]
@@ -153,6 +156,7 @@ def mixed(total: int, tmp_path: Path, *, kill: bool = False, seed: int = 1) -> d
                 "accepted": {pixel: Counter(counts["accepted"][pixel]) for pixel in (SICK, HEALTHY)},
                 "requests": counts["requests"],
                 "ambiguous": edge.counter("ambiguous"),
+                "healthy_lost": edge.rows(_LOST, HEALTHY)[0][0],
                 "healthy_seconds": max(times[HEALTHY]) - min(times[HEALTHY]),
                 "poison": poison,
                 "kills": kills,
@@ -186,7 +190,8 @@ def test_faults_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     with capsys.disabled():
         print(table(3_000, result))
     check(3_000, result)
-    assert sum(n - 1 for n in result["accepted"][HEALTHY].values()) == 0
+    again = sum(n - 1 for n in result["accepted"][HEALTHY].values())
+    assert again <= result["healthy_lost"]  # events whose answer came too late: a machine may stand still for that long
     assert result["healthy_seconds"] < result["seconds"]
 
 
