@@ -136,12 +136,15 @@ def test_pages_that_replace_the_clock_are_counted(
     assert seen(browser)["errors"] == []
 
 
-# A door that takes no post with this word in it, told apart from the real one by what it refuses: a whole heap.
-REFUSING = """<script>window.posts = []; const own = fetch; window.fetch = (url, given) => {
+# A door that takes no post with this word in it, told apart from the real one by what it refuses: a whole heap. What it
+# has taken meanwhile it answers just after a refusal, before the page can act on that: heaps must not grow by it.
+REFUSING = """<script>window.posts = []; const own = fetch; let last = Promise.resolve();
+const justAfter = async (answer) => { for (let i = 0; i < 20; i++) await 0; return answer; };
+window.fetch = (url, given) => {
   const types = JSON.parse(given.body).e.map(event => event.t); posts.push(types);
-  return types.includes('Poison') ?
-    Promise.resolve(new Response('{}', {status: %d, headers: {'Collector-Reason': '%s'}}))
-    : own(url, given); };</script>"""
+  if (types.includes('Poison'))
+    return last.then(() => new Response('{}', {status: %d, headers: {'Collector-Reason': '%s'}}));
+  last = own(url, given); return last.then(justAfter); };</script>"""
 
 
 @pytest.mark.parametrize(("status", "reason"), [(400, "invalid_field"), (413, "payload_too_large"), (403, "")])

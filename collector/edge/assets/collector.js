@@ -38,6 +38,7 @@
   const FROM_AD = /([?&#;])(fbclid|utm_\w+|(campaign|adset|ad)_?id)=[^&#]*/gi;
 
   let waiting = []; // events not sent yet: before consent they live here only
+  let refused = []; // heaps; no more than half of one goes in one post
   let flying = []; // events sent, not answered yet
   let said = {}; // who said what about consent
   let person; // what identify was told, for this page only
@@ -48,7 +49,7 @@
   let timer;
   let failures = 0;
   let resume = 0; // nothing is posted before, after a failure
-  let heap = MAX_HEAP; // events a post, halved when one is refused
+  let heap = MAX_HEAP; // events a post; one after a failure
   let told; // the console knows that the posts go astray
   let wait = 250; // until the next look for a consent tool
 
@@ -275,7 +276,11 @@
     if (!waiting.length) return;
     if (now() < resume) return closing ? park(waiting.splice(0)) : soon();
     const events = waiting.splice(0, closing || heap);
-    while (events.length > 1 && encode(events).length > 15e3) waiting.unshift(events.pop());
+    while (
+      events[1] &&
+      (encode(events).length > 15e3 || refused.some((heap) => events[heap.length >> 1] && heap.includes(events[0])))
+    )
+      waiting.unshift(events.pop());
     if (events.includes(view)) reported = view;
     const memory = touch();
     if (rules[1] < 's') import(endpoint(__PIXEL__)).then((pixel) => pixel.tell(events, store), log); // pixel+server
@@ -316,9 +321,9 @@
         log(status, reason, body);
         heap = MAX_HEAP;
         settle(/408|429|5../.test(status));
-        // What was refused is not sent again whole; alone it is dropped.
-        if (events.length > 1 && (status == 400 || status == 413 || (status == 403 && !reason))) {
-          heap = events.length >> 1;
+        // What was refused is never sent again whole, whatever else is answered or closes meanwhile; alone it is dropped.
+        if (events[1] && (/400|413/.test(status) || (status == 403 && !reason))) {
+          refused.push(events);
           waiting.unshift(...events);
           soon();
         }
