@@ -32,13 +32,12 @@
   const MEMORY = '_ct_' + store; // first and last touch; that it is there says that consent was given on this device
   const QUEUE = '_cq_' + store; // events that could not be sent
   const MAX_QUEUED = 50;
-  const MAX_HEAP = 20;
   const MAX_AGE = 6048e5; // 7 days: the server takes no older event from a page
   const MAX_TRIES = 8;
   const FROM_AD = /([?&#;])(fbclid|utm_\w+|(campaign|adset|ad)_?id)=[^&#]*/gi;
 
   let waiting = []; // events not sent yet: before consent they live here only
-  let refused = []; // heaps; no more than half of one goes in one post
+  let heaps = []; // posts that failed or were refused: no more than half of one goes in one post again
   let flying = []; // events sent, not answered yet
   let said = {}; // who said what about consent
   let person; // what identify was told, for this page only
@@ -49,7 +48,6 @@
   let timer;
   let failures = 0;
   let resume = 0; // nothing is posted before, after a failure
-  let heap = MAX_HEAP; // events a post; one after a failure
   let told; // the console knows that the posts go astray
   let wait = 250; // until the next look for a consent tool
 
@@ -71,10 +69,10 @@
   // --- what the browser keeps ---------------------------------------------------------------------------------------
 
   const now = () => +new Date(); // pages replace Date.now by things that tell fractions, or a Date
-  // Prototype.js makes texts of arrays, and JSON has no BigInt.
+  // Prototype.js makes texts of arrays, and JSON has no BigInt, of all types the one before 'bo'.
   const encode = (value) =>
     JSON.stringify(value, function (key, made) {
-      return Array.isArray(this[key]) ? this[key] : typeof made == 'bigint' ? '' + made : made;
+      return Array.isArray(this[key]) ? this[key] : typeof made < 'bo' ? '' + made : made;
     });
   // What a page hands over, as data: a field that JSON cannot hold, or that is too large, is left out alone.
   const plain = (data) => {
@@ -275,12 +273,9 @@
     if (view && view != reported && !waiting.includes(view)) waiting.unshift(view);
     if (!waiting.length) return;
     if (now() < resume) return closing ? park(waiting.splice(0)) : soon();
-    const events = waiting.splice(0, closing || heap);
-    while (
-      events[1] &&
-      (encode(events).length > 15e3 || refused.some((heap) => events[heap.length >> 1] && heap.includes(events[0])))
-    )
-      waiting.unshift(events.pop());
+    const events = waiting.splice(0, 20);
+    const hasMost = (heap) => heap.filter((event) => events.includes(event))[heap.length >> 1];
+    while (events[1] && (encode(events).length > 15e3 || heaps.some(hasMost))) waiting.unshift(events.pop());
     if (events.includes(view)) reported = view;
     const memory = touch();
     if (rules[1] < 's') import(endpoint(__PIXEL__)).then((pixel) => pixel.tell(events, store), log); // pixel+server
@@ -299,16 +294,19 @@
 
   const deliver = (body, events) => {
     const text = encode(body);
-    const settle = (again) => {
+    const settle = (later, apart) => {
       const others = (event) => !events.includes(event);
       flying = flying.filter(others);
       waiting = waiting.filter(others);
-      if (!again) return (failures = 0);
-      if (now() >= resume) resume = now() + (2e3 << (failures++ & 7)); // up to four minutes, and then anew
-      events.forEach((event) => event.n++);
-      waiting = events.filter(fresh).concat(waiting).slice(-MAX_QUEUED);
-      heap = 1;
-      soon();
+      if (later) {
+        if (now() >= resume) resume = now() + (2e3 << (failures++ & 7)); // up to four minutes, and then anew
+        events.forEach((event) => event.n++);
+      } else failures = 0;
+      if (later || apart) {
+        heaps.push(events);
+        waiting = events.filter(fresh).concat(waiting).slice(-MAX_QUEUED);
+        soon();
+      }
     };
     flying.push(...events);
     // text/plain needs no preflight; keepalive outlives the page, but takes 64 KB of all that is under way.
@@ -319,15 +317,9 @@
         const { status } = answer;
         const reason = answer.headers.get('Collector-Reason');
         log(status, reason, body);
-        heap = MAX_HEAP;
-        settle(/408|429|5../.test(status));
-        // What was refused is never sent again whole, whatever else is answered or closes meanwhile; alone it is dropped.
-        if (events[1] && (/400|413/.test(status) || (status == 403 && !reason))) {
-          refused.push(events);
-          waiting.unshift(...events);
-          soon();
-        }
-        told = told || reason || status == 204 || (warn(address + ': ' + status), 1);
+        // A 403 is a firewall's where it has no reason (403 + null is 403), and it reads bodies. Alone it is dropped.
+        settle(/408|429|5../.test(status), events[1] && /400|413|403$/.test(status + reason));
+        told = told || reason || status == 204 || !warn(address + ': ' + status);
       })
       .catch(
         safe((error) => {
@@ -437,9 +429,9 @@
     for (const type of 'DOMContentLoaded load wp_consent_type_defined wp_listen_for_consent_change visitorConsentCollected CookiebotOnAccept CookiebotOnDecline OneTrustGroupsUpdated'.split(' '))
       win.addEventListener(type, look, true);
     on(win, 'online', atOnce);
-    on(win, 'visibilitychange', () => flush(doc.hidden && MAX_HEAP));
+    on(win, 'visibilitychange', () => flush(doc.hidden));
     on(win, 'pagehide', () => {
-      flush(MAX_HEAP);
+      flush(1);
       if (flying.length) park(flying); // unanswered: once more from the next page, and counted once
     });
     soon();
