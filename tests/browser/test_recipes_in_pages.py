@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.browser.conftest import Browser, Place
+from tests.browser.conftest import Browser, Place, Ports, place_of
 from tests.browser.ground import Collector
 from tests.browser.shop import Shop
 from tests.browser.test_journey import Put, fresh_click, settle, wait_for_event
@@ -71,9 +71,9 @@ PRIVACY = """<script>window.Shopify = {customerPrivacy: {
 
 @pytest.mark.parametrize(("answer", "told"), [("yes", "granted"), ("no", "denied")])
 def test_shopify_carries_the_answer_to_the_order(
-    browser: Browser, nginx: int, page: Put, shop: Shop, answer: str, told: str
+    browser: Browser, proxies: Ports, page: Put, shop: Shop, answer: str, told: str
 ) -> None:
-    there = Place("nginx-subdomain", nginx, True)
+    there = place_of("nginx-subdomain", proxies)
     tag = recipe("shopify", {"https://t.shop.example": there.door(), "store_abc123": "store_shop"})
     page("/", there, tag=tag, head=PRIVACY % (answer, answer))
     page("/next", there, tag="")
@@ -87,8 +87,8 @@ def test_shopify_carries_the_answer_to_the_order(
     assert bool(posted["attributes"]["_fbc"]) == bool(posted["attributes"]["_fbp"]) == (answer == "yes")
 
 
-def test_shopify(browser: Browser, nginx: int, page: Put, shop: Shop) -> None:
-    there = Place("nginx-subdomain", nginx, True)
+def test_shopify(browser: Browser, proxies: Ports, page: Put, shop: Shop) -> None:
+    there = place_of("nginx-subdomain", proxies)
     tag = recipe("shopify", {"https://t.shop.example": there.door(), "store_abc123": "store_shop"})
     page("/", there, tag=tag)
     page("/next", there, tag="")
