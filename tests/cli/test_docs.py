@@ -156,3 +156,8 @@ def test_the_binary_leaves_out_nothing_that_a_process_imports():
         code = f"import sys, collector.{role}.app; print(*sys.modules)"
         out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout
         assert left_out & set(out.split()) == set(), role
+
+
+def test_the_readme_stays_a_merchants_page():
+    """Longer texts have pages of their own: the rooms' READMEs."""
+    assert len(README.splitlines()) <= 260
