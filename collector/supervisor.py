@@ -27,43 +27,18 @@ from collector.config_loader import Role, for_role
 from collector.config_loader.changes import changed
 from collector.errors import CollectorError, ConfigError, StorageError
 from collector.exchange import links
-from collector.process import handover, hardening, listening, unpacked
+from collector.process import handover, hardening, listening, systemd, unpacked
+from collector.process.child import STABLE_SECONDS, Child, cause, delay_after
 from collector.process.program import own_command
 from collector.storage.ground import audit, lock
 
 FATAL: Final = (2, 3)  # exit codes that a restart cannot mend: configuration, and the store (disk)
 DRAIN_SECONDS = 9.0  # the contract says exit within 10 s
 KEEPER_SECONDS = 1.0  # of them, for the keeper to end where the edges do not
-STABLE_SECONDS = 30.0  # a child that lived so long starts again without delay
-FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0  # seconds
 
 Command = Callable[[Role], Sequence[str]]
 
 log = telemetry.logger("supervisor")
-
-
-def delay_after(failures: int) -> float:
-    """Seconds to wait before the next start: none after the first end, then doubling up to LONGEST_DELAY."""
-    return 0.0 if failures <= 1 else min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(failures - 2, 20))
-
-
-class Child:
-    """One process to be kept alive: what it is, whether it runs, when it may start again."""
-
-    def __init__(self, role: Role, name: str) -> None:
-        self.role: Role = role
-        self.name = name
-        self.process: subprocess.Popen[bytes] | None = None
-        self.pipe: int | None = None  # where it says that it is ready
-        self.control: socket.socket | None = None  # where an edge asks for the keeper, and both are given connections
-        self.asks = False
-        self.ready = False
-        self.failures = 0
-        self.replaced = False  # asked to end, to start again with new settings
-        self.told_to_end = False
-        self.wanted = True
-        self.started = 0.0
-        self.due: float | None = 0.0  # when to start it; None while it runs
 
 
 class Supervisor:
@@ -214,7 +189,7 @@ class Supervisor:
         if answering and not self._announced:
             self._announced = True
             self._on_ready({role: listening.url_of(opened) for role, opened in self._sockets.items()})
-            _tell_systemd("READY=1")
+            systemd.tell("READY=1")
 
     def _forget_pipe(self, child: Child) -> None:
         if child.pipe is not None:
@@ -246,7 +221,7 @@ class Supervisor:
             child.failures = 1 if child.ready and lived >= STABLE_SECONDS else child.failures + 1
             pause = delay_after(child.failures)
             child.due = time.monotonic() + pause
-            log.error("a process ended and is started again", child=child.name, **_cause(code), seconds=pause)
+            log.error("a process ended and is started again", child=child.name, **cause(code), seconds=pause)
         child.ready = False
 
     # -- connections between edges and the keeper ------------------------------------------------------------------
@@ -369,7 +344,7 @@ class Supervisor:
         A second SIGTERM does not: service managers and `timeout` send it to the process and again to its group.
         """
         if self._deadline is None:
-            _tell_systemd("STOPPING=1")
+            systemd.tell("STOPPING=1")
             for held in self._lock:
                 lock.leaving(held)
             self._deadline = time.monotonic() + DRAIN_SECONDS
@@ -416,17 +391,6 @@ class Supervisor:
         if self._deadline is not None and self._deadline != float("inf"):
             times += [self._deadline - KEEPER_SECONDS, self._deadline]
         return max(0.0, min(times) - now) if times else None
-
-
-def _cause(code: int) -> dict[str, int | str]:
-    return {"signal": signal.Signals(-code).name} if code < 0 else {"exit_code": code}
-
-
-def _tell_systemd(state: str) -> None:
-    """Type=notify units wait for READY=1 (sd_notify(3))."""
-    if address := os.environ.get("NOTIFY_SOCKET"):
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-            notify.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
 
 
 def supervise(

@@ -8,14 +8,25 @@ not be lost for it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
-from hashlib import sha256
 from typing import Any, Final
 
 from msgspec import Struct
 
-from collector.core import addresses, amounts, clickid, event_names, flags, orders, personal, statuses, times, urls
+from collector.core import (
+    addresses,
+    amounts,
+    clickid,
+    event_names,
+    flags,
+    identifiers,
+    orders,
+    personal,
+    statuses,
+    times,
+    urls,
+)
 from collector.core.capi import custom_data
 from collector.core.capi.event_id import derive
 from collector.core.capi.normalise import hash_customer
@@ -40,8 +51,6 @@ _NOT_A_PAGES: Final = {
     "renewal_of": "renewalOf",
     "click_id": "clickId",
 }
-_UNKNOWN_ADDRESSES: Final = frozenset({"", "unknown", "null", "undefined", "-"})
-_BLANKS_AND_QUOTES: Final = " \t\r\n\"'"
 
 
 class Caller(Struct, frozen=True, gc=False):
@@ -103,9 +112,9 @@ def check_click(
     ignored: list[str] = []
     ts, corrected = _time(body.timestamp, caller, now, ignored) if body.timestamp is not None else (now, False)
     test = _test(caller, ignored, told=body.test)
-    fbc = _fbc(body.fbc, ignored) if body.fbc else None
+    fbc = identifiers.fbc(body.fbc, ignored) if body.fbc else None
     if fbc is not None:
-        _check_fbc_age(fbc, now)
+        identifiers.check_fbc_age(fbc, now)
     bot = bot or caller.bot
     marketing, ldu = decision
     reason = bot or ("consent" if not decision.allows_matching else None)
@@ -124,7 +133,7 @@ def check_click(
             landing_page,
             _page(body.referrer, site, "referrer", ignored) if body.referrer else None,
             body.visitor_id or None,
-            _fbp(body.fbp, ignored) if body.fbp else None,
+            identifiers.fbp(body.fbp, ignored) if body.fbp else None,
             fbc,
             body.fingerprint_version,
             body.event_id,
@@ -167,7 +176,7 @@ def check_event(
     bits = _flags(decision.marketing, bot or caller.bot, test, corrected)
     event = StoredEvent(
         event_type=body.event_type,
-        event_id=_event_id(body.event_id, ignored)
+        event_id=identifiers.event_id(body.event_id, ignored)
         or (derive(body.store_id, body.event_type, order_id) if order_id else ""),
         ts=ts,
         received=now,
@@ -178,10 +187,10 @@ def check_event(
         user_data=hashed.user_data if hashed else {},
         products=_anonymous(_priced(body.products or [], ignored), said, ignored) if body.products else [],
         custom_data=_custom_data(body.custom_data, said, ignored) if body.custom_data else {},
-        fbclid=_fbclid(body.fbclid, now, ignored),
-        fbc=_fbc(body.fbc, ignored),
-        fbp=_fbp(body.fbp, ignored),
-        visitor_id=_visitor_id(body.visitor_id, ignored),
+        fbclid=identifiers.fbclid(body.fbclid, now, ignored),
+        fbc=identifiers.fbc(body.fbc, ignored),
+        fbp=identifiers.fbp(body.fbp, ignored),
+        visitor_id=identifiers.visitor_id(body.visitor_id, ignored),
         ip=_address(body.ip_address, caller, ignored),
         user_agent=body.user_agent or (None if caller.secret else caller.user_agent),
         event_source_url=_page(body.event_source_url, site, "eventSourceUrl", ignored, said),
@@ -319,22 +328,6 @@ def _custom_data(given: dict[str, Any], said: personal.Said, ignored: list[str])
     return kept
 
 
-def _event_id(text: str | None, ignored: list[str]) -> str | None:
-    """The caller's own; one that holds an e-mail address or a phone goes by its hash."""
-    if not text or not personal.is_in(text):
-        return text
-    ignored.append("eventId")
-    return sha256(text.encode()).hexdigest()[:32]
-
-
-def _visitor_id(text: str | None, ignored: list[str]) -> str | None:
-    """A random name of a browser; a person's own is none."""
-    if text and personal.is_in(text):
-        ignored.append("visitorId")
-        return None
-    return text or None
-
-
 def _currency(text: str | None) -> str | None:
     if not text:
         return None
@@ -400,50 +393,8 @@ def _address(text: str | None, caller: Caller, ignored: list[str]) -> str | None
         return caller.address
     if text is None:
         return None
-    address = addresses.normalise(text) or _odd_address(text, ignored)
+    address = addresses.normalise(text) or identifiers.odd_address(text, ignored)
     return address if address != caller.address else None
-
-
-def _odd_address(text: str, ignored: list[str]) -> str | None:
-    """The first public one of a list, or the one before the suffix of Meta's builder; else named."""
-    found = addresses.first_public(text)
-    if (found is None or "," in text) and text.strip().lower() not in _UNKNOWN_ADDRESSES:
-        ignored.append("ipAddress")
-    return found
-
-
-def _fbc(value: str | None, ignored: list[str]) -> str | None:
-    return _of_form(value, clickid.is_fbc, "fbc", ignored)
-
-
-def _check_fbc_age(value: str, now: int) -> None:
-    fbc = clickid.parse_fbc(value)
-    if fbc is not None and now - fbc.created > clickid.MAX_AGE_DAYS * clickid.DAY_MS:
-        raise ApiError("invalid_fbclid", "the click is over 90 days old, by the creation time of its fbc", "fbc")
-
-
-def _fbp(value: str | None, ignored: list[str]) -> str | None:
-    return _of_form(value, clickid.is_fbp, "fbp", ignored)
-
-
-def _of_form(value: str | None, fits: Callable[[str], bool], field: str, ignored: list[str]) -> str | None:
-    """One of Meta's cookies as it came, without blanks and quotes around it; another form is left out."""
-    if not value or fits(value):
-        return value or None
-    bare = value.strip(_BLANKS_AND_QUOTES)
-    if fits(bare):
-        return bare
-    if bare:
-        ignored.append(field)
-    return None
-
-
-def _fbclid(value: str | None, now: int, ignored: list[str]) -> str | None:
-    fbclid = value.strip() if value else ""
-    if fbclid and clickid.fault(fbclid, now) is not None:
-        ignored.append("fbclid")
-        return None
-    return fbclid or None
 
 
 def _flags(marketing: Marketing, bot: str | None, test: bool, corrected: bool) -> int:

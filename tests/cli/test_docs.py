@@ -161,3 +161,15 @@ def test_the_binary_leaves_out_nothing_that_a_process_imports():
 def test_the_readme_stays_a_merchants_page():
     """Longer texts have pages of their own: the rooms' READMEs."""
     assert len(README.splitlines()) <= 260
+
+
+@pytest.mark.parametrize("folder", ["collector", "tests"])
+def test_a_file_asks_one_question_and_is_short_enough_for_it(folder):
+    """A test file may have half as many lines more."""
+    most = 420 if folder == "collector" else 640
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in (ROOT / folder).rglob("*.py")
+        if (lines := len(path.read_text().splitlines())) > most
+    }
+    assert long == {}

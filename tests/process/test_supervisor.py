@@ -23,8 +23,8 @@ from collector.config import Config
 from collector.config_loader import load
 from collector.errors import CollectorError
 from collector.process import handover, hardening, listening, unpacked
+from collector.process.child import delay_after
 from collector.storage.ground import audit
-from collector.supervisor import delay_after
 
 ROOT = Path(__file__).parents[2]
 ROLES = ("keeper", "edge", "courier", "console")

@@ -34,7 +34,6 @@ from collector.exchange.operations import (
     ShopTold,
     Withdraw,
 )
-from collector.exchange.prepared import batch_body
 from collector.exchange.shops import Page
 from collector.exchange.states import EventState
 from collector.exchange.stores import Store
@@ -46,6 +45,7 @@ from collector.storage.ground.space import Space
 from collector.storage.index import index
 from collector.storage.index.lookup import Lookup
 from collector.storage.index.subjects import CLICKS, CONVERSIONS
+from collector.storage.journal.answers import Answers
 from collector.storage.journal.clicks import Clicks
 from collector.storage.journal.conversions import Conversions
 from collector.storage.journal.late import Late
@@ -65,7 +65,6 @@ _REFUSED = ("refused.", "refused_item.")  # requests, and items of batches
 _KEYS_CHECK_S = 1.0
 _MODELS_CHECK_S = 60.0
 _DAY_MS = 86_400_000
-_IDEMPOTENCY_MS = _DAY_MS
 _BEAT_S = 5.0
 _LAST_MATCHES = 16  # per step: 5 ms, which somebody may wait for
 _REST = 9  # times a step's length
@@ -103,7 +102,7 @@ class GroupTransaction:
         self.grown: Counter[str] = Counter()  # likewise of the installation's running figures
         numbered = self._numbered = {store.number: store for store in known.values()}
         self.conversions = Conversions(db, names, self.lookup, self.clicks, self.figures)
-        self._public = PublicIds(names.subkey("public ids"))
+        self.answers = Answers(db, PublicIds(names.subkey("public ids")))
         self.late = Late(db, names, self.lookup, self.conversions, self.clicks, numbered)
         self.withdrawals = Withdrawals(db, self.lookup, self.clicks, self.conversions, self.late, numbered)
         self.deliveries = Deliveries(db)
@@ -214,10 +213,7 @@ class GroupTransaction:
                 self.late.again(operation.conversion, self._now)
                 return None
             case Reworded():
-                self._db.execute(
-                    "UPDATE idempotency SET answer = ? WHERE key_k = ? AND body_hash = ?",
-                    (operation.answer, operation.key_k, operation.body_hash),
-                )
+                self.answers.reword(operation)
                 return None
             case Remember():
                 return recall(self.lookup, operation)
@@ -275,30 +271,11 @@ class GroupTransaction:
         self.book.enter(row.store, row.id, row.dedup_k, known.event, standing, told.page, called, self._now)
 
     def _once(self, operation: Once) -> Answered:
-        known = self._db.execute(
-            "SELECT body_hash, status, answer FROM idempotency WHERE key_k = ? AND expires > ?",
-            (operation.key_k, self._now),
-        ).fetchone()
+        known = self.answers.known(operation, self._now)
         if known is not None:
-            if known[0] != operation.body_hash:
-                raise ApiError("idempotency_conflict", "this Idempotency-Key was used with another body")
-            return Answered(known[1], known[2], True)
+            return known
         results = self.apply([item.operation for item in operation.items if not isinstance(item, bytes)])
-        status, answer = 200, self._rendered(operation, results)
-        self._db.execute(
-            "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?)",
-            (operation.key_k, operation.body_hash, self._now + _IDEMPOTENCY_MS, status, answer),
-        )
-        return Answered(status, answer, False, results)
-
-    def _rendered(self, once: Once, results: list[Any]) -> bytes:
-        if once.batch:
-            return batch_body(once.items, results, self._public)
-        (item,) = once.items
-        if isinstance(results[0], ApiError):
-            raise results[0]
-        assert not isinstance(item, bytes)
-        return item.answer(results[0], self._public).encode()
+        return self.answers.keep(operation, results, self._now)
 
     def commit(self) -> None:
         syncing = False
