@@ -24,7 +24,7 @@ def fresh_click() -> str:
     return FBCLID[:-8] + secrets.token_hex(4)
 
 
-def settle(browser: Browser, condition: str, seconds: float = 20) -> Any:
+def settle(browser: Browser, condition: str, seconds: float = 60) -> Any:
     """What a script expression says once it is true."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
