@@ -35,6 +35,7 @@ QUERY: Final = f"""query($q: String!, $after: String) {{
  billingAddress {{ {_ADDRESS} }} shippingAddress {{ {_ADDRESS} }}
  lineItems(first: 100) {{ nodes {{ {_LINES} }} }} }} }} }}"""
 _REST_MS: Final = 1_000
+_MOST_PAGED: Final = 24_000  # orders; Shopify pages through 25,000 and no more, so the window is narrowed before that
 _STRIPE: Final = (
     "checkout.session.completed",
     "checkout.session.async_payment_succeeded",
@@ -104,18 +105,23 @@ class Shopify:
 
     async def pages(self, since: int, until: int) -> AsyncIterator[Page]:
         """Every order that changed from `since` to `until` (ms)."""
-        asked: dict[str, Any] = {"q": f"updated_at:>='{times.text(since)}' updated_at:<'{times.text(until)}'"}
+        begin, given = since, 0
+        asked = _window(begin, until)
         while True:
             found = await self._page(asked)
             orders = found.nodes
-            changed = since
+            changed, given = begin, given + len(orders)
             if orders:
-                changed = times.parse(msgspec.json.decode(orders[-1], type=_Updated).updatedAt) or since
+                changed = times.parse(msgspec.json.decode(orders[-1], type=_Updated).updatedAt) or begin
             last = not found.page_info.has_next_page
             yield [Found("shopify_pull", "orders/pulled", bytes(one)) for one in orders], until if last else changed
             if last:
                 return
-            asked["after"] = found.page_info.end_cursor
+            if given >= _MOST_PAGED and changed // 1000 > begin // 1000:
+                begin, given = changed, 0
+                asked = _window(begin, until)
+            else:
+                asked["after"] = found.page_info.end_cursor
 
     async def _page(self, asked: dict[str, Any]) -> _Orders:
         while True:
@@ -149,6 +155,10 @@ class Shopify:
             token: _Token = (await self._client.ask("POST", "/admin/oauth/access_token", data=form)).read(_Token)
             self._token, self._until = token.access_token, now + max(token.expires_in - 300.0, 1.0)
         return self._token
+
+
+def _window(since: int, until: int) -> dict[str, Any]:
+    return {"q": f"updated_at:>='{times.text(since)}' updated_at:<'{times.text(until)}'"}
 
 
 class _Changed(Struct):
