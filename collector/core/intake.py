@@ -20,7 +20,7 @@ from collector.core import (
     clickid,
     event_names,
     flags,
-    identifiers,
+    marks,
     orders,
     personal,
     statuses,
@@ -112,9 +112,9 @@ def check_click(
     ignored: list[str] = []
     ts, corrected = _time(body.timestamp, caller, now, ignored) if body.timestamp is not None else (now, False)
     test = _test(caller, ignored, told=body.test)
-    fbc = identifiers.fbc(body.fbc, ignored) if body.fbc else None
+    fbc = marks.fbc(body.fbc, ignored) if body.fbc else None
     if fbc is not None:
-        identifiers.check_fbc_age(fbc, now)
+        marks.check_fbc_age(fbc, now)
     bot = bot or caller.bot
     marketing, ldu = decision
     reason = bot or ("consent" if not decision.allows_matching else None)
@@ -133,7 +133,7 @@ def check_click(
             landing_page,
             _page(body.referrer, site, "referrer", ignored) if body.referrer else None,
             body.visitor_id or None,
-            identifiers.fbp(body.fbp, ignored) if body.fbp else None,
+            marks.fbp(body.fbp, ignored) if body.fbp else None,
             fbc,
             body.fingerprint_version,
             body.event_id,
@@ -176,7 +176,7 @@ def check_event(
     bits = _flags(decision.marketing, bot or caller.bot, test, corrected)
     event = StoredEvent(
         event_type=body.event_type,
-        event_id=identifiers.event_id(body.event_id, ignored)
+        event_id=marks.event_id(body.event_id, ignored)
         or (derive(body.store_id, body.event_type, order_id) if order_id else ""),
         ts=ts,
         received=now,
@@ -187,10 +187,10 @@ def check_event(
         user_data=hashed.user_data if hashed else {},
         products=_anonymous(_priced(body.products or [], ignored), said, ignored) if body.products else [],
         custom_data=_custom_data(body.custom_data, said, ignored) if body.custom_data else {},
-        fbclid=identifiers.fbclid(body.fbclid, now, ignored),
-        fbc=identifiers.fbc(body.fbc, ignored),
-        fbp=identifiers.fbp(body.fbp, ignored),
-        visitor_id=identifiers.visitor_id(body.visitor_id, ignored),
+        fbclid=marks.fbclid(body.fbclid, now, ignored),
+        fbc=marks.fbc(body.fbc, ignored),
+        fbp=marks.fbp(body.fbp, ignored),
+        visitor_id=marks.visitor_id(body.visitor_id, ignored),
         ip=_address(body.ip_address, caller, ignored),
         user_agent=body.user_agent or (None if caller.secret else caller.user_agent),
         event_source_url=_page(body.event_source_url, site, "eventSourceUrl", ignored, said),
@@ -393,7 +393,7 @@ def _address(text: str | None, caller: Caller, ignored: list[str]) -> str | None
         return caller.address
     if text is None:
         return None
-    address = addresses.normalise(text) or identifiers.odd_address(text, ignored)
+    address = addresses.normalise(text) or marks.odd_address(text, ignored)
     return address if address != caller.address else None
 
 

@@ -31,7 +31,7 @@ class Backoff(Struct, frozen=True):
 
 
 class Breaker(Struct, frozen=True):
-    """A pixel's recent luck. `until`: nothing is sent before (ms)."""
+    """A pixel's health of late. `until`: nothing is sent before (ms)."""
 
     faults: int = 0  # in a row
     recent: tuple[bool, ...] = ()  # True: failed; the last WINDOW requests

@@ -30,7 +30,7 @@ from collector.courier.alerts import Alerts
 from collector.courier.blocks import Block
 from collector.courier.desk import Desk
 from collector.courier.graph import GraphClient
-from collector.courier.luck import Luck
+from collector.courier.pacing import Pacing
 from collector.courier.register import Register, Stats, reason_of
 from collector.courier.suspects import Suspects
 from collector.courier.targets import Target
@@ -78,7 +78,7 @@ class PixelQueue:
         self._ticks = ticks
         self._dice = dice
         self._stats = stats
-        self._luck = Luck(Backoff(int(meta.retry_base_seconds * 1000), int(meta.retry_max_seconds * 1000)))
+        self._pacing = Pacing(Backoff(int(meta.retry_base_seconds * 1000), int(meta.retry_max_seconds * 1000)))
         self._limit = meta.batch_max
         self._lease_ms = int(meta.timeout_seconds * 1000) + 60_000
         self._register = Register(number, desk, stats, time.clock, self._lease_ms)
@@ -133,7 +133,7 @@ class PixelQueue:
 
     def hasten(self) -> None:
         """What made requests fail is over: ask again at once."""
-        self._luck.forget()
+        self._pacing.forget()
         self.wake()
 
     @property
@@ -183,10 +183,10 @@ class PixelQueue:
             return int(_IDLE_S * 1000)
         if self._meta.mode == "live" and not self.target.token:
             return int(_IDLE_S * 1000)
-        return self._block.closed_for(self._ticks()) if self._block.on else self._luck.closed_for(self._ticks())
+        return self._block.closed_for(self._ticks()) if self._block.on else self._pacing.closed_for(self._ticks())
 
     def _is_probe(self) -> bool:
-        return self._block.on or self._luck.breaker.open
+        return self._block.on or self._pacing.breaker.open
 
     async def _claim(self, role: tuple[str, ...], probing: bool) -> Claim | None:
         limit = self._limit
@@ -352,7 +352,7 @@ class PixelQueue:
         else:
             await self._judge(part, (verdict, report))
             search.postponed()
-            await asyncio.sleep(self._luck.closed_for(self._ticks()) / 1000)
+            await asyncio.sleep(self._pacing.closed_for(self._ticks()) / 1000)
 
     async def _on_guilty(self, part: Claim, verdict: Verdict, suspects: Suspects) -> None:
         if is_events_own(verdict.code, verdict.subcode):
@@ -368,8 +368,8 @@ class PixelQueue:
         now, ticks = self._now(), self._ticks()
         if verdict.kind is Kind.THROTTLED:
             self._stats.throttled += 1
-        state = self._luck.fault(verdict, ticks, self._dice())
-        until = now + self._luck.closed_for(ticks)
+        state = self._pacing.fault(verdict, ticks, self._dice())
+        until = now + self._pacing.closed_for(ticks)
         await self._register.again(claim, claim.events, until, verdict, report)
         if state is not None:
             await self._mark(state, until=until, reason=verdict.message)
@@ -391,7 +391,7 @@ class PixelQueue:
 
     async def _unblock(self) -> None:
         self._block.lift()
-        self._luck.forget()
+        self._pacing.forget()
         await self._mark("open")
         log.info("delivery resumes", pixel=self.target.pixel)
         self._alerts.cleared(self.target.pixel, self._now())
@@ -401,7 +401,7 @@ class PixelQueue:
         """Meta answered as it should."""
         if self._block.on:
             await self._unblock()
-        elif self._luck.success(self._ticks(), events):
+        elif self._pacing.success(self._ticks(), events):
             await self._mark("open")
             self._alerts.cleared(self.target.pixel, self._now())
             self.wake()

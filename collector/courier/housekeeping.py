@@ -17,7 +17,7 @@ from collector.courier.copies import Copies
 from collector.courier.deliver import PixelQueue
 from collector.courier.desk import Desk
 from collector.courier.disk import Disk
-from collector.courier.luck import LONGEST_MS
+from collector.courier.pacing import LONGEST_MS
 from collector.courier.register import Stats
 from collector.courier.revisions import Revisions
 from collector.courier.timekeeper import Timekeeper

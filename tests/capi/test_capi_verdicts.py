@@ -22,7 +22,7 @@ from collector.core.capi.verdicts import Answer, Kind, Verdict, classify, date_o
 from collector.core.events import StoredEvent
 from collector.courier.alerts import Alerts
 from collector.courier.blocks import Block
-from collector.courier.luck import Luck
+from collector.courier.pacing import Pacing
 
 
 def graph_error(status: int, code: int, subcode: int | None = None, **more: Any) -> Answer:
@@ -352,14 +352,14 @@ def test_D4_a_blocked_queue_is_probed_after_1_2_4_to_30_minutes_and_at_once_when
 
 
 def test_a_state_is_told_once_and_ended_by_the_first_answer() -> None:
-    luck = Luck(retry.Backoff(10, 100))
+    pacing = Pacing(retry.Backoff(10, 100))
     throttled = Verdict(kind=Kind.THROTTLED, message="m")
-    assert [luck.fault(throttled, n, 0.5) for n in range(3)] == ["throttled", None, None]
-    assert luck.success(10, 1) is True
-    assert luck.success(11, 1) is False
-    assert luck.pace.per_second is not None  # slower for a while, but no longer in trouble
+    assert [pacing.fault(throttled, n, 0.5) for n in range(3)] == ["throttled", None, None]
+    assert pacing.success(10, 1) is True
+    assert pacing.success(11, 1) is False
+    assert pacing.pace.per_second is not None  # slower for a while, but no longer in trouble
     failing = Verdict(kind=Kind.TRANSIENT, message="m")
-    assert [luck.fault(failing, n, 0.5) for n in range(6)] == [None, None, None, None, "failing", None]
+    assert [pacing.fault(failing, n, 0.5) for n in range(6)] == [None, None, None, None, "failing", None]
 
 
 def test_an_alert_is_not_repeated_within_the_hour_however_it_flaps() -> None:

@@ -67,11 +67,11 @@ class ConsoleProcess:
         assert self.process.stdout is not None
         self.process.send_signal(signal.SIGTERM)
         last_words = self.process.stdout.read().decode()
-        self.ending = self.process.wait(10), last_words.strip()
+        self.ending = self.process.wait(60), last_words.strip()
         self.process.stdout.close()
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
 
     def get(self, path: str, **options: Any) -> requests.Response:
-        return requests.get(self.url(path), timeout=10, **options)
+        return requests.get(self.url(path), timeout=60, **options)

@@ -100,7 +100,7 @@ class Installation:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -146,7 +146,7 @@ class Installation:
 class Door:
     """The public address of a running collector."""
 
-    def __init__(self, serving: Serving, seconds: float = 40.0) -> None:
+    def __init__(self, serving: Serving, seconds: float = 120.0) -> None:
         self.serving = serving
         self.urls = serving.ready(seconds)
         self.url = self.urls["edge"]
@@ -159,11 +159,11 @@ class Door:
         if key is not None:
             given["Authorization"] = f"Bearer {key}"
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return self.session.post(f"{self.url}{path}", data=data, headers=given, timeout=15)
+        return self.session.post(f"{self.url}{path}", data=data, headers=given, timeout=60)
 
     def get(self, path: str, key: str | None = None, **headers: str) -> requests.Response:
         given = _named(headers) | ({"Authorization": f"Bearer {key}"} if key else {})
-        return self.session.get(f"{self.url}{path}", headers=given, timeout=15)
+        return self.session.get(f"{self.url}{path}", headers=given, timeout=60)
 
 
 def _named(headers: dict[str, str]) -> dict[str, str]:

@@ -158,8 +158,8 @@ class Kit:
         db = index.open_index(self.journal.data_dir, self.config.storage)
         try:
             index.follow(db)
-            for subject in (index.CLICKS, index.CONVERSIONS):
-                while index.watermark(db, subject) != index.fold(db, subject, 20_000):
+            for table in (index.CLICKS, index.CONVERSIONS):
+                while index.watermark(db, table) != index.fold(db, table, 20_000):
                     pass
         finally:
             db.close()

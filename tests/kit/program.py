@@ -51,7 +51,7 @@ class Serving:
     def stderr(self) -> str:
         return (self.tmp / "stderr").read_text()
 
-    def ready(self, seconds: float = 40.0) -> dict[str, str]:
+    def ready(self, seconds: float = 120.0) -> dict[str, str]:
         """The addresses of the ready line."""
         while True:
             for line in self.stderr.splitlines():
@@ -73,7 +73,7 @@ class Serving:
         """The stdout of another command beside it, in the same folder."""
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         ended = subprocess.run(
-            [*self.command, *args], cwd=self.tmp, env=env, capture_output=True, text=True, timeout=30
+            [*self.command, *args], cwd=self.tmp, env=env, capture_output=True, text=True, timeout=120
         )
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
@@ -138,7 +138,7 @@ def paste(line: str) -> dict[str, Any]:
 def request(url: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> dict[str, Any]:
     """The JSON answer of any status."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers or {}), timeout=10) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers or {}), timeout=60) as answer:
             return dict(json.load(answer))
     except urllib.error.HTTPError as error:
         return dict(json.load(error))

@@ -19,8 +19,8 @@ from collector.exchange.operations import Once, Withdraw
 from collector.exchange.prepared import PreparedEvent
 from collector.storage.ground.database import connect
 from collector.storage.ground.kept import know
-from collector.storage.index import index, leaving, merging, subjects
-from collector.storage.index.subjects import CLICKS, CONVERSIONS
+from collector.storage.index import index, leaving, merging, tables
+from collector.storage.index.tables import CLICKS, CONVERSIONS
 from collector.storage.people.erasure import Erasure, erase_person
 from collector.storage.people.person import Asked, Nameless
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, STORE, Kit, click, order
@@ -127,10 +127,10 @@ def test_the_index_keeps_no_entry_of_a_row_that_is_gone(kit: Kit) -> None:
     kit.fold()
     erase(kit, email=JANE["email"])
     index = connect(kit.journal.data_dir / "index.db", kit.config.storage, readonly=True)
-    for subject in (CLICKS, CONVERSIONS):
-        alive = {row[0] for row in kit.rows(f"SELECT id FROM {subject.table}")}
-        for key in subject.keys:
-            ids = {row[0] for row in index.execute(f"SELECT id FROM {subject.index_table(key.name)}")}
+    for table in (CLICKS, CONVERSIONS):
+        alive = {row[0] for row in kit.rows(f"SELECT id FROM {table.name}")}
+        for key in table.keys:
+            ids = {row[0] for row in index.execute(f"SELECT id FROM {table.index_table(key.name)}")}
             assert ids <= alive, key.name
     index.close()
 
@@ -459,7 +459,7 @@ def test_no_key_is_left_between_the_cells_of_a_folded_and_merged_index(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pages split and empty while rows come and are merged; what was copied must not stay behind."""
-    for module in (index, subjects, merging):
+    for module in (index, tables, merging):
         monkeypatch.setattr(module, "BUCKET", 256)
     index._fold_statement.cache_clear()
     with Kit(tmp_path) as kit:

@@ -9,15 +9,15 @@ import pytest
 
 from collector.config import StorageConfig
 from collector.storage.ground.database import connect, open_database
-from collector.storage.index import index, subjects
-from collector.storage.index.subjects import CLICKS
+from collector.storage.index import index, tables
+from collector.storage.index.tables import CLICKS
 
 BUCKET = 8
 
 
 @pytest.fixture
 def small_buckets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for module in (index, subjects):
+    for module in (index, tables):
         monkeypatch.setattr(module, "BUCKET", BUCKET)
     index._fold_statement.cache_clear()
     yield

@@ -14,7 +14,7 @@ from collector.storage.ground.kept import know
 from collector.storage.index import index
 from collector.storage.index.index import BUCKET
 from collector.storage.index.lookup import Lookup
-from collector.storage.index.subjects import CLICKS, CONVERSIONS
+from collector.storage.index.tables import CLICKS, CONVERSIONS
 from tests.kit.journal_kit import DAY, HOUR, NOW, Kit, click, order
 
 
@@ -116,15 +116,15 @@ def test_a_deleted_index_is_rebuilt_on_disk_and_not_in_memory(tmp_path: Path, mo
 
 def test_folding_happens_by_itself_and_the_tail_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from collector.storage.index import tail
-    from collector.storage.journal import folder, transaction
+    from collector.storage.journal import flusher, transaction
 
-    for module in (folder, transaction):
+    for module in (flusher, transaction):
         monkeypatch.setattr(module, "FOLD_ROWS", 500)
         monkeypatch.setattr(module, "FOLD_AT_ONCE", 500)
     monkeypatch.setattr(tail, "GENERATION", 500)
     with Kit(tmp_path) as kit:
         fill(kit, 6000)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while kit.journal.tail_rows() > 1000 and time.monotonic() < deadline:
             kit.submit([])
             time.sleep(0.01)

@@ -14,8 +14,8 @@ import pytest
 from collector.config import StorageConfig
 from collector.exchange.rows import ClickRow
 from collector.storage.ground.database import open_database
-from collector.storage.index import changing, index, merging, subjects
-from collector.storage.index.subjects import CLICKS, MINUTE_MS
+from collector.storage.index import changing, index, merging, tables
+from collector.storage.index.tables import CLICKS, MINUTE_MS
 from tests.kit.journal_kit import Kit, click
 
 BUCKET = 8
@@ -26,7 +26,7 @@ NAMES = 12  # few, so that each has entries in many buckets
 
 @pytest.fixture(autouse=True)
 def small_buckets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for module in (index, subjects, merging):
+    for module in (index, tables, merging):
         monkeypatch.setattr(module, "BUCKET", BUCKET)
     index._fold_statement.cache_clear()
     yield
@@ -161,12 +161,12 @@ def test_a_damaged_index_forgets_how_far_it_was_merged(shelf: Shelf) -> None:
     assert shelf.found(shelf.fresh(), 0) == before
 
 
-def test_the_folder_merges_by_itself_and_the_writer_hears_of_it(
+def test_the_flusher_merges_by_itself_and_the_writer_hears_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from collector.storage.journal import folder, transaction
+    from collector.storage.journal import flusher, transaction
 
-    for module in (folder, transaction):
+    for module in (flusher, transaction):
         monkeypatch.setattr(module, "FOLD_ROWS", 10)
         monkeypatch.setattr(module, "FOLD_AT_ONCE", 10)
     with Kit(tmp_path) as kit:

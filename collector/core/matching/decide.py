@@ -8,7 +8,7 @@ from math import floor, log, log2
 from msgspec import structs
 
 from collector.core.calibration import calibrate
-from collector.core.matching.eligible import Field, sort_out
+from collector.core.matching.eligible import Eligible, sort_out
 from collector.core.matching.inference import Inference, Journey, Weights, infer, is_lent, pool_of, weigh
 from collector.core.matching.lessons import lesson_of_organic, lesson_of_proof
 from collector.core.matching.model import BUCKET_NAMES, OTHER_PLATFORM, Model, bucket
@@ -45,19 +45,19 @@ def match(query: Query, candidates: Sequence[Candidate], statistics: Statistics,
     """
     if query.consent == "denied":
         return _unattributed("consent", model, policy)
-    field = sort_out(query, candidates, policy)
-    proven = prove(query, field, model, policy)
-    before = older(query, field, policy)
+    eligible = sort_out(query, candidates, policy)
+    proven = prove(query, eligible, model, policy)
+    before = older(query, eligible, policy)
     inferred = None
     if (proven is None or proven.claimed) and policy.probabilistic and query.consent == "granted":
-        inference = infer(query, field.fresh, statistics, model, policy)
+        inference = infer(query, eligible.fresh, statistics, model, policy)
         inferred = _inferred(query, inference, before, model, policy) if inference is not None else None
     if proven is not None:
         answer = _stronger(_proved(query, proven, before, model, policy), inferred, proven)
-        lesson = lesson_of_proof(query, proven, field.fresh, statistics, model, policy)
+        lesson = lesson_of_proof(query, proven, eligible.fresh, statistics, model, policy)
         return structs.replace(answer, label=lesson) if lesson is not None else answer
     if inferred is None:
-        nothing = _unattributed(_why_nothing(query, field, policy), model, policy)
+        nothing = _unattributed(_why_nothing(query, eligible, policy), model, policy)
         return structs.replace(nothing, pool=pool_of(query), journey=_journey(before))
     return inferred
 
@@ -85,12 +85,12 @@ def _unattributed(reason: Reason, model: Model, policy: Policy) -> Match:
     return Match(attributed=False, model=model.version, reason=reason, window_days=policy.window_ms / DAY_MS)
 
 
-def _why_nothing(query: Query, field: Field, policy: Policy) -> Reason:
-    if field.expired:
+def _why_nothing(query: Query, eligible: Eligible, policy: Policy) -> Reason:
+    if eligible.expired:
         return "outside_window"
     if query.fbc_created is not None and query.ts - query.fbc_created > policy.window_ms and not query.fbc_foreign:
         return "outside_window"
-    if field.denied or (query.consent == "pending" and field.fresh):
+    if eligible.denied or (query.consent == "pending" and eligible.fresh):
         return "consent"
     return "no_candidate"
 

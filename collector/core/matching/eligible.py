@@ -14,7 +14,7 @@ _ts = attrgetter("ts")
 SKEW_MS = 5 * 60_000  # a proven click may be stamped this much after its conversion: two clocks
 
 
-class Field(Struct, gc=False):
+class Eligible(Struct, gc=False):
     """The candidates sorted out; `fresh` and `skewed` are in an order that does not depend on their arrival."""
 
     fresh: list[Candidate]
@@ -29,37 +29,37 @@ def order_key(c: Candidate) -> tuple[int, int, int, int, int]:
     return (c.ts, c.fbclid_k or 0, c.visitor_k or 0, c.fbp_k or 0, c.id)
 
 
-def sort_out(query: Query, candidates: Sequence[Candidate], policy: Policy) -> Field:
+def sort_out(query: Query, candidates: Sequence[Candidate], policy: Policy) -> Eligible:
     """Every candidate in its place; bots, prefetches, tests and clicks that another conversion has used are nowhere.
 
     Nor is a click recovered from an fbc, but where the caller names it: each fbc speaks for itself (proofs.py), so that
     no answer depends on whether another conversion has made us keep the click.
     """
     barred = flags.INELIGIBLE & ~(query.flags & flags.TEST)  # a test order may have a test click
-    field = Field([], [], [], [])
+    eligible = Eligible([], [], [], [])
     conversion, window, taken = query.ts, policy.window_ms, query.taken
     for c in _once(candidates):
         if c.flags & flags.RECOVERED and c.id != query.click_id:
-            field.spent |= c.id in taken and c.fbclid_k == query.fbc_k
+            eligible.spent |= c.id in taken and c.fbclid_k == query.fbc_k
             continue
         if c.flags & barred:
             if not c.flags & barred & ~(flags.DENIED | flags.PENDING | flags.WITHDRAWN):
-                field.denied.append(c)
+                eligible.denied.append(c)
             continue
         if taken and c.id in taken:
-            field.spent |= c.fbclid_k == query.fbc_k
+            eligible.spent |= c.fbclid_k == query.fbc_k
             continue
         delay = conversion - c.ts
         if delay > window:
-            field.expired.append(c)
+            eligible.expired.append(c)
         elif delay >= 0:
-            field.fresh.append(c)
+            eligible.fresh.append(c)
         elif delay >= -SKEW_MS:
-            field.skewed.append(c)
-    field.fresh.sort(key=_ts)
-    if len({c.ts for c in field.fresh}) < len(field.fresh):  # rare, and the full key is three times as slow
-        field.fresh.sort(key=order_key)
-    return field
+            eligible.skewed.append(c)
+    eligible.fresh.sort(key=_ts)
+    if len({c.ts for c in eligible.fresh}) < len(eligible.fresh):  # rare, and the full key is three times as slow
+        eligible.fresh.sort(key=order_key)
+    return eligible
 
 
 def _once(candidates: Sequence[Candidate]) -> Iterable[Candidate]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from collector.core.flags import RECOVERED
-from collector.core.matching.eligible import Field, order_key
+from collector.core.matching.eligible import Eligible, order_key
 from collector.core.matching.links import CLAIMED_CAP
 from collector.core.matching.model import Model
 from collector.core.matching.shapes import Candidate, Method, Policy, Query
@@ -39,13 +39,13 @@ class Proven(Struct):
     claimed: bool = False  # a page alone says that the click's visitor is this person
 
 
-def older(query: Query, field: Field, policy: Policy) -> list[Candidate]:
+def older(query: Query, eligible: Eligible, policy: Policy) -> list[Candidate]:
     """Expired clicks of the same person: no cause within this window, but part of the journey in a longer one."""
-    if not field.expired:
+    if not eligible.expired:
         return []
-    kept = [c for c in _named(query, field.expired) if query.ts - c.ts <= policy.click_ms]
+    kept = [c for c in _named(query, eligible.expired) if query.ts - c.ts <= policy.click_ms]
     named = [(c, names) for c in kept if (names := names_of(query, c))]
-    known = {c.fbclid_k for c in field.fresh}
+    known = {c.fbclid_k for c in eligible.fresh}
     own = [c for c, names in _without_strangers(named) if names != ["fbclid"] or c.fbclid_k not in known]
     return sorted(own, key=order_key)
 
@@ -76,11 +76,11 @@ def _named(query: Query, clicks: Sequence[Candidate]) -> list[Candidate]:
     return [c for c in clicks if c.fbclid_k in ids or c.visitor_k in ids or c.fbp_k in ids or c.id == own]
 
 
-def prove(query: Query, field: Field, model: Model, policy: Policy) -> Proven | None:
+def prove(query: Query, eligible: Eligible, model: Model, policy: Policy) -> Proven | None:
     """The click that proof names, or None."""
-    named = [(c, names) for c in _named(query, field.fresh) if (names := names_of(query, c))]
-    named += _skewed(query, field, named)
-    unseen = _unseen_at(query, field, policy)
+    named = [(c, names) for c in _named(query, eligible.fresh) if (names := names_of(query, c))]
+    named += _skewed(query, eligible, named)
+    unseen = _unseen_at(query, eligible, policy)
     for tier, methods in (("click", ("click_id",)), ("device", DEVICE), ("identity", IDENTITY)):
         here = [(c, names) for c, names in named if any(name in methods for name in names)]
         pick = _pick(query, here, methods)
@@ -92,18 +92,18 @@ def prove(query: Query, field: Field, model: Model, policy: Policy) -> Proven | 
 
 
 def _skewed(
-    query: Query, field: Field, named: list[tuple[Candidate, list[Method]]]
+    query: Query, eligible: Eligible, named: list[tuple[Candidate, list[Method]]]
 ) -> list[tuple[Candidate, list[Method]]]:
     """Clicks stamped up to 5 minutes after the conversion: two clocks, if the conversion carries the click's own id.
 
     By a cookie alone only where it names no earlier click: a shopper may well click again after the order.
     """
-    if not field.skewed:
+    if not eligible.skewed:
         return []
     own = {"click_id", "fbclid"}
     if not any(name in DEVICE for _, names in named for name in names):
         own |= {"visitor_id", "fbp"}
-    late = [(c, names) for c in field.skewed if not own.isdisjoint(names := names_of(query, c))]
+    late = [(c, names) for c in eligible.skewed if not own.isdisjoint(names := names_of(query, c))]
     return sorted(late, key=lambda pair: order_key(pair[0]))
 
 
@@ -168,14 +168,14 @@ def _proven(
     return Proven(found, tier, c, c.ts, cap, names[1:], conflicts, sharers, journey, claimed)
 
 
-def _unseen_at(query: Query, field: Field, policy: Policy) -> int | None:
+def _unseen_at(query: Query, eligible: Eligible, policy: Policy) -> int | None:
     """When the click inside `fbc` happened, if we never stored it and it may be the cause."""
     created = query.fbc_created
-    if created is None or query.fbc_k is None or query.fbc_foreign or field.spent:
+    if created is None or query.fbc_k is None or query.fbc_foreign or eligible.spent:
         return None
     if not 0 <= query.ts - created <= policy.window_ms:
         return None
-    known = (*field.fresh, *field.skewed, *field.expired)
+    known = (*eligible.fresh, *eligible.skewed, *eligible.expired)
     return None if any(c.fbclid_k == query.fbc_k for c in known) else created
 
 

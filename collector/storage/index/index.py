@@ -24,7 +24,7 @@ from collector.errors import Damaged, StorageError
 from collector.storage.ground.database import DATABASE, INDEX, connect, immediate, migrate
 from collector.storage.index import changing, merging, sums
 from collector.storage.index.bloom import LOW_BITS, LOW_MASK
-from collector.storage.index.subjects import BUCKET, CLICKS, CONVERSIONS, ELIGIBLE, MINUTE_MS, VISITOR_TAG, Key, Subject
+from collector.storage.index.tables import BUCKET, CLICKS, CONVERSIONS, ELIGIBLE, MINUTE_MS, VISITOR_TAG, Key, Table
 
 log = telemetry.logger("storage")
 
@@ -35,11 +35,11 @@ _MOST_PLACES = 400  # that a look-up probes, the newest: merged, they are 6Â·10â
 
 
 def _create_tables(db: apsw.Connection) -> None:
-    for subject in (CLICKS, CONVERSIONS):
-        for key in subject.keys:
+    for table in (CLICKS, CONVERSIONS):
+        for key in table.keys:
             tag = ", tag INTEGER NOT NULL, minute INTEGER NOT NULL" if key.tagged else ""
             db.execute(
-                f"CREATE TABLE IF NOT EXISTS {subject.index_table(key.name)} "
+                f"CREATE TABLE IF NOT EXISTS {table.index_table(key.name)} "
                 f"(k INTEGER NOT NULL, id INTEGER NOT NULL{tag}, PRIMARY KEY (k, id)) STRICT, WITHOUT ROWID"
             )
 
@@ -61,9 +61,9 @@ def open_index(data_dir: Path, config: StorageConfig, *, mend: bool = True) -> a
         log.failed("the index is damaged and is built anew", error)
         _discard(data_dir)
         db = _open(data_dir, config)
-    for subject in (CLICKS, CONVERSIONS):
-        while _last(db, subject) - watermark(db, subject) > MOST_UNFOLDED:
-            fold(db, subject, MOST_UNFOLDED)
+    for table in (CLICKS, CONVERSIONS):
+        while _last(db, table) - watermark(db, table) > MOST_UNFOLDED:
+            fold(db, table, MOST_UNFOLDED)
     return db
 
 
@@ -94,23 +94,23 @@ def _open(data_dir: Path, config: StorageConfig) -> apsw.Connection:
     migrate(db, "index_migrations")
     with immediate(db):
         _create_tables(db)
-    for subject in (CLICKS, CONVERSIONS):
-        db.execute(f"CREATE TEMP TABLE folding_{subject.table} ({_narrow_columns(subject)})")
+    for table in (CLICKS, CONVERSIONS):
+        db.execute(f"CREATE TEMP TABLE folding_{table.name} ({_narrow_columns(table)})")
     # Read-only, or each BEGIN IMMEDIATE of a fold would take the journal's write lock as well.
     db.execute("ATTACH ? AS source", (f"file:{quote(str(data_dir / DATABASE))}?mode=ro",))
     identity = db.execute("PRAGMA source.application_id").get
     foreign = db.execute("PRAGMA main.application_id").get != identity
-    if foreign or any(watermark(db, subject) > _last(db, subject) for subject in (CLICKS, CONVERSIONS)):
+    if foreign or any(watermark(db, table) > _last(db, table) for table in (CLICKS, CONVERSIONS)):
         _forget(db, identity)
-    for subject in (CLICKS, CONVERSIONS):
-        for key in subject.keys:  # both ends of each table: a file that was cut short shows here
-            table = subject.index_table(key.name)
-            db.execute(f"SELECT (SELECT min(k) FROM main.{table}), (SELECT max(k) FROM main.{table})").fetchall()
+    for table in (CLICKS, CONVERSIONS):
+        for key in table.keys:  # both ends of each table: a file that was cut short shows here
+            entries = table.index_table(key.name)
+            db.execute(f"SELECT (SELECT min(k) FROM main.{entries}), (SELECT max(k) FROM main.{entries})").fetchall()
     return db
 
 
-def _last(db: apsw.Connection, subject: Subject) -> int:
-    return int(db.execute(f"SELECT coalesce(max(id), 0) FROM source.{subject.table}").get)
+def _last(db: apsw.Connection, table: Table) -> int:
+    return int(db.execute(f"SELECT coalesce(max(id), 0) FROM source.{table.name}").get)
 
 
 def _forget(db: apsw.Connection, identity: int) -> None:
@@ -121,36 +121,36 @@ def _forget(db: apsw.Connection, identity: int) -> None:
         db.execute(f"PRAGMA main.application_id = {identity}")
 
 
-def watermark(db: apsw.Connection, subject: Subject) -> int:
+def watermark(db: apsw.Connection, table: Table) -> int:
     """The highest row id whose keys are in the index."""
-    row = db.execute("SELECT id FROM main.watermark WHERE subject = ?", (subject.table,)).fetchone()
+    row = db.execute("SELECT id FROM main.watermark WHERE subject = ?", (table.name,)).fetchone()
     return int(row[0]) if row else 0
 
 
-def fold(db: apsw.Connection, subject: Subject, most: int) -> int:
+def fold(db: apsw.Connection, table: Table, most: int) -> int:
     """Write the keys of the rows of at most `most` further ids, in one transaction; returns the new watermark.
 
     `db` is a connection of open_index. Safe beside other folders: the range is chosen under the write lock.
     """
     db.execute("BEGIN IMMEDIATE")
     try:
-        low = watermark(db, subject)
-        high = min(low + most, _last(db, subject))
+        low = watermark(db, table)
+        high = min(low + most, _last(db, table))
         if high <= low:
             db.execute("ROLLBACK")
             return low
-        if subject is CLICKS:
+        if table is CLICKS:
             changing.follow(db, low)
         # The wide rows are read once: ten passes over them took a quarter of a fold.
-        db.execute(_NARROW.format(table=subject.table, columns=_narrow_columns(subject)), (low, high))
-        for key in subject.keys:
-            db.execute(_fold_statement(subject, key))
+        db.execute(_NARROW.format(table=table.name, columns=_narrow_columns(table)), (low, high))
+        for key in table.keys:
+            db.execute(_fold_statement(table, key))
         for bucket in range((low + 1) // BUCKET, high // BUCKET + 1):
-            db.execute(_BEGUN.format(subject.table), (bucket, bucket * BUCKET, (bucket + 1) * BUCKET))
-        if subject is CLICKS:
+            db.execute(_BEGUN.format(table.name), (bucket, bucket * BUCKET, (bucket + 1) * BUCKET))
+        if table is CLICKS:
             sums.add_folding(db)
-        db.execute(f"DELETE FROM temp.folding_{subject.table}")
-        db.execute("INSERT OR REPLACE INTO main.watermark VALUES (?, ?)", (subject.table, high))
+        db.execute(f"DELETE FROM temp.folding_{table.name}")
+        db.execute("INSERT OR REPLACE INTO main.watermark VALUES (?, ?)", (table.name, high))
         db.execute("COMMIT")
         return high
     except BaseException:
@@ -166,7 +166,7 @@ def follow(db: apsw.Connection) -> None:
             changing.follow(db, watermark(db, CLICKS))
 
 
-Entry = tuple[str, str, int, int]  # subject's table, key, low bits of the name, row
+Entry = tuple[str, str, int, int]  # table's table, key, low bits of the name, row
 
 
 def forget(db: apsw.Connection, entries: Sequence[Entry]) -> None:
@@ -176,47 +176,47 @@ def forget(db: apsw.Connection, entries: Sequence[Entry]) -> None:
             db.execute(_FORGET.format(f"{table}_{key}"), (*merging.homes(row, name), row))
 
 
-def purge(db: apsw.Connection, subject: Subject, most: int) -> int:
+def purge(db: apsw.Connection, table: Table, most: int) -> int:
     """Take out at most `most` entries per key of buckets whose rows retention has deleted; how many went.
 
     `db` is a connection of open_index. A look-up never returned them: it reads the rows. With them go, of clicks, sums
     of days that no order asks for any more.
     """
-    days = sums.purge(db, most) if subject is CLICKS else 0
-    oldest = db.execute(f"SELECT min(id) FROM source.{subject.table}").get
+    days = sums.purge(db, most) if table is CLICKS else 0
+    oldest = db.execute(f"SELECT min(id) FROM source.{table.name}").get
     if oldest is None or oldest < BUCKET:
         return days
     gone = days
     with immediate(db):
         bucket = oldest // BUCKET
-        if bucket < merging.merged_through(db, subject):  # a merged group goes as a whole
+        if bucket < merging.merged_through(db, table):  # a merged group goes as a whole
             bucket = merging.first_of_group(bucket)
         below = bucket << LOW_BITS
-        for key in subject.keys:
-            table = f"main.{subject.index_table(key.name)}"
-            old = f"SELECT k, id FROM {table} WHERE k < ? ORDER BY k LIMIT ?"
-            db.execute(f"DELETE FROM {table} WHERE (k, id) IN ({old})", (below, most))
+        for key in table.keys:
+            entries = f"main.{table.index_table(key.name)}"
+            old = f"SELECT k, id FROM {entries} WHERE k < ? ORDER BY k LIMIT ?"
+            db.execute(f"DELETE FROM {entries} WHERE (k, id) IN ({old})", (below, most))
             gone += db.changes()
-        db.execute("DELETE FROM main.bucket WHERE subject = ? AND bucket < ?", (subject.table, bucket))
+        db.execute("DELETE FROM main.bucket WHERE subject = ? AND bucket < ?", (table.name, bucket))
     return gone
 
 
 @lru_cache
-def _fold_statement(subject: Subject, key: Key) -> str:
+def _fold_statement(table: Table, key: Key) -> str:
     # Not sorted: the newest bucket's pages are in the cache, and sorting takes longer than jumping about in them.
     tag = f", {VISITOR_TAG}, ts / {MINUTE_MS}" if key.tagged else ""
     eligible = f" AND {ELIGIBLE}" if key.eligible_only else ""
     return (
-        f"INSERT OR IGNORE INTO main.{subject.index_table(key.name)} "
-        f"SELECT (id / {BUCKET}) << {LOW_BITS} | ({key.sql} & {LOW_MASK}), id{tag} FROM temp.folding_{subject.table} "
+        f"INSERT OR IGNORE INTO main.{table.index_table(key.name)} "
+        f"SELECT (id / {BUCKET}) << {LOW_BITS} | ({key.sql} & {LOW_MASK}), id{tag} FROM temp.folding_{table.name} "
         f"WHERE {key.sql} IS NOT NULL{eligible}"
     )
 
 
-def _narrow_columns(subject: Subject) -> str:
+def _narrow_columns(table: Table) -> str:
     """What a fold reads of a row: its names and times, not its body."""
     return ", ".join(
-        c for c in subject.row._fields if c.endswith("_k") or c in ("id", "store", "ts", "received", "flags")
+        c for c in table.row._fields if c.endswith("_k") or c in ("id", "store", "ts", "received", "flags")
     )
 
 
@@ -243,49 +243,49 @@ class IndexReader:
         self._db.pragma("mmap_size", _MAPPED_BYTES)
         self._db.pragma("cell_size_check", 0)
         self._buckets: dict[str, tuple[list[int], list[int]]] = {}
-        self._merged: dict[str, int] = {}  # the buckets below it are merged, by subject
+        self._merged: dict[str, int] = {}  # the buckets below it are merged, by table
 
     def close(self) -> None:
         self._db.close()
 
-    def watermark(self, subject: Subject) -> int:
-        return watermark(self._db, subject)
+    def watermark(self, table: Table) -> int:
+        return watermark(self._db, table)
 
-    def refresh(self, subject: Subject) -> None:
+    def refresh(self, table: Table) -> None:
         """Learn of buckets that a fold began, and of those that are merged."""
         rows: list[tuple[int, int]] = self._db.execute(  # type: ignore[assignment]
-            "SELECT first_received, bucket FROM bucket WHERE subject = ? ORDER BY bucket", (subject.table,)
+            "SELECT first_received, bucket FROM bucket WHERE subject = ? ORDER BY bucket", (table.name,)
         ).fetchall()
-        self._buckets[subject.table] = ([r[0] for r in rows], [r[1] for r in rows])
-        self._merged[subject.table] = merging.merged_through(self._db, subject)
+        self._buckets[table.name] = ([r[0] for r in rows], [r[1] for r in rows])
+        self._merged[table.name] = merging.merged_through(self._db, table)
 
-    def first_bucket(self, subject: Subject, received: int) -> int:
+    def first_bucket(self, table: Table, received: int) -> int:
         """The bucket in which rows received at `received` (ms) or later begin."""
-        times, buckets = self._buckets.get(subject.table, ([], []))
+        times, buckets = self._buckets.get(table.name, ([], []))
         position = bisect_right(times, received) - 1
         return buckets[max(position, 0)] if buckets else 0
 
-    def first_id(self, subject: Subject, received: int) -> int:
+    def first_id(self, table: Table, received: int) -> int:
         """About the first row received at `received` (ms) or later, to the bucket."""
-        return self.first_bucket(subject, received) * BUCKET
+        return self.first_bucket(table, received) * BUCKET
 
-    def find(self, subject: Subject, key: str, name: int, since: int, limit: int) -> list[int]:
+    def find(self, table: Table, key: str, name: int, since: int, limit: int) -> list[int]:
         """At most `limit` ids under `name`, of rows received at `since` (ms) or later, newest arrivals first."""
-        return [row[0] for row in self._probe(subject, key, "id", name, since, limit)]
+        return [row[0] for row in self._probe(table, key, "id", name, since, limit)]
 
     def find_tagged(self, key: str, name: int, since: int, limit: int) -> Iterator[tuple[int, int, int]]:
         """As `find`, of clicks: (id, the visitor's tag, the minute of the click), read as far as the caller goes."""
         return self._probe(CLICKS, key, "id, tag, minute", name, since, limit)  # type: ignore[return-value]
 
     def _probe(
-        self, subject: Subject, key: str, columns: str, name: int, since: int, limit: int
+        self, table: Table, key: str, columns: str, name: int, since: int, limit: int
     ) -> Iterator[tuple[int, ...]]:
-        buckets = self._buckets.get(subject.table, ([], []))[1]
+        buckets = self._buckets.get(table.name, ([], []))[1]
         if not buckets:
             return iter(())
-        first, low = self.first_bucket(subject, since), name & LOW_MASK
-        where = merging.places(first, buckets[-1], self._merged[subject.table])[:_MOST_PLACES]
-        statement = _probe_statement(subject.index_table(key), columns, len(where), limit)
+        first, low = self.first_bucket(table, since), name & LOW_MASK
+        where = merging.places(first, buckets[-1], self._merged[table.name])[:_MOST_PLACES]
+        statement = _probe_statement(table.index_table(key), columns, len(where), limit)
         return self._db.execute(statement, [*(bucket << LOW_BITS | low for bucket in where), first * BUCKET])
 
     def connection(self) -> apsw.Connection:

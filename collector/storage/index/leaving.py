@@ -15,15 +15,15 @@ from collector.storage.ground.database import immediate
 from collector.storage.index import index
 from collector.storage.index.bloom import LOW_MASK
 from collector.storage.index.index import Entry
-from collector.storage.index.subjects import Subject
+from collector.storage.index.tables import Table
 
 _AT_ONCE: Final = 1_000
 
 
-def note(db: apsw.Connection, subject: Subject, before: ClickRow | ConversionRow, kept: Iterable[str] = ()) -> None:
+def note(db: apsw.Connection, table: Table, before: ClickRow | ConversionRow, kept: Iterable[str] = ()) -> None:
     """Have a row's entries leave, but those of the keys that it keeps; `before`: the row as it was."""
-    names = zip(subject.keys, subject.names(before), strict=True)
-    entries = [(subject.table, key.name, name & LOW_MASK, before.id) for key, name in names if name is not None]
+    names = zip(table.keys, table.names(before), strict=True)
+    entries = [(table.name, key.name, name & LOW_MASK, before.id) for key, name in names if name is not None]
     sql = "INSERT INTO leaving (subject, key, name, row) VALUES (?, ?, ?, ?)"
     db.executemany(sql, [entry for entry in entries if entry[1] not in kept])
 

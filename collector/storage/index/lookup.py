@@ -19,7 +19,7 @@ from collector.storage.index import changing
 from collector.storage.index.frequency import Frequencies
 from collector.storage.index.index import IndexReader
 from collector.storage.index.origins import Origins
-from collector.storage.index.subjects import CLICKS, CONVERSIONS, MINUTE_MS, Subject, click_tag
+from collector.storage.index.tables import CLICKS, CONVERSIONS, MINUTE_MS, Table, click_tag
 from collector.storage.index.tail import Tail
 
 _DAY_MS = 86_400_000
@@ -72,8 +72,8 @@ class Lookup:
         """Sums and watermarks of one moment, then every row above them."""
         with self.index.connection() as snapshot:
             self.frequencies.load(snapshot)
-            for subject in (CLICKS, CONVERSIONS):
-                self.last[subject] = self._refresh(subject)
+            for table in (CLICKS, CONVERSIONS):
+                self.last[table] = self._refresh(table)
             self._load_changes(changing.followed(snapshot))
         self._catch_up()
 
@@ -85,24 +85,24 @@ class Lookup:
                 self.frequencies.remove(before)
                 self.frequencies.add(now)
 
-    def _refresh(self, subject: Subject) -> int:
+    def _refresh(self, table: Table) -> int:
         """Learn how far the index has come by now: its watermark."""
-        self.index.refresh(subject)
-        through = self.index.watermark(subject)
+        self.index.refresh(table)
+        through = self.index.watermark(table)
         newest = self._db.execute(
-            f"SELECT received FROM {subject.table} WHERE id <= ? ORDER BY id DESC LIMIT 1", (through,)
+            f"SELECT received FROM {table.name} WHERE id <= ? ORDER BY id DESC LIMIT 1", (through,)
         )
         received = newest.get
-        self._indexed_until[subject] = received + AHEAD_MS if isinstance(received, int) else 0
+        self._indexed_until[table] = received + AHEAD_MS if isinstance(received, int) else 0
         return through
 
     def _catch_up(self) -> None:
         """Take the rows into the tail that an earlier life appended and the index does not hold yet."""
-        for subject in (CLICKS, CONVERSIONS):
-            select = f"SELECT {subject.columns} FROM {subject.table} WHERE id > ? ORDER BY id"
-            for values in self._db.execute(select, (self.last[subject],)):
-                row = subject.row._make(values)
-                self.last[subject] = row.id
+        for table in (CLICKS, CONVERSIONS):
+            select = f"SELECT {table.columns} FROM {table.name} WHERE id > ? ORDER BY id"
+            for values in self._db.execute(select, (self.last[table],)):
+                row = table.row._make(values)
+                self.last[table] = row.id
                 self.advance(self.latest, row.store, row.ts)
                 if isinstance(row, ClickRow):
                     self.clicks.add(row)
@@ -152,8 +152,8 @@ class Lookup:
 
     def folded(self) -> None:
         """Drop from memory what the index has by now."""
-        for subject in (CLICKS, CONVERSIONS):
-            self.tail_of(subject).drop_through(self._refresh(subject))
+        for table in (CLICKS, CONVERSIONS):
+            self.tail_of(table).drop_through(self._refresh(table))
 
     def changed(self, before: ClickRow, after: ClickRow) -> None:
         """Have a stored click as the open transaction makes it, and count it so."""
@@ -197,16 +197,16 @@ class Lookup:
             for key in ("dedup", "visitor", "fbp", "fbclid"):
                 self._reread(self.conversions, CONVERSIONS, key, name)
 
-    def _reread(self, tail: Tail[Any], subject: Subject, key: str, name: int) -> None:
+    def _reread(self, tail: Tail[Any], table: Table, key: str, name: int) -> None:
         ids = tail.find(key, name, _PASSED_OVER)
-        found = {row[0]: row for row in map(subject.row._make, _select(self._db, subject, ids))}
+        found = {row[0]: row for row in map(table.row._make, _select(self._db, table, ids))}
         for row_id in ids:
             if row_id in found:
                 tail.replace(found[row_id], undo=False)
             else:
                 tail.discard(row_id)
 
-    def retract(self, last: dict[Subject, int]) -> None:
+    def retract(self, last: dict[Table, int]) -> None:
         """Undo the open transaction: forget rows above `last`, give back what was replaced, take the sums back."""
         self.origins.forget()
         for before, after in reversed(self._changing):
@@ -231,16 +231,16 @@ class Lookup:
     def close(self) -> None:
         self.index.close()
 
-    def tail_of(self, subject: Subject) -> Tail[ClickRow] | Tail[ConversionRow]:
-        return self.clicks if subject is CLICKS else self.conversions
+    def tail_of(self, table: Table) -> Tail[ClickRow] | Tail[ConversionRow]:
+        return self.clicks if table is CLICKS else self.conversions
 
-    def find(self, subject: Subject, key: str, name: int, since: int, limit: int = PER_KEY) -> list[int]:
+    def find(self, table: Table, key: str, name: int, since: int, limit: int = PER_KEY) -> list[int]:
         """At most `limit` ids under `name` received at `since` (ms) or later, newest arrivals first."""
-        found = self.tail_of(subject).find(key, name, limit)
-        if len(found) < limit and since <= self._indexed_until[subject]:
+        found = self.tail_of(table).find(key, name, limit)
+        if len(found) < limit and since <= self._indexed_until[table]:
             seen = set(found)
-            folded = self.index.find(subject, key, name, since, limit)
-            if subject is CLICKS and self._touched:
+            folded = self.index.find(table, key, name, since, limit)
+            if table is CLICKS and self._touched:
                 same = [i for i in folded if self._touched.get(i) is None]
                 folded = sorted({*same, *self._touched.find(key, name, limit)}, reverse=True)
             found += [i for i in folded if i not in seen]
@@ -399,8 +399,8 @@ def _rows(db: apsw.Connection, tail: Tail[ClickRow], ids: set[int]) -> list[Clic
     return rows
 
 
-def _select(db: apsw.Connection, subject: Subject, ids: Collection[int]) -> Iterable[tuple[Any, ...]]:
+def _select(db: apsw.Connection, table: Table, ids: Collection[int]) -> Iterable[tuple[Any, ...]]:
     if not ids:
         return ()
-    select = f"SELECT {subject.columns} FROM {subject.table} WHERE id IN (SELECT value FROM carray(?))"
+    select = f"SELECT {table.columns} FROM {table.name} WHERE id IN (SELECT value FROM carray(?))"
     return db.execute(select, (apsw.carray(memoryview(array("q", ids))),))

@@ -15,7 +15,7 @@ import apsw
 
 from collector.storage.ground.database import immediate
 from collector.storage.index.bloom import LOW_BITS, LOW_MASK
-from collector.storage.index.subjects import BUCKET, Key, Subject
+from collector.storage.index.tables import BUCKET, Key, Table
 
 GROUP: Final = 8  # buckets
 _SLICE_BITS: Final = 6
@@ -46,32 +46,32 @@ def places(first: int, last: int, through: int) -> list[int]:
     return found if found[-1] == begin else [*found, begin]
 
 
-def merged_through(db: apsw.Connection, subject: Subject) -> int:
+def merged_through(db: apsw.Connection, table: Table) -> int:
     """Every bucket below this one is merged."""
-    return _progress(db, subject)[0]
+    return _progress(db, table)[0]
 
 
-def _progress(db: apsw.Connection, subject: Subject) -> tuple[int, int]:
-    found = db.execute("SELECT through, step FROM main.merged WHERE subject = ?", (subject.table,)).fetchone()
+def _progress(db: apsw.Connection, table: Table) -> tuple[int, int]:
+    found = db.execute("SELECT through, step FROM main.merged WHERE subject = ?", (table.name,)).fetchone()
     return (int(found[0]), int(found[1])) if found else (0, 0)
 
 
-def merge(db: apsw.Connection, subject: Subject, folded: int) -> bool:
+def merge(db: apsw.Connection, table: Table, folded: int) -> bool:
     """One step, if a group is full of rows up to `folded`, the watermark; whether there was something to do.
 
     `db` is a connection of open_index. Safe beside other folders: the step is chosen under the write lock.
     """
-    if folded < _end(merged_through(db, subject)):
+    if folded < _end(merged_through(db, table)):
         return False
     with immediate(db):
-        group, step = _progress(db, subject)
+        group, step = _progress(db, table)
         if folded < _end(group):
             return False
-        key, part = subject.keys[step // SLICES], step % SLICES
-        _move(db, subject.index_table(key.name), key, group, part)
+        key, part = table.keys[step // SLICES], step % SLICES
+        _move(db, table.index_table(key.name), key, group, part)
         step += 1
-        whole = step == SLICES * len(subject.keys)
-        db.execute(_MOVED, (subject.table, group + GROUP if whole else group, 0 if whole else step))
+        whole = step == SLICES * len(table.keys)
+        db.execute(_MOVED, (table.name, group + GROUP if whole else group, 0 if whole else step))
     return True
 
 

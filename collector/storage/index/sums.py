@@ -12,7 +12,7 @@ import apsw
 from collector.core.flags import UNCOUNTED
 from collector.exchange.rows import ClickRow
 from collector.storage.ground.database import immediate
-from collector.storage.index.subjects import COUNTED
+from collector.storage.index.tables import COUNTED
 
 SKETCH_BITS: Final = 10
 SKETCH_RANK_BITS: Final = 52

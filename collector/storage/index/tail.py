@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Generic, TypeVar
 
 from collector.exchange.rows import ClickRow, ConversionRow
-from collector.storage.index.subjects import Key, Subject
+from collector.storage.index.tables import Key, Table
 
 GENERATION = 10_000  # rows, or as many more as the last group brought
 
@@ -96,11 +96,11 @@ def _put(by_name: dict[int | None, Ids], name: int, row_id: int) -> None:
 
 
 class Tail(Generic[R]):
-    """Rows by id and by each of a subject's keys; owned by the writer thread."""
+    """Rows by id and by each of a table's keys; owned by the writer thread."""
 
-    def __init__(self, subject: Subject) -> None:
-        self._keys = subject.keys
-        self._order = {key.name: i for i, key in enumerate(subject.keys)}
+    def __init__(self, table: Table) -> None:
+        self._keys = table.keys
+        self._order = {key.name: i for i, key in enumerate(table.keys)}
         self._generations: list[_Generation[R]] = [_Generation(self._keys)]
         self._replaced: dict[int, R] = {}  # rows that the open transaction changed, as they were before it
 

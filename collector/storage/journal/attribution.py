@@ -15,7 +15,7 @@ from collector.exchange import clicks
 from collector.exchange.rows import ClickRow
 from collector.exchange.stores import Store
 from collector.storage.index.lookup import Lookup, candidate
-from collector.storage.index.subjects import CLICKS, CONVERSIONS, PLACE
+from collector.storage.index.tables import CLICKS, CONVERSIONS, PLACE
 from collector.storage.journal.clicks import Clicks
 from collector.storage.learning import models
 from collector.storage.learning.sightings import network_of

@@ -16,7 +16,7 @@ from collector.exchange.rows import ClickRow
 from collector.storage.ground import kept, multirow
 from collector.storage.index.bloom import Bloom
 from collector.storage.index.lookup import PER_KEY, Lookup
-from collector.storage.index.subjects import CLICKS
+from collector.storage.index.tables import CLICKS
 
 _row = tuple.__new__  # a named tuple of values that are there already: half the time of calling its class
 _encode = msgspec.msgpack.Encoder().encode

@@ -24,7 +24,7 @@ from collector.storage.ground import multirow
 from collector.storage.ground.event_names import EventNames
 from collector.storage.index import leaving
 from collector.storage.index.lookup import Lookup
-from collector.storage.index.subjects import CONVERSIONS
+from collector.storage.index.tables import CONVERSIONS
 from collector.storage.journal.attribution import Attribution, first_order
 from collector.storage.journal.clicks import Clicks
 from collector.storage.journal.reader import event_state

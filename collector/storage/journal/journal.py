@@ -21,7 +21,7 @@ from collector.storage.ground import clock as clocks
 from collector.storage.ground.acknowledged import Ledger
 from collector.storage.ground.checkpoints import Checkpointer
 from collector.storage.index import index
-from collector.storage.journal.folder import Folder
+from collector.storage.journal.flusher import Flusher
 from collector.storage.journal.reader import Reader
 from collector.storage.journal.transaction import GroupTransaction
 from collector.storage.journal.writer import GroupWriter, Submission
@@ -60,7 +60,7 @@ class Journal:
         self._writer = GroupWriter(self._transaction)
         self._inbox = Inbox(self._db)
         self._reader = Reader(self.data_dir, config.storage)
-        self._folder = Folder(config, self.data_dir, self._transaction, folded)
+        self._flusher = Flusher(config, self.data_dir, self._transaction, folded)
         self._checkpointer = Checkpointer(config.storage, self.data_dir, self._ledger)
         self._checkpointer.watch(self._db)
         self._transaction.make_way = self._checkpointer.make_way
@@ -77,7 +77,7 @@ class Journal:
     def start(self) -> None:
         """Begin to keep the index, in a thread."""
         self._transaction.refresh_keys(force=True)
-        self._folder.start()
+        self._flusher.start()
         self._checkpointer.start()
 
     def commit(self, waiting: deque[Submission]) -> Sequence[Submission]:
@@ -144,7 +144,7 @@ class Journal:
         """Write the last figures and close the files."""
         self._transaction.beat()
         self._checkpointer.stop()
-        self._folder.stop()
+        self._flusher.stop()
         self._transaction.lookup.close()
         self._reader.close()
         self._db.close()

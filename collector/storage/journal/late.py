@@ -41,7 +41,7 @@ from collector.exchange.states import EventResult
 from collector.exchange.stores import Store
 from collector.storage.ground import multirow
 from collector.storage.index.lookup import AHEAD_MS, Lookup
-from collector.storage.index.subjects import CLICKS, CONVERSIONS, PLACE
+from collector.storage.index.tables import CLICKS, CONVERSIONS, PLACE
 from collector.storage.journal.clicks import Clicks
 from collector.storage.journal.conversions import Conversions
 from collector.storage.journal.reopened import Reopened

@@ -18,7 +18,7 @@ from collector.exchange import clicks
 from collector.exchange.rows import ClickRow, ConversionRow
 from collector.exchange.states import Attempt, Delivery, EventState
 from collector.storage.ground.database import DATABASE, connect
-from collector.storage.index.subjects import CLICKS, CONVERSIONS
+from collector.storage.index.tables import CLICKS, CONVERSIONS
 from collector.storage.outbox import outbox
 
 _decode_event = msgspec.msgpack.Decoder(StoredEvent).decode

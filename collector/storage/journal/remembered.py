@@ -10,7 +10,7 @@ from collector.core.events import StoredClick, StoredEvent
 from collector.core.flags import INELIGIBLE
 from collector.exchange.operations import Remember
 from collector.storage.index.lookup import Lookup
-from collector.storage.index.subjects import CLICKS, CONVERSIONS
+from collector.storage.index.tables import CLICKS, CONVERSIONS
 
 _click = msgspec.msgpack.Decoder(StoredClick).decode
 _event = msgspec.msgpack.Decoder(StoredEvent).decode

@@ -22,7 +22,7 @@ from collector.exchange.naming import NewEvent
 from collector.exchange.operations import ShopDelivery, ShopTaken
 from collector.exchange.rows import ConversionRow
 from collector.storage.index.lookup import Lookup
-from collector.storage.index.subjects import CONVERSIONS
+from collector.storage.index.tables import CONVERSIONS
 from collector.storage.outbox.queueing import Figures
 
 KEPT_MS: Final = 8 * 86_400_000

@@ -44,7 +44,7 @@ from collector.storage.ground.kept import QUARTER_MS
 from collector.storage.ground.space import Space
 from collector.storage.index import index
 from collector.storage.index.lookup import Lookup
-from collector.storage.index.subjects import CLICKS, CONVERSIONS
+from collector.storage.index.tables import CLICKS, CONVERSIONS
 from collector.storage.journal.answers import Answers
 from collector.storage.journal.clicks import Clicks
 from collector.storage.journal.conversions import Conversions

@@ -25,7 +25,7 @@ from collector.exchange.rows import ClickRow, ConversionRow
 from collector.exchange.stores import Store
 from collector.storage.index import leaving
 from collector.storage.index.lookup import Lookup
-from collector.storage.index.subjects import CLICKS, CONVERSIONS
+from collector.storage.index.tables import CLICKS, CONVERSIONS
 from collector.storage.journal.clicks import Clicks
 from collector.storage.journal.conversions import Conversions
 from collector.storage.journal.late import Late

@@ -23,7 +23,7 @@ from collector.errors import CollectorError
 from collector.exchange.rows import ClickRow
 from collector.storage.ground.database import INDEX, immediate, load_pepper
 from collector.storage.index.lookup import Lookup
-from collector.storage.index.subjects import CLICKS, click_tag
+from collector.storage.index.tables import CLICKS, click_tag
 from collector.storage.learning import models
 from collector.storage.learning.sightings import network_of, of_addresses
 

@@ -30,7 +30,7 @@ from collector.exchange.rows import ConversionRow
 from collector.storage.ground import damage, gaps
 from collector.storage.ground.database import DATABASE, immediate, load_pepper, open_existing
 from collector.storage.index import index, leaving
-from collector.storage.index.subjects import CLICKS, CONVERSIONS
+from collector.storage.index.tables import CLICKS, CONVERSIONS
 from collector.storage.people.person import Asked, Finder, Nameless, Person, Value
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -193,10 +193,10 @@ class Eraser:
         return people
 
     def _fold(self) -> None:
-        for subject in (CLICKS, CONVERSIONS):
-            while index.watermark(self._folded, subject) != index.fold(self._folded, subject, index.MOST_UNFOLDED):
+        for table in (CLICKS, CONVERSIONS):
+            while index.watermark(self._folded, table) != index.fold(self._folded, table, index.MOST_UNFOLDED):
                 pass
-            self._reader.refresh(subject)
+            self._reader.refresh(table)
 
     def _receipt(self, store: str, person: Person, answers: dict[int, set[bytes]]) -> Receipt:
         own = self._public_ids(person)

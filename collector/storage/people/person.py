@@ -30,7 +30,7 @@ from collector.errors import CollectorError
 from collector.exchange.naming import KINDS, keys_of
 from collector.exchange.rows import ClickRow, ConversionRow
 from collector.storage.index.index import IndexReader
-from collector.storage.index.subjects import CLICKS, CONVERSIONS, Subject
+from collector.storage.index.tables import CLICKS, CONVERSIONS, Table
 from collector.storage.people.identities import links_of
 
 _MOST: Final = 1_000_000  # rows of one name
@@ -222,8 +222,8 @@ class Finder:
     def conversions(self, store: int, ids: Collection[int]) -> list[ConversionRow]:
         return [row for row in map(ConversionRow._make, self._rows(CONVERSIONS, ids)) if row.store == store]
 
-    def _rows(self, subject: Subject, ids: Collection[int]) -> Iterable[Any]:
-        sql = f"SELECT {subject.columns} FROM {subject.table} WHERE id = ?"
+    def _rows(self, table: Table, ids: Collection[int]) -> Iterable[Any]:
+        sql = f"SELECT {table.columns} FROM {table.name} WHERE id = ?"
         return [row for i in ids for row in self._db.execute(sql, (i,))]
 
 

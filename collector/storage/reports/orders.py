@@ -11,7 +11,7 @@ from typing import Final
 from collector.config import Config
 from collector.errors import StorageError
 from collector.storage.index.bloom import LOW_BITS, LOW_MASK
-from collector.storage.index.subjects import BUCKET, CONVERSIONS
+from collector.storage.index.tables import BUCKET, CONVERSIONS
 from collector.storage.reports.names import keyed_hash
 from collector.storage.reports.reader import Reader
 
@@ -42,7 +42,7 @@ async def _folded(reader: Reader, names: Set[int], newest: int) -> tuple[int, li
     found: list[int] = []
     try:
         async with Reader(reader.path.with_name("index.db")) as index:
-            mark = await index.one("SELECT id FROM watermark WHERE subject = ?", CONVERSIONS.table)
+            mark = await index.one("SELECT id FROM watermark WHERE subject = ?", CONVERSIONS.name)
             for i in range(0, len(keys), _CHUNK):
                 chunk = keys[i : i + _CHUNK]
                 marks = ",".join("?" * len(chunk))

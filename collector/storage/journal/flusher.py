@@ -14,7 +14,7 @@ from collector import telemetry
 from collector.config import Config
 from collector.storage.ground import database
 from collector.storage.index import changing, index, leaving, merging
-from collector.storage.index.subjects import CLICKS, CONVERSIONS
+from collector.storage.index.tables import CLICKS, CONVERSIONS
 from collector.storage.journal.transaction import FOLD_AT_ONCE, FOLD_ROWS, GroupTransaction
 
 log = telemetry.logger("storage")
@@ -26,7 +26,7 @@ _MERGE_S = 0.5  # of merging before a look at what else there is to do
 _MERGE_REST = 3  # times a step's length: a quarter of one processor at most, and only while nothing is to be folded
 
 
-class Folder(threading.Thread):
+class Flusher(threading.Thread):
     """Folds the tail into the index and merges its buckets, beside the writer."""
 
     def __init__(self, config: Config, data_dir: Path, transaction: GroupTransaction, db: apsw.Connection) -> None:
@@ -86,24 +86,24 @@ class Folder(threading.Thread):
 
     def _step(self, db: apsw.Connection) -> None:
         index.follow(db)
-        for subject in (CLICKS, CONVERSIONS):
-            while len(self._transaction.lookup.tail_of(subject)) >= FOLD_ROWS and not self._ending.is_set():
-                before = index.watermark(db, subject)
-                after = index.fold(db, subject, FOLD_AT_ONCE)
+        for table in (CLICKS, CONVERSIONS):
+            while len(self._transaction.lookup.tail_of(table)) >= FOLD_ROWS and not self._ending.is_set():
+                before = index.watermark(db, table)
+                after = index.fold(db, table, FOLD_AT_ONCE)
                 self._transaction.folded.set()
                 if after == before:
                     break
                 threading.Event().wait(0.002)  # let the writer drop what is folded
-            index.purge(db, subject, _PURGE_ROWS)
+            index.purge(db, table, _PURGE_ROWS)
         self._merge(db)
 
     def _merge(self, db: apsw.Connection) -> None:
         """Merge full buckets until there is something to fold, for half a second at most."""
         until = time.monotonic() + _MERGE_S
-        for subject in (CLICKS, CONVERSIONS):
-            folded = index.watermark(db, subject)
+        for table in (CLICKS, CONVERSIONS):
+            folded = index.watermark(db, table)
             while (began := time.monotonic()) < until and not self._transaction.wants_fold.is_set():
-                if not merging.merge(db, subject, folded):
+                if not merging.merge(db, table, folded):
                     break
                 self._transaction.folded.set()  # so that the writer learns how far it is
                 self._ending.wait(_MERGE_REST * (time.monotonic() - began))

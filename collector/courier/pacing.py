@@ -17,7 +17,7 @@ _RATE_WINDOW_MS = 10_000
 _ASSUMED_RATE = 1_600.0
 
 
-class Luck:
+class Pacing:
     """A pixel's breaker and pace."""
 
     def __init__(self, terms: Backoff) -> None:

@@ -32,10 +32,10 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Subject:
+class Table:
     """An append-only table and its keys; compared by identity, since it is a key of dictionaries on the hot path."""
 
-    table: str
+    name: str
     row: type[ClickRow] | type[ConversionRow]
     keys: tuple[Key, ...]
 
@@ -44,7 +44,7 @@ class Subject:
         return ", ".join(self.row._fields)
 
     def index_table(self, key: str) -> str:
-        return f"{self.table}_{key}"
+        return f"{self.name}_{key}"
 
     def names(self, row: ClickRow | ConversionRow) -> tuple[int | None, ...]:
         """The row's names in the order of the keys."""
@@ -77,7 +77,7 @@ MINUTE_MS: Final = 60_000
 ELIGIBLE: Final = f"flags & {INELIGIBLE} = 0"
 COUNTED: Final = f"flags & {UNCOUNTED} = 0"
 
-CLICKS: Final = Subject(
+CLICKS: Final = Table(
     "click",
     ClickRow,
     (
@@ -89,7 +89,7 @@ CLICKS: Final = Subject(
         Key("fp", "fp_k", _fp, tagged=True, eligible_only=True),
     ),
 )
-CONVERSIONS: Final = Subject(
+CONVERSIONS: Final = Table(
     "conversion",
     ConversionRow,
     tuple(_plain(name) for name in ("dedup", "fbclid", "visitor", "fbp", "ip", "fp")),
