@@ -13,6 +13,7 @@ from collector.config import Config
 from collector.errors import CollectorError, ConfigError
 from collector.process import hardening
 from collector.storage.ground import audit
+from collector.storage.shops import answers
 from collector.storage.shops import erasure as shop_erasure
 from collector.storage.shops.requests import ShopRequest
 
@@ -62,10 +63,11 @@ def run(args: argparse.Namespace) -> int:
             "if not, `collector requests dismiss` it"
         )
     if request.kind == "data_request":
-        raise CollectorError(
-            f"{request.id}: write what is held of the customer with `collector export-person`, answer him, and "
-            "`collector requests dismiss` it"
-        )
+        audit.note(config.storage.data_dir, "requests run", _now(), id=request.id, store=request.store)
+        path = str(answers.write(config, request, _now()))
+        then = f"send him {path}, and `collector requests dismiss {request.id}`, which deletes it"
+        print_json({"id": request.id, "file": path}) if args.json else print(f"{request.id}: {then}")
+        return 0
     audit.note(config.storage.data_dir, "requests run", _now(), id=request.id, store=request.store)
     gone = shop_erasure.run(config, request, _now())
     print_json({"id": request.id, "erased": gone}) if args.json else print(f"{request.id}: {gone} orders erased")
@@ -86,6 +88,7 @@ def dismiss(args: argparse.Namespace) -> int:
             raise CollectorError("nothing was changed")
     audit.note(config.storage.data_dir, "requests dismiss", _now(), id=request.id, store=request.store)
     shop_erasure.finish(config, request, _now(), None)
+    answers.remove(config, request)
     print_json({"id": request.id, "dismissed": True}) if args.json else print(f"{request.id}: dismissed")
     return 0
 

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from collector.cli import main
 from collector.core import orders, times
 from collector.core.capi.states import CapiState
+from collector.core.shops import signature
+from collector.storage.journal.shop_orders import Deliveries, OrderNames
 from tests.courier.test_shop_pull import Pull
 from tests.kit import shops as made
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, PIXEL, STORE
@@ -135,6 +137,26 @@ class Month:
         return told
 
 
+def post(one: Pull, message: made.Message) -> bool:
+    """A webhook through the edge's own door; whether its signature held."""
+    shop, headers = one.shop, [(name.lower().encode(), value.encode()) for name, value in message.headers.items()]
+    shop.webhooks._keeper.clock = lambda: shop.kit.now  # type: ignore[method-assign]
+    signed = shop.webhooks.signed(f"/v1/webhooks/{message.name}/{STORE}", headers, message.body)
+    if signed is None:
+        return False
+    begun = shop.webhooks.begun(signed)
+    assert begun.finish(shop.kit.submit(list(begun.operations))).status == 200
+    return True
+
+
+def forged(shop: Month) -> list[made.Message]:
+    """Somebody who has not the secret makes orders cheap, and as new as can be."""
+    some = shop.dice.sample(sorted(shop.truth), 3)
+    cheap = [structs.replace(shop.truth[n], total=Decimal("0.01"), status="paid", changed=NOW + 40 * DAY) for n in some]
+    theirs = [one.webhook() for one in cheap]
+    return [one._replace(headers=one.headers | {"X-Shopify-Hmac-Sha256": "A" * 43 + "="}) for one in theirs]
+
+
 def deliver(one: Pull, truth: dict[int, Truth], sent: dict[int, Decimal]) -> None:
     """Meta's part: takes what is queued, once, at the value that the shop has at this moment."""
     db = one.shop.kit.transaction._db
@@ -160,7 +182,9 @@ def month(folder: Path, count: int, capsys: Any) -> Any:
                 begin = NOW + day * DAY
                 for message in unreliable(shop.day(begin, -(-count // 30)), dice, lost=0.2, doubled=0.1, swapped=0.3):
                     one.shop.kit.now = begin + 21 * HOUR
-                    one.shop.tell(message)
+                    assert post(one, message)
+                for message in forged(shop):
+                    post(one, message)
                 if day == 9:
                     server.token_works = False
                     for _ in range(6):
@@ -227,6 +251,30 @@ def test_control_without_the_time_rule_the_month_is_not_true(
     monkeypatch.setattr(orders, "_worth", lambda fact: 0)
     with pytest.raises(AssertionError):
         test_a_month_of_a_shop_in_small(tmp_path, capsys)
+
+
+def test_control_without_the_signature_check_the_month_is_not_true(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signature, "is_signed", lambda *_: True)
+    with pytest.raises(AssertionError):
+        test_a_month_of_a_shop_in_small(tmp_path, capsys)
+
+
+def test_control_without_the_orders_own_name_it_is_sent_twice(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collector.storage.journal.conversions.named", lambda *_: None)
+    monkeypatch.setattr(OrderNames, "order", lambda *_: None)
+    with pytest.raises(AssertionError):
+        test_a_month_of_a_shop_in_small(tmp_path, capsys)
+
+
+def test_D2_the_month_is_true_without_the_memory_of_deliveries_too(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Deliveries, "known", lambda *_: None)
+    test_a_month_of_a_shop_in_small(tmp_path, capsys)
 
 
 def test_control_without_the_pull_orders_are_missing(

@@ -132,6 +132,35 @@ def test_P3_nothing_else_is_done_by_itself_and_somebody_is_told(watched: Watched
     assert watched.shop.kit.rows("SELECT count(*) FROM shop_order") == [(1,)]
 
 
+def test_P2_what_is_held_of_a_customer_is_written_for_the_owner_alone_and_goes_with_the_request(
+    watched: Watched, capsys: Any
+) -> None:
+    watched.shop.tell(paid(NUMBER))
+    watched.shop.kit.now += HOUR
+    watched.shop.tell(asked("customers/data_request", {"customer": {"id": 778899}, "orders_requested": [NUMBER]}))
+    assert watched.look() == ["shop_data_request"]
+    (file,) = (watched.shop.kit.journal.data_dir / "requests").iterdir()
+    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    held = [json.loads(line) for line in file.read_text().splitlines()]
+    assert any(str(NUMBER) in json.dumps(one["stores"]) for one in held)
+    before = file.read_text()
+    watched.look()
+    assert file.read_text() == before, "what was held when he asked"
+    name = file.stem
+    assert command(watched, "run", name) == 0
+    assert str(file) in capsys.readouterr().out
+    assert command(watched, "dismiss", name, "--yes") == 0
+    assert not file.exists()
+
+
+def test_P2_control_of_nobody_nothing_is_written_but_an_empty_answer(watched: Watched) -> None:
+    watched.shop.tell(paid(NUMBER))
+    watched.shop.tell(asked("customers/data_request", {"customer": {"id": 5}}))
+    watched.look()
+    (file,) = (watched.shop.kit.journal.data_dir / "requests").iterdir()
+    assert str(NUMBER) not in file.read_text()
+
+
 def command(watched: Watched, *words: str) -> int:
     folder = watched.shop.kit.journal.data_dir
     config = folder / "collector.toml"

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import signal
+import socket
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -18,8 +21,8 @@ from msgspec import structs
 
 from tests.kit import shops as made
 from tests.kit.edge_process import CLOSED, Edge, running
-from tests.kit.program import SOURCE, Serving
-from tests.kit.raw_http import Answer, eventually, exchange
+from tests.kit.program import SOURCE, Serving, below
+from tests.kit.raw_http import Answer, connect, eventually, exchange
 from tests.kit.shop_server import ShopServer, graph_order, serving
 from tests.kit.shops import STORE, Message
 
@@ -293,6 +296,73 @@ def test_S8_no_sender_gets_a_5xx(edge: Edge, headers: dict[str, str], raw: bytes
 def test_M3_no_signed_body_gets_anything_but_200(edge: Edge, raw: bytes, key: str) -> None:
     for body in (raw, json.dumps({"id": key, "currency": key, "current_total_price": key, key: [key]}).encode()):
         assert send(edge, made.signed("shopify", body, {"X-Shopify-Topic": "orders/paid"})).status == 200
+
+
+NASTY = (
+    b"",
+    b"\0",
+    b"\xff\xfe",
+    b"{" * 3_000,
+    b"[" * 3_000,
+    b"9" * 5_000,
+    b'"\\ud800"',
+    b"1e999999",
+    b"-0",
+    b"null",
+    b"\xef\xbb\xbf",
+)
+HEADERS = ("X-Shopify-Hmac-Sha256", "X-WC-Webhook-Signature", "Stripe-Signature", "Paddle-Signature", "X-Kiosk-Proof", "X-Kiosk-Time",
+           "X-Kiosk-Id", "X-Shopify-Topic", "X-WC-Webhook-Topic", "Content-Type", "Content-Length", "Transfer-Encoding", "Expect")  # fmt: skip
+
+
+def mutated(dice: random.Random, message: Message) -> bytes:
+    """A webhook with something wrong anywhere: in its body, signed again or not, its headers, or its bytes."""
+    raw = bytearray(message.body)
+    for _ in range(dice.randrange(4)):
+        at = dice.randrange(len(raw) + 1)
+        raw[at : at + dice.randrange(12)] = dice.choice(NASTY)
+    headers = dict(message.headers)
+    if dice.random() < 0.7:  # its sender has the secret, so what is in it is read
+        headers |= made.signature(message.name, bytes(raw), now(), headers)
+    if dice.random() < 0.4:
+        value = bytes(dice.randrange(0x20, 0x7F) for _ in range(dice.choice((0, 1, 44, 64, 900))))
+        headers[dice.choice(HEADERS)] = value.decode()
+    lines = [
+        f"POST /v1/webhooks/{message.name}/{SHOP_STORE} HTTP/1.{dice.randrange(2)}",
+        "Host: t",
+        "Connection: close",
+    ]
+    lines += [f"Content-Length: {len(raw)}"] if "Content-Length" not in headers else []
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    whole = bytearray("\r\n".join(lines).encode() + b"\r\n\r\n" + raw)
+    if dice.random() < 0.1:
+        whole[dice.randrange(len(whole))] = dice.randrange(256)
+    return bytes(whole)
+
+
+@pytest.mark.parametrize(
+    "rounds", [40, pytest.param(int(os.environ.get("FUZZ_ROUNDS", "3000")), marks=pytest.mark.slow)]
+)
+def test_nothing_that_a_sender_can_send_gives_a_5xx_or_ends_a_process(edge: Edge, rounds: int) -> None:
+    dice, pids = random.Random(int(os.environ.get("FUZZ_SEED", "8"))), below(edge.pid)
+    for n in range(rounds):
+        some = (made.shopify(id=some_id()), made.woocommerce(id=some_id()), made.stripe(at=now(), id=f"cs_f{n}"),
+                made.kiosk(at=now(), ref=f"f{n}"))  # fmt: skip
+        raw = mutated(dice, dice.choice(some))
+        with connect(edge.port) as sock:
+            sock.settimeout(5)
+            sock.sendall(raw)
+            sock.shutdown(socket.SHUT_WR)
+            head = sock.recv(65536)[:12]
+        assert head[9:10] in (b"", b"2", b"4"), (n, raw[:200], head)
+    assert below(edge.pid) == pids
+    assert "conversionId" in told(send(edge, made.shopify(id=some_id(), admin_graphql_api_id=None)))
+
+
+def test_control_a_reader_that_crashes_is_seen(tmp_path: Path) -> None:
+    crash = "from collector.core.shops import order as o; o.read = lambda *a: 1 // 0"
+    with running(tmp_path, crash, stores=[STORE]) as edge, pytest.raises(AssertionError):
+        test_nothing_that_a_sender_can_send_gives_a_5xx_or_ends_a_process(edge, 20)
 
 
 # -- one order, many tellers

@@ -17,7 +17,7 @@ from collector.courier.shops.pull import Puller, stores_to_pull
 from collector.errors import CollectorError
 from collector.storage.ground.database import DATABASE, connect
 from collector.storage.outbox.dispatch import is_temporary
-from collector.storage.shops import erasure
+from collector.storage.shops import answers, erasure
 from collector.storage.shops.health import Health
 from collector.storage.shops.inbox import Inbox
 from collector.storage.shops.requests import Requests, ShopRequest
@@ -28,7 +28,6 @@ log = logger("courier")
 EVERY_S: Final = 600.0
 _CACHE_MB: Final = 2
 _ASKED: Final = {
-    "data_request": "a customer asks what is held of him: `collector requests list`",
     "shop_redact": "the platform asks to erase the whole shop, which nothing does by itself: `collector requests list`",
     "uninstalled": "the app was taken off the shop: no order will come any more",
 }
@@ -74,6 +73,9 @@ class Watch:
         self._standing = set(found)
 
     async def _do(self, request: ShopRequest) -> None:
+        if request.kind == "data_request":
+            await self._answer(request)
+            return
         if request.kind != "redact":
             text = f"{request.store}: {_ASKED.get(request.kind, request.kind)}"
             kind = f"shop_{request.kind.removeprefix('shop_')}"
@@ -85,6 +87,16 @@ class Watch:
             log.failed("what a platform asked could not be erased yet", error, request=request.id)
             return
         log.info("a customer was erased, as the platform asked", request=request.id, orders=gone)
+
+    async def _answer(self, request: ShopRequest) -> None:
+        try:
+            path = await self._ask(lambda: answers.write(self._config, request, self._clock()))
+        except CollectorError as error:
+            log.failed("what is held of a customer could not be written yet", error, request=request.id)
+            return
+        then = f"send him {path}, and `collector requests dismiss {request.id}`"
+        text = f"{request.store}: a customer asks what is held of him; {then}"
+        self._alerts.raised("shop_data_request", "", text, self._clock())
 
     def _ask(self, question: Callable[[], Any]) -> Awaitable[Any]:
         return asyncio.get_running_loop().run_in_executor(self._thread, question)

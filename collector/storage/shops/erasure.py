@@ -21,7 +21,7 @@ def open_requests(config: Config) -> list[ShopRequest]:
 def run(config: Config, request: ShopRequest, now: int) -> int:
     """Erase what the request names, and strip it to a receipt; how many orders went (P1)."""
     gone = 0
-    for asked in _asked(request):
+    for asked in asked_of(request):
         try:
             erased = erase_person(config, request.store, asked, now, dry_run=False)
         except Nameless:
@@ -37,7 +37,8 @@ def finish(config: Config, request: ShopRequest, now: int, found: int | None) ->
         Requests(db).finish(request, now, found)
 
 
-def _asked(request: ShopRequest) -> Iterator[Asked]:
+def asked_of(request: ShopRequest) -> Iterator[Asked]:
+    """Each name of the person and of his orders that the platform gave."""
     who = request.who
     if who.external_id:
         yield Asked(external_id=who.external_id)
