@@ -1,5 +1,8 @@
 """What the tag costs a page beside Plausible's and Umami's, measured here: python -m tests.browser.cost
 
+Beside another minified one of ours, `python -m tests.browser.cost tests/browser/tag-0.2.0.min.js`: both in turn in one
+Chromium, processor time of the main thread in scripts, the least of RUNS landings and the ratio.
+
 Sizes are of the minified script under gzip -9; times are its own share of the main thread from landing until one
 second after, by Chromium's sampling profiler (100 µs), the median of RUNS landings with an empty cache. Each posts to
 an address on this machine that takes everything.
@@ -14,17 +17,19 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
 from collector.config import EdgeConfig, PrivacyConfig
-from collector.edge.snippet import Snippet
+from collector.edge.snippet import SOURCE, Snippet
 from tests.browser.conftest import Browser, chromium
-from tests.browser.test_minified import OPTIONS, TERSER
+from tests.browser.test_minified import ASSETS, OPTIONS, TERSER
 
 RUNS = 15
 PACKAGES = [TERSER, "esbuild@0.28.2", "@plausible-analytics/tracker@0.4.6"]
+OURS = ASSETS / SOURCE
 UMAMI = "umami@2.10.0"  # the whole product; only its tracker's source is unpacked
 
 
@@ -104,8 +109,50 @@ def land(browser: Browser, port: int) -> float:
     return float(sum(micros for node, micros in samples if "/s.js" in urls[node])) / 1000
 
 
+def of_ours(path: Path, more: str = "") -> Tag:
+    """A minified tag of ours, of any release, with today's settings in it."""
+    settings = b'{"b":"c","g":"c.gif","o":"honour","d":["granted","server-only"],"s":{}}'
+    script = path.read_bytes().replace(b"__PIXEL__", b'"c.js?m"').replace(b"__SETTINGS__", settings) + more.encode()
+    return Tag(path.name, script, '<script async src="/s.js" data-store="store_demo"></script>')
+
+
+def script_millis(browser: Browser, port: int) -> float:
+    """The main thread's processor time in scripts on one landing of somebody new."""
+    origin = f"http://www.shop.test:{port}"
+    browser.execute_cdp_cmd("Network.clearBrowserCache", {})
+    browser.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
+    browser.get("about:blank")
+    browser.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
+    browser.get(f"{origin}/?fbclid=IwAR0abcdefgh&utm_source=fb")
+    time.sleep(1)
+    metrics = browser.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+    browser.execute_cdp_cmd("Performance.disable", {})
+    return 1000 * sum(float(metric["value"]) for metric in metrics if metric["name"] == "ScriptDuration")
+
+
+def in_turn(browser: Browser, tags: Sequence[Tag], rounds: int) -> list[float]:
+    """The least processor time of each tag over so many landings, one after the other: all have the same luck."""
+    servers = [serve(tag) for tag in tags]
+    try:
+        times = [[script_millis(browser, server.server_address[1]) for server in servers] for _ in range(rounds)]
+    finally:
+        for server in servers:
+            server.shutdown()
+            server.server_close()
+    return [min(of_tag) for of_tag in zip(*times, strict=True)]
+
+
+def beside(other: Path) -> None:
+    """Print our tag's processor time, another's, and the ratio."""
+    with tempfile.TemporaryDirectory() as name, chromium(Path(name)) as browser:
+        theirs, ours = in_turn(browser, [of_ours(other), of_ours(OURS)], RUNS)
+    print(f"{other.name} {theirs:.2f} ms, {OURS.name} {ours:.2f} ms: {ours / theirs:.2f} times")
+
+
 def main() -> None:
     """Print one line for each tag."""
+    if len(sys.argv) > 1:
+        return beside(Path(sys.argv[1]))
     with tempfile.TemporaryDirectory() as name:
         for tag in tags(Path(name)):
             server = serve(tag)
