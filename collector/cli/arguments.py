@@ -151,6 +151,16 @@ def from_copy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="as `collector backup` wrote it")
 
 
+def inside(parser: argparse.ArgumentParser) -> None:
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("--licences", action="store_true", help="the licence texts of everything inside")
+    one.add_argument("--sbom", action="store_true", help="what is inside, as CycloneDX 1.6 (JSON)")
+
+
+def probed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--code", metavar="CODE", help="a test event code: then each pixel is sent a test event too")
+
+
 def test_code(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--code", metavar="CODE", help="the test event code; else the pixel's own")
 

@@ -19,6 +19,7 @@ from collector.cli.arguments import (
     followed,
     from_copy,
     imported,
+    inside,
     installed,
     kept_copy,
     key_id,
@@ -27,6 +28,7 @@ from collector.cli.arguments import (
     person,
     printed,
     private_output,
+    probed,
     reconciled,
     replayed,
     request_id,
@@ -122,8 +124,8 @@ COMMANDS: Final = (
         "doctor",
         "look for what is wrong, from outside too: files, clock, DNS, proxy, tag, token, queue; and say the mend",
         "doctor:run",
-        "collector doctor --config collector.toml",
-        (*FILES, as_json),
+        "collector doctor --config collector.toml\n  collector doctor --code TEST12345",
+        (*FILES, probed, as_json),
     ),
     Command(
         "status",
@@ -311,7 +313,13 @@ COMMANDS: Final = (
         "  collector completion fish > ~/.config/fish/completions/collector.fish",
         (shell,),
     ),
-    Command("version", "version, git revision and SQLite", "version:version", "collector version --json", (as_json,)),
+    Command(
+        "version",
+        "version, git revision and SQLite; the parts inside and their licences",
+        "version:version",
+        "collector version --json\n  collector version --licences\n  collector version --sbom > collector.cdx.json",
+        (inside, as_json),
+    ),
 )
 
 RAW: Final = argparse.RawDescriptionHelpFormatter

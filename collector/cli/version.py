@@ -6,12 +6,19 @@ import argparse
 import platform
 
 import collector
+from collector.cli import inside
 from collector.cli.output import print_json
 from collector.release import revision
 from collector.storage.ground.library import sqlite_version
 
 
 def version(args: argparse.Namespace) -> int:
+    if args.licences:
+        print(inside.licences(inside.parts()), end="")
+        return 0
+    if args.sbom:
+        print_json(inside.sbom(inside.parts()))
+        return 0
     facts = {
         "version": collector.__version__,
         "revision": revision(),

@@ -9,6 +9,7 @@ import resource
 import shutil
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from email.utils import formatdate
@@ -31,7 +32,7 @@ from collector.config import (
     StorageConfig,
     StoreConfig,
 )
-from collector.storage.ground import copies, damage, pepper
+from collector.storage.ground import backup, copies, damage, pepper
 from collector.storage.ground.database import load_pepper, open_database
 from collector.storage.ground.schema import newest_schema
 from collector.storage.reports import commands
@@ -39,6 +40,7 @@ from collector.storage.reports.delivery import Heartbeat, Pixel, Waiting
 from collector.storage.reports.health import Facts, Orders
 from collector.storage.reports.status import Clock
 from tests.kit.journal_kit import DAY, HOUR, NOW, PIXEL, STORE, Kit, click, order
+from tests.kit.simulators.graph import GraphSimulator
 
 ADDRESSES = [f"203.0.113.{n}" for n in range(3)] + [f"8.8.8.{n}" for n in range(20)]
 
@@ -231,6 +233,21 @@ def test_backups_that_are_none_old_or_on_the_same_disk(installed, tmp_path):
     assert bad(machine.of_backups(kept, NOW + 3 * DAY)) == {"backup.age", "backup.disk"}
 
 
+def test_the_newest_backup_is_proven(installed, tmp_path):
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    kept = replace(installed, backup=BackupConfig(dir=str(folder)))
+    assert list(machine.of_newest_backup(kept)) == []
+    path, _ = backup.backup(kept, folder, NOW)
+    (found,) = machine.of_newest_backup(kept)
+    assert (found.check, found.level) == ("backup.proven", "ok")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert bad(machine.of_newest_backup(kept)) == {"backup.damaged"}
+    assert [one.name for one in folder.iterdir()] == [path.name]
+
+
 def test_too_few_open_files(monkeypatch):
     assert bad(machine.of_limits()) == set()
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 256))
@@ -323,6 +340,24 @@ FROM_OUTSIDE: dict[str, Plant] = {
 }
 
 
+def _heads(graph: GraphSimulator) -> list[Any]:
+    with urllib.request.urlopen(f"{graph.url}/_sim/last", timeout=10) as answer:
+        return json.load(answer)["heads"]
+
+
+def test_a_pixel_is_sent_a_test_event_when_there_is_a_code(tmp_path):
+    with GraphSimulator(token="EAAtoken") as graph:
+        config = sound(meta=MetaConfig(graph_url=graph.url))
+        (unsent,) = outside.take_a_test(config, None, int(time.time() * 1000))
+        assert (unsent.level, _heads(graph)) == ("ok", [])
+        (sent,) = outside.take_a_test(config, "TEST1", int(time.time() * 1000))
+        assert (sent.check, sent.level) == ("pixel.event", "ok")
+        assert [head["test_event_code"] for head in _heads(graph)] == ["TEST1"]
+    with GraphSimulator(token="another") as graph:
+        config = sound(meta=MetaConfig(graph_url=graph.url))
+        assert bad(outside.take_a_test(config, "TEST1", int(time.time() * 1000))) == {"pixel.event"}
+
+
 @pytest.mark.parametrize("check", FROM_OUTSIDE)
 def test_what_is_seen_from_outside(world, check):
     FROM_OUTSIDE[check](world)
@@ -388,7 +423,7 @@ def test_plain_http_before_a_real_host_and_a_port_without_tls(world, monkeypatch
 
 
 def arguments(config: Path, **more: Any) -> argparse.Namespace:
-    return argparse.Namespace(**{"config": str(config), "data_dir": None, "json": True, **more})
+    return argparse.Namespace(**{"config": str(config), "data_dir": None, "json": True, "code": None, **more})
 
 
 def test_faults_of_the_configuration_are_findings_and_end_with_1(tmp_path, capsys):

@@ -44,18 +44,20 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
     yield ok("config", args.config or "the demo configuration")
     for warning in settings.warnings:
         yield warn("config", warning, "collector config check")
-    yield from _examine(settings.config)
+    yield from _examine(settings.config, args.code)
 
 
-def _examine(config: Config) -> Iterator[Finding]:
+def _examine(config: Config, code: str | None) -> Iterator[Finding]:
     now = machine.now_ms()
     parts: tuple[Callable[[], Iterator[Finding]], ...] = (
         lambda: machine.of_settings(config),
         lambda: machine.of_files(config),
         lambda: _database(config, now),
         lambda: machine.of_backups(config, now),
+        lambda: machine.of_newest_backup(config),
         machine.of_limits,
         lambda: outside.look(config),
+        lambda: outside.take_a_test(config, code, now),
     )
     for part in parts:
         yield from part()

@@ -16,7 +16,7 @@ from collector.cli.doctor.findings import Finding, fail, ok, warn
 from collector.config import Config
 from collector.core import filling
 from collector.core.capi import versions
-from collector.errors import StorageError, user
+from collector.errors import CollectorError, StorageError, user
 from collector.storage.ground import copies, damage, pepper
 
 _MB: Final = 1 << 20
@@ -147,6 +147,23 @@ def of_backups(config: Config, now: int) -> Iterator[Finding]:
         yield ok("backup", f"the newest is of {datetime.fromtimestamp(newest / 1000, UTC):%Y-%m-%d %H:%M} UTC")
     if os.path.exists(config.backup.dir) and _same_disk(config.backup.dir, config.storage.data_dir):
         yield warn("backup.disk", "backups lie on the database's own disk", "set [backup] dir to another disk")
+
+
+def of_newest_backup(config: Config) -> Iterator[Finding]:
+    """Would it come back? Unpacked and looked through as a restore does; the live database is not touched."""
+    found = copies.newest(Path(config.backup.dir)) if config.backup.dir else None
+    if found is None:
+        return
+    from collector.storage.ground import backup  # SQLite's other copy, and only for a file that nobody writes
+
+    path, _ = found
+    try:
+        manifest = backup.prove(config, path)
+    except CollectorError as error:
+        yield fail("backup.damaged", f"{path}: {error}", "make another one now: collector backup; look at that disk")
+    else:
+        rows = sum(manifest.rows.get(table, 0) for table in ("click", "conversion"))
+        yield ok("backup.proven", f"{path.name} is whole: {rows} clicks, conversions and events")
 
 
 def _same_disk(one: str, other: str) -> bool:

@@ -22,6 +22,8 @@ import msgspec
 from collector.cli.doctor.findings import Finding, fail, ok, warn
 from collector.config import Config, PixelConfig, StoreConfig
 from collector.core import cookies
+from collector.core.capi.verdicts import Kind
+from collector.courier import probe
 from collector.courier.targets import base_of
 
 _PATIENCE_S: Final = 8.0
@@ -291,6 +293,27 @@ def _pixel(web: Web, base: str, pixel: PixelConfig) -> Iterator[Finding]:
         return
     yield ok("pixel", f"pixel {pixel.id} exists")
     yield from _permissions(web, base, pixel, bearer)
+
+
+def take_a_test(config: Config, code: str | None, now: int) -> Iterator[Finding]:
+    """Whether each pixel takes an event: a test purchase under `code`, or the pixel's own; it counts nowhere."""
+    if config.meta.mode != "live":
+        return
+    for store in config.store:
+        for pixel in store.pixel if store.active else []:
+            if pixel.access_token and (own := code or pixel.test_event_code):
+                yield _taken(config, store, pixel, own, now)
+            elif pixel.access_token:
+                yield ok("pixel.event", f"no test event was sent to pixel {pixel.id}: collector doctor --code CODE")
+
+
+def _taken(config: Config, store: StoreConfig, pixel: PixelConfig, code: str, now: int) -> Finding:
+    verdict = probe.send_test(config, store, pixel, code, now).verdict
+    if verdict.kind is Kind.SENT:
+        return ok("pixel.event", f"pixel {pixel.id} takes a test event; Events Manager shows it under Test events")
+    said = verdict.message or verdict.kind.value
+    what = f"pixel {pixel.id} does not take a test event: {said}"
+    return fail("pixel.event", what, "collector send-test shows Meta's answer word for word")
 
 
 def _error(answer: httpx.Response | None) -> dict[str, Any]:

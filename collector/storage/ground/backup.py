@@ -193,6 +193,14 @@ def _sync(path: Path) -> None:
         os.close(fd)
 
 
+def prove(config: Config, file: Path) -> Manifest:
+    """Unpack a backup beside itself and look at all of it, as a restore would; CollectorError says what is wrong."""
+    with _writing(file.parent) as work:
+        manifest = _unpack(file, work)
+        _check(work, manifest, config)
+    return manifest
+
+
 # -- and back
 
 
@@ -220,7 +228,7 @@ def restore(config: Config, file: Path, now: int) -> Restored:
     return Restored(manifest=manifest, doubtful=doubtful)
 
 
-_OURS: Final = ("lock", "keeper.lock", "courier.lock")
+_OURS: Final = ("lock", "keeper.lock", "courier.lock", "keeper.sock", "audit.log", "audit.log.1")
 
 
 def _refuse_what_is_there(folder: Path, key: Path) -> None:

@@ -19,10 +19,16 @@ def name_of(now: int) -> str:
 
 def newest_ms(folder: Path) -> int | None:
     """When the newest backup that was named by its time was made (ms); None where there is none."""
+    found = newest(folder)
+    return found[1] if found else None
+
+
+def newest(folder: Path) -> tuple[Path, int] | None:
+    """The newest backup that was named by its time, and when it was made (ms); None where there is none."""
     for path in sorted(folder.glob(_PATTERN), reverse=True):
         with contextlib.suppress(ValueError):
             at = datetime.strptime(path.stem.partition("-")[2], _STAMP).replace(tzinfo=UTC)
-            return int(at.timestamp() * 1000)
+            return path, int(at.timestamp() * 1000)
     return None
 
 
