@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Final
 
+from collector.cli.output import Unwritable, forget_stdout, own_stdout
 from collector.cli.parser import build_parser
 from collector.errors import CollectorError, ConfigError, Damaged, StorageError
 from collector.storage.ground.damage import explained  # by its name: the command `damage` is a module beside this one
@@ -25,14 +25,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     module, _, function = args.run.partition(":")
     try:
+        if module != "serve":
+            own_stdout()
         code: int = getattr(import_module(f"collector.cli.{module}"), function)(args)
         sys.stdout.flush()
+    except BrokenPipeError:  # `collector export … | head`
+        forget_stdout()
+        return FAILED
     except CollectorError as error:
+        if isinstance(error, Unwritable):
+            forget_stdout()
         print(error, file=sys.stderr)
         return exit_code(error)
-    except BrokenPipeError:  # `collector export … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
     except KeyboardInterrupt:
         return FAILED
     except Exception as error:

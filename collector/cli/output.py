@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +15,40 @@ import msgspec
 
 from collector.errors import CollectorError, why
 from collector.process import hardening
+
+
+class Unwritable(CollectorError):
+    """Standard output takes nothing any more: a full device, a closed descriptor."""
+
+
+class _Stdout(io.FileIO):
+    """Standard output, whose faults are told apart from those of any other file."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise Unwritable(f"cannot write to standard output: {error.strerror}") from None
+
+
+def own_stdout() -> None:
+    """Have every fault of standard output be an Unwritable; Unwritable where it is closed."""
+    out = sys.stdout
+    if out is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the end
+        raise Unwritable("cannot write to standard output: it is closed")
+    if sys.__stdout__ is not None and out is sys.__stdout__:  # not where a test listens
+        out.flush()
+        raw = _Stdout(out.fileno(), "w", closefd=False)
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), out.encoding, out.errors, line_buffering=out.isatty())
+
+
+def forget_stdout() -> None:
+    """What is still to be written goes nowhere: the interpreter would tell of it once more at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def print_json(value: Any) -> None:
