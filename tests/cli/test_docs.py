@@ -18,6 +18,7 @@ from collector.cli.parser import COMMANDS
 from collector.config import Config, EdgeConfig
 from collector.config_loader import load
 from collector.edge import openapi
+from tests.kit import reference
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config.example.toml"
@@ -173,3 +174,23 @@ def test_a_file_asks_one_question_and_is_short_enough_for_it(folder):
         if (lines := len(path.read_text().splitlines())) > most
     }
     assert long == {}
+
+
+def test_the_reference_is_what_the_code_says():
+    """`python -m tests.kit.reference` writes it anew."""
+    assert (ROOT / "collector/REFERENCE.md").read_text() == reference.reference()
+    for info in msgspec.structs.fields(Config):
+        for name in keys(info.type, (info.name,)) if info.name not in ("store", "path") else ():
+            assert f"- `{name[-1]} = " in reference.reference(), name
+
+
+@pytest.mark.parametrize("page", ["SECURITY.md", "collector/TROUBLESHOOTING.md"])
+def test_the_pages_name_commands_settings_and_metrics_that_there_are(page):
+    text = (ROOT / page).read_text()
+    names = {command.name for command in COMMANDS}
+    for said in re.findall(r"`collector ([a-z][^`]*)`", text):
+        words = [word for word in said.split() if not word.startswith("-")]
+        assert {" ".join(words[:2]), words[0]} & names or any(n.startswith(f"{words[0]} ") for n in names), said
+    known = (ROOT / "config.example.toml").read_text()
+    for section, key in re.findall(r"`\[([a-z.]+)\] ([a-z_]+)", text):
+        assert re.search(rf"(?m)^#? ?{key} = ", known), (section, key)

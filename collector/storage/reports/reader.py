@@ -141,14 +141,17 @@ class Reader:
     async def _open(self) -> aiosqlite.Connection:
         uri = f"file:{quote(str(self.path))}?mode=ro"
         connection = None
+        opening = aiosqlite.connect(uri, uri=True, isolation_level=None)
         try:
-            connection = await aiosqlite.connect(uri, uri=True, isolation_level=None)
+            connection = await opening
             await connection.set_progress_handler(self._is_late, _STEPS)
             for pragma in ("query_only=ON", "trusted_schema=OFF", "busy_timeout=2000", "cache_size=-8000"):
                 await connection.execute(f"PRAGMA {pragma}")
         except sqlite3.Error as error:
             if connection is not None:
                 await connection.close()  # its thread would keep the process from ending
+            else:
+                opening._thread.join()  # it ends by itself, and by a traceback where the loop has ended before it
             raise self._explained(error) from error
         return connection
 
