@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from collector.cli import main
 from collector.config import AlertsConfig
+from collector.core.intake import Caller
 from collector.courier.alerts import Alerts
 from collector.courier.shops.watch import Watch
 from collector.storage.ground.database import connect
@@ -57,6 +59,9 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
     one = Watched(tmp_path)
     yield one
     one.close()
+
+
+SEVENTH = NUMBER + 7
 
 
 def asked(topic: str, body: Any, delivery: str = "r-1") -> made.Message:
@@ -199,6 +204,30 @@ def test_C7_orders_that_the_pull_alone_found_are_told(watched: Watched) -> None:
     assert watched.look() == ["shop_missed"]
     shop.tell(paid(NUMBER + 1), seen=1)  # late, but it came
     assert watched.look() == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "number", "expected"),
+    [
+        ("pixel+server", str(SEVENTH % 10_000), ["shop_order_key"]),
+        ("pixel+server", f"#{SEVENTH % 10_000}", ["shop_order_key"]),
+        ("pixel+server", str(SEVENTH), []),
+        ("pixel+server", "another", []),
+        ("server-only", str(SEVENTH % 10_000), []),
+    ],
+)
+def test_O8_a_page_that_tells_another_number_is_an_alert_where_its_pixel_does_too(
+    watched: Watched, mode: Any, number: str, expected: list[str]
+) -> None:
+    config = watched.shop.kit.config
+    store = structs.replace(config.store[0], pixel_mode=mode)
+    watched.watch._health = Health(watched.db, structs.replace(config, store=[store]))
+    page = Caller(secret=False, address="198.51.100.9", user_agent=made.AGENT)
+    body = order(number, eventValue="118.90", currency="EUR", visitorId="v_alertedalerted")
+    watched.shop.kit.submit([watched.shop.kit.operation(body, page)])
+    watched.shop.tell(paid(SEVENTH))
+    watched.shop.kit.transaction.beat()
+    assert watched.look() == expected
 
 
 def test_C7_wrong_signatures_are_told_when_they_are_many(watched: Watched) -> None:

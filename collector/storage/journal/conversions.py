@@ -90,8 +90,9 @@ class Conversions:
         row = taken.state.row
         own = [new.order_k] if new.order_k is not None else []
         self.order_names.keep(row.id, {*own, *told.names} - {row.dedup_k}, set(told.numbers) - {row.dedup_k})
-        for other in told.others:
-            self.weighing.tellings.weigh_again(other)
+        met = [self.weighing.tellings.weigh_again(other) for other in told.others]  # each, not the first alone
+        if any(met):
+            self._figures.append((store, "shop.page_number"))
         return taken
 
     def _new(self, new: NewEvent, now: int) -> EventResult:

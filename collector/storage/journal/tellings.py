@@ -68,12 +68,13 @@ class Tellings:
         self.waiting = len(ids) == most
         return cast("list[int]", ids)
 
-    def weigh_again(self, told: Told) -> None:
-        """Have what pages told under these names weighed against its order, which is known by them now."""
+    def weigh_again(self, told: Told) -> bool:
+        """Have what pages told under these names weighed against its order, which is known by them now; any?"""
         found = [(conversion,) for conversion in self.of(told.names)] if self.any else []
         if found:
             self._db.executemany("INSERT OR IGNORE INTO unweighed VALUES (?)", found)
             self.waiting = True
+        return bool(found)
 
     def of(self, names: Collection[int]) -> set[int]:
         """Page tellings (conversions) under these names, the first ones."""

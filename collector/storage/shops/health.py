@@ -20,6 +20,9 @@ _REFUSED: Final = """
 SELECT coalesce(sum(n), 0) FROM counter WHERE store = ? AND name = 'shop.refused.signature_invalid' AND day >= ?"""
 _LARGE: Final = "SELECT coalesce(sum(n), 0) FROM counter WHERE store = ? AND name = 'shop.too_large' AND day >= ?"
 _REDACTED: Final = "SELECT coalesce(sum(n), 0) FROM counter WHERE store = ? AND name = 'shop.redacted' AND day >= ?"
+_OTHER_NUMBER: Final = (
+    "SELECT coalesce(sum(n), 0) FROM counter WHERE store = ? AND name = 'shop.page_number' AND day >= ?"
+)
 # Found by the pull alone, over 15 minutes after they were placed; not those of the first pull, from before its time.
 _MISSED: Final = """
 SELECT count(*) FROM shop_order s JOIN store t ON t.id = s.store JOIN shop_pull p ON p.store = t.name
@@ -57,6 +60,8 @@ class Health:
             yield "shop_redacted", "orders come without a person: the app lacks access to protected customer data"
         if self._count(_LARGE, number, now // _DAY_MS):
             yield "shop_too_large", "an order was larger than [edge] max_webhook_bytes; it can only come by the pull"
+        if store.pixel_mode == "pixel+server" and self._count(_OTHER_NUMBER, number, now // _DAY_MS):
+            yield "shop_order_key", "pages tell another order number, and Meta counts such orders twice: set order_key"
         if silent := self._silent(number, now):
             yield (
                 "shop_silent",
