@@ -32,7 +32,7 @@ class Bloom:
 
     def __init__(self, bits: int = 27) -> None:
         # Pages that nobody wrote to take no memory: a new shop does without 16 MB.
-        self._words = memoryview(mmap.mmap(-1, 1 << (bits - 3))).cast("Q")
+        self._words = memoryview(mmap.mmap(-1, 1 << (bits - 3), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)).cast("Q")
         self._shift = LOW_BITS - (bits - _WORD_BITS)
 
     @classmethod
