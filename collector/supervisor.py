@@ -27,6 +27,7 @@ from collector.config_loader import Role, for_role
 from collector.config_loader.changes import changed
 from collector.errors import CollectorError, ConfigError, StorageError
 from collector.exchange import links
+from collector.guard import memory
 from collector.process import handover, hardening, listening, systemd, unpacked
 from collector.process.child import STABLE_SECONDS, Child, cause, delay_after
 from collector.process.program import own_command
@@ -188,6 +189,7 @@ class Supervisor:
         answering = self._deadline is None and all(other.ready for other in self._children)
         if answering and not self._announced:
             self._announced = True
+            memory.settle()
             self._on_ready({role: listening.url_of(opened) for role, opened in self._sockets.items()})
             systemd.tell("READY=1")
 

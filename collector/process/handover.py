@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import gc
 import os
 import signal
 import socket
@@ -100,8 +99,7 @@ def _ready(fd: int) -> Callable[[], None]:
         if left:
             with contextlib.suppress(OSError), open(left.pop(), "wb") as pipe:
                 pipe.write(b"1\n")
-            gc.collect()
-            memory.trim()  # what a start needed and nothing needs again: 4 MB of edge and console each
+            memory.settle()
 
     return ready
 
