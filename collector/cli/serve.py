@@ -1,4 +1,4 @@
-"""`collector serve`, `edge`, `keeper`, `courier`, `console`: the running of processes, alone or together."""
+"""`collector serve`, `edge`, `keeper`, `courier`, `console`: the running of processes, each under a supervisor."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from collector import __version__, telemetry
 from collector.cli.settings import flags_of, settings_of
 from collector.config import Config
 from collector.config_loader import Role, for_role, load
-from collector.process import handover, hardening
-from collector.process.confine import Part, confine
 from collector.supervisor import supervise
 
 if TYPE_CHECKING:
@@ -30,50 +27,19 @@ def serve(args: argparse.Namespace) -> int:
 
 
 def edge(args: argparse.Namespace) -> int:
-    return _one(args, "edge")
+    return _supervise(args, ("edge",))
 
 
 def keeper(args: argparse.Namespace) -> int:
-    return _one(args, "keeper")
+    return _supervise(args, ("keeper",))
 
 
 def courier(args: argparse.Namespace) -> int:
-    return _one(args, "courier")
+    return _supervise(args, ("courier",))
 
 
 def console(args: argparse.Namespace) -> int:
-    return _one(args, "console")
-
-
-def _one(args: argparse.Namespace, role: Part) -> int:
-    """The process itself when a supervisor started it, else under a supervisor of its own (restart, reload, drain)."""
-    return _work(role) if handover.is_child(os.environ) else _supervise(args, (role,))
-
-
-def _work(role: Part) -> int:
-    """Be the process: take what was handed over, then run the part's own application."""
-    hardening.harden()
-    if role == "courier":
-        hardening.hide_memory()
-    given = handover.take(os.environ)
-    # Before it is confined, in case a library lies far away. trio, where it is installed, asks a compiler for one.
-    run = import_module(f"collector.{role}.app").run
-    if role == "courier":
-        import_module("httpcore")
-    confined = confine(role, given.config)
-    handover.end_with_supervisor(os.environ)
-    telemetry.configure(given.config.log, role)
-    log.info("the kernel keeps this process to its files and calls", **confined.told())
-    match role:
-        case "edge":
-            code: int = run(given.config, given.fd, given.ready, given.control)
-        case "keeper":
-            code = run(given.config, given.control, given.ready)
-        case "courier":
-            code = run(given.config, given.ready)
-        case _:
-            code = run(given.config, given.fd, given.ready)
-    return code
+    return _supervise(args, ("console",))
 
 
 def _supervise(args: argparse.Namespace, roles: tuple[Role, ...]) -> int:

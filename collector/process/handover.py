@@ -20,18 +20,19 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from collector.config import Config
-from collector.config_loader import Role, for_role
 from collector.guard import memory
 from collector.process import hardening
+
+if TYPE_CHECKING:
+    from collector.config_loader import Role
 
 CONFIG_FD, LISTEN_FD, CONTROL_FD, READY_FD, LIFE_FD = (
     f"COLLECTOR_{name}_FD" for name in ("CONFIG", "LISTEN", "CONTROL", "READY", "LIFE")
@@ -55,10 +56,14 @@ def is_child(env: Mapping[str, str]) -> bool:
 
 def config_file(config: Config, role: Role) -> int:
     """A new descriptor for COLLECTOR_CONFIG_FD: the configuration as this role may see it. The caller closes it."""
+    from collector.config_loader import for_role  # the supervisor has it; a child does without
+
     raw = msgspec.json.encode(for_role(config, role))
     if sys.platform == "linux":
         fd = os.memfd_create(f"collector-{role}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     else:
+        import tempfile
+
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
     with open(os.dup(fd), "wb") as out:
