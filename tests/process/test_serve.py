@@ -148,6 +148,13 @@ def test_each_process_carries_one_copy_of_sqlite(demo: Serving) -> None:
         assert carried <= ({"python"} if role == "console" else {"apsw"}), (role, carried)
 
 
+@pytest.mark.slow
+def test_all_processes_together_take_little_memory_while_idle(demo: Serving) -> None:
+    """147 MB where only what the program needs is installed; the tests' own packages, which httpx finds, add to it."""
+    rolled = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in demo.tree()]
+    assert sum(int(re.findall(r"(?m)^Pss: +(\d+) kB", one)[0]) for one in rolled) < 165_000
+
+
 def test_the_edge_holds_no_meta_token_anywhere(start: Start, live: str) -> None:
     serving = start("--config", live, COLLECTOR_META_TOKEN=TOKEN + "env")
     serving.ready()

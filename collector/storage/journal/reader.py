@@ -41,6 +41,7 @@ SELECT p.name, o.state, o.reason, o.attempts, o.settled FROM outbox o JOIN pixel
  WHERE o.conversion = ? ORDER BY o.id"""
 _CONVERSION = f"SELECT {CONVERSIONS.columns} FROM conversion WHERE id = ? AND store > 0"  # 0: an erased one's shell
 _CLICK = f"SELECT {CLICKS.columns} FROM click WHERE id = ? AND store > 0"
+_BODY = ConversionRow._fields.index("body")
 _OF_CLICK = "SELECT id FROM conversion WHERE click = ? ORDER BY id LIMIT 100"
 
 
@@ -96,7 +97,7 @@ class Reader:
             row = db.execute(_CONVERSION, (row_id,)).fetchone()
             if row is None:
                 return None
-            if order := _decode_note(row[-2]).note_of:
+            if order := _decode_note(row[_BODY]).note_of:
                 row, row_id = db.execute(_CONVERSION, (order,)).fetchone() or row, order
             deliveries = [
                 Delivery(pixel, name_of(state), reason, attempts, settled)
