@@ -15,6 +15,8 @@ from tests.kit.far_sqlite import FarConnection, TwoLibraries
 from tests.kit.journal_kit import Kit
 
 LIBRARIES = {"apsw", "aiosqlite"}
+# Proves a backup by apsw: a copy of its own that nobody else opens, after its report has closed the live file.
+APART = {"collector.cli.doctor", "collector.cli.doctor.machine"}
 
 
 def loading_both() -> list[str]:
@@ -24,7 +26,7 @@ def loading_both() -> list[str]:
 
 
 def test_no_module_leads_to_both_libraries() -> None:
-    assert loading_both() == []
+    assert set(loading_both()) <= APART
 
 
 def test_control_the_graph_sees_both(monkeypatch: pytest.MonkeyPatch) -> None:
