@@ -18,6 +18,7 @@ import msgspec
 from collector import telemetry
 from collector.errors import StorageError
 from collector.storage.ground import database
+from collector.storage.ground.damage import explained
 from collector.storage.journal import writer
 from tests.kit.journal_kit import Kit, click, config_for, order
 
@@ -44,10 +45,12 @@ def work(told: dict[str, Any], out: int) -> int:
         writer.GroupWriter._attempt = plant(writer.GroupWriter._attempt)  # type: ignore[method-assign]
     try:
         kit = Kit(folder, config=config_of(folder))
-    except StorageError as error:
-        say(out, {"refused": str(error), "fired": shim.fired()})
+        first = kit.rows("SELECT coalesce(max(id), 0) FROM click")[0][0]
+    except Exception as error:  # as the program's own end does (process/endings.py): one sentence, or a crash
+        if (told_of := error if isinstance(error, StorageError) else explained(error, "the database")) is None:
+            raise
+        say(out, {"refused": str(told_of), "fired": shim.fired()})
         return 3
-    first = kit.rows("SELECT coalesce(max(id), 0) FROM click")[0][0]
     failed = 0
     for number in range(first, first + ROUNDS * 4, 4):
         names = [f"IwARfault{n:09}" for n in range(number, number + 4)]
