@@ -48,15 +48,22 @@ class Truth(Struct):
 
 async def labels(reader: Reader, since: int) -> dict[LabelKey, Truth]:
     """What later proof said of what was stated, of events from `since` (ms) on; of purchases where a store has them."""
-    sold = "SELECT DISTINCT store FROM sale_sum WHERE event = 'Purchase' AND quarter >= ? AND n > 0"
-    sellers = {store for (store,) in await reader.rows(sold, since // 900_000)}
-    sql = "SELECT store, purchase, label, sum(n) FROM truth_sum WHERE day >= ? GROUP BY 1, 2, 3"
+    sellers = {store for (store,) in await reader.rows(_SELLERS, since // 900_000)}
     out: dict[LabelKey, Truth] = defaultdict(Truth)
-    for store, purchase, label, n in await reader.rows(sql, since // 86_400_000):
+    for store, purchase, label, n in await reader.rows(_LABELS, since // 86_400_000):
         kind, method, step, right = label.split(SEPARATOR)
         if purchase or store not in sellers:
             out[LabelKey(store, kind, method, int(step), bool(purchase))].add(n, n * int(right))
     return out
+
+
+# Store by store, so that each finds its span in the sums' keys.
+_SELLERS: Final = """
+SELECT s.id FROM store s WHERE EXISTS (
+       SELECT 1 FROM sale_sum t WHERE t.store = s.id AND t.event = 'Purchase' AND t.quarter >= ? AND t.n > 0)"""
+_LABELS: Final = """
+SELECT t.store, t.purchase, t.label, sum(t.n) FROM store s CROSS JOIN truth_sum t ON t.store = s.id AND t.day >= ?
+ GROUP BY 1, 2, 3"""
 
 
 class Bin(Struct, frozen=True):
