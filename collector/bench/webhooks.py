@@ -86,6 +86,7 @@ def order(n: int, topic: str, at: str) -> dict[str, Any]:
         "landing_site": f"/p/{n % 997}?utm_source=facebook&utm_campaign=c{n % 31}&fbclid={people.fbclid(n)}",
         "referring_site": "https://m.facebook.com/",
         "note_attributes": [{"name": "_fbp", "value": f"fb.1.1700000000000.{n:010d}"}, {"name": "gift", "value": "no"}],
+        "note": "Please ring twice. " * 15,
         "tags": "",
         "customer": {"id": 7_000_000 + n, "email": f"mara.{n}@example.com", "default_address": address},
         "billing_address": address,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from collector.core.consent import Decision
 from collector.core.events import ConversionBody, Enrichment
 from collector.core.intake import Caller
 from collector.core.wire import decode_conversion
-from tests.kit.harness import ORIGIN, STORE, GraphSimulator, Installation, eventually
+from tests.kit.harness import ORIGIN, PIXEL, STORE, GraphSimulator, Installation, eventually
 from tests.kit.simulators.graph_rules import judge
 
 FIRST = "Zebedee Quillon Ottoline Peregrine Ludmila Xanthe Wilfrieda Ignatius Philomena Balthazar".split()
@@ -229,3 +231,39 @@ def test_of_mixed_traffic_nothing_is_refused_for_a_reason_of_ours(many: int) -> 
         event = mixed(dice, n)
         body, _ = decode_conversion(msgspec.json.encode(event))
         assert sent_or_why(body) is None, event
+
+
+def _is_kept(event: dict[str, Any]) -> bool:
+    """A program's page view, and an order that brings nothing, are stored and never sent."""
+    purchase = event["eventType"] == "Purchase"
+    return event["eventValue"] == 0 if purchase else event["userAgent"] == "okhttp/4"
+
+
+DAY = int(os.environ.get("MIXED_EVENTS", "5000"))
+
+
+@pytest.mark.slow
+def test_of_a_days_traffic_over_the_socket_meta_refuses_nothing(tmp_path: Path) -> None:
+    """Through the running program; what names nobody is not sent at all, and says so."""
+    dice, now = random.Random(12), int(time.time() * 1000)
+    events = [{"type": "conversion", **mixed(dice, n)} for n in range(DAY)]
+    for event in events:  # the click ids of today
+        event["fbc"] = event["fbc"] and event["fbc"].replace(str(NOW)[:6], str(now - 60_000)[:6])
+    kept = sum(_is_kept(event) for event in events)
+    with GraphSimulator() as graph:
+        shop = Installation(tmp_path, graph.url)
+        key = shop.make_key()
+        with shop.serve() as door:
+            for first in range(0, DAY, 500):
+                answer = door.post("/v1/track/batch", events[first : first + 500], key)
+                assert answer.status_code == 200, answer.text
+                refused = [one for one in answer.json()["data"]["results"] if not one["success"]]
+                assert refused == []
+            assert eventually(lambda: not shop.rows("SELECT 1 FROM outbox WHERE settled IS NULL LIMIT 1"), 600, 0.5)
+        reasons = dict(shop.rows("SELECT reason, count(*) FROM outbox WHERE state = ? GROUP BY 1", CapiState.REJECTED))
+        sent = shop.rows("SELECT count(*) FROM outbox WHERE state = ?", CapiState.SENT)[0][0]
+        assert graph.state.requests[f"{PIXEL}:refused"] == 0
+        assert len(graph.accepted[PIXEL]) == sent == DAY - kept - sum(reasons.values())
+        assert all("too little about the person" in reason for reason in reasons), reasons
+        assert sent > DAY / 2
+    shop.end()
