@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, Final
@@ -22,6 +23,7 @@ from collector.exchange.states import EventResult
 MOST_WAIT_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.05
 _MOST_IDEMPOTENCY_KEY: Final = 255
+_NO_HEADER: Final = re.compile(r"[^\x20-\x7e]")
 _MOST_NAMES_BYTES: Final = 1_000
 _UNDECIDED: Final = frozenset({CapiState.QUEUED, CapiState.RETRYING})
 
@@ -207,9 +209,12 @@ def _batch_headers(items: Sequence[Prepared | ApiError]) -> Headers:
 
 
 def ignored_header(names: Sequence[str]) -> Headers:
-    """`Collector-Ignored-Fields`, cut: proxies refuse an answer whose headers pass 4 KB (nginx's default buffer)."""
+    """`Collector-Ignored-Fields`, cut: proxies refuse an answer whose headers pass 4 KB (nginx's default buffer).
+
+    Names are the caller's own text: what is no printable ASCII, a line end above all, is no part of a header.
+    """
     if not names:
         return []
-    text = ", ".join(dict.fromkeys(names)).encode("ascii", "replace")
+    text = _NO_HEADER.sub("?", ", ".join(dict.fromkeys(names))).encode()
     cut = text if len(text) <= _MOST_NAMES_BYTES else text[:_MOST_NAMES_BYTES] + b" ..."
     return [(b"collector-ignored-fields", cut)]

@@ -157,7 +157,7 @@ def audit_copy(place: Installation, load: Load) -> Audit:
     import shutil
 
     copy = place.folder / "copy"
-    shutil.copytree(place.data, copy)
+    shutil.copytree(place.data, copy, ignore=shutil.ignore_patterns("*.sock"))
     return audit(copy, load)
 
 
