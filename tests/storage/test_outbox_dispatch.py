@@ -305,3 +305,15 @@ def test_a_clock_set_back_does_not_strand_what_waits(edge: Bench, box: Outbox) -
     body = msgspec.json.decode(not_ahead(claim.events[0].body, claim.events[0].deadline, now))
     assert body["event_time"] == now // 1000
     assert msgspec.json.decode(claim.events[0].body)["event_time"] > now // 1000
+
+
+def test_a_claim_whose_commit_fails_is_no_claim(edge: Bench, box: Outbox) -> None:
+    """On a full disk; the events seemed to be in flight until the courier's next start."""
+    edge.put(3, created=now_ms() - 10_000)
+    box._db.set_commit_hook(lambda: True)
+    with pytest.raises(apsw.ConstraintError):
+        box.claim_fresh(1, 10, now_ms(), 60_000)
+    box._db.set_commit_hook(None)
+    claim = box.claim_fresh(1, 10, now_ms(), 60_000)
+    assert claim is not None
+    assert len(claim.events) == 3

@@ -226,13 +226,17 @@ class Outbox:
                 unsure.append(number)
             elif not events or code == events[0].test_code:  # one request carries one test_event_code
                 events.append(Claimed(number, attempts, doubt_at, deadline, code, body))
-        with self.transaction():
-            self.settle(unwanted, CapiState.SKIPPED, now, reason="consent withdrawn")
-            self.settle(late, CapiState.EXPIRED, now, reason=EXPIRED_REASON)
-            self.settle(bare, CapiState.REJECTED, now, reason="its payload is no longer kept")
-            self.settle(doubtful, CapiState.REJECTED, now, reason=DOUBT_REASON)
-            self.requeue(unsure, now + _UNSURE_MS, reason=UNSURE_REASON)
-            return self.open_request(pixel, events, now, lease_ms) if events else None
+        try:
+            with self.transaction():
+                self.settle(unwanted, CapiState.SKIPPED, now, reason="consent withdrawn")
+                self.settle(late, CapiState.EXPIRED, now, reason=EXPIRED_REASON)
+                self.settle(bare, CapiState.REJECTED, now, reason="its payload is no longer kept")
+                self.settle(doubtful, CapiState.REJECTED, now, reason=DOUBT_REASON)
+                self.requeue(unsure, now + _UNSURE_MS, reason=UNSURE_REASON)
+                return self.open_request(pixel, events, now, lease_ms) if events else None
+        except BaseException:  # a full disk, at the commit: nothing is under way, and nothing may seem to be
+            self._flying.difference_update(event.id for event in events)
+            raise
 
     def open_request(self, pixel: int, events: list[Claimed], now: int, lease_ms: int) -> Claim:
         """Write down that these events are about to be sent; they are in flight until `close_request`."""
