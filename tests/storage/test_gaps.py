@@ -145,3 +145,19 @@ def test_the_locks_of_this_process_stay(path: Path) -> None:
         code = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM a').fetchone()"
         subprocess.run([sys.executable, "-c", code, path], check=True)
         assert path.with_name("a.db-wal").stat().st_size > 0
+
+
+def test_the_pointer_maps_of_a_file_with_auto_vacuum_are_no_trees_pages(tmp_path: Path) -> None:
+    """We make no such file; a merchant's own tool may, and an erasure must not break it."""
+    path = tmp_path / "a.db"
+    with closing(apsw.Connection(str(path))) as db:
+        db.pragma("auto_vacuum", 1)
+        db.pragma("journal_mode", "wal")
+        db.execute("CREATE TABLE a (name BLOB)")
+        with immediate(db):
+            db.executemany("INSERT INTO a VALUES (?)", ((bytes([n % 251]) * 1_000,) for n in range(8_000)))
+    with closing(opened(path)) as db:
+        assert gaps.overwrite(db, path)
+    with closing(apsw.Connection(str(path))) as db:
+        assert db.pragma("auto_vacuum") == 1
+        assert db.pragma("integrity_check") == "ok"

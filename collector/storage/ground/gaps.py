@@ -8,7 +8,7 @@ key there. So an erasure ends with these gaps being overwritten, in the file its
 That is safe while the write lock is held and the log is empty: then nobody writes to the file, and no page is read from
 elsewhere. Only bytes that SQLite never reads are written, so neither a crash nor a torn write can harm. Page 1 changes
 in the same transaction, and with it every other connection lets go of the pages it has in its cache: none writes a gap
-back as it was.
+back as it was. The pointer maps of a file with auto_vacuum (none of ours) may begin as a tree's page does: left alone.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def overwrite(db: apsw.Connection, path: Path) -> bool:
     with closing(_File("", str(path), flags)) as file:
         if file.xFileSize() >= _MOST_PAGES * size:
             return False
-        found = _with_a_gap(file, size)
+        maps = size // 5 + 1 if db.pragma("auto_vacuum") else 0  # every so many pages, from the second on
+        found = (page for page in _with_a_gap(file, size) if not maps or page % maps != 1)
         while pages := list(islice(found, _AT_ONCE)):
             if not _filled(db, path, file, size, pages):
                 return False
