@@ -12,6 +12,8 @@ Rate = Annotated[int, Meta(ge=0)]
 class EdgeConfig(Struct, frozen=True, kw_only=True):
     listen: str = "127.0.0.1:8080"
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    tls_cert: str = ""  # empty: plain HTTP, behind a proxy
+    tls_key: str = ""
     public_url: str = ""
     trusted_proxies: list[str] = []
     max_body_bytes: Annotated[int, Meta(ge=1024, le=64 * 1024 * 1024)] = 1_048_576
@@ -36,10 +38,10 @@ class ConsoleConfig(Struct, frozen=True, kw_only=True):
 
 
 class StorageConfig(Struct, frozen=True, kw_only=True):
-    data_dir: str = "./collector-data"
+    data_dir: Annotated[str, Meta(min_length=1)] = "./collector-data"
     durability: Literal["full", "normal"] = "full"
     cache_mb: Annotated[int, Meta(ge=2, le=16_384)] = 64
-    checkpoint_pages: Annotated[int, Meta(ge=32, le=1_000_000)] = 256  # of 8 KiB
+    checkpoint_pages: Annotated[int, Meta(ge=32, le=1_000_000)] = 256  # units of 8 KiB
     reserve_mb: Annotated[int, Meta(ge=1)] = 32  # ballast, and the free space below which posts are refused
 
 
@@ -87,6 +89,7 @@ class AlertsConfig(Struct, frozen=True, kw_only=True):
     webhook_url: str = ""
     revisions_url: str = ""
     email_to: list[str] = []  # empty: no letters
+    weekly: str = ""  # when the week's report is sent: "monday 08:00"; empty: never
     email_from: str = ""
     smtp_url: str = ""  # smtps://user:password@host:465, or smtp:// (STARTTLS)
     console_url: str = ""  # where links lead; empty: [console] listen
@@ -99,6 +102,14 @@ class BackupConfig(Struct, frozen=True, kw_only=True):
     dir: str = ""  # empty: none are made
     every_hours: Annotated[float, Meta(gt=0, le=8760)] = 24.0
     keep: Annotated[int, Meta(ge=1, le=10_000)] = 7
+
+
+class InsightsConfig(Struct, frozen=True, kw_only=True):
+    """What the ads cost, read from Meta's ad account."""
+
+    ad_account: str = ""  # act_…; empty: nothing is read
+    access_token: str = ""
+    hours: Annotated[float, Meta(ge=0.25, le=24)] = 3.0
 
 
 class LogConfig(Struct, frozen=True, kw_only=True):
@@ -144,6 +155,7 @@ class ShopConfig(Struct, frozen=True, kw_only=True):
     content_id: str = ""  # empty: the platform's own
     channels: dict[str, Literal["send", "ignore", "offline", "renewal"]] = {}
     renewals: Literal["ignore", "send"] = "ignore"
+    refund_event: str = ""  # empty: Meta is told of no refund
     shop: str = ""
     platform: Literal["", "shopify", "woocommerce", "stripe"] = ""  # what is pulled; empty: nothing
     url: str = ""
@@ -190,6 +202,7 @@ class Config(Struct, frozen=True, kw_only=True):
     privacy: PrivacyConfig = PrivacyConfig()
     alerts: AlertsConfig = AlertsConfig()
     backup: BackupConfig = BackupConfig()
+    insights: InsightsConfig = InsightsConfig()
     log: LogConfig = LogConfig()
     metrics: MetricsConfig = MetricsConfig()
     store: list[StoreConfig] = field(default_factory=list)

@@ -72,6 +72,8 @@ class ApiError(CollectorError):
         self.code = code
         self.message = message
         self.field = field
+        # The number of the order that it refused (core/refused.py); empty: none, or none that may be kept.
+        self.order: str | None = None
         self.headers = headers or []  # that its HTTP answer carries beside the usual ones
 
     @property

@@ -19,18 +19,20 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
-from collector import telemetry
+from collector import __version__, telemetry
 from collector.config import Config
 from collector.config_loader import Role, for_role
 from collector.config_loader.changes import changed
-from collector.errors import CollectorError, ConfigError, StorageError
+from collector.errors import CollectorError, ConfigError
 from collector.exchange import links
 from collector.guard import memory
-from collector.process import handover, hardening, listening, systemd, unpacked
+from collector.process import handover, hardening, listening, renewal, systemd, unpacked
 from collector.process.child import STABLE_SECONDS, Child, cause, delay_after
+from collector.process.connections import Connections
 from collector.process.program import own_command
+from collector.process.renewal import Certificate
 from collector.storage.ground import audit, lock
 
 FATAL: Final = (2, 3)  # exit codes that a restart cannot mend: configuration, and the store (disk)
@@ -61,24 +63,26 @@ class Supervisor:
     ) -> None:
         self._config, self._roles, self._reload = config, tuple(roles), reload
         self._on_ready, self._before, self._command = on_ready, before, command
+        self._tls = Certificate(config.edge if "edge" in self._roles else None)
         self._selector = selectors.DefaultSelector()
         self._sockets: dict[Role, socket.socket] = {}
         self._children: list[Child] = []
         self._deadline: float | None = None  # of the drain
         self._announced = False
-        self._keeper_missed = False  # said once
+        self._connections = Connections(self._selector, self._children, self._roles, config.storage.data_dir)
         self._code = 0
 
     def run(self) -> int:
         self._unpacked = unpacked.hold()
         self._lock = self._lock_held()
         self._sockets = self._bind(self._config)
-        self._listen_for_edges()
+        self._connections.listen()
         if self._before is not None:
             self._before()
         self._held = [fd for fd in (*self._lock, self._unpacked) if fd is not None]
         self._life_end, self._life = os.pipe()
         self._watch_signals()
+        self._note_release()
         self._arrange()
         while self._children:
             self._start_due()
@@ -87,6 +91,7 @@ class Supervisor:
             self._reap()
             self._end_last()
             self._end_late()
+            self._renew()
         return self._code
 
     def _lock_held(self) -> list[int]:
@@ -155,16 +160,34 @@ class Supervisor:
             now = time.monotonic()
             for child in self._children:
                 if child.due is not None and child.due <= now and child.wanted:
-                    self._start(child)
+                    self._try(child)
 
-    def _start(self, child: Child) -> None:
+    def _try(self, child: Child) -> None:
+        """A moment without files, memory or processes ends nothing that runs: the child is started later."""
+        try:
+            with contextlib.ExitStack() as given, contextlib.ExitStack() as undone:
+                undone.callback(self._connections.forget, child)
+                self._start(child, given, undone)
+                undone.pop_all()
+        except OSError as error:
+            if not self._announced:
+                raise
+            self._later(child, "a process cannot be started now", reason=error.strerror)
+
+    def _start(self, child: Child, given: contextlib.ExitStack, undone: contextlib.ExitStack) -> None:
+        """`given` is closed here once the child has it; `undone` is what it leaves where it cannot be started."""
         reader, writer = os.pipe()
-        config = handover.config_file(self._config, child.role)
-        fds = {handover.CONFIG_FD: config, handover.READY_FD: writer, handover.LIFE_FD: self._life_end}
+        undone.callback(os.close, reader)
+        given.callback(os.close, writer)
+        files = handover.files(self._config, child.role, self._tls.pair)
+        for fd in files.values():
+            given.callback(os.close, fd)
+        fds = {**files, handover.READY_FD: writer, handover.LIFE_FD: self._life_end}
         if child.role in self._sockets:
             fds[handover.LISTEN_FD] = self._sockets[child.role].fileno()
-        control = self._control_for(child)
+        control = self._connections.of(child)
         if control is not None:
+            given.enter_context(control)
             fds[handover.CONTROL_FD] = control.fileno()
         child.process = subprocess.Popen(
             self._command(child.role),
@@ -172,10 +195,6 @@ class Supervisor:
             pass_fds=(*fds.values(), *self._held),
             stdin=subprocess.DEVNULL,
         )
-        os.close(writer)
-        os.close(config)
-        if control is not None:
-            control.close()
         child.pipe, child.ready, child.due, child.started = reader, False, None, time.monotonic()
         child.told_to_end = False
         self._selector.register(reader, selectors.EVENT_READ, lambda: self._heard(child))
@@ -185,13 +204,16 @@ class Supervisor:
         assert child.pipe is not None
         child.ready = os.read(child.pipe, 16) != b""
         self._forget_pipe(child)
-        self._connect()
+        self._connections.give()
         answering = self._deadline is None and all(other.ready for other in self._children)
         if answering and not self._announced:
             self._announced = True
             memory.settle()
-            self._on_ready({role: listening.url_of(opened) for role, opened in self._sockets.items()})
+            self._on_ready({role: self._url(role) for role in self._sockets})
             systemd.tell("READY=1")
+
+    def _url(self, role: Role) -> str:
+        return listening.url_of(self._sockets[role], tls=role == "edge" and self._tls.pair is not None)
 
     def _forget_pipe(self, child: Child) -> None:
         if child.pipe is not None:
@@ -203,7 +225,7 @@ class Supervisor:
         for child in list(self._children):
             if child.process is not None and (code := child.process.poll()) is not None:
                 child.process = None
-                self._forget_control(child)
+                self._connections.forget(child)
                 if child.pipe is not None:
                     self._forget_pipe(child)
                 self._ended(child, code)
@@ -220,84 +242,15 @@ class Supervisor:
             self._drain(impatient=False)
         else:
             lived = time.monotonic() - child.started
-            child.failures = 1 if child.ready and lived >= STABLE_SECONDS else child.failures + 1
-            pause = delay_after(child.failures)
-            child.due = time.monotonic() + pause
-            log.error("a process ended and is started again", child=child.name, **cause(code), seconds=pause)
+            child.failures = 0 if child.ready and lived >= STABLE_SECONDS else child.failures
+            self._later(child, "a process ended and is started again", **cause(code))
         child.ready = False
 
-    # -- connections between edges and the keeper ------------------------------------------------------------------
-
-    def _control_for(self, child: Child) -> socket.socket | None:
-        """The child's end of a new control socket; None for those that need none."""
-        if child.role not in ("edge", "keeper"):
-            return None
-        child.control, theirs = links.control()
-        if child.role == "edge":
-            self._selector.register(child.control, selectors.EVENT_READ, lambda: self._asked(child))
-        return theirs
-
-    def _forget_control(self, child: Child) -> None:
-        if child.control is not None:
-            if child.role == "edge":
-                self._selector.unregister(child.control)
-            child.control.close()
-            child.control, child.asks = None, False
-
-    def _asked(self, child: Child) -> None:
-        assert child.control is not None
-        if (asks := links.asked(child.control)) is None:
-            self._forget_control(child)
-            return
-        child.asks = child.asks or asks
-        self._connect()
-
-    def _connect(self) -> None:
-        """Give every edge that asks for it a connection to the keeper, once there is one that stays."""
-        for edge in (child for child in self._children if child.asks and child.control is not None):
-            end = self._way_to_keeper()
-            if end is None:
-                return  # asked for again when a keeper is ready, and by the edge itself
-            edge.asks = False
-            links.give(edge.control, end)  # type: ignore[arg-type]  # it has one, as chosen above
-
-    def _way_to_keeper(self) -> socket.socket | None:
-        if "keeper" not in self._roles:
-            return self._way_to_another_keeper()
-        for keeper in self._children:
-            if keeper.role == "keeper" and keeper.ready and not keeper.replaced and keeper.control is not None:
-                ours, theirs = links.pair()
-                if links.give(keeper.control, theirs):
-                    return ours
-                ours.close()
-        return None
-
-    def _way_to_another_keeper(self) -> socket.socket | None:
-        """A connection to the keeper that another supervisor runs; an edge that gets none asks again."""
-        data_dir = self._config.storage.data_dir
-        end = links.connect(data_dir)
-        if end is None and not self._keeper_missed:
-            log.warning("no keeper answers yet; start one: collector keeper", path=os.path.join(data_dir, links.SOCKET))
-        self._keeper_missed = end is None
-        return end
-
-    def _listen_for_edges(self) -> None:
-        """A keeper alone has edges under another supervisor; every keeper has commands that write, such as `import`."""
-        if "keeper" not in self._roles:
-            return
-        with contextlib.suppress(*(() if self._roles == ("keeper",) else (StorageError,))):  # a path of over 107 bytes
-            listener = links.listen(self._config.storage.data_dir)
-            self._selector.register(listener, selectors.EVENT_READ, lambda: self._accept(listener))
-
-    def _accept(self, listener: socket.socket) -> None:
-        end = links.accept(listener)
-        keepers = [child for child in self._children if child.role == "keeper" and child.ready]
-        keeper = next((child for child in keepers if child.control is not None and not child.replaced), None)
-        if end is not None:
-            if keeper is None or keeper.control is None:
-                end.close()  # the edge asks again
-            else:
-                links.give(keeper.control, end)
+    def _later(self, child: Child, said: str, **why: Any) -> None:
+        child.failures += 1
+        pause = delay_after(child.failures)
+        child.due = time.monotonic() + pause
+        log.error(said, child=child.name, **why, seconds=pause)
 
     # -- settings ------------------------------------------------------------------------------------------------
 
@@ -309,6 +262,7 @@ class Supervisor:
                 raise ConfigError(["[storage] data_dir: takes a restart, it cannot change while the collector runs"])
             if new.privacy.pepper_file != self._config.privacy.pepper_file:
                 raise ConfigError(["[privacy] pepper_file: takes a restart, it cannot change while the collector runs"])
+            pair = renewal.read(new.edge) if "edge" in self._roles else None
             self._sockets = self._bind(new)
         except CollectorError as error:
             for fault in str(error).splitlines():
@@ -316,18 +270,40 @@ class Supervisor:
             self._note("reload refused", faults=len(str(error).splitlines()))
             return
         old, self._config = self._config, new
+        renewed = self._tls.take(pair)
         telemetry.configure(new.log, "supervisor")
         self._arrange()
         for child in self._children:
-            if not child.wanted or for_role(old, child.role) != for_role(new, child.role):
-                child.replaced = True
-                if child.role != "keeper":  # it answers the edges that end: _end_last
-                    self._signal(child, signal.SIGTERM)
+            other = for_role(old, child.role) != for_role(new, child.role)
+            if not child.wanted or other or (renewed and child.role == "edge"):
+                self._replace(child)
             elif child.role == "courier" and child.ready:  # it tries its blocked queues, whatever was mended outside
                 self._signal(child, signal.SIGHUP)
-        settings = ", ".join(changed(old, new)) or "none changed"
+        settings = ", ".join((*changed(old, new), *(["the certificate"] if renewed else []))) or "none changed"
         log.info("new settings are in force", setting=settings)
         self._note("reload", settings=settings)
+
+    def _replace(self, child: Child) -> None:
+        """End it, so that it starts again with what is in force now."""
+        child.replaced = True
+        if child.role != "keeper":  # it answers the edges that end: _end_last
+            self._signal(child, signal.SIGTERM)
+
+    def _renew(self) -> None:
+        """Serve with a certificate whose files were changed meanwhile."""
+        if self._deadline is None and self._tls.renewed(self._config.edge):
+            log.info("a new certificate is in force", setting="edge.tls_cert")
+            self._note("reload", settings="the certificate")
+            for child in self._children:
+                if child.role == "edge":
+                    self._replace(child)
+
+    def _note_release(self) -> None:
+        """A line of the audit where another release begins than the one that ran last: it may explain a bend."""
+        entries, _ = audit.read(self._config.storage.data_dir)
+        ran = next((entry.about.get("version") for entry in reversed(entries) if entry.action == "release"), None)
+        if ran != __version__:
+            self._note("release", version=__version__)
 
     def _note(self, action: str, **about: str | int) -> None:
         """A line of the audit; a full disk is no reason to run on with the old settings."""
@@ -390,6 +366,8 @@ class Supervisor:
         """Seconds until there is something to do without being told."""
         now = time.monotonic()
         times = [child.due for child in self._children if child.due is not None and self._deadline is None]
+        if self._deadline is None and (left := self._tls.seconds_left()) is not None:
+            times.append(now + left)
         if self._deadline is not None and self._deadline != float("inf"):
             times += [self._deadline - KEEPER_SECONDS, self._deadline]
         return max(0.0, min(times) - now) if times else None

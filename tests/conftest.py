@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,9 +23,13 @@ sys.dont_write_bytecode = False
 settings.register_profile("untimed", deadline=None)  # a busy machine is no finding
 settings.load_profile("untimed")
 MOST_WORKERS = 8
+BROWSER = Path(__file__).parent / "browser"
 # Tests that share nothing with the rest of their file and take long: each goes to the next idle process.
 SINGLY = (
     "tests/matching/test_matching_truth.py::test_sweep",
+    "tests/matching/test_matching_truth.py::test_short_sweep",
+    "tests/matching/test_matching_truth.py::test_the_sweeps_corner",
+    "tests/journal/test_journal_order.py::test_a_thousand_delays",
     "tests/matching/test_matching_truth.py::test_calibration",
     "tests/courier/test_courier_faults.py::test_the_whole_matrix",
     "tests/courier/test_courier_faults.py::test_many_kills",
@@ -34,7 +40,11 @@ SINGLY = (
     "tests/edge/test_hostile_edge.py::test_idle_and_slow",
 )
 # Begun first, or one process would still be at them when the others are done.
-FIRST = ("test_matching_truth", "test_courier_faults", "test_serve", "test_kill9", "test_bench", "test_binary")
+FIRST = (
+    *("test_matching_truth", "test_courier_faults", "test_serve", "test_kill9", "test_bench", "test_binary"),
+    *("test_bad_conditions", "test_journal_generated", "test_journal_order", "test_shop_pull", "test_hostile_"),
+    *("test_keeper", "test_matching_rows", "test_case_inputs"),
+)
 
 
 class Schedule(LoadFileScheduling):
@@ -48,16 +58,30 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Schedule:
     return Schedule(config, log)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where no browser is asked for, its tests are not even read: Selenium takes each process half a second."""
+    return True if collection_path == BROWSER and "not browser" in config.option.markexpr else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is there once all tests are read stays to the end: the collector of garbage never looks at it."""
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.path.stem.startswith(FIRST))
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One more than cores; none for files named on the command line, -s or a debugger, which want this process."""
+    """Twice the cores, as tests mostly wait; none for files named, -s or a debugger, which want this process."""
     named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
     if named or config.option.usepdb or config.option.capture == "no":
         return 0
-    return min(MOST_WORKERS, 1 + (os.cpu_count() or 1))
+    return min(MOST_WORKERS, 2 * (os.cpu_count() or 1))
 
 
 @pytest.fixture(scope="session", autouse=True)

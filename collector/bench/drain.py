@@ -25,6 +25,7 @@ from collector.errors import CollectorError
 from collector.storage.ground import stores
 from collector.storage.ground.database import open_database
 from collector.storage.outbox import outbox
+from collector.storage.rules import deliveries
 
 _CHUNK: Final = 5_000
 _LENGTH: Final = re.compile(rb"(?i)\r\ncontent-length: (\d+)")
@@ -52,7 +53,7 @@ def queue(config: Config, events: int) -> None:
         pixel = stores.pixel_number(db, "111")
         for first in range(1, events + 1, _CHUNK):
             rows = [
-                outbox.row(n, pixel, "Purchase", built, now=now - 60_000, wait_seconds=0.0)
+                deliveries.row_of(n, pixel, "Purchase", built, now=now - 60_000, wait_seconds=0.0)
                 for n in range(first, min(first + _CHUNK, events + 1))
             ]
             db.execute("BEGIN IMMEDIATE")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import shutil
 import subprocess
 import time
@@ -39,13 +40,14 @@ class Figures(Struct, frozen=True):
 
 
 class Report(Struct):
-    """What wrk says of one run."""
+    """What wrk says of one run, and what it took of a processor itself."""
 
     requests: int
     seconds: float
     p50_ms: float
     p99_ms: float
     failed: int
+    own_seconds: float = 0.0
 
 
 def has_wrk() -> bool:
@@ -90,8 +92,17 @@ def wrk(address: Address, kind: Kind, connections: int, seconds: float, stored: 
         command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s", "--latency"]
         command += ["-s", str(path), f"http://127.0.0.1:{address.port}/"]
         command += ["--", kind, address.key, str(first), str(stored)]
+        before = _waited_for()
         done = subprocess.run(command, env=foreign_environment(), capture_output=True, text=True, check=False)
     for line in reversed(done.stdout.splitlines()):
         with contextlib.suppress(msgspec.DecodeError, msgspec.ValidationError):
-            return msgspec.json.decode(line, type=Report)
+            report = msgspec.json.decode(line, type=Report)
+            report.own_seconds = _waited_for() - before
+            return report
     raise CollectorError(f"wrk failed: {done.stderr.strip() or done.stdout.strip()}")
+
+
+def _waited_for() -> float:
+    """Seconds on a processor of the children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -47,6 +47,7 @@ _AGAINST = (
     "processor µs",
     "other",
     "ratio",
+    "client µs",
 )
 
 _HTTP = {"clicks", "batch", "orders", "ingest"}
@@ -119,6 +120,7 @@ def _show_against(result: against.Comparison | against.Resting) -> None:
         f"{own.processor_us:.1f}",
         f"{other.processor_us:.1f}",
         f"{result.processor[0]:.2f}",
+        f"{own.client_us:.1f}",
     )
     print_table([row], _AGAINST)
     if own.failed or other.failed:
@@ -216,7 +218,8 @@ def _show_hooked(result: Hooked) -> None:
     )
     print(
         f"clicks beside them: p99 {beside.p99_ms:.1f} ms, {alone.p99_ms:.1f} ms alone, ratio {result.p99_ratio:.2f}; "
-        f"an order of {result.large_bytes / 1e6:.1f} MB: {result.large_ms:.0f} ms"
+        f"an order of {result.large_bytes / 1e6:.1f} MB: {result.large_ms:.0f} ms, "
+        f"{result.large_cpu_ms:.0f} ms of processor time"
     )
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 
+from collector import certificate
 from collector.cli.output import print_json, print_table
 from collector.cli.settings import settings_of
 from collector.config_loader.show import rows
@@ -22,10 +23,11 @@ def check(args: argparse.Namespace) -> int:
         else:
             print(error, file=sys.stderr)
         return 2
+    warnings = [*settings.warnings, *certificate.doubts(settings.config.edge)]
     if args.json:
-        print_json({"ok": True, "faults": [], "warnings": settings.warnings})
+        print_json({"ok": True, "faults": [], "warnings": warnings})
     else:
-        for warning in settings.warnings:
+        for warning in warnings:
             print(f"warning: {warning}", file=sys.stderr)
         print(f"{args.config or 'the demo configuration'}: ok")
     return 0

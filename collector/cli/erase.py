@@ -70,6 +70,8 @@ def noted(config: Config, action: str, asked: Asked, store: str | None, now: int
 
 def _value(given: str | None) -> str | None:
     """What a flag says; "-" reads it from standard input, where no list of processes shows it."""
+    if given is not None and not given.strip():
+        raise ConfigError(["who is meant is empty; write the value, or - and the value on standard input"])
     if given != _STDIN:
         return given
     line = sys.stdin.readline().strip()

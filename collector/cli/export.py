@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import BinaryIO
 
-from collector.cli.output import private_file
+from collector.cli.output import private_file, refuse_ours
 from collector.cli.progress import Bar
 from collector.cli.settings import config_of
 from collector.config import Config
@@ -24,6 +24,7 @@ def export(args: argparse.Namespace) -> int:
 
 
 def _to_file(args: argparse.Namespace, config: Config) -> int:
+    refuse_ours("--output", args.output, config)
     with private_file(args.output) as out:
         return _write(args, config, out)
 

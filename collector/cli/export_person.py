@@ -9,7 +9,7 @@ import time
 import msgspec
 
 from collector.cli.erase import asked_of, noted
-from collector.cli.output import private_file
+from collector.cli.output import private_file, refuse_ours
 from collector.cli.settings import config_of
 from collector.errors import ConfigError
 from collector.process import hardening
@@ -22,6 +22,8 @@ def run(args: argparse.Namespace) -> int:
     config = config_of(args)
     if args.store is not None and config.store_by_id(args.store) is None:
         raise ConfigError([f"--store: '{args.store}' is not in the configuration"])
+    if args.output is not None:
+        refuse_ours("--output", args.output, config)
     asked = asked_of(args)
     hardening.harden()
     now = time.time_ns() // 1_000_000

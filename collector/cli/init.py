@@ -112,8 +112,8 @@ def _with_token(shop: Shop, given: str | None, folder: Path) -> Shop:
     """Live where a token file with something in it is given, or lies in the folder already."""
     path = Path(given).expanduser() if given else folder / TOKEN
     try:
-        text = path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
+        text = path.read_text(encoding="utf-8").removeprefix("\ufeff").strip()
+    except (FileNotFoundError, NotADirectoryError):
         if given:
             raise ConfigError([f"--token-file: no such file '{given}'"]) from None
         return shop

@@ -15,7 +15,7 @@ from collector.config import Config, StorageConfig
 from collector.errors import CollectorError, ConfigError
 from collector.process import hardening
 from collector.storage.ground import audit, keys
-from collector.storage.ground.database import DATABASE, open_database, open_existing
+from collector.storage.ground.database import DATABASE, is_there, open_database, open_existing
 
 
 def create(args: argparse.Namespace) -> int:
@@ -26,9 +26,9 @@ def create(args: argparse.Namespace) -> int:
     if args.store is None and args.kind == "publishable":
         raise ConfigError(["--store: a publishable key belongs to one store"])
     # Without a configuration the folder may be mistyped: no database is made in it.
-    with _open(config, open_database if args.config else open_existing) as db:
-        audit.note(config.storage.data_dir, "keys create", _now(), kind=args.kind, store=args.store)
-        made = keys.create(db, store=args.store, kind=args.kind, now=_now())
+    with opened(config, open_database if args.config else open_existing) as db:
+        audit.note(config.storage.data_dir, "keys create", now_ms(), kind=args.kind, store=args.store)
+        made = keys.create(db, store=args.store, kind=args.kind, now=now_ms())
     if args.json:
         print_json({"id": made.id, "key": made.key, "kind": made.kind, "store": made.store})
     else:
@@ -38,7 +38,7 @@ def create(args: argparse.Namespace) -> int:
 
 
 def show(args: argparse.Namespace) -> int:
-    with _open(config_of(args), open_existing) as db:
+    with opened(config_of(args), open_existing) as db:
         found = keys.list_keys(db)
     if args.json:
         print_json(
@@ -64,9 +64,9 @@ def show(args: argparse.Namespace) -> int:
 
 def revoke(args: argparse.Namespace) -> int:
     config = config_of(args)
-    with _open(config, open_existing) as db:
-        audit.note(config.storage.data_dir, "keys revoke", _now(), id=args.id)
-        if not keys.revoke(db, args.id, _now()):
+    with opened(config, open_existing) as db:
+        audit.note(config.storage.data_dir, "keys revoke", now_ms(), id=args.id)
+        if not keys.revoke(db, args.id, now_ms()):
             raise CollectorError(f"no key with the id '{args.id}' is in force; `collector keys list` shows them")
     if args.json:
         print_json({"id": args.id, "revoked": True})
@@ -76,10 +76,10 @@ def revoke(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _open(config: Config, opening: Callable[[StorageConfig], Any]) -> Iterator[Any]:
+def opened(config: Config, opening: Callable[[StorageConfig], Any]) -> Iterator[Any]:
     """Works beside a running `serve`: SQLite's own locks are enough for one row."""
     hardening.harden()
-    there = (Path(config.storage.data_dir) / DATABASE).is_file()  # then it is looked at for damage as well
+    there = is_there(Path(config.storage.data_dir) / DATABASE)  # then it is looked at for damage as well
     with (
         hardening.for_the_owner(config.storage.data_dir),
         closing((open_existing if there else opening)(config.storage)) as db,
@@ -87,5 +87,5 @@ def _open(config: Config, opening: Callable[[StorageConfig], Any]) -> Iterator[A
         yield db
 
 
-def _now() -> int:
+def now_ms() -> int:
     return time.time_ns() // 1_000_000

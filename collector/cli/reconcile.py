@@ -116,9 +116,13 @@ def _orders(
     head = buffered.peek(4096)[:4096]
     if form == "ndjson" or (form == "auto" and not given and head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"):
         return _of_ndjson(buffered, store)
-    text = io.TextIOWrapper(buffered, encoding=exports.decode(head), errors="strict", newline="")
-    first = head.decode(exports.decode(head), "ignore").splitlines()[:1]
-    return exports.rows_of(text, exports.delimiter_of(first[0] if first else ""), form, given, zone)
+    encoding = exports.decode(head)
+    text = io.TextIOWrapper(buffered, encoding=encoding, errors=exports.ON_FAULT.get(encoding, "strict"), newline="")
+    first = next(iter(head.decode(encoding, "ignore").splitlines()), "")
+    if said := exports.said_delimiter(first):
+        text.readline()
+    delimiter = said or exports.delimiter_of(first, exports.NAMES.union(given.values()))
+    return exports.rows_of(text, delimiter, form, given, zone)
 
 
 def _of_ndjson(file: BinaryIO, store: StoreConfig) -> Iterator[FileOrder | BadRow]:

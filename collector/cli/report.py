@@ -13,7 +13,7 @@ from collector.config import Config
 from collector.core import times
 from collector.errors import ConfigError
 from collector.storage.reports import commands
-from collector.storage.reports.attribution import WINDOWS, Question, Report
+from collector.storage.reports.attribution import WINDOWS, Line, Question, Report
 
 DAY_MS: Final = 86_400_000
 _SPANS: Final = {"d": DAY_MS, "h": 3_600_000}
@@ -70,5 +70,16 @@ def _store(args: argparse.Namespace, config: Config) -> int | None:
 
 def _show(report: Report) -> None:
     print(f"{report.orders} orders from {report.since} to {report.until}, {report.model}, {report.window_days} days")
+    head = [report.by, "currency", "conversions", "value"]
     rows = [[line.label, line.currency or "-", f"{line.conversions:.2f}", str(line.value)] for line in report.lines]
-    print_table(rows, head=[report.by, "currency", "conversions", "value"])
+    if report.spend_days:
+        print(f"spend of the ad account's days {report.spend_days}; ROAS of proven orders alone, and of all")
+        head += ["spend", "cost each", "ROAS"]
+        rows = [[*row, *_cost(line)] for row, line in zip(rows, report.lines, strict=True)]
+    print_table(rows, head=head)
+
+
+def _cost(line: Line) -> list[str]:
+    each = "-" if line.cost_per_conversion is None else f"{line.cost_per_conversion:.2f}"
+    roas = "-" if line.roas is None else f"{line.roas_proven:.2f} - {line.roas:.2f}"
+    return ["-" if line.spend is None else f"{line.spend:.2f}", each, roas]

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from collector import __version__, telemetry
+from collector import __version__, certificate, telemetry
 from collector.cli.settings import flags_of, settings_of
 from collector.config import Config
 from collector.config_loader import Role, for_role, load
@@ -52,19 +52,26 @@ def _supervise(args: argparse.Namespace, roles: tuple[Role, ...]) -> int:
     settings = settings_of(args) if role == "all" else None
     config = settings.config if settings else read()
     if role == "all":
-        print(_first_line(config), file=sys.stderr, flush=True)
+        _tell(_first_line(config))
     telemetry.configure(config.log, "supervisor")
-    for warning in settings.warnings if settings else []:
+    doubts = certificate.doubts(config.edge) if "edge" in roles else []
+    for warning in [*(settings.warnings if settings else []), *doubts]:
         log.warning("the configuration is doubtful", reason=warning)
     banner = _banner(config) if args.config is None and role == "all" else None
 
     def answering(urls: Mapping[Role, str]) -> None:
-        print("ready", *(f"{name}={url}" for name, url in urls.items()), file=sys.stderr, flush=True)
+        _tell(" ".join(("ready", *(f"{name}={url}" for name, url in urls.items()))))
         if banner is not None:
             banner.show(urls)
 
     before = banner.make_keys if banner is not None else None
     return supervise(for_role(config, role), roles=roles, reload=read, before=before, on_ready=answering)
+
+
+def _tell(line: str) -> None:
+    """A line in one write, also where Python does not buffer: children log to the same file, and others read along."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
 
 
 def _first_line(config: Config) -> str:

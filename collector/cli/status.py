@@ -36,6 +36,10 @@ def _show(found: Status) -> None:
     _section("queue", waiting or [["empty", "", "", ""]], ["pixel", "state", "events", "oldest"])
     pixels = [[p.pixel, p.state, p.since or "-", p.last_success or "never", p.reason or "-"] for p in found.pixels]
     _section("delivery", pixels, ["pixel", "state", "since", "last success", "reason"])
+    if (ads := found.insights) is not None:
+        days = f"{ads.since} to {ads.until}" if ads.since else "-"
+        row = [ads.account, ads.last_read or "never", days, ads.timezone or "-", ads.fault or "-"]
+        _section("insights", [row], ["ad account", "last read", "days known", "zone", "fault"])
     for shop in found.shops:
         _show_shop(shop)
     _show_confidence(found.confidence)

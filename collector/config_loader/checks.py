@@ -12,19 +12,24 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+from collector import certificate
 from collector.config import Config, PixelConfig, StoreConfig
 from collector.config_loader import shops
 from collector.config_loader.faults import Fault, Path
 from collector.config_loader.secret_files import Role
 from collector.core.days import zone_of
+from collector.core.weeks import due_of
 
 IDENT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 PIXEL: Final = re.compile(r"[0-9]{5,20}")
+AD_ACCOUNT: Final = re.compile(r"act_[0-9]{1,20}", re.ASCII)
 VERSION: Final = re.compile(r"v[1-9][0-9]*\.[0-9]+")
 COOKIE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 URL_PATH: Final = re.compile(r"/[A-Za-z0-9._~/-]{1,200}")
 HOST: Final = re.compile(r"(?=.{1,253}$)(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*")
 PASSWORD: Final = re.compile(r"scrypt\$\d{1,2}\$\d{1,2}\$\d{1,2}\$[A-Za-z0-9+/]+=*\$[A-Za-z0-9+/]+=*", re.ASCII)
+_LONGEST_NAME: Final = 255  # bytes, NAME_MAX of Linux's file systems
+_LONGEST_PATH: Final = 4000  # bytes; PATH_MAX is 4096, and our own files' names come after it
 RESERVED: Final = ("/v1/", "/healthz", "/readyz", "/openapi.json")  # the API's own paths on the edge
 
 
@@ -37,12 +42,17 @@ def check(config: Config, *, role: Role, env: Mapping[str, str]) -> list[Fault]:
         *_meta(config),
         *_matching(config),
         *_privacy(config, env),
+        *_places(config),
     ]
     faults += _alerts(config)
+    faults += _certificate(config) if role in ("all", "edge") else ()
+    # A child that reads the file again has none of the tokens that stand in its supervisor's environment.
+    needs_tokens = role in ("all", "courier") and "COLLECTOR_CONFIG_FD" not in env
+    faults += _insights(config, needs_token=needs_tokens)
     for index, store in enumerate(config.store):
         faults += _store(store, ("store", index))
         faults += shops.check(store, ("store", index))
-        if config.meta.mode == "live" and role in ("all", "courier"):
+        if config.meta.mode == "live" and needs_tokens:
             faults += _tokens(store, ("store", index))
     return faults + list(_repeated_stores(config))
 
@@ -50,6 +60,9 @@ def check(config: Config, *, role: Role, env: Mapping[str, str]) -> list[Fault]:
 def warnings_of(config: Config, secret: str | None) -> list[str]:
     """What works but is probably not meant. `secret`: the config file's path when secrets stand in it."""
     found = [] if config.store else ["no [[store]] is configured, so every event will be refused with store_not_found"]
+    alerts = config.alerts
+    if alerts.weekly and not (alerts.webhook_url or (alerts.smtp_url and alerts.email_to)):
+        found.append("[alerts] weekly has no way to go: set webhook_url, or smtp_url, email_from and email_to")
     found += [
         f"[[store]] {store.id}: no domains, so pages need its publishable key, which anybody can read off a page"
         for store in config.store
@@ -140,6 +153,13 @@ def _edge(config: Config) -> Iterator[Fault]:
     )
 
 
+def _certificate(config: Config) -> Iterator[Fault]:
+    try:
+        certificate.of(config.edge)
+    except certificate.Unusable as unusable:
+        yield Fault(("edge", unusable.setting), str(unusable))
+
+
 def _paths(paths: Mapping[str, str]) -> Iterator[Fault]:
     seen: dict[str, str] = {}
     for key, path in paths.items():
@@ -176,6 +196,14 @@ def _privacy(config: Config, env: Mapping[str, str]) -> Iterator[Fault]:
         yield Fault(("privacy", "pepper_file"), f"'{path}' can be read by others; run: chmod 600 {path}")
 
 
+def _places(config: Config) -> Iterator[Fault]:
+    """What no file system takes would be a fault of its own wherever it is used."""
+    for path in (("storage", "data_dir"), ("privacy", "pepper_file"), ("backup", "dir")):
+        text = getattr(getattr(config, path[0]), path[1])
+        if len(os.fsencode(text)) > _LONGEST_PATH or any(len(os.fsencode(p)) > _LONGEST_NAME for p in text.split("/")):
+            yield Fault(path, f"too long: a name has at most {_LONGEST_NAME} bytes, a path {_LONGEST_PATH}")
+
+
 _MAILBOX: Final = re.compile(r"[^\s@<>,;\"]+@[^\s@<>,;\"]+")
 
 
@@ -187,8 +215,23 @@ def _alerts(config: Config) -> Iterator[Fault]:
     yield from _letters(config)
 
 
+def _insights(config: Config, *, needs_token: bool) -> Iterator[Fault]:
+    insights = config.insights
+    account = insights.ad_account
+    if account and not AD_ACCOUNT.fullmatch(account):
+        hint = f"act_{account}" if account.isascii() and account.isdigit() else "act_1234567890"
+        yield Fault(("insights", "ad_account"), f"expected act_ and digits, for example {hint}; Ads Manager shows it")
+    if insights.access_token and not account:
+        yield Fault(("insights", "ad_account"), "missing: a token alone reads nothing; give it, or take the token out")
+    if account and not insights.access_token and needs_token:
+        instead = "access_token_file, or COLLECTOR_INSIGHTS__ACCESS_TOKEN"
+        yield Fault(("insights", "access_token"), f"missing, and ad_account is set; give {instead}")
+
+
 def _letters(config: Config) -> Iterator[Fault]:
     alerts = config.alerts
+    if alerts.weekly and due_of(alerts.weekly) is None:
+        yield Fault(("alerts", "weekly"), "expected a weekday and a time, for example monday 08:00")
     if alerts.console_url and not _is_url(alerts.console_url, plain_http=True):
         yield Fault(("alerts", "console_url"), "expected an address, for example https://console.mystore.com")
     if alerts.smtp_url and not _is_mail_server(alerts.smtp_url):

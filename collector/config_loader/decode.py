@@ -179,6 +179,6 @@ def _take_named_files(reading: Reading, table: Any, path: Path) -> None:
 
 def _variable(path: Path) -> str:
     """The environment variable that gives the same secret."""
-    if path[-1] == "access_token":
+    if path[-1] == "access_token" and "pixel" in path:
         return TOKEN_VARIABLE
     return "COLLECTOR_" + "__".join(str(part).upper() for part in path)

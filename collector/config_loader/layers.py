@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -14,6 +15,7 @@ from collector.config_loader.toml_lines import line_numbers
 from collector.errors import ConfigError, why
 
 PREFIX = "COLLECTOR_"
+_INDEX: Final = re.compile(r"[0-9]{1,6}")
 TOKEN_VARIABLE = "COLLECTOR_META_TOKEN"  # COLLECTOR_META_TOKEN_<pixel> wins over it
 
 # What `serve` runs on when no file is given: nothing leaves the machine.
@@ -82,7 +84,7 @@ def _lay_file(tree: Tree, path: str | None) -> None:
         tree.values = _copy(DEMO)
         tree.origins = dict.fromkeys(_leaves(DEMO, ()), Origin(FILE, "demo"))
         return
-    text = _read(path)
+    text = text_of(path)
     try:
         tree.values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -91,10 +93,11 @@ def _lay_file(tree: Tree, path: str | None) -> None:
         tree.origins[key] = Origin(FILE, f"{path}:{line}")
 
 
-def _read(path: str) -> str:
+def text_of(path: str) -> str:
+    """The configuration as it was written."""
     try:
         with open(path, encoding="utf-8") as file:
-            return file.read()
+            return file.read().removeprefix("\ufeff")  # Windows' editor begins a file with a mark (BOM)
     except OSError as error:
         raise ConfigError([f"{path}: cannot read the configuration: {why(error, path)}"]) from None
     except UnicodeDecodeError:
@@ -118,7 +121,7 @@ def _lay_environment(tree: Tree, env: Mapping[str, str]) -> None:
     for name in sorted(env):
         if name.startswith(PREFIX) and "__" in name:
             parts = name.removeprefix(PREFIX).lower().split("__")
-            path = tuple(int(part) if part.isdigit() else part for part in parts)
+            path = tuple(int(part) if _INDEX.fullmatch(part) else part for part in parts)
             tree.put(path, env[name], Origin(ENVIRONMENT, name))
     _lay_tokens(tree, env)
 
@@ -163,6 +166,22 @@ def _at(node: Any, path: Path) -> Any:
     return node or None
 
 
+def files_named(path: str | None, env: Mapping[str, str]) -> Iterator[str]:
+    """The files that `*_file` settings name, whoever may read them."""
+    base = folder_of(path)
+    return (os.path.join(base, name) for name in _named(gather(path, env, {}).values))
+
+
+def _named(tree: Any) -> Iterator[str]:
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ():
+        if isinstance(key, str) and key.endswith("_file"):
+            yield from (one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str))
+        yield from _named(value)
+
+
 def folder_of(path: str | None) -> str:
     """The folder that `*_file` values are relative to."""
-    return os.path.dirname(os.path.abspath(path)) if path is not None else os.getcwd()
+    try:
+        return os.path.dirname(os.path.abspath(path)) if path is not None else os.getcwd()
+    except FileNotFoundError:
+        raise ConfigError(["the current folder has been deleted; change into another one"]) from None

@@ -61,13 +61,20 @@ def _finish(config: Config, path: str | None, base: str, data_dir: Origin) -> Co
     storage = msgspec.structs.replace(config.storage, data_dir=folder)
     pepper = config.privacy.pepper_file
     privacy = msgspec.structs.replace(config.privacy, pepper_file=os.path.join(base, pepper) if pepper else "")
-    kept = os.path.expanduser(config.backup.dir)
-    backup = msgspec.structs.replace(config.backup, dir=os.path.normpath(os.path.join(base, kept)) if kept else "")
+    tls = {name: _beside(base, getattr(config.edge, name)) for name in ("tls_cert", "tls_key")}
+    edge = msgspec.structs.replace(config.edge, **tls)
+    backup = msgspec.structs.replace(config.backup, dir=_beside(base, config.backup.dir))
     stores = [
         msgspec.structs.replace(store, currency=store.currency.upper(), country=store.country.upper())
         for store in config.store
     ]
-    return msgspec.structs.replace(config, path=path, storage=storage, privacy=privacy, backup=backup, store=stores)
+    parts = {"edge": edge, "storage": storage, "privacy": privacy, "backup": backup, "store": stores}
+    return msgspec.structs.replace(config, path=path, **parts)
+
+
+def _beside(base: str, name: str) -> str:
+    """A path that the configuration gives, seen from its own folder; nothing stays nothing."""
+    return os.path.normpath(os.path.join(base, os.path.expanduser(name))) if name else ""
 
 
 def _once(read: list[Fault], broken: list[Fault]) -> list[Fault]:

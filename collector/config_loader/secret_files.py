@@ -24,6 +24,7 @@ HOLDERS: Final[dict[tuple[str, ...], Role]] = {
     ("alerts", "webhook_url"): "courier",
     ("alerts", "revisions_url"): "courier",
     ("alerts", "smtp_url"): "courier",
+    ("insights", "access_token"): "courier",
     ("store", "webhook_secrets"): "edge",
     ("store", "webhook", "secret"): "edge",
     ("store", "pixel", "access_token"): "courier",
@@ -76,7 +77,7 @@ def read_secret(name: str, base: str, env: Mapping[str, str], instead: str) -> s
     try:
         with open(path, encoding="utf-8") as file:
             _make_private(name, path, file.fileno(), env)
-            text = file.read(LARGEST_SECRET + 1).strip()
+            text = file.read(LARGEST_SECRET + 2).removeprefix("\ufeff").strip()  # the mark of Windows' editor
     except FileNotFoundError:
         raise ValueError(f"no such file '{name}'; create it or set {instead}") from None
     except OSError as error:

@@ -10,14 +10,16 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from collector.config import ShopConfig, StoreConfig, WebhookConfig
 from collector.config_loader.faults import Fault, Path
+from collector.core import event_names
 from collector.core.shops import compiling, signature
 from collector.core.shops.mapping import Platform
-from collector.core.shops.order import Terms
+from collector.core.shops.order import IGNORE, Terms
 from collector.core.shops.signature import Scheme
+from collector.errors import ApiError
 
 BUILT_IN: Final = ("shopify", "woocommerce", "stripe")
 PRESETS: Final = (*BUILT_IN, "paddle", "standard_webhooks")
@@ -66,10 +68,9 @@ def hooks(store: StoreConfig) -> dict[str, Hook]:
 
 
 @cache
-def _pulled(store: str, shop: bytes, platform: str) -> Hook:
-    name = platform.removesuffix("_pull")
+def _pulled(store: str, shop: bytes, webhook: bytes) -> Hook:
     config = StoreConfig(id=store, shop=msgspec.json.decode(shop, type=ShopConfig))
-    hook = _made(config, WebhookConfig(name=name, preset=platform), (), [])
+    hook = _made(config, msgspec.json.decode(webhook, type=WebhookConfig), (), [])
     assert hook is not None
     return hook
 
@@ -78,7 +79,25 @@ def pulled(store: StoreConfig, platform: str) -> Hook:
     """How an order is read that a pull or a file has brought; `platform`: a preset. KeyError for none of ours."""
     if platform not in PULLED:
         raise KeyError(platform)
-    return _pulled(store.id, msgspec.json.encode(store.shop), platform)
+    return _pulled(store.id, msgspec.json.encode(store.shop), msgspec.json.encode(_as_told(store, platform)))
+
+
+def _as_told(store: StoreConfig, platform: str) -> WebhookConfig:
+    """The platform as the store's own webhook of it says, so that what is pulled equals what is told (L6)."""
+    plain = WebhookConfig(name=platform.removesuffix("_pull"), preset=platform)
+    own = next((webhook for webhook in store.webhook if webhook.preset == plain.name), None)
+    if own is None:
+        return plain
+    if platform != plain.name:  # of another shape than the webhooks
+        return structs.replace(plain, channels=own.channels)
+    topic = TOPICS[platform][1]
+    topics = own.topics | {topic: ""} if own.topics and topic else own.topics
+    return structs.replace(own, name=plain.name, secret=[], topic="", topics=topics)
+
+
+def taken(hook: Hook) -> list[str]:
+    """The topics that it takes."""
+    return [topic for topic, forced in hook.platform.topics.items() if not forced.startswith(IGNORE)]
 
 
 def configured(store: StoreConfig) -> list[WebhookConfig]:
@@ -113,6 +132,7 @@ def check(store: StoreConfig, path: Path) -> Iterator[Fault]:
     yield from faults
     yield from _choices(store, (*path, "shop"))
     yield from _pull(store.shop, (*path, "shop"))
+    yield from _refund_event(store, (*path, "shop", "refund_event"))
 
 
 def _pull(shop: ShopConfig, path: Path) -> Iterator[Fault]:
@@ -129,8 +149,21 @@ def _pull(shop: ShopConfig, path: Path) -> Iterator[Fault]:
         yield Fault((*path, "url"), "expected the shop's address, https://…; http for loopback only")
 
 
+def _refund_event(store: StoreConfig, path: Path) -> Iterator[Fault]:
+    """A standard event's name would have Meta count a refund as a sale, or as a step to one."""
+    name = store.shop.refund_event
+    try:
+        good = not name or (event_names.read(name) == name and name not in event_names.STANDARD)
+    except ApiError:
+        good = False
+    if not good:
+        yield Fault(path, 'expected a custom event\'s name, for example "Refund"; empty: no event')
+    elif name and store.pixel and not any(not pixel.events or name in pixel.events for pixel in store.pixel):
+        yield Fault(path, f"no pixel of this store takes '{name}': add it to the events of one")
+
+
 def warnings(store: StoreConfig) -> list[str]:
-    """Webhooks that nobody can sign for."""
+    """Webhooks that nobody can sign for, a pull without its key, lost webhooks that nobody would find."""
     shop = store.shop
     given = {
         "shopify": shop.access_token or (shop.client_id and shop.client_secret),
@@ -142,10 +175,31 @@ def warnings(store: StoreConfig) -> list[str]:
         for platform in [shop.platform]
         if platform and shop.pull_minutes and not given[platform]
     ]
-    return lacking + [
-        f"[[store.webhook]] {webhook.name} of {store.id} has no secret, so all that is sent to it is refused"
-        for webhook in store.webhook
-        if not webhook.secret
+    return (
+        lacking
+        + _unpulled(store)
+        + [
+            f"[[store.webhook]] {webhook.name} of {store.id} has no secret, so all that is sent to it is refused"
+            for webhook in store.webhook
+            if not webhook.secret
+        ]
+    )
+
+
+def _unpulled(store: StoreConfig) -> list[str]:
+    """A lost webhook is an order that nobody knows of, unless its platform is asked as well (C2)."""
+    shop = store.shop
+    if not store.active:
+        return []
+    told = {webhook.preset for webhook in configured(store) if webhook.secret and webhook.preset in BUILT_IN}
+    if shop.pull_minutes:
+        told.discard(shop.platform)
+    return [
+        f"{store.id} takes {platform}'s webhooks and pulls nothing from it: an order whose webhook is lost is never "
+        f'known of. Set [store.shop] platform = "{platform}" and its key ({_KEYS[platform]}), see SHOPS.md; until then '
+        "hold `collector reconcile FILE` against the shop's own export"
+        for platform in sorted(told)
+        if not (shop.pull_minutes and shop.platform)  # one platform is pulled, and is the shop's own
     ]
 
 
@@ -185,7 +239,8 @@ def _made(store: StoreConfig, webhook: WebhookConfig, path: Path, faults: list[F
     keys = _keys(scheme, webhook, path, faults)
     if platform is None:
         return None
-    terms = Terms(channels=store.shop.channels, renewals=store.shop.renewals, shop=store.shop.shop)
+    shop = store.shop
+    terms = Terms(shop.channels, shop.renewals, shop.shop, refunds=bool(shop.refund_event))
     if "shop" not in platform.fields:
         terms = msgspec.structs.replace(terms, shop="")
     return Hook(webhook.name, scheme, keys, platform, terms, table.get("ping", ""))

@@ -12,16 +12,21 @@ from urllib.parse import parse_qs, quote
 from litestar import Litestar, Request, Response, get, post
 from litestar.datastructures import Cookie, State
 from litestar.exceptions import HTTPException
+from litestar.params import FromPath, FromQuery
 from litestar.response import Stream
 from litestar.types import ASGIApp
 
 from collector.config import Config
 from collector.console import campaigns as campaigns_page
+from collector.console import credit as credit_page
 from collector.console import delivery as delivery_page
 from collector.console import events as events_page
 from collector.console import left_out as left_out_page
+from collector.console import live as live_page
+from collector.console import order as order_page
 from collector.console import orders as orders_page
-from collector.console import signals as signals_page
+from collector.console import share as share_page
+from collector.console import system as system_page
 from collector.console import today as today_page
 from collector.console import trust as trust_page
 from collector.console.auth import Attempts, Password, Sessions, TooMany, check_access
@@ -30,9 +35,10 @@ from collector.console.gate import COOKIE, FORM_COOKIE, Gate, address_of, cookie
 from collector.console.metrics import MetricsDoor, metrics_text
 from collector.console.reconcile import reconcile_page
 from collector.console.serving import Door, open_socket, serve
-from collector.console.shell import Desk, asset_bytes, now_ms, page
+from collector.console.shell import Desk, asset_bytes, page
 from collector.core.addresses import parse_networks
 from collector.errors import StorageError
+from collector.exchange.clock import boot_ms, system_ms
 from collector.storage.reports.reader import NoStore, Reader, TooSlow, database
 from collector.telemetry import logger
 
@@ -44,7 +50,7 @@ _COUNT_AT_ONCE_SECONDS: Final = 0.25
 _COUNT_DEADLINE_SECONDS: Final = 60.0  # a slice may need thousands of reads from a slow disk
 
 
-def open_desk(config: Config, *, clock: Callable[[], int] = now_ms) -> Desk:
+def open_desk(config: Config, *, clock: Callable[[], int] = system_ms) -> Desk:
     """What pages are made from; raises ConfigError when the console would be open to others without a password."""
     check_access(config.console)
     path = database(config.storage.data_dir)
@@ -73,7 +79,7 @@ def create_app(desk: Desk) -> ASGIApp:
         debug=False,
         request_max_body_size=8192,
     )
-    return Gate(inner, sessions, password, desk.clock, trusted)
+    return Gate(inner, sessions, password, boot_ms, trusted)
 
 
 def _asked(request: Request[Any, Any, Any]) -> Asked:
@@ -89,12 +95,14 @@ def _filters(request: Request[Any, Any, Any]) -> orders_page.Filters:
 
 @get("/")
 async def today(state: State, request: Request[Any, Any, Any]) -> Response[bytes]:
-    return await today_page.today(state.desk, _asked(request))
+    return await today_page.today(state.desk, _asked(request), str(request.query_params.get("plot", "")))
 
 
 @get("/orders")
-async def orders(state: State, request: Request[Any, Any, Any], after: str = "") -> Response[bytes]:
-    return await orders_page.orders(state.desk, _asked(request), _filters(request), after)
+async def orders(
+    state: State, request: Request[Any, Any, Any], after: FromQuery[str] = "", sort: FromQuery[str] = ""
+) -> Response[bytes]:
+    return await orders_page.orders(state.desk, _asked(request), _filters(request), after, sort)
 
 
 @get("/orders.csv")
@@ -105,12 +113,12 @@ async def orders_csv(state: State, request: Request[Any, Any, Any]) -> Stream:
 
 
 @get("/events")
-async def events(state: State, before: str = "") -> Response[bytes]:
+async def events(state: State, before: FromQuery[str] = "") -> Response[bytes]:
     return await events_page.last(state.desk, before)
 
 
 @get("/find")
-async def find(state: State, id: str = "") -> Response[bytes]:  # noqa: A002  the form's field
+async def find(state: State, id: FromQuery[str] = "") -> Response[bytes]:  # noqa: A002  the form's field
     wanted = id.strip()[:256]
     if wanted and not wanted.startswith(("click_", "conv_")):
         return await events_page.of_order(state.desk, wanted)
@@ -121,35 +129,52 @@ async def find(state: State, id: str = "") -> Response[bytes]:  # noqa: A002  th
 
 
 @get("/conversions/{public_id:str}")
-async def conversion(state: State, public_id: str) -> Response[bytes]:
-    return await events_page.conversion(state.desk, public_id)
+async def conversion(state: State, public_id: FromPath[str]) -> Response[bytes]:
+    return await order_page.order_page(state.desk, public_id)
 
 
 @get("/clicks/{public_id:str}")
-async def click(state: State, public_id: str) -> Response[bytes]:
+async def click(state: State, public_id: FromPath[str]) -> Response[bytes]:
     return await events_page.click(state.desk, public_id)
 
 
 @get("/campaigns")
 async def campaigns(
-    state: State, request: Request[Any, Any, Any], by: str = "campaign", under: str = ""
+    state: State,
+    request: Request[Any, Any, Any],
+    by: FromQuery[str] = "campaign",
+    under: FromQuery[str] = "",
+    model: FromQuery[str] = "",
+    window: FromQuery[str] = "",
+    after: FromQuery[str] = "",
 ) -> Response[bytes]:
-    return await campaigns_page.campaigns(state.desk, _asked(request), by, under)
+    if campaigns_page.is_shared_out(by, model, window):
+        return await credit_page.credit(state.desk, _asked(request), by, model, window)
+    return await campaigns_page.campaigns(state.desk, _asked(request), by, under, after)
+
+
+@get("/campaigns.csv")
+async def campaigns_csv(
+    state: State, request: Request[Any, Any, Any], by: FromQuery[str] = "campaign", under: FromQuery[str] = ""
+) -> Response[bytes]:
+    text = await campaigns_page.campaigns_csv(state.desk, _asked(request), by, under)
+    headers = {"content-disposition": 'attachment; filename="campaigns.csv"'}
+    return Response(text.encode(), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @get("/delivery")
-async def delivery(state: State, before: str = "") -> Response[bytes]:
-    return await delivery_page.delivery_page(state.desk, before)
+async def delivery(state: State, request: Request[Any, Any, Any], before: FromQuery[str] = "") -> Response[bytes]:
+    return await delivery_page.delivery_page(state.desk, _asked(request), before)
 
 
 @get("/trust")
-async def trust(state: State, store: str = "") -> Response[bytes]:
-    return await trust_page.trust_page(state.desk, store)
+async def trust(state: State, request: Request[Any, Any, Any]) -> Response[bytes]:
+    return await trust_page.trust_page(state.desk, _asked(request))
 
 
 @get("/signals")
-async def signals(state: State, store: str = "", days: int = 7) -> Response[bytes]:
-    return await signals_page.signals(state.desk, store, days)
+async def signals() -> Response[bytes]:
+    return _go("/trust")  # where it stands now; bookmarks stay good
 
 
 @get("/left-out")
@@ -158,8 +183,37 @@ async def left_out(state: State, request: Request[Any, Any, Any]) -> Response[by
 
 
 @get("/reconcile")
-async def reconcile(state: State, store: str = "", pixel: str = "", day: str = "") -> Response[bytes]:
-    return await reconcile_page(state.desk, store, pixel, day)
+async def reconcile(
+    state: State,
+    request: Request[Any, Any, Any],
+    pixel: FromQuery[str] = "",
+    day: FromQuery[str] = "",
+    metas: FromQuery[str] = "",
+    only: FromQuery[str] = "",
+) -> Response[bytes]:
+    return await reconcile_page(state.desk, _asked(request), pixel, day, metas, only)
+
+
+@get("/live")
+async def live(state: State, request: Request[Any, Any, Any], kind: FromQuery[str] = "") -> Response[bytes]:
+    return await live_page.live(state.desk, _asked(request), kind)
+
+
+@get("/live/stream")
+async def live_stream(
+    state: State, request: Request[Any, Any, Any], kind: FromQuery[str] = ""
+) -> Response[bytes] | Stream:
+    return await live_page.live_stream(state.desk, _asked(request), kind)
+
+
+@get("/system")
+async def system(state: State, request: Request[Any, Any, Any]) -> Response[bytes]:
+    return await system_page.system(state.desk, _asked(request))
+
+
+@get("/share/{token:str}")
+async def shared(state: State, token: FromPath[str]) -> Response[bytes]:
+    return await share_page.shared(state.desk, token)
 
 
 @get("/metrics")
@@ -174,7 +228,7 @@ async def healthz() -> Response[bytes]:
 
 
 @get("/assets/{name:str}")
-async def asset(name: str) -> Response[bytes]:
+async def asset(name: FromPath[str]) -> Response[bytes]:
     kind = _ASSETS.get(name)
     if kind is None:
         raise HTTPException("no such file", status_code=404)
@@ -198,13 +252,13 @@ async def login(request: Request[Any, Any, Any], state: State) -> Response[bytes
     if not sessions.is_ours(cookie_of(headers, FORM_COOKIE), form):
         return _login(sessions, "The form was too old. Please try again.", status=403)
     try:
-        right = await password.accepts(guess, address_of(request.scope, state.trusted), state.desk.clock())
+        right = await password.accepts(guess, address_of(request.scope, state.trusted), boot_ms())
     except TooMany:
         return _login(sessions, "Too many attempts. Wait a minute.", status=429)
     if not right:
         return _login(sessions, "That is not the password.", status=401)
     answer = _go("/")
-    answer.set_cookie(_cookie(COOKIE, sessions.open(state.desk.clock()), is_https(headers)))
+    answer.set_cookie(_cookie(COOKIE, sessions.open(boot_ms()), is_https(headers)))
     return answer
 
 
@@ -249,11 +303,16 @@ _HANDLERS: Final[list[Any]] = [
     conversion,
     click,
     campaigns,
+    campaigns_csv,
     delivery,
     trust,
     signals,
     left_out,
     reconcile,
+    live,
+    live_stream,
+    system,
+    shared,
     metrics,
     healthz,
     asset,
@@ -321,4 +380,4 @@ def run(config: Config, fd: int | None, ready: Callable[[], None]) -> int:
     doors = [Door(create_app(desk), open_socket(config.console.listen, fd))]
     if config.metrics.listen:
         doors.append(Door(MetricsDoor(desk), open_socket(config.metrics.listen, None)))
-    return serve(doors, ready, parse_networks(config.edge.trusted_proxies))
+    return serve(doors, ready, parse_networks(config.edge.trusted_proxies), desk.hub.close)

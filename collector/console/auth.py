@@ -97,7 +97,7 @@ def check_access(config: ConsoleConfig) -> None:
 
 @dataclass(slots=True)
 class Session:
-    """One log-in. Times are ms."""
+    """One log-in. Times are ms of the boot-time clock, which nobody sets."""
 
     made: int
     seen: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -31,7 +31,10 @@ class Asked(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """What is looked at. `shops`: id -> name for people; `stores`: the row numbers of the chosen ones."""
+    """What is looked at. `shops`: id -> name for people; `stores`: the row numbers of the chosen ones.
+
+    `pixels`: whose each pixel is.
+    """
 
     shops: dict[str, str]
     shop: str
@@ -43,6 +46,7 @@ class Bar(NamedTuple):
     today: date
     days: Days
     past: Days | None
+    pixels: dict[str, str]
 
     @property
     def span(self) -> Span:
@@ -59,23 +63,43 @@ class Bar(NamedTuple):
         said = {name: value for name, value in own.items() if str(value) not in (usual.get(name, ""), "")}
         return place + ("?" + urlencode(said) if said else "")
 
+    def moment(self, ms: int) -> str:
+        """`Thu 3 Dec 14:10`; of another year than today's, `Wed 3 Dec 2025 14:10`."""
+        at = datetime.fromtimestamp(ms / 1000, self.zone)
+        return f"{day_text(at, self.today)} {at:%H:%M}"
+
+    def whose(self, pixel: str) -> str:
+        """A pixel by its shop's name; by itself where no shop has it."""
+        shop = self.pixels.get(pixel, "")
+        return self.shops.get(shop, shop) or pixel
+
+    def whose_shop(self, shop: str) -> str:
+        """A shop by its name for people."""
+        return self.shops.get(shop, shop)
+
+    @property
+    def chosen_pixels(self) -> set[str]:
+        """Those of the chosen shops."""
+        return {pixel for pixel, shop in self.pixels.items() if self.shop in ("", shop)}
+
     @property
     def said(self) -> str:
         """The days in words."""
         first, last = self.days
-        text = day_text(first) if first == last else f"{day_text(first)} – {day_text(last)}"
+        ends = [day_text(day, self.today) for day in ((first,) if first == last else (first, last))]
+        text = " – ".join(ends)
         return f"{text} · {self.zone.key}"
 
 
-def day_text(day: date) -> str:
-    """`Tue 3 Nov`."""
-    return f"{day:%a} {day.day} {day:%b}"
+def day_text(day: date, today: date | None = None) -> str:
+    """`Tue 3 Nov`; of another year than today's, `Mon 3 Nov 2025`. `today`: None where the year stands beside it."""
+    return f"{day:%a} {day.day} {day:%b}" + (f" {day.year}" if today and day.year != today.year else "")
 
 
 async def read(desk: Desk, asked: Asked) -> Bar:
     """The bar of an address; Unknown says which part of it names nothing."""
     numbers = {name: number for number, name in (await desk.stores()).items()}
-    shops = {name: _named(desk, name) for name in [*numbers, *(s.id for s in desk.config.store if s.id not in numbers)]}
+    shops = {name: named(desk, name) for name in [*numbers, *(s.id for s in desk.config.store if s.id not in numbers)]}
     if asked.shop and asked.shop not in shops:
         raise Unknown(f"There is no shop {asked.shop[:60]!r}. Known are: {', '.join(shops) or 'none yet'}.")
     chosen = [asked.shop] if asked.shop else list(shops)
@@ -96,10 +120,12 @@ async def read(desk: Desk, asked: Asked) -> Bar:
         today=today,
         days=found,
         past=days.before(found, asked.compare or "previous"),
+        pixels={pixel.id: store.id for store in desk.config.store for pixel in store.pixel},
     )
 
 
-def _named(desk: Desk, shop: str) -> str:
+def named(desk: Desk, shop: str) -> str:
+    """A shop's name for people."""
     store = desk.config.store_by_id(shop)
     return (store.name if store else "") or shop
 

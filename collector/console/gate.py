@@ -33,6 +33,9 @@ SAFE_HEADERS: Final = [
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 ]
 _OPEN_PATHS: Final = frozenset({"/healthz", "/login"})
+_OPEN_BELOW: Final = ("/assets/", "/share/")  # a shared link has a proof of its own
+# The link is in the address: it is in no referrer, and in no index.
+_SHARED_HEADERS: Final = [(b"referrer-policy", b"no-referrer"), (b"x-robots-tag", b"noindex, nofollow")]
 
 
 class Gate:
@@ -43,10 +46,10 @@ class Gate:
         app: ASGIApp,
         sessions: Sessions,
         password: Password | None,
-        clock: Callable[[], int],
+        ticks: Callable[[], int],
         trusted: Networks,
     ) -> None:
-        self.app, self.sessions, self.password, self.clock, self.trusted = app, sessions, password, clock, trusted
+        self.app, self.sessions, self.password, self.ticks, self.trusted = app, sessions, password, ticks, trusted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -78,15 +81,15 @@ class Gate:
 
     async def _may_pass(self, scope: Scope, headers: dict[bytes, bytes]) -> bool:
         path = scope["path"]
-        if self.password is None or path in _OPEN_PATHS or path.startswith("/assets/"):
+        if self.password is None or path in _OPEN_PATHS or path.startswith(_OPEN_BELOW):
             return True
         token = cookie_of(headers, COOKIE)
-        if self.sessions.is_open(token, self.clock()):
+        if self.sessions.is_open(token, self.ticks()):
             FORM_TOKEN.set(self.sessions.form_token(token))
             return True
         guess = _basic_password(headers) if path == "/metrics" else None
         return guess is not None and await self.password.accepts(
-            guess, address_of(scope, self.trusted), self.clock(), known=True
+            guess, address_of(scope, self.trusted), self.ticks(), known=True
         )
 
 
@@ -137,11 +140,13 @@ def _basic_password(headers: dict[bytes, bytes]) -> str | None:
 
 
 def _with_headers(send: Send, path: str) -> Send:
+    own = dict(_SHARED_HEADERS) if path.startswith("/share/") else {}
+    safe = list({**dict(SAFE_HEADERS), **own}.items())
     caching = b"public, max-age=31536000, immutable" if path.startswith("/assets/") else b"no-store"
 
     async def wrapped(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], *SAFE_HEADERS, (b"cache-control", caching)]
+            message["headers"] = [*message["headers"], *safe, (b"cache-control", caching)]
         await send(message)
 
     return wrapped

@@ -11,41 +11,6 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 
-class Column(NamedTuple):
-    """One step of time: its name, the whole, and the part of it that is drawn darker."""
-
-    label: str
-    whole: float
-    part: float = 0
-
-
-def columns(steps: Sequence[Column], summary: str) -> Markup:
-    """Upright bars over time, the part drawn inside the whole."""
-    top = max([step.whole for step in steps] + [1])
-    width = 100 / max(len(steps), 1)
-    bars = Markup("").join(_column(step, i * width, width, top) for i, step in enumerate(steps))
-    return Markup(
-        '<svg class="columns" viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label="{}">'
-        '<line class="rule" x1="0" x2="100" y1="50" y2="50"/>{}</svg>'
-    ).format(summary, bars)
-
-
-def _column(step: Column, x: float, width: float, top: float) -> Markup:
-    whole, part = 96 * step.whole / top, 96 * step.part / top
-    gap = min(width * 0.18, 1)
-    text = f"{step.label}: {step.whole:,.0f}" + (f", {step.part:,.0f} of them attributed" if step.part else "")
-    return Markup(
-        '<g><title>{}</title><rect class="hit" x="{}" y="0" width="{}" height="100"/>'
-        '<rect class="whole" x="{}" y="{}" width="{}" height="{}"/>'
-        '<rect class="part" x="{}" y="{}" width="{}" height="{}"/></g>'
-    ).format(
-        text,
-        *_numbers(x, width),
-        *_numbers(x + gap / 2, 100 - whole, width - gap, whole),
-        *_numbers(x + gap / 2, 100 - part, width - gap, part),
-    )
-
-
 def share(part: float, whole: float, summary: str) -> Markup:
     """A level bar: how much of the whole."""
     filled = 100 * part / whole if whole else 0
@@ -53,6 +18,15 @@ def share(part: float, whole: float, summary: str) -> Markup:
         '<svg class="share" viewBox="0 0 100 6" preserveAspectRatio="none" role="img" aria-label="{}">'
         '<rect class="whole" width="100" height="6"/><rect class="part" width="{}" height="6"/></svg>'
     ).format(summary, *_numbers(min(filled, 100)))
+
+
+def fall(begin: float, n: float, whole: float, kind: str, summary: str) -> Markup:
+    """One step of a waterfall: from where it begins, as long as what it adds or takes away."""
+    scale = 100 / whole if whole else 0
+    return Markup(
+        '<svg class="share" viewBox="0 0 100 6" preserveAspectRatio="none" role="img" aria-label="{}">'
+        '<rect class="{}" x="{}" width="{}" height="6"/></svg>'
+    ).format(summary, kind, *_numbers(begin * scale, n * scale))
 
 
 def weight(bits: float, largest: float, summary: str) -> Markup:
@@ -66,20 +40,27 @@ def weight(bits: float, largest: float, summary: str) -> Markup:
 
 
 class Bin(NamedTuple):
-    """One bin of a reliability diagram: what was stated, what came true (both 0..1), of how many."""
+    """One bin of a reliability diagram: what was stated, what came true (both 0..1), of how many, and its interval."""
 
     stated: float
     true: float
     n: int
+    low: float
+    high: float
 
 
 def reliability(bins: Sequence[Bin], summary: str) -> Markup:
-    """Stated against true: dots on the diagonal are honest, below it boastful."""
+    """Stated against true, with intervals: dots on the diagonal are honest, below it boastful."""
     most = max([b.n for b in bins] + [1])
     dots = Markup("").join(
-        Markup('<circle class="dot" cx="{}" cy="{}" r="{}"><title>{}</title></circle>').format(
+        Markup(
+            '<g><title>{5}</title><line class="between" x1="{0}" x2="{0}" y1="{3}" y2="{4}"/>'
+            '<circle class="dot" cx="{0}" cy="{1}" r="{2}"/></g>'
+        ).format(
             *_numbers(100 * b.stated, 100 - 100 * b.true, 1.2 + 2.6 * (b.n / most) ** 0.5),
-            f"stated {100 * b.stated:.0f} %, true {100 * b.true:.0f} %, of {b.n:,}",
+            *_numbers(100 - 100 * b.high, 100 - 100 * b.low),
+            f"said {100 * b.stated:.0f} %, came true {100 * b.true:.0f} % "
+            f"({100 * b.low:.0f} to {100 * b.high:.0f}), of {b.n:,} orders",
         )
         for b in bins
     )

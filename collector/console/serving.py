@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import uvicorn
@@ -22,6 +21,7 @@ from collector.errors import CollectorError
 from collector.guard.bodies import BodyLimits, Scope
 from collector.guard.gate import GuardLimits, share_of_files
 from collector.guard.protocol import GuardedProtocol, make_protocol
+from collector.guard.serving import Server
 
 NOBODY: Final = Networks()
 
@@ -39,24 +39,6 @@ class Door(NamedTuple):
     opened: socket.socket
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, with our own ending; `ready` is told when the socket answers."""
-
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._ready()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals are taken in `serve`: uvicorn would raise them again after its shutdown, and end the process."""
-        yield
-
-
 def open_socket(listen: str, fd: int | None) -> socket.socket:
     """The socket behind a descriptor that was handed over, else a new one; CollectorError says why there is none."""
     if fd is not None:
@@ -70,26 +52,39 @@ def open_socket(listen: str, fd: int | None) -> socket.socket:
         raise CollectorError(f"cannot listen on {listen}: {error.strerror or error}") from None
 
 
-def serve(doors: Sequence[Door], ready: Callable[[], None], trusted: Networks = NOBODY) -> int:
+def _nothing() -> None:
+    pass
+
+
+def serve(
+    doors: Sequence[Door],
+    ready: Callable[[], None],
+    trusted: Networks = NOBODY,
+    ending: Callable[[], None] = _nothing,
+) -> int:
     """Serve until SIGTERM or SIGINT; the first door's application has the lifespan. Returns the exit code.
 
-    `trusted` proxies are not held to the connections of one address.
+    `trusted` proxies are not held to the connections of one address. `ending` is called first of all at the end: it
+    ends what would stay open.
     """
-    return uvloop.run(_serve(doors, ready, trusted))
+    return uvloop.run(_serve(doors, ready, trusted, ending))
 
 
-async def _serve(doors: Sequence[Door], ready: Callable[[], None], trusted: Networks) -> int:
+async def _serve(
+    doors: Sequence[Door], ready: Callable[[], None], trusted: Networks, ending: Callable[[], None]
+) -> int:
     limits = _limits()
     servers = [
-        _Server(
-            _settings(door, make_protocol(limits, trusted, None, _no_more), first=i == 0), ready if i == 0 else _done
+        Server(
+            _settings(door, make_protocol(limits, trusted, None, _no_more), first=i == 0), ready if i == 0 else _nothing
         )
         for i, door in enumerate(doors)
     ]
 
     def stop() -> None:
+        ending()
         for server in servers:
-            server.should_exit = True
+            server.end()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
@@ -108,10 +103,6 @@ def _limits() -> GuardLimits:
 
 def _no_more(scope: Scope) -> int:
     return _BODIES.of_page
-
-
-def _done() -> None:
-    pass
 
 
 def _settings(door: Door, protocol: type[GuardedProtocol], *, first: bool) -> uvicorn.Config:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -15,9 +15,12 @@ from typing import Any, Final, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import Response
+from markupsafe import Markup, escape
 
 from collector import __version__
 from collector.config import Config
+from collector.console import glossary
+from collector.console.hub import Hub
 from collector.core.capi.states import CapiState
 from collector.core.days import COMPARISONS, RANGES
 from collector.core.event_names import STANDARD
@@ -32,12 +35,12 @@ PLACES: Final = (
     ("/", "Today"),
     ("/orders", "Orders"),
     ("/campaigns", "Campaigns"),
-    ("/delivery", "Delivery"),
     ("/reconcile", "Reconcile"),
+    ("/delivery", "Delivery"),
     ("/trust", "Trust"),
-    ("/signals", "Signals"),
     ("/left-out", "Left out"),
-    ("/events", "Events"),
+    ("/live", "Live"),
+    ("/system", "System"),
 )
 EVENTS: Final = ("Purchase", *sorted(STANDARD - {"Purchase"}), CUSTOM)
 # Of the request's session, set by the gate: the log-out button carries it.
@@ -65,7 +68,26 @@ def asset_address(name: str) -> str:
     return f"/assets/{name}?v={sha256(asset_bytes(name)).hexdigest()[:12]}"
 
 
+_TICKED: Final = re.compile(r"`([^`]+)`")
+
+
+def ticked(text: str) -> Markup:
+    """A sentence of ours, escaped, with what stands in backticks as code."""
+    return Markup(_TICKED.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704  escaped before
+
+
+def meant(word: str, bar: Any = None) -> str:
+    """A figure's title: what it counts, and over which days where it counts days."""
+    return glossary.title(word, bar.said if bar else "")
+
+
+templates.filters["ticked"] = ticked
 templates.globals["asset"] = asset_address
+templates.globals["meant"] = meant
+templates.globals["keys"] = (
+    *(("t", "today"), ("w", "7 days"), ("m", "28 days"), ("x", "compare, or not")),
+    *(("/", "find an order"), ("?", "this list"), ("Esc", "close it")),
+)
 templates.globals["ranges"] = RANGES
 templates.globals["comparisons"] = COMPARISONS
 templates.globals["events"] = EVENTS
@@ -86,6 +108,16 @@ class Word(NamedTuple):
     level: str = ""
 
 
+# What a merchant calls a state, where the API's word is another.
+_SAID: Final = {
+    CapiState.REJECTED: "refused",
+    CapiState.SKIPPED: "left out",
+    CapiState.DISABLED: "not sent",
+    CapiState.QUEUED: "waiting",
+    CapiState.RETRYING: "tried again",
+}
+
+
 def delivery_word(state: int) -> Word:
     """A delivery state for people."""
     tones = {
@@ -99,7 +131,7 @@ def delivery_word(state: int) -> Word:
         known = CapiState(state)
     except ValueError:
         return Word(f"state {state}")
-    return Word(known.name.lower().replace("_", " "), tones.get(known, ""))
+    return Word(_SAID.get(known, known.name.lower().replace("_", " ")), tones.get(known, ""))
 
 
 @dataclass(slots=True)
@@ -115,6 +147,13 @@ class Desk:
     _counting: asyncio.Lock = field(default_factory=asyncio.Lock)
     _tallying: asyncio.Lock = field(default_factory=asyncio.Lock)
     _ids: PublicIds | None = None
+    _hub: Hub | None = None
+
+    @property
+    def hub(self) -> Hub:
+        """What is happening, for the pages that follow it."""
+        self._hub = self._hub or Hub(self.reader, self.config, self.clock)
+        return self._hub
 
     async def ids(self) -> PublicIds:
         """The public ids, read at first use: the edge makes the pepper, perhaps after our start."""
@@ -171,8 +210,3 @@ def page(
     }
     text = templates.get_template(template).render({"form_token": FORM_TOKEN.get(), **shared, **view})
     return Response(text.encode(), media_type="text/html", status_code=status)
-
-
-def now_ms() -> int:
-    """The clock of a running console."""
-    return time.time_ns() // 1_000_000

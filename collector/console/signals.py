@@ -1,16 +1,16 @@
-"""What events carry for Meta to find people by, and what to add for the next gain; and who was no person."""
+"""What events carry for Meta to find people by, and what to add for the next gain: a part of the Trust page."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Any, Final, NamedTuple
 
-from litestar import Response
-
 from collector.console import plots, words
-from collector.console.choice import SPANS, choose, offered
-from collector.console.shell import Desk, page
+from collector.console.bar import Bar
+from collector.core.event_names import STANDARD
 from collector.storage.reports import folds
+from collector.storage.reports.kept import CUSTOM
+from collector.storage.reports.totals import Totals
 
 
 class Signal(NamedTuple):
@@ -49,59 +49,49 @@ SIGNALS: Final = (
     Signal("zp", "Postcode", "low", "Send customerData.zipCode."),
 )
 _WORTH: Final = {"required": 4.0, "high": 3.0, "medium": 2.0, "low": 1.0}
-_TYPES_SHOWN: Final = 6
 _NEVER_URGED: Final = frozenset({"db"})  # nobody should begin to ask for a birthday for the sake of advertising
 
 
-async def signals(desk: Desk, store: str, days: int) -> Response[bytes]:
-    """The share of events that carry each key, by event type, and what to add next."""
-    totals, choice = await desk.fresh_totals(), await choose(desk, store, offered(days))
-    counts: Counter[tuple[str, str]] = Counter()
-    for key, n in totals.signals(choice.since).items():
-        if key.store in choice.wanted:
-            counts[key.event_type, "events"] += n
+class Told(NamedTuple):
+    """What the events of one name carried. `about`: the events' name; `n`: how many they are."""
+
+    about: str
+    n: str
+    rows: list[dict[str, Any]]
+    advice: list[dict[str, str]]
+
+
+def told(totals: Totals, bar: Bar) -> Told:
+    """The share of the bar's events that carry each key, and what to add next. By whole days of UTC."""
+    first, end = bar.span.since // folds.DAY_MS, -(-bar.span.until // folds.DAY_MS)
+    counts: Counter[str] = Counter()
+    for key, n in totals.signals(bar.span.since).items():
+        if key.store in bar.stores and first <= key.day < end and _is_of(key.event_type, bar.event):
+            counts["events"] += n
             for place, name in enumerate(folds.SIGNALS):
-                counts[key.event_type, name] += n if key.signals >> place & 1 else 0
-    types = sorted({t for t, _ in +counts}, key=lambda t: (t != "Purchase", -counts[t, "events"]))[:_TYPES_SHOWN]
-    return page(
-        "signals.html",
-        title="Signals",
-        here="/signals",
-        choice=choice,
-        spans=SPANS,
-        types=[{"name": t, "n": words.number(counts[t, "events"])} for t in types],
-        rows=[_row(signal, types, counts) for signal in SIGNALS],
-        advice=_advice(types[0], counts) if types else [],
-        about=types[0] if types else "",
-    )
+                counts[name] += n if key.signals >> place & 1 else 0
+    whole = counts["events"]
+    rows = [_row(signal, counts[signal.key], whole) for signal in SIGNALS] if whole else []
+    about = "orders" if bar.event == "Purchase" else f"{bar.event} events"
+    return Told(about, words.number(whole), rows, _advice(counts))
 
 
-def _row(signal: Signal, types: list[str], counts: Counter[tuple[str, str]]) -> dict[str, Any]:
-    cells = [(counts[t, signal.key], counts[t, "events"]) for t in types]
-    return {
-        "name": signal.name,
-        "key": signal.key,
-        "weight": signal.weight,
-        "cells": [
-            {
-                "text": words.percent(part, whole),
-                "bar": plots.share(part, whole, f"{signal.name}: {words.percent(part, whole)}"),
-            }
-            for part, whole in cells
-        ],
-    }
+def _is_of(event_type: str, wanted: str) -> bool:
+    return event_type == wanted or (wanted == CUSTOM and event_type not in STANDARD)
 
 
-def _advice(event_type: str, counts: Counter[tuple[str, str]]) -> list[dict[str, str]]:
+def _row(signal: Signal, part: int, whole: int) -> dict[str, Any]:
+    text = words.percent(part, whole)
+    bar = plots.share(part, whole, f"{signal.name}: {text}")
+    return {"name": signal.name, "key": signal.key, "weight": signal.weight, "text": text, "bar": bar}
+
+
+def _advice(counts: Counter[str]) -> list[dict[str, str]]:
     """The three keys whose absence costs most: rank of the key times the share of events without it."""
-    whole = counts[event_type, "events"]
+    whole = counts["events"]
+    if not whole:
+        return []
     wanted = [s for s in SIGNALS if s.key not in _NEVER_URGED]
-    missing = [(_WORTH[s.weight] * (1 - counts[event_type, s.key] / whole), s) for s in wanted]
+    missing = [(_WORTH[s.weight] * (1 - counts[s.key] / whole), s) for s in wanted]
     best = sorted((m for m in missing if m[0] > 0.2), key=lambda m: -m[0])[:3]
-    return [
-        {"name": s.name, "key": s.key, "how": s.how, "missing": words.percent(whole - counts[event_type, s.key], whole)}
-        for _, s in best
-    ]
-
-
-_KINDS: Final = {"bot": "Not a person", "prefetch": "Fetched ahead", "consent": "Consent", "test": "Test"}
+    return [{"name": s.name, "how": s.how, "missing": words.percent(whole - counts[s.key], whole)} for _, s in best]

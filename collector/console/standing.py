@@ -5,14 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from collector.console import words
+from collector.console import meta_codes, words
+from collector.console.bar import Bar
 from collector.console.shell import Desk, Note, Word
-from collector.core.capi.states import CapiState, kept_until
+from collector.core import times
+from collector.core.capi.states import CapiState
 from collector.storage.ground import damage
 from collector.storage.reports import delivery
+from collector.storage.reports.delivery import Pixel, Request, Waiting
 from collector.storage.reports.folds import DAY_MS
+from collector.storage.reports.insights import InsightState
 
 _SILENT_MS: Final = 60_000
+_SOON_MS: Final = DAY_MS
+_TOKEN_CODES: Final = frozenset({102, 190})
 _MEND: Final = {
     "blocked": "Mend what Meta names: most often the token in the pixel's token file, else api_version or app_secret.",
     "failing": "Meta or the way to it has trouble. It is tried again, gently, until it answers.",
@@ -20,34 +26,103 @@ _MEND: Final = {
 }
 
 
-async def pixel_lines(desk: Desk, now: int) -> tuple[list[dict[str, Any]], list[Note]]:
-    """A line for each pixel, and a note for each that needs a person."""
+async def pixel_lines(desk: Desk, bar: Bar, now: int) -> tuple[list[dict[str, Any]], list[Note]]:
+    """A line for each pixel of the chosen shops, and a note for each that needs a person."""
     waiting, last = await delivery.waiting(desk.reader), await desk.last_success()
+    answers = await delivery.last_answers(desk.reader)
     lines, notes = [], []
     for pixel in await delivery.pixels(desk.reader):
+        if bar.shop and pixel.name not in bar.chosen_pixels:
+            continue
         own = [w for w in waiting if w.pixel == pixel.name]
-        queued = [w for w in own if w.state != CapiState.HELD]
-        oldest = min((w.oldest for w in queued), default=None)
-        lines.append(
-            {
-                "name": pixel.name,
-                "state": _pixel_word(pixel.state),
-                "waiting": words.number(sum(w.events for w in queued)),
-                "waiting_n": sum(w.events for w in queued),
-                "oldest": words.ago(oldest, now) if oldest else "–",
-                "held": words.number(sum(w.events for w in own if w.state == CapiState.HELD)),
-                "last": words.ago(last.get(pixel.name), now),
-            }
-        )
-        if pixel.state != "open":
-            what = f"Pixel {pixel.name} is {pixel.state}: {pixel.reason or 'Meta gave no reason'}"
-            mend = _MEND.get(pixel.state, "") + (f" {kept_until(pixel.deadline)}." if pixel.deadline else "")
-            notes.append(Note("bad" if pixel.state == "blocked" else "warn", what, mend))
+        lines.append(_line(pixel, own, last.get(pixel.name), answers.get(pixel.name), bar, now))
+        if (note := _note(pixel, own, answers.get(pixel.name), bar, now)) is not None:
+            notes.append(note)
     return lines, notes
+
+
+def _line(
+    pixel: Pixel, own: list[Waiting], taken: int | None, answer: Request | None, bar: Bar, now: int
+) -> dict[str, Any]:
+    queued = [w for w in own if w.state != CapiState.HELD]
+    oldest = min((w.oldest for w in queued), default=None)
+    waiting = sum(w.events for w in queued)
+    return {
+        "name": pixel.name,
+        "shop": bar.whose(pixel.name),
+        "state": _pixel_word(pixel.state),
+        "token": _token(pixel, answer, taken),
+        "waiting": words.number(waiting),
+        "waiting_n": waiting,
+        "oldest": words.ago(oldest, now) if oldest else "–",
+        "held": words.number(sum(w.events for w in own if w.state == CapiState.HELD)),
+        "last": words.ago(taken, now),
+        "answer": _answer(answer, now),
+        "loss": _loss(pixel.deadline, bar, now) if waiting else "–",
+    }
 
 
 def _pixel_word(state: str) -> Word:
     return Word(state, {"open": "good", "blocked": "bad"}.get(state, "warn"))
+
+
+def _token(pixel: Pixel, answer: Request | None, taken: int | None) -> Word:
+    """What the answers tell of the token: the console itself holds none."""
+    if pixel.state == "blocked" and _code(pixel, answer) in _TOKEN_CODES:
+        return Word("refused", "bad")
+    return Word("accepted", "good") if taken is not None else Word("not tried yet")  # fmt: skip
+
+
+def _code(pixel: Pixel, answer: Request | None) -> int | None:
+    """Meta's code that stands behind a pixel's state: as its reason ends, else of the last answer."""
+    kept = meta_codes.code_of(pixel.reason or "")
+    return kept[0] if kept else answer.code if answer is not None else None
+
+
+def _answer(answer: Request | None, now: int) -> str:
+    if answer is None:
+        return "none yet"
+    code = f"code {meta_codes.shown(answer.code, answer.subcode)}" if answer.code is not None else ""
+    said = code or answer.outcome.replace("_", " ")
+    return words.ago(answer.at, now) + f", {said}"
+
+
+def _loss(deadline: int | None, bar: Bar, now: int) -> str:
+    """By when the first event that waits must reach Meta, and how long that is."""
+    if deadline is None:
+        return "–"
+    return f"{bar.moment(deadline)} (in {words.span(max(0, deadline - now) / 1000)})"
+
+
+def _note(pixel: Pixel, own: list[Waiting], answer: Request | None, bar: Bar, now: int) -> Note | None:
+    """What is, which shop, until when, and the mend."""
+    events = sum(w.events for w in own if w.state != CapiState.HELD)
+    soon = bool(events) and pixel.deadline is not None and pixel.deadline - now < _SOON_MS
+    if pixel.state == "open" and not soon:
+        return None
+    kept = meta_codes.code_of(pixel.reason or "")
+    failed = answer if answer is not None and answer.outcome not in ("sent", "short") else None
+    told = kept or (failed and (failed.code, failed.subcode)) or (None, None)
+    ours = meta_codes.sentence(*told, pixel.reason or "")
+    what = f"{bar.whose(pixel.name)}: {_trouble(pixel, answer)}. {_waits(events)}"
+    if events and pixel.deadline is not None:
+        late = pixel.deadline <= now
+        what += " The first is lost now." if late else f" The first is lost on {bar.moment(pixel.deadline)}."
+    mend = ours or _MEND.get(pixel.state, "Look at what Meta answers, on the Delivery page.")
+    said = f" Meta: {pixel.reason}" if pixel.reason else ""
+    return Note("bad" if pixel.state == "blocked" or soon else "warn", what, mend + said)
+
+
+def _trouble(pixel: Pixel, answer: Request | None) -> str:
+    if pixel.state == "blocked":
+        return "Meta refuses the token" if _code(pixel, answer) in _TOKEN_CODES else "Meta refuses what is sent"
+    return {"throttled": "Meta asked for a pause", "failing": "Meta does not answer as it should"}.get(
+        pixel.state, "events wait that are soon too old"
+    )
+
+
+def _waits(events: int) -> str:
+    return f"{words.number(events)} {'event waits' if events == 1 else 'events wait'}." if events else "Nothing waits."
 
 
 async def processes(desk: Desk, now: int) -> tuple[list[dict[str, Any]], list[Note]]:
@@ -77,6 +152,15 @@ def lost(desk: Desk) -> list[Note]:
     told = damage.told(Path(desk.config.storage.data_dir))
     mend = "Restore a backup, or go on without them by `collector damage accept`."
     return [Note("bad", told[0].upper() + told[1:], mend)] if told else []
+
+
+def unread(account: InsightState | None, now: int) -> list[Note]:
+    """That the ad account cannot be read, since when, and the mend: its fault names it."""
+    if account is None or account.fault is None:
+        return []
+    since = times.parse(account.fault_since or "")
+    age = f" for {words.seconds(max(now - since, 0) / 1000)}" if since is not None else ""
+    return [Note("warn", f"What the ads cost could not be read{age}.", account.fault)]
 
 
 async def dead(desk: Desk, now: int) -> list[Note]:

@@ -1,17 +1,19 @@
-"""Can the confidence be believed: the page that nobody else publishes."""
+"""How sure are we of the clicks, were we right, and what would make us surer? Statistics are folded away."""
 
 from __future__ import annotations
 
 from collections import Counter
+from math import sqrt
 from typing import Any, Final
 
 from litestar import Response
 
-from collector.console import plots, words
-from collector.console.choice import choose
-from collector.console.shell import Desk, Note, page
-from collector.storage.reports import decoys, models, trust
+from collector.console import glossary, plots, signals, words
+from collector.console.bar import Asked, Bar, read
+from collector.console.shell import Desk, page
+from collector.storage.reports import decoys, kept, models, trust
 from collector.storage.reports.explain import WHY_NOT
+from collector.storage.reports.folds import DAY_MS
 from collector.storage.reports.totals import HORIZON_DAYS
 
 _TIERS: Final = {
@@ -26,56 +28,79 @@ _TIERS: Final = {
     "email_weak": "E-mail without its +tag",
     "probabilistic": "Inferred",
 }
+_SURE: Final = ((2, "proven", "sure-proven"), (1, "likely", "sure-likely"), (0, "none", "sure-none"))
+_Z: Final = 1.96  # of an interval that holds the truth in 95 of 100 cases
 
 
-async def trust_page(desk: Desk, store: str) -> Response[bytes]:
-    """Reliability by tier, calibration error and its floor, false links; honest about too few labels."""
-    totals, choice = await desk.fresh_totals(), await choose(desk, store, HORIZON_DAYS)
+async def trust_page(desk: Desk, asked: Asked) -> Response[bytes]:
+    """The page."""
+    bar, totals = await read(desk, asked), await desk.fresh_totals()
+    since = desk.clock() - HORIZON_DAYS * DAY_MS
     learnt = await models.newest(desk.reader)
-    found = trust.assess(
-        await trust.labels(desk.reader, choice.since), learnt, choice.wanted, desk.config.matching.threshold
-    )
+    wanted = set(bar.stores)
+    found = trust.assess(await trust.labels(desk.reader, since), learnt, wanted, desk.config.matching.threshold)
     outcomes: Counter[tuple[str, str]] = Counter()
-    for key, n in totals.outcomes(choice.since).items():
-        outcomes[key.tier, key.word] += n if key.store in choice.wanted else 0
-    tried = await decoys.counted(desk.reader, desk.clock(), choice.wanted)
+    for key, n in totals.outcomes(since).items():
+        outcomes[key.tier, key.word] += n if key.store in wanted else 0
+    tried = await decoys.counted(desk.reader, desk.clock(), wanted)
+    names = await desk.stores()
     return page(
         "trust.html",
         title="Trust",
         here="/trust",
-        notes=[] if found.labels >= trust.ENOUGH else [_too_few(found.labels)],
-        figures=[_error(found), _organic(found), _decoy(tried)],
-        bins=[_bin(b) for b in found.bins],
+        bar=bar,
+        sure=await _sure(desk, bar),
+        enough=found.labels >= trust.ENOUGH,
+        labels=words.number(found.labels),
+        needed=words.number(trust.ENOUGH),
         diagram=_diagram(found),
+        bins=[_bin(b) for b in found.bins],
+        horizon=HORIZON_DAYS,
+        counting=not totals.complete,
+        signals=signals.told(totals, bar),
+        figures=[_error(found), _organic(found), _decoy(tried)],
         tiers=[_tier(t, outcomes) for t in found.tiers],
         outcomes=_outcomes(outcomes),
         models=[
             {
-                "store": choice.names.get(number, str(number)),
+                "store": bar.shops.get(names.get(number, ""), str(number)),
                 "version": model.version,
                 "labels": words.number(model.labels),
             }
             for number, model in sorted(learnt.items())
-            if number in choice.wanted
+            if number in wanted
         ],
-        choice=choice,
     )
 
 
-def _too_few(labels: int) -> Note:
-    what = f"Not enough labels yet: {labels:,} of {trust.ENOUGH:,}. Until then confidence rests on defaults, with caps."
-    mend = (
-        "Labels grow by themselves, from orders that a customer id or a known e-mail proves where no cookie survived. "
-        "Sending customerData and visitorId with events makes them grow sooner."
-    )
-    return Note("", what, mend)
+async def _sure(desk: Desk, bar: Bar) -> dict[str, Any]:
+    """The orders of the bar's days by how sure their click is: a bar of three parts that add up to them."""
+    counts = await kept.by_tier(desk.reader, bar.span, bar.event)
+    whole, x, parts = sum(counts), 0.0, list[dict[str, Any]]()
+    for tier, name, kind in _SURE:
+        width = 100 * counts[tier] / whole if whole else 0
+        parts.append(
+            {
+                "name": name,
+                "kind": kind,
+                "n": words.number(counts[tier]),
+                "share": words.percent(counts[tier], whole),
+                "title": glossary.title(name, bar.said),
+                "address": bar.address("/orders", sure=name),
+                "x": f"{x:.2f}",
+                "width": f"{width:.2f}",
+            }
+        )
+        x += width
+    return {"whole": words.number(whole), "any": bool(whole), "parts": parts}
 
 
 def _error(found: trust.Trust) -> dict[str, str]:
     if found.error is None or found.floor is None:
-        return {"name": "Calibration error", "big": "–", "under": "not enough labels yet"}
+        return {"name": "Calibration error", "word": "calibration", "big": "–", "under": "not enough orders yet"}
     return {
         "name": "Calibration error",
+        "word": "calibration",
         "big": f"{found.error:.3f}",
         "under": f"a perfect model would show {found.floor:.3f} here, by chance",
     }
@@ -85,6 +110,7 @@ def _organic(found: trust.Trust) -> dict[str, str]:
     big = words.percent(found.organic_linked, found.organic) if found.organic >= trust.ENOUGH else "–"
     return {
         "name": "False links among proven organic orders",
+        "word": "organic",
         "big": big,
         "under": f"{found.organic_linked:,} of {found.organic:,}" if found.organic else "no proven organic order yet",
     }
@@ -93,20 +119,33 @@ def _organic(found: trust.Trust) -> dict[str, str]:
 def _decoy(tried: decoys.Decoys) -> dict[str, str]:
     name = "Decoy false links, per order"
     if tried.orders < trust.ENOUGH:
-        return {"name": name, "big": "–", "under": "not measured yet; the nightly step does"}
+        return {"name": name, "word": "decoys", "big": "–", "under": "not measured yet; the nightly step does"}
     per_80, per_90 = tried.at_80 / tried.orders, tried.at_90 / tried.orders
     under = f"at confidence 80; {per_90:.4f} at 90; an upper bound, of {tried.orders:,} orders"
-    return {"name": name, "big": f"{per_80:.4f}", "under": under}
+    return {"name": name, "word": "decoys", "big": f"{per_80:.4f}", "under": under}
+
+
+def interval(right: float, n: int) -> tuple[float, float]:
+    """Where the true share lies in 95 of 100 cases, seen `right` (0..1) among n (Wilson 1927)."""
+    middle, wide = right + _Z * _Z / (2 * n), _Z * sqrt(right * (1 - right) / n + _Z * _Z / (4 * n * n))
+    below = 1 + _Z * _Z / n
+    return max(0.0, (middle - wide) / below), min(1.0, (middle + wide) / below)
 
 
 def _diagram(found: trust.Trust) -> Any:
     said = "; ".join(f"stated {100 * b.stated:.0f} %, true {100 * b.true:.0f} %" for b in found.bins)
-    bins = [plots.Bin(b.stated, b.true, b.n) for b in found.bins]
-    return plots.reliability(bins, f"Reliability: {said or 'no labels yet'}")
+    bins = [plots.Bin(b.stated, b.true, b.n, *interval(b.true, b.n)) for b in found.bins if b.n]
+    return plots.reliability(bins, f"Stated against true: {said or 'no orders yet'}")
 
 
 def _bin(b: trust.Bin) -> dict[str, str]:
-    return {"stated": f"{100 * b.stated:.0f} %", "true": f"{100 * b.true:.0f} %", "n": words.number(b.n)}
+    low, high = interval(b.true, b.n)
+    return {
+        "stated": f"{100 * b.stated:.0f} %",
+        "true": f"{100 * b.true:.0f} %",
+        "between": f"{100 * low:.0f} – {100 * high:.0f} %",
+        "n": words.number(b.n),
+    }
 
 
 def _tier(tier: trust.Tier, outcomes: Counter[tuple[str, str]]) -> dict[str, Any]:

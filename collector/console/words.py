@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from typing import Any, Final
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from collector.core.amounts import decimals_of
+from collector.core.saying import money as money
+from collector.core.saying import number as number
+from collector.core.saying import percent as percent
 
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-
-
-def number(n: float) -> str:
-    """1234567 -> 1,234,567."""
-    return f"{n:,}" if isinstance(n, int) else f"{n:,.1f}"
-
-
-def percent(part: float, whole: float) -> str:
-    """A share in whole percents where they tell enough, a dash where there is nothing to share."""
-    if not whole:
-        return "–"
-    share = 100 * part / whole
-    return f"{share:.1f} %" if 0 < share < 10 or 99 < share < 100 else f"{share:.0f} %"
 
 
 def seconds(span: float) -> str:
@@ -31,6 +21,15 @@ def seconds(span: float) -> str:
         if span >= size:
             return f"{span / size:.0f} {unit}"
     return "0 s"
+
+
+def span(seconds_: float) -> str:
+    """A duration with two figures that tell: 0.9 s, 42 s, 2.5 min, 71 h, 6 d."""
+    for size, unit in ((86_400 * 4, "d"), (3600 * 2, "h"), (120, "min")):
+        if seconds_ >= size:
+            n = seconds_ / {"d": 86_400, "h": 3600, "min": 60}[unit]
+            return f"{n:.0f} {unit}" if n >= 10 else f"{n:.1f} {unit}"
+    return f"{seconds_:.0f} s" if seconds_ >= 10 else f"{seconds_:.1f} s"
 
 
 def iso(ms: int) -> str:
@@ -54,9 +53,31 @@ def day(number_of_days: int) -> str:
     return f"{moment:%a} {moment.day} {moment:%b}"
 
 
-def money(value: Decimal, code: str) -> str:
-    """`EUR 1,234.50`: the code and not a sign, since a page may hold several currencies."""
-    try:
-        return f"{code} {value.quantize(Decimal(1).scaleb(-decimals_of(code))):,}".strip()
-    except InvalidOperation:
-        return f"{code} {value:,}".strip()
+def bytes_(n: int) -> str:
+    """1234567 -> 1.2 MB."""
+    for size, unit in ((1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB")):
+        if n >= size:
+            return f"{n / size:.1f} {unit}" if n < 100 * size else f"{n / size:,.0f} {unit}"
+    return f"{n} B"
+
+
+def some(names: Sequence[str], most: int) -> str:
+    """The first of some names, and how many others there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+_ROOM_BYTES: Final = 46_000  # for the rows of a page: it has 60 KB
+
+
+def fitting(rows: Sequence[dict[str, Any]], markup_bytes: int, room: int = 0) -> int:
+    """How many of the rows a page has room for, with so much markup around each; one at least. `room`: bytes for them.
+
+    Names are callers' own: 120 letters of a script of theirs are a kilobyte in a link.
+    """
+    room = room or _ROOM_BYTES
+    for n, row in enumerate(rows):
+        room -= markup_bytes + sum(len(str(escape(value)).encode()) for value in row.values())
+        if room < 0:
+            return max(n, 1)
+    return len(rows)

@@ -28,10 +28,13 @@ _SPECIAL_4: Final = (
     "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
 )  # fmt: skip
 _SPECIAL_6: Final = ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20")
+_SPECIAL_STARTS: Final = frozenset(network[:4] for network in _SPECIAL_6)
 _UNICAST_6: Final = 0b001  # the first three bits of 2000::/3
 _MAPPED: Final = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96
 # Meta's parameter builder marks what it made, addresses too: 203.0.113.9.AQQAAQMC.
 _BUILDERS_SUFFIX: Final = re.compile(r"\.(?:A[Qgw]|B[AQg]|[A-Za-z0-9_-]{8})\Z")
+# Of a list, however it was joined and whatever unseen was copied along.
+_BETWEEN: Final = re.compile(r"[,;\s\u200b\ufeff]+(?:for=)?")
 
 
 def normalise(text: str) -> str | None:
@@ -39,11 +42,13 @@ def normalise(text: str) -> str | None:
 
     Port, brackets, quotes and zone are taken off; an IPv4-mapped IPv6 address becomes the IPv4 address.
     """
-    try:
-        inet_pton(AF_INET, text)  # strict dotted decimal is its own canonical text; a tenth of the time of a full parse
-    except (OSError, ValueError):  # ValueError: a NUL or a surrogate
-        return _normalise(text) if len(text) <= LONGEST else None
-    return text
+    if ":" not in text:
+        try:
+            inet_pton(AF_INET, text)  # strict dotted decimal is its own canonical text; a tenth of a full parse's time
+            return text
+        except (OSError, ValueError):  # ValueError: a NUL or a surrogate
+            pass
+    return _normalise(text) if len(text) <= LONGEST else None
 
 
 @lru_cache(maxsize=CACHED)
@@ -82,10 +87,15 @@ def _packed(address: str) -> bytes:
     return inet_pton(AF_INET6 if ":" in address else AF_INET, address)
 
 
+def is_list(text: str) -> bool:
+    """Whether a text holds more than one address may: what is read of it is not all that was given."""
+    return _BETWEEN.search(text.strip()) is not None
+
+
 def first_public(text: str) -> str | None:
     """The first public address of a pasted X-Forwarded-For; Meta's builder may have put its suffix behind it."""
-    for hop in text.split(",", MAX_HOPS)[:MAX_HOPS]:
-        address = normalise(hop) or normalise(_BUILDERS_SUFFIX.sub("", hop.strip()))
+    for hop in _BETWEEN.split(text, MAX_HOPS)[:MAX_HOPS]:
+        address = normalise(hop) or normalise(_BUILDERS_SUFFIX.sub("", hop))
         if address is not None and is_public(address):
             return address
     return None
@@ -113,13 +123,20 @@ def truncate(address: str) -> str:
     return inet_ntop(AF_INET6, packed[:6] + bytes(10))
 
 
-@lru_cache(maxsize=CACHED)
 def is_public(address: str) -> bool:
     """Whether this normalised address can be a visitor's on the internet.
 
     Private, shared (100.64.0.0/10), documentation, benchmark, class E and multicast addresses are not (IANA's
     special-purpose registries), nor those that a translator or a relay puts in another's place (NAT64, 6to4, Teredo).
     """
+    start = address.partition(":")[0]
+    if len(start) == 4 and start[0] in "23" and start not in _SPECIAL_STARTS:  # nearly everybody's IPv6 address
+        return True
+    return _is_public(address)
+
+
+@lru_cache(maxsize=CACHED)
+def _is_public(address: str) -> bool:
     packed = _packed(address)
     if len(packed) == 4:
         return not _PRIVATE.holds(packed)
@@ -197,7 +214,8 @@ def client_address(
     `forwarded_for` are all X-Forwarded-For lines in order. Only a trusted peer is believed: the lines are joined and
     walked from the right, trusted hops are skipped, the first untrusted one is the caller. Anything that does not
     parse, more than ten hops, or nothing but trusted hops leave the peer: what a stranger can write is never taken.
-    `real_ip` (X-Real-IP, CF-Connecting-IP) counts only where a trusted peer sends no X-Forwarded-For at all.
+    `real_ip` (X-Real-IP) counts only where a trusted peer sends no X-Forwarded-For at all. CF-Connecting-IP is never
+    read: the proxy that hears Cloudflare knows from whom it came, and tells the visitor's address in these (recipes).
     A `peer` that is no address (a Unix socket) is given back as it came.
     """
     own = normalise(peer)

@@ -94,25 +94,39 @@ def of_pixel(
 
 
 # Where Meta's own library finds it: anywhere behind ?, # or &; and where `&` was escaped for HTML on its way.
-_CLICK_ID: Final = re.compile(r"[?#&;]fbclid=([^?#&;]+)")
-_AROUND: Final = " /\"'"
+_CLICK_ID: Final = re.compile(r"[?#&;](fbclid)=([^?#&;]+)", re.IGNORECASE)
+# What templates, mails and chats put around it; behind one as long as Meta's are (61 letters and more; 20 will do).
+_AROUND: Final = " +=/\\\"'\r\n\t"
+_IN_FRONT: Final = re.compile(r"[A-Za-z0-9_-]{20,500}(?![A-Za-z0-9_-])")
 _SESSION_MS: Final = 30 * 60_000
 
 
 @lru_cache(maxsize=1024)  # one beacon asks for the same address three times; 4 MB at most
 def fbclid_of(url: str) -> str | None:
-    """The click id in a page's address, decoded once and otherwise as it stands; of several the first that can be one.
+    """The click id in a page's address as it stands, decoded; of several the first that can be one.
 
-    `FBCLID=` is not read: what changed the name's case may have changed the id's, and a wrong id is worse than none.
+    `FBCLID=` is read where the id has letters of both cases: what changed the name's case has not changed the id's,
+    and a wrong id would be worse than none.
     """
-    if "fbclid=" not in url:
+    if "fbclid=" not in url.lower():
         return None
     try:
         urlsplit(url)
     except ValueError:
         return None
-    found = [text for value in _CLICK_ID.findall(url) if (text := unquote(value).strip(_AROUND))]
+    found = [text for name, value in _CLICK_ID.findall(url) if (text := _in_value(value)) and _is_whole(name, text)]
     return next((text for text in found if clickid.fault(text, 0) is None), found[0] if found else None)
+
+
+def _in_value(value: str) -> str:
+    """The id in a parameter's value: no id has a percent sign, so that one was encoded twice."""
+    text = unquote(value)
+    text = (unquote(text) if "%" in text else text).strip(_AROUND)
+    return found[0] if (found := _IN_FRONT.match(text)) else text
+
+
+def _is_whole(name: str, text: str) -> bool:
+    return name == "fbclid" or not (text.islower() or text.isupper())
 
 
 def landing(beacon: Beacon, now: int, jar: Jar = EMPTY) -> tuple[Landing | None, str | None]:

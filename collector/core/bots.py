@@ -12,12 +12,11 @@ rest is searched by expression: about 30 µs for a new user agent, 0.1 µs for o
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
-
-import crawleruseragents  # type: ignore[import-untyped]  # ships no types
 
 Reason = Literal["prefetch", "headless", "crawler", "http_client", "automated", "no_user_agent"]
 Headers = Iterable[tuple[bytes, bytes]]
@@ -116,6 +115,9 @@ def _pieces(text: str) -> list[str]:
 @lru_cache(maxsize=1)
 def _known() -> _List:
     """Make the list ready, once: 20 ms."""
+    import crawleruseragents  # type: ignore[import-untyped]  # ships no types
+
+    del sys.modules["crawleruseragents"]  # 1.5 MB of links and examples that nobody asks for
     entries = [e for e in crawleruseragents.CRAWLER_USER_AGENTS_DATA if e["pattern"] not in _PEOPLE]
     texts = [(text, _kind(e.get("tags", []))) for e in entries if (text := _plain(e["pattern"])) and _pieces(text)]
     others = [e["pattern"] for e in entries if not ((text := _plain(e["pattern"])) and _pieces(text))]

@@ -13,26 +13,11 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
-from collector.core.capi.phones import e164_digits
+from collector.core import nobody
+from collector.core.capi.phones import bare_form, e164_digits, old_mexican
 
-MISSING = frozenset(
-    {"", "null", "undefined", "none", "nil", "nan", "n/a", "na", "unknown", "anonymous", "guest", "false", "true", "0",
-     "-1", "-", "[object object]", "test", "default", "not set", "(not set)"}
-)  # fmt: skip
-_EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-# SHA-256 of "null", "undefined", "none", "nan", "test@test.com", "0" and " ": placeholders, hashed upstream.
-_PLACEHOLDER_SHA256 = frozenset(
-    {
-        _EMPTY_SHA256,
-        "74234e98afe7498fb5daf1f36ac2d78acc339464f950703b8c019892f982b90b",
-        "eb045d78d273107348b0300c01d29b7552d622abbc6faf81b3ec55359aa9950c",
-        "140bedbf9c3f6d56a9846d2ba7088798683f4da0c248231336e6a05679e4fdfe",
-        "9b2d5b4678781e53038e91ea5324530a03f27dc1d0e5f6c9bc9d493a23be9de0",
-        "f660ab912ec121d1b1e928a0bb4bc61b15f5ad44d5efdc4e1c92a25e99b8e44a",
-        "5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9",
-        "36a9e7f1c95b82ffb99743e0c5c4ce95d83c9a430aac59f84ef3cbfab6145068",
-    }
-)
+# Placeholders that were hashed upstream, and the mailbox that is typed most to get past a form.
+_PLACEHOLDERS_HASHED = nobody.HASHES | {sha256(b"test@test.com").hexdigest()}
 # Typed to get past a form, by many people. What else is shared (staff, a till) shows itself by its many visitors.
 _FAKE_LOCAL = frozenset({"test", "tester", "testing", "fake", "asdf", "qwerty", "none", "null", "no", "na", "abc", "a"})
 _FAKE_DOMAINS = frozenset({"test.com", "fake.com", "none.com", "null.com", "asdf.com", "abc.com", "noemail.com"})
@@ -48,7 +33,7 @@ def sha256_form(value: str) -> str | None:
     if len(value) != 64 or not _SHA256.match(value):
         return None
     digest = value.lower()
-    return None if digest in _PLACEHOLDER_SHA256 else f"sha256:{digest}"
+    return None if digest in _PLACEHOLDERS_HASHED else f"sha256:{digest}"
 
 
 def digest(form: str) -> str:
@@ -86,7 +71,7 @@ def base_of(strict: str) -> str:
 
 def _email_parts(value: str) -> tuple[str, str] | None:
     value = unicodedata.normalize("NFC", value.removeprefix("mailto:").strip()).lower()
-    if value in MISSING or len(value) > 320 or value.count("@") != 1:
+    if len(value) > 320 or value.count("@") != 1:
         return None
     local, domain = value.split("@")
     if not _LOCAL.match(local) or local[0] == "." or local[-1] == "." or ".." in local:
@@ -119,13 +104,16 @@ def phone(value: str, country: str | None) -> str | None:
     value = value.strip()
     if len(value) == 64 and _SHA256.match(value):
         return sha256_form(value)
-    if not value or len(value) > 64 or value.lower() in MISSING:
+    if not value or len(value) > 64 or nobody.is_no_id(value):
         return None
+    if (ten := old_mexican(bare_form(value), (country or "").lower())) is not None:
+        return f"+52{ten}"
     value = _without_trunk_zero(value)
     return _plain(value) or _e164(value, (country or "").upper())
 
 
 _TRUNK_ZERO = re.compile(r"\(0\)")
+_BETWEEN = str.maketrans("", "", "+ ().-")
 
 
 def _without_trunk_zero(value: str) -> str:
@@ -135,7 +123,6 @@ def _without_trunk_zero(value: str) -> str:
 
 
 _INTERNATIONAL = re.compile(r"\+[1-9][0-9 ().-]{6,30}")
-_BETWEEN = str.maketrans("", "", "+ ().-")
 
 
 def _plain(value: str) -> str | None:
@@ -187,6 +174,8 @@ def _e164(value: str, country: str) -> str | None:
         if (digits := e164_digits(value, country.lower() or None)) is None:
             return None
         value = f"+{digits}"
+        if (form := _plain(value)) is not None:
+            return form
     try:
         number = phonenumbers.parse(value, country or None)
     except phonenumbers.NumberParseException:
@@ -207,16 +196,16 @@ def external_id(value: str | int) -> str | None:
     text = str(value).strip()
     if len(text) == 64 and _SHA256.match(text):
         return sha256_form(text)
-    return None if text.lower() in MISSING or len(text) > 256 else unicodedata.normalize("NFC", text)
+    return None if nobody.is_no_id(text) or len(text) > 256 else unicodedata.normalize("NFC", text)
 
 
 def fingerprint(value: str) -> str | None:
     """A device fingerprint as it came; None for a placeholder. Its version goes into flags, not into the key."""
     text = value.strip()
-    return None if text.lower() in MISSING or len(text) < 6 else text
+    return None if nobody.is_no_id(text) or len(text) < 6 else text
 
 
 def visitor_id(value: str) -> str | None:
     """A first-party visitor id; None for a placeholder, which many browsers would share."""
     text = value.strip()
-    return None if text.lower() in MISSING else text
+    return None if nobody.is_no_id(text) else text

@@ -69,13 +69,13 @@ def click_time(fbclid: str) -> int | None:
     if len(fbclid) < 42 or fbclid[:2] not in _MODERN:
         return None
     body = fbclid[2:]
-    if "_aem_" in body or "_wapm_" in body:
-        body = body.partition("_aem_")[0].partition("_wapm_")[0]
+    if "_" in body:
+        body = body.partition("_aem_")[0].partition("_wapm_")[0].replace("_", "/")
     if odd := len(body) & 3:
         body = body[:-odd]
     try:
         # A third of the time of base64.urlsafe_b64decode, which translates a copy.
-        payload = a2b_base64(body.replace("-", "+").replace("_", "/"))
+        payload = a2b_base64(body.replace("-", "+"))
     except (BinasciiError, ValueError):
         return None
     text = payload.decode("latin-1")  # finding text takes half the time of finding bytes

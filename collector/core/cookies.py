@@ -22,6 +22,7 @@ from publicsuffixlist import PublicSuffixList
 
 from collector.core.addresses import normalise
 from collector.core.clickid import build_fbc, is_fbc, is_fbp, parse_fbc
+from collector.core.times import AHEAD_MS
 
 FBC: Final = "_fbc"
 FBP: Final = "_fbp"
@@ -74,10 +75,11 @@ class Visit(NamedTuple):
     write: Jar
 
 
-def read(header: str, visitor_cookie: str) -> Jar:
+def read(header: str, visitor_cookie: str, now: int) -> Jar:
     """The three values of a Cookie header; what does not fit its pattern is absent, and hides no other of its name.
 
     Of two that fit the newer counts: by the time inside, for a visitor id by its place (browsers send the older first).
+    A click of tomorrow is none: a device whose clock was ahead has stamped it, and every later click would be older.
     """
     visitor = fbc = fbp = None
     for pair in header.split(";"):
@@ -85,7 +87,7 @@ def read(header: str, visitor_cookie: str) -> Jar:
         if name == visitor_cookie:
             visitor = _fitting(value) or visitor
         elif name == FBC:
-            fbc = _newer(fbc, fbc_or_none(_bare(value)))
+            fbc = _newer(fbc, _not_ahead(fbc_or_none(_bare(value)), now))
         elif name == FBP:
             fbp = _newer(fbp, fbp_or_none(_bare(value)))
     return Jar(visitor, fbc, fbp)
@@ -99,6 +101,10 @@ def _newer(one: str | None, other: str | None) -> str | None:
     if one is None or other is None:
         return one or other
     return max(one, other, key=_created)
+
+
+def _not_ahead(value: str | None, now: int) -> str | None:
+    return None if value and _created(value) > now + AHEAD_MS else value
 
 
 def _created(value: str) -> int:

@@ -64,4 +64,5 @@ def within(journey: Sequence[tuple[int, int]], conversion: int, window_ms: int) 
     Clicks of one moment keep their order: the last is the credited one. A click stamped a little after its conversion
     (two clocks) counts as at it.
     """
-    return sorted(((c, t) for c, t in journey if conversion - t <= window_ms), key=itemgetter(1))
+    found = [(c, t) for c, t in journey if conversion - t <= window_ms]
+    return sorted(found, key=itemgetter(1)) if len(found) > 1 else found

@@ -128,6 +128,17 @@ class Fact(Struct, frozen=True, array_like=True):
     currency: str | None = None
     edited: bool = False  # "updated": another amount is no contradiction
     moment: int = 0  # ms; when it was paid, should this say that it is
+    refund: str = ""  # it tells of this refund alone, and of nothing else the order is worth
+    less: Decimal | None = None  # what that gave back
+
+
+class GivenBack(Struct, frozen=True, array_like=True):
+    """A refund of an order, as its shop names it. `told`: what of it Meta was told; None while that is open."""
+
+    id: str
+    at: int  # ms
+    amount: Decimal | None = None  # None: all that this telling says was given back
+    told: Decimal | None = None
 
 
 class StoredEvent(Struct, omit_defaults=True, kw_only=True):
@@ -176,6 +187,10 @@ class StoredEvent(Struct, omit_defaults=True, kw_only=True):
     sent_value: Decimal | None = None  # what Meta has, where the order's value has changed since
     bot: str | None = None  # the reason why this is not a person
     unsent: str | None = None  # why its shop's settings keep it, and never send it
+    refunds: list[GivenBack] = []  # where its store tells Meta of refunds
+    refund_of: int | None = None  # it tells Meta of a refund of this order (its row)
+    filled: list[str] = []  # which of its browser's keys a page told, and no server: they give way to a server's word
+    unasked: bool = False  # that its consent is pending or denied, nobody said: it is the store's default
 
 
 class Enrichment(Struct, omit_defaults=True, kw_only=True, frozen=True):

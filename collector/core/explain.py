@@ -20,6 +20,10 @@ _REASONS = {
     "consent": "The visitor's consent does not allow matching.",
 }
 _REFUSED_PROOF = "A click is proven, but by evidence that counts for less than the store's threshold."
+_SHARED = (
+    "Nothing but an address that many people share, such as an office's or a relay's, speaks for a click "
+    "(or one that they may share: the first night's learning tells)."
+)
 _SIGNALS = {
     "prior": "One of {value:.0f} clicks in the window, before any evidence",
     "time": "Delay between click and order",
@@ -69,6 +73,8 @@ def explain(match: Match, threshold: int = 50, model: Model | None = DEFAULT_MOD
 def _summary(match: Match) -> str:
     if not match.attributed:
         best = f" The best scored {match.best}." if match.best else ""
+        if match.shared:
+            return f"{_SHARED}{best}"
         if match.reason == "below_threshold" and match.tier != "inferred":
             return _REFUSED_PROOF + best
         return _REASONS.get(match.reason or "", "Not attributed.") + best
@@ -106,9 +112,9 @@ def _duration(seconds: float) -> str:
 
 def _told_by(match: Match, threshold: int, model: Model) -> bool:
     """Whether the answer is an inferred one that this model and this threshold give."""
-    if match.tier != "inferred" or not _WEIGHED.issubset(item.signal for item in match.evidence):
+    if match.tier != "inferred" or match.shared or not _WEIGHED.issubset(item.signal for item in match.evidence):
         return False
-    score = _score(match.log_odds_bits, match.ua_level, match, model)
+    score = min(_score(match.log_odds_bits, match.ua_level, match, model), _most(match))
     return score == (match.confidence or match.best) and (score >= threshold) == match.attributed
 
 
@@ -116,6 +122,14 @@ def _score(bits: float, ua_level: int, match: Match, model: Model) -> int:
     """Confidence of other log odds, in the answer's stratum."""
     score = score_of(calibrate(_probability(bits), model.calibration, model.knots))
     return min(score, cap_of(match.stratum, ua_level, model))
+
+
+def _most(match: Match, without: str = "") -> int:
+    """What holds the answer down before the first night, without a piece of its evidence."""
+    if without == "ip":
+        return 100
+    printed = any(item.signal == "fingerprint" and item.result == "equal" for item in match.evidence)
+    return 100 if printed and without != "fingerprint" else match.unlearnt
 
 
 def _probability(bits: float) -> float:
@@ -127,7 +141,8 @@ def _changes(match: Match, threshold: int, model: Model) -> list[Change]:
     found = []
     for signal, outcomes in _without(match).items():
         ua_level = MISSING if signal == "user_agent" else match.ua_level
-        scores = [_score(bits, ua_level, match, model) if bits is not None else 0 for bits in outcomes]
+        most = _most(match, signal)
+        scores = [min(_score(bits, ua_level, match, model), most) if bits is not None else 0 for bits in outcomes]
         if all((score >= threshold) != match.attributed for score in scores):
             found.append(Change(signal, scores[0], not match.attributed))
     return found
@@ -171,6 +186,7 @@ def _stays_first(match: Match, bits: float) -> bool:
 def _lacking(match: Match, threshold: int, model: Model) -> float:
     """Bits by which the best click fell short of the threshold; 0 where no evidence would have lifted it there."""
     least = least_for(threshold / 100, model.calibration, model.knots)
-    if least is None or least <= 0 or cap_of(match.stratum, match.ua_level, model) < threshold:
+    most = min(_most(match), cap_of(match.stratum, match.ua_level, model))
+    if least is None or least <= 0 or most < threshold:
         return 0.0
     return max(0.0, log2(least / (1 - least)) - match.log_odds_bits)

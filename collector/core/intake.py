@@ -7,7 +7,6 @@ not be lost for it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
@@ -21,6 +20,7 @@ from collector.core import (
     event_names,
     flags,
     marks,
+    nobody,
     orders,
     personal,
     statuses,
@@ -39,11 +39,6 @@ from collector.core.wire import printable
 from collector.errors import ApiError
 
 _MOST_DIGITS: Final = 18
-# What templates and scripts print where they have no order (L3), in lower case.
-_NO_ORDER: Final = frozenset(
-    ["", "0", "-", "undefined", "null", "(null)", "nil", "nan", "none", "n/a", "false", "true", "[object object]"]
-)
-_TEMPLATE: Final = re.compile(r"\{\{.*\}\}|\$\{.*\}|<%.*%>", re.DOTALL)
 # What a page may not say of an order (T3).
 _NOT_A_PAGES: Final = {
     "order_status": "orderStatus",
@@ -116,7 +111,7 @@ def check_click(
     if fbc is not None:
         marks.check_fbc_age(fbc, now)
     bot = bot or caller.bot
-    marketing, ldu = decision
+    marketing, ldu = decision.marketing, decision.ldu
     reason = bot or ("consent" if not decision.allows_matching else None)
     return CheckedClick(  # by position, as the click within it: this is the hot path
         ts,
@@ -200,19 +195,20 @@ def check_event(
         ldu=decision.ldu,
         order_status=status,
         test_event_code=body.test_event_code if caller.secret else None,
-        renewal_of=body.renewal_of,
+        renewal_of=nobody.trimmed(body.renewal_of) if body.renewal_of else None,
         first_touch=_page(body.first_touch, site, "firstTouch", ignored, said),
         last_touch=_page(body.last_touch, site, "lastTouch", ignored, said),
         test=test,
         unconfirmed=unconfirmed,
         rank=int(caller.rank),
         consented=body.consent is not None and body.consent.marketing == "granted",
+        unasked=decision.unasked and decision.marketing != "granted",
         bot=bot or caller.bot,
     )
     edited = body.order_status is not None and statuses.is_update(body.order_status)
     if edited or status_at is not None:
         event.told = [orders.fact(event, status_at, edited=edited)]
-    event.paid_at = orders.standing(orders.facts_of(event)).paid_at if status is not None else None
+    event.paid_at = orders.facts_of(event)[0].moment if statuses.is_paid(status) else None
     return CheckedEvent(
         event=event,
         flags=bits | (flags.UNCONFIRMED if unconfirmed else 0) | fingerprint_version_bits(body.fingerprint_version),
@@ -247,10 +243,10 @@ def _test(caller: Caller, ignored: list[str], *, told: bool) -> bool:
 
 def _order_id(body: ConversionBody, ignored: list[str]) -> str | None:
     """The order's id, trimmed; what stands for none is none (L3)."""
-    order_id = "" if body.order_id is None else str(body.order_id).strip()
+    order_id = "" if body.order_id is None else nobody.trimmed(str(body.order_id))
     if len(order_id) > 256:
         raise ApiError("invalid_field", "orderId: expected at most 256 characters", "orderId")
-    if order_id.lower() not in _NO_ORDER and _TEMPLATE.fullmatch(order_id) is None:
+    if not nobody.is_no_order(order_id):
         return order_id
     if body.event_type == "Purchase":
         found = f"{order_id[:40]!r} is none" if order_id else "orderId is required for a Purchase"
@@ -332,7 +328,7 @@ def _currency(text: str | None) -> str | None:
     if not text:
         return None
     code = text.strip().upper()
-    if code not in amounts.CURRENCIES:
+    if not amounts.is_currency(code):
         raise ApiError("invalid_currency", "currency: expected an ISO 4217 code such as USD", "currency")
     return code
 

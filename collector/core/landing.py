@@ -25,6 +25,7 @@ _SOURCE = ("utm_source",)
 _CAMPAIGN = ("utm_campaign", "campaign_id", "utm_id", "campaign")
 _ADSET = ("adset_id", "utm_term", "adset")
 _AD = ("ad_id", "utm_content", "ad")
+_ID = re.compile(r"(?:^|&)(?:utm_id|campaign_id)=([^&#]+)")
 # Only what is looked for: each landing page has its own fbclid, so parsing whole queries (10 µs) could not be cached.
 _WANTED = re.compile(rf"(?:^|&)({'|'.join((*_SOURCE, *_CAMPAIGN, *_ADSET, *_AD))})=([^&#]+)")
 
@@ -39,9 +40,15 @@ def labels_of(landing_page: str) -> tuple[str, str, str, str]:
     return _labels(tuple(_WANTED.findall(landing_page.partition("?")[2].partition("#")[0])))
 
 
+def campaign_id_of(landing_page: str) -> str:
+    """Meta's own id of the campaign, where the landing page has one beside the name; never raises."""
+    found = _ID.search(landing_page.partition("?")[2].partition("#")[0])
+    return label_of(unquote_plus(found[1])) if found else ""
+
+
 @lru_cache(maxsize=4096)
 def _labels(found: tuple[tuple[str, str], ...]) -> tuple[str, str, str, str]:
-    query = {name: _cut(unquote_plus(value)) for name, value in reversed(found)}  # the first of two counts
+    query = {name: label_of(unquote_plus(value)) for name, value in reversed(found)}  # the first of two counts
     return _first(query, _SOURCE), _first(query, _CAMPAIGN), _first(query, _ADSET), _first(query, _AD)
 
 
@@ -49,7 +56,7 @@ def _labels(found: tuple[tuple[str, str], ...]) -> tuple[str, str, str, str]:
 def _page(place: str) -> str:
     try:
         url = urlsplit(place)
-        return _cut(f"{url.hostname or ''}{url.path}")
+        return label_of(f"{url.hostname or ''}{url.path}")
     except ValueError:
         return ""
 
@@ -58,5 +65,6 @@ def _first(query: dict[str, str], names: tuple[str, ...]) -> str:
     return next((query[name] for name in names if query.get(name)), "")
 
 
-def _cut(text: str) -> str:
+def label_of(text: str) -> str:
+    """A name as it becomes a label: printable, and short."""
     return "".join(c for c in text if c.isprintable())[:_LABEL_MAX]

@@ -16,6 +16,7 @@ from collector.core.matching.inference import prior_odds
 from collector.core.matching.model import (
     BUCKETS,
     CAPS_KNOWN,
+    CAPS_USUAL,
     DEFAULT_MODEL,
     OTHER_PLATFORM,
     Beta,
@@ -106,9 +107,20 @@ def learn(
     believed = _believed(counts, model, seen)
     corrected = _correction(counts, believed)
     if crowds is not None:
-        model = structs.replace(model, crowds=crowds.visitors, clickers_per_visitor=crowds.clickers_per_visitor)
+        model = crowded(model, crowds)
     learnt = structs.replace(model, networks=networks, share_corrected=corrected, share=believed * corrected)
     return build(learnt, counts, now)
+
+
+def crowded(model: Model, crowds: Crowds) -> Model:
+    """The model with what is known of the addresses that several share."""
+    return structs.replace(
+        model,
+        crowds=crowds.visitors,
+        clickers_per_visitor=crowds.clickers_per_visitor,
+        bunched=crowds.bunched,
+        bunched_usual=crowds.bunched_usual,
+    )
 
 
 def forget(counts: Counts, days: float) -> Counts:
@@ -196,15 +208,13 @@ def _bin(stated: float) -> int:
 def _strata(bucket: int, ua_level: int) -> list[tuple[str, int]]:
     """The strata with a cap of their own that a statement belongs to, with the default cap."""
     group = next(i for i, buckets in enumerate(CAP_GROUPS) if bucket in buckets)
-    strata = [(str(group), DEFAULT_MODEL.caps[CAP_GROUPS[group][0]])]
+    strata = [(str(group), CAPS_USUAL[CAP_GROUPS[group][0]])]
     if ua_level == OTHER_PLATFORM:
         strata.append(("platform", DEFAULT_MODEL.cap_other_platform))
     return strata
 
 
 def _count_pair(counts: Counts, one: Pair) -> None:
-    if one.ua >= 0:
-        _add(counts, f"u:ua:{one.ua}")
     if one.jar >= 0:
         _add(counts, f"u:jar:{int(one.same_shell)}:{one.jar}")
     if one.click_class:
@@ -235,7 +245,6 @@ def build(model: Model, counts: Counts, now: int) -> Model:
         m_ua=m_ua,
         m_ua_app=tuple(_levels(counts, f"app:{b}", base.m_ua_app[b]) for b in range(BUCKETS)),
         m_jar_old=tuple(_share(counts, f"jar:{s}:1", f"jar:{s}:0", base.m_jar_old[s]) for s in (0, 1)),
-        u_ua=_levels(counts, "u:ua", base.u_ua),
         u_jar_old=tuple(_share(counts, f"u:jar:{s}:1", f"u:jar:{s}:0", base.u_jar_old[s]) for s in (0, 1)),
         tiers={name: _tier(counts, name, prior) for name, prior in base.tiers.items()},
     )
@@ -375,7 +384,7 @@ def _judged(model: Model, counts: Counts) -> Model:
     labels = counts.get("cal:all", 0.0)
     judged = structs.replace(
         model,
-        caps=_caps(counts, weight, CAPS_KNOWN if model.clickers_per_visitor else DEFAULT_MODEL.caps),
+        caps=_caps(counts, weight, CAPS_KNOWN if model.clickers_per_visitor else CAPS_USUAL),
         cap_other_platform=_earned(counts, "platform", DEFAULT_MODEL.cap_other_platform, weight),
         calibration=(1.0, 0.0),
         knots=(),

@@ -69,6 +69,6 @@ def _of_form(value: str | None, fits: Callable[[str], bool], field: str, ignored
 def odd_address(text: str, ignored: list[str]) -> str | None:
     """The first public one of a list, or the one before the suffix of Meta's builder; else named."""
     found = addresses.first_public(text)
-    if (found is None or "," in text) and text.strip().lower() not in _UNKNOWN_ADDRESSES:
+    if (found is None or addresses.is_list(text)) and text.strip().lower() not in _UNKNOWN_ADDRESSES:
         ignored.append("ipAddress")
     return found

@@ -10,7 +10,8 @@ A telling is an event with a rank: a page's word is anybody's, a server's comes 
     O2  a status without a time counts as of its receipt, but a `pending` without one replaces no other
     O3  an end is not final: what the tellings say together decides, whatever came in between
     O4  the moment of payment is known apart from the order's own
-    O5  an order is worth what its newest telling says stays of it; an end leaves the value as it was
+    O5  an order is worth what its newest telling says stays of it, less the refunds that were told one by one; an end
+        leaves the value as it was
 
 So the state is a function of the set of tellings (`standing`), and neither the order of arrival nor repeats matter.
 """
@@ -24,14 +25,14 @@ from typing import Any, Final
 
 from msgspec import Struct, structs
 
-from collector.core import amounts, statuses
-from collector.core.events import Fact, Marketing, StoredEvent
+from collector.core import amounts, consent, refunds, statuses
+from collector.core.events import Fact, StoredEvent
 from collector.core.statuses import Status
 from collector.errors import ApiError
 
 OWN_BROWSER_MS: Final = 86_400_000  # a page's telling so long before the server's may be of the order's own browser
 MOST_NOTES: Final = 8  # of pages; more say nothing new
-MOST_FACTS: Final = 24
+MOST_FACTS: Final = 24  # and refunds that were told alone
 _PENDING: Final = Status.PENDING.word
 _GIVEN_BACK: Final = statuses.ENDS | {Status.PARTIALLY_REFUNDED}
 # What only a visitor's own device can have told.
@@ -106,12 +107,30 @@ def standing(facts: Iterable[Fact]) -> Standing:
     known = sorted(facts, key=_place)
     states = _firm(_highest(f for f in known if f.status is not None))
     valued = max(_highest(f for f in known if f.value is not None), key=_worth, default=None)
+    status, value = _less_refunds(states[-1].status if states else None, valued, known)
     return Standing(
-        status=states[-1].status if states else None,
-        value=valued.value if valued else None,
+        status=status,
+        value=value,
         currency=valued.currency if valued else None,
-        paid_at=_paid_at(states),
+        paid_at=_paid_at(states, _firm(_highest(f for f in known if f.status is not None and not f.refund))),
     )
+
+
+def _less_refunds(status: str | None, valued: Fact | None, known: Iterable[Fact]) -> tuple[str | None, Decimal | None]:
+    """Status and value once each refund that was told alone is taken away, the newest word of each.
+
+    A value that was told as what is left of a refunded order has them in it already.
+    """
+    value = valued.value if valued is not None else None
+    if valued is None or value is None or statuses.read(valued.status) in _GIVEN_BACK:
+        return status, value
+    alone = {f.refund: f.less or Decimal(0) for f in known if f.refund and f.currency in (None, valued.currency)}
+    given_back = sum(alone.values(), Decimal(0))
+    if not given_back or not statuses.is_paid(status):
+        return status, value
+    if given_back >= value:
+        return Status.REFUNDED.word, value
+    return Status.PARTIALLY_REFUNDED.word, value - given_back
 
 
 def _highest(facts: Iterable[Fact]) -> list[Fact]:
@@ -137,7 +156,8 @@ def _order(fact: Fact) -> int:
 
 def _place(fact: Fact) -> tuple[Any, ...]:
     """By time, then by status (O1); the rest only so that the order is always the same one."""
-    return (fact.at, _order(fact), fact.stated, fact.moment, -(fact.value or 0), fact.currency or "")
+    told_alone = (fact.refund, fact.less or 0)
+    return (fact.at, _order(fact), fact.stated, fact.moment, -(fact.value or 0), fact.currency or "", *told_alone)
 
 
 def _worth(fact: Fact) -> tuple[Any, ...]:
@@ -146,15 +166,26 @@ def _worth(fact: Fact) -> tuple[Any, ...]:
     return (not statuses.has_ended(fact.status), told_why, *_place(fact))
 
 
-def _paid_at(states: Sequence[Fact]) -> int | None:
-    """Since when it has been paid without an end in between (O4); None when it is not paid."""
+def _paid_at(states: Sequence[Fact], of_order: Sequence[Fact]) -> int | None:
+    """Since when it has been paid without an end in between (O4); None when it is not paid.
+
+    A refund that was told alone does not say since when: it counts where nobody else (`of_order`) has said "paid".
+    """
+    if not states or not statuses.is_paid(states[-1].status):
+        return None
+    since = _since(of_order)
+    return _since(states) if since is None else since
+
+
+def _since(states: Sequence[Fact]) -> int | None:
+    """Since when these say that it has been paid."""
     since: int | None = None
     for one in states:
         if statuses.is_paid(one.status):
             since = one.moment if since is None else since
         elif statuses.has_ended(one.status):
             since = None
-    return since if states and statuses.is_paid(states[-1].status) else None
+    return since
 
 
 def settled(event: StoredEvent) -> StoredEvent:
@@ -164,6 +195,16 @@ def settled(event: StoredEvent) -> StoredEvent:
     if found == (event.order_status, event.value, event.currency, event.paid_at):
         return event
     return structs.replace(event, order_status=now.status, value=now.value, currency=now.currency, paid_at=now.paid_at)
+
+
+def is_of_order(told: StoredEvent) -> bool:
+    """Whether it tells of an order itself: an end or a refund that is told alone has no value, and dates nothing."""
+    return told.value is not None or told.event_type != "Purchase"
+
+
+def is_of_refund(told: StoredEvent) -> bool:
+    """Whether it tells of one refund, and of nothing else."""
+    return any(one.refund for one in told.told)
 
 
 def tell(kept: StoredEvent, told: StoredEvent) -> StoredEvent:
@@ -177,6 +218,8 @@ def tell(kept: StoredEvent, told: StoredEvent) -> StoredEvent:
     if new == old == Rank.SERVER:
         _refuse_contradiction(kept, told)
     merged = _instead(kept, told) if old == Rank.PAGE < new else _together(kept, told, higher=new > old)
+    if told.refunds:
+        merged = structs.replace(merged, refunds=refunds.united(kept.refunds, told.refunds))
     if _tells_of_state(kept, told):
         first, *more = facts_of(told)
         if not first.stated and told.ts <= kept.ts:  # a second telling that does not date itself: paid by now
@@ -209,20 +252,33 @@ def _tells_of_state(kept: StoredEvent, told: StoredEvent) -> bool:
 
 def _said(one: Fact) -> tuple[Any, ...]:
     """What it says: without a stated time the same whenever it is said."""
-    return (one.rank, one.stated, one.status, one.value, one.currency, one.edited, one.at if one.stated else None)
+    at = one.at if one.stated else None
+    return (one.rank, one.stated, one.status, one.value, one.currency, one.edited, at)
 
 
 def _kept(facts: Iterable[Fact]) -> list[Fact]:
-    """Each once, in order: what was said again without a time, as of its first and of its last receipt."""
+    """Each once, in order: what was said again without a time, as of its first and of its last receipt.
+
+    Of each refund that was told alone the newest word, however many others there are: they add up.
+    """
+    known = sorted(facts, key=_place)
     groups: dict[tuple[Any, ...], list[Fact]] = {}
-    for one in sorted(facts, key=_place):
-        groups.setdefault(_said(one), []).append(one)
+    for one in known:
+        if not one.refund:
+            groups.setdefault(_said(one), []).append(one)
     firm = [one for said in groups.values() for one in {said[0], said[-1]} if one.rank > Rank.PAGE]
     pages = [said[0] for said in groups.values() if said[0].rank == Rank.PAGE][:MOST_NOTES]
+    alone = sorted({one.refund: one for one in known if one.refund}.values(), key=_place)[: refunds.MOST]
     while len(firm) > MOST_FACTS:
-        now = standing(firm)
-        firm.remove(next((f for f in firm if standing(x for x in firm if x is not f) == now), firm[0]))
-    return sorted([*firm, *pages], key=_place)
+        firm.remove(_spare(firm, alone))
+    return sorted([*firm, *alone, *pages], key=_place)
+
+
+def _spare(firm: Sequence[Fact], alone: Sequence[Fact]) -> Fact:
+    """The first without which the order stands as it does; never the last that has a value."""
+    now = standing([*firm, *alone])
+    none_needs_it = (f for f in firm if standing(x for x in (*firm, *alone) if x is not f) == now)
+    return next(none_needs_it, None) or next((f for f in firm if f.value is None), firm[0])
 
 
 def _together(kept: StoredEvent, told: StoredEvent, *, higher: bool) -> StoredEvent:
@@ -232,11 +288,17 @@ def _together(kept: StoredEvent, told: StoredEvent, *, higher: bool) -> StoredEv
     """
     changes: dict[str, Any] = {"user_data": _united(told, kept) if higher else _united(kept, told)}
     for name in _FILLED:
-        if getattr(told, name) and (higher or not getattr(kept, name)):
+        if getattr(told, name) and (higher or not getattr(kept, name) or name in kept.filled):
             changes[name] = getattr(told, name)
-    if higher:
+    if kept.filled:
+        if "visitor_id" in kept.filled and told.visitor_id not in (None, kept.visitor_id):
+            changes = {**dict.fromkeys(kept.filled), **changes}  # that was another browser's page: nothing of it stays
+        changes["filled"] = [name for name in kept.filled if name not in changes]
+    if higher and is_of_order(told):
         changes |= {"ts": told.ts, "rank": told.rank, "bot": told.bot}
-    return structs.replace(kept, **changes, **_consent(kept, told))
+    if not is_of_refund(told):  # which says nothing of consent
+        changes |= consent.of_both(kept, told)
+    return structs.replace(kept, **changes)
 
 
 def _united(first: StoredEvent, second: StoredEvent) -> dict[str, list[str]]:
@@ -245,22 +307,15 @@ def _united(first: StoredEvent, second: StoredEvent) -> dict[str, list[str]]:
     return {**first.user_data, **more}
 
 
-def _consent(kept: StoredEvent, told: StoredEvent) -> dict[str, Any]:
-    """A refusal by server or shop stands; who had not decided may decide."""
-    said: Marketing = kept.marketing
-    if told.marketing == "denied" or said == "pending":
-        said = "denied" if said == "denied" else told.marketing
-    return {"marketing": said, "consented": kept.consented or told.consented, "ldu": kept.ldu or told.ldu}
-
-
 def _instead(kept: StoredEvent, told: StoredEvent) -> StoredEvent:
     """The telling in the place of a page's: of that only the name under which it may be at Meta already stays."""
     return structs.replace(told, event_id=kept.event_id, received=kept.received)
 
 
-def is_consented(event: StoredEvent) -> bool:
-    """Whether a server or shop told that consent was granted: then the order is theirs, whoever refuses (T5)."""
-    return rank_of(event) > Rank.PAGE and event.consented and event.marketing == "granted"
+def outlives(event: StoredEvent) -> bool:
+    """Whether it stays where its visitor withdraws: its teller said "granted", or never told of that visitor (T5)."""
+    own = rank_of(event) > Rank.PAGE and event.marketing == "granted"
+    return own and (event.consented or "visitor_id" in event.filled)
 
 
 def without_person(event: StoredEvent) -> StoredEvent:
@@ -270,7 +325,7 @@ def without_person(event: StoredEvent) -> StoredEvent:
 
 def without_device(event: StoredEvent) -> StoredEvent:
     """The order without its visitor's browser and network (T5)."""
-    return structs.replace(event, **dict.fromkeys(DEVICE))
+    return structs.replace(event, filled=[], **dict.fromkeys(DEVICE))
 
 
 class Worth(Struct, frozen=True):
@@ -303,14 +358,21 @@ class Browser(Struct, frozen=True):
     people: frozenset[int] = frozenset()  # e-mails
     keys: tuple[Any, ...] = ()  # visitor, fbp, fbc … as told; of an order: empty where it has none
     refused: bool = False
+    sale: tuple[Any, ...] = ()  # what was told to be paid
+
+
+def sale_of(event: StoredEvent) -> tuple[Any, ...]:
+    """What an event says was paid, to be compared."""
+    return (event.currency, None if event.value is None else amounts.rounded(event.value, event.currency))
 
 
 def own_browsers(order: Browser, pages: Sequence[Browser]) -> list[int]:
     """Which of the pages' tellings are of the order's own browser (T2): their places.
 
     The server gave the same visitor; or no browser at all, and the page told within a day before from an address that
-    the server tells, else with an e-mail that it tells and from no other known address. Where such tellings disagree
-    about the browser, none is believed.
+    the server tells, else with an e-mail that it tells, the same amount, and from no other known address: the e-mail of
+    a customer and the number of his next order are easily guessed. Where such tellings disagree about the browser, none
+    is believed.
     """
     same = [n for n, page in enumerate(pages) if page.visitor is not None and page.visitor == order.visitor]
     if same or order.keys:
@@ -319,14 +381,20 @@ def own_browsers(order: Browser, pages: Sequence[Browser]) -> list[int]:
     near = [(n, p) for n, p in near if not p.refused]
     found = [(n, p) for n, p in near if p.address is not None and p.address == order.address]
     if not found:
-        found = [(n, p) for n, p in near if p.people & order.people and None in (p.address, order.address)]
+        found = [(n, p) for n, p in near if p.people & order.people and p.sale == order.sale]
+        found = [(n, p) for n, p in found if None in (p.address, order.address)]
     return [n for n, _ in found] if len({p.keys for _, p in found}) == 1 else []
 
 
 def filled(order: StoredEvent, page: StoredEvent) -> StoredEvent:
     """The order with what its own browser's page adds where it has nothing: visitor and Meta's cookies (T2)."""
     gaps = {name: told for name in BROWSER if not getattr(order, name) and (told := getattr(page, name))}
-    return structs.replace(order, **gaps) if gaps else order
+    return structs.replace(order, **gaps, filled=[*order.filled, *gaps]) if gaps else order
+
+
+def replaced(kept: StoredEvent, merged: StoredEvent) -> list[str]:
+    """Of the keys that a page had filled those that a server has told by now (T1)."""
+    return [name for name in kept.filled if name not in merged.filled]
 
 
 def noted(order: StoredEvent, pages: Iterable[StoredEvent]) -> StoredEvent:

@@ -69,8 +69,16 @@ class Said(Struct, frozen=True):
         folded = _fold(text)
         if (alone and folded in self.single) or any(name in folded for name in self.whole):
             return True
-        digits = "".join(filter(str.isdigit, text)) if self.phones else ""
+        digits = _digits(text) if self.phones else ""
         return len(digits) >= _PHONE_END and any(end in digits for end in self.phones)
+
+    def may_be_in(self, text: str) -> bool:
+        """Whether one of its parts may have the customer in it: False says that none has, at a fifth of the price."""
+        folded = _fold(text)
+        if any(name in folded for name in self.single) or any(name in folded for name in self.whole):
+            return True
+        digits = _digits(text) if self.phones else ""
+        return any(end in digits for end in self.phones)
 
 
 NOBODY: Final = Said()
@@ -84,7 +92,7 @@ def said_of(customer: CustomerData | None) -> Said:
     first, last = _fold(customer.first_name or ""), _fold(customer.last_name or "")
     whole = {first + last, last + first} if first and last else set()
     numbers = customer.phone if isinstance(customer.phone, list) else [customer.phone or ""]
-    digits = ["".join(filter(str.isdigit, number)) for number in numbers if len(number) < 64]
+    digits = [_digits(number) for number in numbers if len(number) < 64]
     return Said(
         frozenset(name for name in whole if _SHORTEST_WHOLE <= len(name) < 64),
         frozenset(name for name in (first, last) if _SHORTEST <= len(name) < 64),
@@ -101,7 +109,7 @@ def page_without(url: str, said: Said) -> str:
     /products/rose stays what it is for a customer called Rose; ?recipient=rose does not.
     """
     start = url.find("/", 8)
-    if start < 0 or said is NOBODY:
+    if start < 0 or said is NOBODY or not said.may_be_in(unquote_plus(url[start:])):
         return url
 
     def without(part: re.Match[str]) -> str:
@@ -111,9 +119,20 @@ def page_without(url: str, said: Said) -> str:
     return url[:start] + _PART.sub(without, url[start:])
 
 
+_NO_LETTER_OR_DIGIT: Final = bytes(n for n in range(128) if not chr(n).isalnum())
+_NO_DIGIT: Final = bytes(n for n in range(128) if not chr(n).isdigit())
+
+
 def _fold(text: str) -> str:
-    decomposed = text.lower() if text.isascii() else unicodedata.normalize("NFKD", text).lower()
-    return "".join(filter(str.isalnum, decomposed))
+    if text.isascii():  # a tenth of the time
+        return text.lower().encode().translate(None, _NO_LETTER_OR_DIGIT).decode()
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", text).lower()))
+
+
+def _digits(text: str) -> str:
+    if text.isascii():
+        return text.encode().translate(None, _NO_DIGIT).decode()
+    return "".join(filter(str.isdigit, text))
 
 
 def is_in(text: str) -> bool:

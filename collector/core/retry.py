@@ -65,6 +65,11 @@ def after_fault(breaker: Breaker, now: int, dice: float, terms: Backoff, *, aske
     return Breaker(faults, recent, max(breaker.until, now + wait), is_open)
 
 
+def lone_wait_ms(attempts: int, terms: Backoff) -> int:
+    """The wait of one event that something before Meta does not let pass, while others do: they wait with it else."""
+    return backoff_ms(attempts, 1.0, terms)
+
+
 def probe_wait_ms(blocked_for_ms: int) -> int:
     """How long a blocked queue waits for its next probe: 1, 2, 4, … 30 minutes, from how long it has been tried."""
     return min(max(_MINUTE_MS, blocked_for_ms + _MINUTE_MS), LONGEST_PROBE_MS)

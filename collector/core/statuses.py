@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 
@@ -47,12 +48,20 @@ _WORDS: Final[dict[str, Status]] = {
     }.items()
     for spelling in spellings.split()
 }
+_LONGEST: Final = 512
 _NOISE: Final = re.compile(r"^\s*wc-|[\s_-]+")  # WooCommerce's database writes wc-completed
 
 
 def read(text: str | None) -> Status | None:
     """The status that a platform's word means, however it is written (L1); None for a word that nobody knows."""
-    return _WORDS.get(_NOISE.sub("", text.lower())) if text is not None else None
+    if text is None or len(text) > _LONGEST:
+        return None
+    return _read(text)
+
+
+@lru_cache(maxsize=256)  # a dozen times for each telling of an order, and shops have few words
+def _read(text: str) -> Status | None:
+    return _WORDS.get(_NOISE.sub("", text.lower()))
 
 
 def is_update(text: str) -> bool:

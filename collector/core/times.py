@@ -14,6 +14,7 @@ PAGE_PAST_MS: Final = 7 * DAY_MS
 _RFC3339: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(?:\.(\d{1,9}))?(?:([Zz])|([+-]\d\d:\d\d))", re.ASCII
 )
+_LONGEST: Final = 35  # with nine digits of a second and an offset
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
@@ -23,6 +24,11 @@ def parse(text: str) -> int | None:
 
     Nothing that we are told of happened before 1970: programs print such times for "none" (Go 0001, .NET 0001, 1900).
     """
+    return _parse(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=1024)  # an order has each of its times twice, and is told several times
+def _parse(text: str) -> int | None:
     match = _RFC3339.fullmatch(text)
     if match is None:
         return None

@@ -15,6 +15,8 @@ from urllib.parse import quote, unquote
 
 import idna
 
+from collector.core.remembered import remembered
+
 MAX_LENGTH: Final = 4096
 _CACHED_LENGTH: Final = 512  # with 4,096 entries: 2 MB at most
 _SHORT: Final = 20  # what is no longer may be a part of anything
@@ -32,6 +34,10 @@ def read(text: str, site: str | None = None, click_id: str = "") -> str | None:
 
     `site`: what relative ones begin with; `click_id`: a checked one that is in the address, which is then faster.
     """
+    if site is not None and text[:1] == "/" != text[1:2]:  # as shops tell landings: most need no closer look
+        whole = site.rstrip("/") + text
+        if len(whole) <= MAX_LENGTH and _HARMLESS.fullmatch(whole):
+            return whole
     # Each landing has its own click id: without it, one answer serves all of a campaign.
     if len(click_id) > _SHORT:
         shared = text[: -len(click_id)] if text.endswith(click_id) else text.replace(click_id, "", 1)
@@ -246,7 +252,7 @@ def _decoded(text: str) -> str:
     return text
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def _kind(name: str) -> int:
     """What a parameter's name says of its value."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", _decoded(name)[:200]) if not unicodedata.combining(c))

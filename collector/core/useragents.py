@@ -7,7 +7,8 @@ Layout of the packed class, low bits first: version minor (6), version major (10
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+
+from collector.core.remembered import remembered
 
 UNKNOWN = -1
 PHONE, TABLET, DESKTOP, OTHER = 1, 2, 3, 4
@@ -29,7 +30,7 @@ _MAC_VERSION = re.compile(r"Mac OS X (\d{1,3})[._](\d{1,2})")
 _WINDOWS_VERSION = re.compile(r"Windows NT (\d{1,3})\.(\d{1,2})")
 
 
-@lru_cache(maxsize=8192)
+@remembered(8192)
 def classify(user_agent: str) -> int:
     """The packed class of a user agent; 0 when it says nothing."""
     if not user_agent:
@@ -76,6 +77,11 @@ def _android_version(ua: str) -> int:
 def device(packed: int) -> int:
     """The class without its shell."""
     return packed & ((1 << _SHELL_SHIFT) - 1)
+
+
+def system(packed: int) -> int:
+    """IOS, ANDROID, …; 0 where it is unknown."""
+    return packed >> _SYSTEM_SHIFT & 0xF
 
 
 def in_app(packed: int) -> bool:

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Raw
 from msgspec.json import Decoder
 
-from collector.core import lenient
+from collector.core import lenient, refused
 from collector.core.events import ClickBody, ConversionBody
 from collector.core.lenient import CLICK, CONVERSION, Shape
 from collector.errors import ApiError
@@ -97,6 +97,7 @@ def decode_item(piece: bytes | Raw) -> tuple[Item, Sequence[str]] | ApiError:
     try:
         return _decode(_item, Item, raw, CLICK if _is_click(raw) else CONVERSION)
     except ApiError as error:
+        error.order = refused.number_in(raw)
         return error
 
 
@@ -196,6 +197,8 @@ def _is_fit(body: Any) -> bool:
 def _broken_json(error: Exception) -> ApiError:
     if isinstance(error, RecursionError):
         return ApiError("invalid_json", "the JSON is nested too deeply")
+    if isinstance(error, UnicodeDecodeError) or "UTF-8" in str(error):
+        return ApiError("invalid_json", "the body is not UTF-8, in which JSON is sent (RFC 8259)")
     where = re.search(r"\(byte (\d+)\)", str(error))
     return ApiError("invalid_json", "the body is not valid JSON" + (f" at byte {where[1]}" if where else ""))
 

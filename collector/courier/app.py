@@ -27,12 +27,15 @@ from collector.courier.desk import Desk
 from collector.courier.disk import Disk
 from collector.courier.graph import GraphClient
 from collector.courier.housekeeping import Housekeeping
+from collector.courier.insights import InsightReader, insight_work
 from collector.courier.register import Stats
 from collector.courier.revisions import Revisions
 from collector.courier.shops.pull import Puller
 from collector.courier.shops.watch import Watch, shop_work
 from collector.courier.targets import Target, base_of, targets_of
 from collector.courier.timekeeper import Timekeeper
+from collector.courier.waiting import told
+from collector.courier.weekly import WeeklySender, weekly_work
 from collector.errors import ConfigError, StorageError
 from collector.exchange.clock import boot_ms, system_ms
 from collector.storage.ground import damage
@@ -41,7 +44,7 @@ from collector.storage.ground.clock import Kept
 from collector.storage.ground.commits import Commits
 from collector.storage.ground.database import DATABASE, connect, open_database, prepare_data_dir
 from collector.storage.learning import learning
-from collector.storage.outbox.dispatch import Outbox, may_open_later
+from collector.storage.outbox.dispatch import Outbox, is_locked, may_open_later
 from collector.storage.outbox.notices import Notices
 from collector.storage.outbox.upkeep import Upkeep
 from collector.telemetry import logger
@@ -54,6 +57,8 @@ LOCK_PATIENCE_S = 12.0  # a predecessor that drains may hold it for ten seconds
 OPEN_PATIENCE_S: Final = 10.0  # until a database that has no room must open
 # The data_version pragma costs two microseconds; a Purchase waits 0.75 s for company, so this is soon enough.
 _POLL_S: Final = 0.1
+_QUIET_POLL_S: Final = 0.25  # after a second without a commit: looking is half of what an idle courier costs
+_QUIET_MS: Final = 1_000
 _RELOAD_S: Final = 2.0
 _DRAIN_S: Final = 8.0
 _CACHE_MB: Final = 8  # the queue's head and nothing more: memory stays flat at any backlog
@@ -68,7 +73,7 @@ def run(config: Config, ready: Callable[[], None] | None = None) -> int:
         if (told := damage.explained(error, DATABASE)) is None:
             raise
         log.failed(str(told), error)
-        return 3
+        return 1 if is_locked(error) else 3
     return 0
 
 
@@ -127,6 +132,7 @@ class Courier:
         self._stats = Stats()
         self._queues: dict[str, PixelQueue] = {}
         self._targets = targets_of(config)
+        self._insights: list[InsightReader] = []
         self._stopping = asyncio.Event()
         self._reload_now = asyncio.Event()
 
@@ -137,6 +143,8 @@ class Courier:
     def reload(self) -> None:
         """Read the configuration again, and try every queue that is blocked, whatever was mended."""
         self._reload_now.set()
+        for reader in self._insights:
+            reader.try_now()
 
     async def run(self, ready: Callable[[], None] | None = None) -> None:
         """Deliver until `stop`."""
@@ -173,8 +181,14 @@ class Courier:
             await self._take_over(desk)
             if ready is not None:
                 ready()
-            with shop_work(self._config, alerts, self._time.clock) as shops:
-                await self._serve(desk, graph, alerts, house, shops, commits)
+            with (
+                shop_work(self._config, alerts, self._time.clock) as shops,
+                insight_work(
+                    self._config, desk, graph, alerts, self._time.clock, self._queues, self._read_again
+                ) as self._insights,
+                weekly_work(self._config, self._time.clock.trusted) as reports,
+            ):
+                await self._serve(desk, graph, alerts, house, [*shops, *self._insights, *reports], commits)
         finally:
             await graph.close()
             desk.close()
@@ -223,36 +237,41 @@ class Courier:
         graph: GraphClient,
         alerts: Alerts,
         house: Housekeeping,
-        shops: Sequence[Puller | Watch],
+        beside: Sequence[Puller | Watch | InsightReader | WeeklySender],
         commits: Commits,
     ) -> None:
         async with asyncio.TaskGroup() as around:
             side = [around.create_task(house.run()), around.create_task(alerts.run())]
-            side += [around.create_task(one.run()) for one in shops]
+            side += [around.create_task(one.run()) for one in beside]
             if self._config.meta.mode != "off":
                 side.append(around.create_task(self._watch_config()))
-                await self._deliver(desk, graph, alerts, commits)
-            await self._stopping.wait()
+            await self._deliver(desk, graph, alerts, house, commits)
             with suppress(Exception):
                 await house.beat()
             for task in side:
                 task.cancel()
 
-    async def _deliver(self, desk: Desk, graph: GraphClient, alerts: Alerts, commits: Commits) -> None:
+    async def _deliver(
+        self, desk: Desk, graph: GraphClient, alerts: Alerts, house: Housekeeping, commits: Commits
+    ) -> None:
         """Run a queue for each pixel that appears; after `stop`, wait for the requests in flight."""
         tasks: list[asyncio.Task[None]] = []
         try:
             async with asyncio.TaskGroup() as group:
+                busy = self._ticks()
                 while not self._stopping.is_set():
                     if commits.happened():
-                        for name, number in (await desk.ask(desk.outbox.pixels)).items():
+                        busy = self._ticks()
+                        house.stir()
+                        for name, number in (await self._pixels(desk)).items():
                             if name not in self._queues:
                                 queue = self._queue(name, number, desk, graph, alerts)
                                 self._queues[name] = queue
                                 tasks.append(group.create_task(queue.run()))
                         for queue in self._queues.values():
                             queue.look()
-                    await _first(self._stopping, _POLL_S)
+                    quiet = self._ticks() - busy > _QUIET_MS
+                    await told(self._stopping, _QUIET_POLL_S if quiet else _POLL_S)
                 for queue in self._queues.values():
                     queue.stop()
                 _, running = await asyncio.wait(tasks, timeout=_DRAIN_S) if tasks else (set(), set())
@@ -260,6 +279,10 @@ class Courier:
                     task.cancel()  # its request stays written as in flight; the next courier takes it over as in doubt
         finally:
             self._stopping.set()
+
+    async def _pixels(self, desk: Desk) -> dict[str, int]:
+        """Whose events are delivered, and their numbers."""
+        return await desk.ask(desk.outbox.pixels) if self._config.meta.mode != "off" else {}
 
     def _queue(self, name: str, number: int, desk: Desk, graph: GraphClient, alerts: Alerts) -> PixelQueue:
         return PixelQueue(
@@ -282,7 +305,7 @@ class Courier:
     async def _watch_config(self) -> None:
         """Settings are read again on SIGHUP, and by themselves while a queue is blocked: something of them is bad."""
         while True:
-            await _first(self._reload_now, _RELOAD_S)
+            await told(self._reload_now, _RELOAD_S)
             asked = self._reload_now.is_set()
             if asked or any(queue.blocked for queue in self._queues.values()):
                 self._reload_now.clear()
@@ -291,23 +314,21 @@ class Courier:
                 for queue in list(self._queues.values()):
                     queue.try_now()
 
-    def _take_targets(self) -> None:
+    def _read_again(self) -> Config | None:
+        """The configuration as it stands now; None where there is no file, or a faulty one."""
         if self._config.path is None:
-            return
+            return None
         try:
-            config = load(self._config.path, os.environ, role="courier")
+            return load(self._config.path, os.environ, role="courier")
         except ConfigError as error:
             for fault in error.faults:
                 log.error("the configuration was not taken over", fault=fault)
+            return None
+
+    def _take_targets(self) -> None:
+        if (config := self._read_again()) is None:
             return
         # A token that only the supervisor's environment has is absent here: what cannot be read again stays.
         self._targets |= {name: target for name, target in targets_of(config).items() if target.token}
         for name, queue in list(self._queues.items()):
             queue.retarget(self._targets.get(name, Target(name)))
-
-
-async def _first(event: asyncio.Event, seconds: float) -> None:
-    """Until the event is set or the time is over."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

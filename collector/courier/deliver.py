@@ -25,7 +25,7 @@ from collector.core.capi.verdicts import (
     is_events_own,
     is_metas,
 )
-from collector.core.retry import PROBE_EVENTS, Backoff
+from collector.core.retry import PROBE_EVENTS, Backoff, lone_wait_ms
 from collector.courier.alerts import Alerts
 from collector.courier.blocks import Block
 from collector.courier.desk import Desk
@@ -35,7 +35,8 @@ from collector.courier.register import Register, Stats, reason_of
 from collector.courier.suspects import Suspects
 from collector.courier.targets import Target
 from collector.courier.timekeeper import Timekeeper
-from collector.storage.outbox.dispatch import Claim, Claimed, PixelHealth, Report
+from collector.courier.waiting import told
+from collector.storage.outbox.dispatch import Claim, PixelHealth, Report
 from collector.telemetry import logger
 
 log = logger("courier")
@@ -46,6 +47,7 @@ _ROLES: Final = (("fresh",), _EVERY_LANE, ("backlog", "fresh"), ("backlog", "fre
 _ISOLATION_BUDGET: Final = 300
 _CLOCK_ALARM_MS: Final = 5 * 60_000
 _IDLE_S: Final = 1.0
+_EMPTY_S: Final = 30.0  # what comes into an empty queue is a commit, and `look` tells of it
 _SHORTEST_NAP_S: Final = 0.1  # between two looks
 
 
@@ -78,7 +80,8 @@ class PixelQueue:
         self._ticks = ticks
         self._dice = dice
         self._stats = stats
-        self._pacing = Pacing(Backoff(int(meta.retry_base_seconds * 1000), int(meta.retry_max_seconds * 1000)))
+        self._backoff = Backoff(int(meta.retry_base_seconds * 1000), int(meta.retry_max_seconds * 1000))
+        self._pacing = Pacing(self._backoff)
         self._limit = meta.batch_max
         self._lease_ms = int(meta.timeout_seconds * 1000) + 60_000
         self._register = Register(number, desk, stats, time.clock, self._lease_ms)
@@ -158,11 +161,11 @@ class PixelQueue:
             nap.clear()
             if self._meta.mode == "live" and not self.target.token:
                 await self._without_token()
-            wait_ms = self._closed_for()
+            wait_ms = self.closed_for()
             if wait_ms > 0:
-                await _sleep(nap, wait_ms / 1000)
+                await told(nap, wait_ms / 1000)
                 continue
-            probing = self._is_probe()
+            probing = self._block.on or self._pacing.breaker.open
             self._probing = probing
             self._block.probing()
             try:
@@ -177,16 +180,11 @@ class PixelQueue:
             if claim is None:
                 await nap.wait()
 
-    def _closed_for(self) -> int:
+    def closed_for(self) -> int:
         """How long (ms) nothing may be claimed; 0 when the way is open."""
-        if self._probing:
-            return int(_IDLE_S * 1000)
-        if self._meta.mode == "live" and not self.target.token:
+        if self._probing or (self._meta.mode == "live" and not self.target.token):
             return int(_IDLE_S * 1000)
         return self._block.closed_for(self._ticks()) if self._block.on else self._pacing.closed_for(self._ticks())
-
-    def _is_probe(self) -> bool:
-        return self._block.on or self._pacing.breaker.open
 
     async def _claim(self, role: tuple[str, ...], probing: bool) -> Claim | None:
         limit = self._limit
@@ -209,22 +207,21 @@ class PixelQueue:
         while not self._stopping:
             self._look.clear()
             due = await self._desk.ask(lambda: self._outbox.next_due(self.number))
-            wait = _IDLE_S if due is None else (due - self._now()) / 1000
+            wait = _EMPTY_S if due is None else min((due - self._now()) / 1000, _IDLE_S)
             if due is not None and (looked or wait <= 0):
                 self._wake_workers()
-            looked = await _sleep(self._look, min(max(wait, _SHORTEST_NAP_S), _IDLE_S))
+            looked = await told(self._look, max(wait, _SHORTEST_NAP_S))
 
     # -- one batch
 
     async def _deliver(self, claim: Claim) -> None:
-        ids = [event.id for event in claim.events]
         try:
             if self._meta.mode == "dry_run":
                 await self._register.rehearsed(claim)
             else:
                 await self._judge(claim, await self._send(claim))
         finally:
-            self._outbox.land(ids)
+            self._outbox.land(claim.ids)
 
     async def _without_token(self) -> None:
         """Nothing can be sent: the queue is blocked before it claims, and says so once there is something to send."""
@@ -232,8 +229,7 @@ class PixelQueue:
             await self._stop_for("no access token in the configuration")
 
     async def _send(self, claim: Claim) -> tuple[Verdict, Report]:
-        started, began = self._now(), self._ticks()
-        target = self.target
+        started, began, target = self._now(), self._ticks(), self.target
         code = claim.events[0].test_code or target.code_at(started)
         bodies = [not_ahead(event.body, event.deadline, started) for event in claim.events]
         answer = await self._graph.send(target, bodies, code)
@@ -262,9 +258,10 @@ class PixelQueue:
         self._time.heard(date)
         now = self._time.clock.reading().system
         if abs(ahead_ms := now - date) > _CLOCK_ALARM_MS:
-            way = "ahead of" if ahead_ms > 0 else "behind"
-            text = f"this machine's clock is {abs(ahead_ms) // 1000} s {way} Meta's; set it by NTP"
-            self._alerts.raised("clock", self.target.pixel, text, now)
+            way = f"{abs(ahead_ms) // 1000} s {'ahead of' if ahead_ms > 0 else 'behind'}"
+            self._alerts.raised("clock", self.target.pixel, f"this machine's clock is {way} Meta's; set it by NTP", now)
+        else:
+            self._alerts.over("clock", now, self.target.pixel)
 
     async def _judge(self, claim: Claim, came: tuple[Verdict, Report]) -> None:
         verdict, report = came
@@ -275,11 +272,11 @@ class PixelQueue:
                 await self._relieved(await self._register.short(claim, verdict, report))
             case Kind.REFUSED:
                 await self._on_refused(claim, verdict, report)
-            case Kind.TOO_BIG if len(claim.events) > 1:
+            case Kind.TOO_BIG | Kind.WALLED if len(claim.events) > 1:
                 self._limit = max(1, len(claim.events) // 2)
-                await self._register.again(claim, claim.events, self._now(), verdict, report)
+                await self._register.again(claim, self._now(), verdict, report)
             case Kind.BLOCKED:
-                await self._register.again(claim, claim.events, self._now(), verdict, report)
+                await self._register.again(claim, self._now(), verdict, report)
                 await self._stop_for(reason_of(verdict))
             case _:
                 await self._on_fault(claim, verdict, report)
@@ -292,13 +289,12 @@ class PixelQueue:
 
     async def _on_refused(self, claim: Claim, verdict: Verdict, report: Report) -> None:
         if len(claim.events) > 1:
-            await self._isolate(claim, verdict, report)
-            return
+            return await self._isolate(claim, verdict, report)
         await self._register.closed(claim, report)
         if self._is_the_call(verdict):
-            await self._accuse_the_call(claim.events, verdict)
+            await self._accuse_the_call(claim.ids, verdict)
         else:
-            await self._reject(claim.events, verdict)
+            await self._reject(claim.ids, verdict)
             await self._relieved(0)
 
     def _is_the_call(self, verdict: Verdict) -> bool:
@@ -307,19 +303,19 @@ class PixelQueue:
         self._lone_code = None if own else verdict.code
         return not own and before == verdict.code
 
-    async def _reject(self, events: list[Claimed], verdict: Verdict) -> None:
-        await self._register.rejected(events, verdict)
-        for _ in events:
+    async def _reject(self, ids: list[int], verdict: Verdict) -> None:
+        await self._register.rejected(ids, verdict)
+        for _ in ids:
             self._alerts.refused(self.target.pixel, self._now())
 
-    async def _accuse_the_call(self, events: list[Claimed], verdict: Verdict) -> None:
-        await self._register.back(events, reason_of(verdict))
+    async def _accuse_the_call(self, ids: list[int], verdict: Verdict) -> None:
+        await self._register.back(ids, reason_of(verdict))
         await self._stop_for(reason_of(verdict))
 
     async def _isolate(self, claim: Claim, verdict: Verdict, report: Report) -> None:
         """Find the events at fault; the others are delivered in the same round."""
         await self._register.closed(claim, report)
-        search: Isolation[Claimed] = Isolation(claim.events, verdict.index)
+        search = Isolation(claim.ids, verdict.index)
         suspects = Suspects(len(claim.events))
         while search and not self._is_interrupted(search) and not suspects.accuse_the_call:
             await self._ask_part(search, suspects)
@@ -327,39 +323,44 @@ class PixelQueue:
             await self._judge_suspects(suspects, suspects.verdict, finished=not search)
         await self._register.back(search.rest(), "in a refused batch")
 
-    def _is_interrupted(self, search: Isolation[Claimed]) -> bool:
+    def _is_interrupted(self, search: Isolation[int]) -> bool:
         return self._block.on or self._stopping or search.requests >= _ISOLATION_BUDGET
 
     async def _judge_suspects(self, suspects: Suspects, verdict: Verdict, *, finished: bool) -> None:
         if suspects.accuse_the_call:
-            await self._accuse_the_call(suspects.events, verdict)
+            await self._accuse_the_call(suspects.ids, verdict)
         elif finished:
-            await self._reject(suspects.events, verdict)
+            await self._reject(suspects.ids, verdict)
         else:
-            await self._register.back(suspects.events, reason_of(verdict))
+            await self._register.back(suspects.ids, reason_of(verdict))
 
-    async def _ask_part(self, search: Isolation[Claimed], suspects: Suspects) -> None:
-        part = await self._register.opened(search.take())
+    async def _ask_part(self, search: Isolation[int], suspects: Suspects) -> None:
+        """Ask as the rows stand by now: between two requests nothing is under way, and anything may have changed."""
+        part = await self._register.opened(asked := search.take())
+        search.only(left := part.ids if part is not None else [])
+        suspects.without(len(asked) - len(left))
+        if part is None:
+            return
         verdict, report = await self._send(part)
-        if verdict.kind is Kind.SENT or verdict.kind is Kind.SHORT:
-            await self._judge(part, (verdict, report))
-            search.taken()
-            suspects.cleared()
-        elif verdict.kind is Kind.REFUSED:
+        if verdict.kind is Kind.REFUSED:
             await self._register.closed(part, report)
             if search.refused(verdict.index):
                 await self._on_guilty(part, verdict, suspects)
+            return
+        await self._judge(part, (verdict, report))
+        if verdict.kind is Kind.SENT or verdict.kind is Kind.SHORT:
+            search.taken()
+            suspects.cleared()
         else:
-            await self._judge(part, (verdict, report))
-            search.postponed()
+            search.divided() if verdict.kind in (Kind.TOO_BIG, Kind.WALLED) else search.postponed()
             await asyncio.sleep(self._pacing.closed_for(self._ticks()) / 1000)
 
     async def _on_guilty(self, part: Claim, verdict: Verdict, suspects: Suspects) -> None:
         if is_events_own(verdict.code, verdict.subcode):
-            await self._reject(part.events, verdict)
+            await self._reject(part.ids, verdict)
             suspects.cleared()
         else:
-            suspects.add(part.events, verdict)
+            suspects.add(part.ids, verdict)
 
     # -- faults
 
@@ -370,7 +371,8 @@ class PixelQueue:
             self._stats.throttled += 1
         state = self._pacing.fault(verdict, ticks, self._dice())
         until = now + self._pacing.closed_for(ticks)
-        await self._register.again(claim, claim.events, until, verdict, report)
+        lone = lone_wait_ms(claim.events[0].attempts, self._backoff) if verdict.kind is Kind.WALLED else 0
+        await self._register.again(claim, max(until, now + lone), verdict, report)
         if state is not None:
             await self._mark(state, until=until, reason=verdict.message)
             log.warning("delivery is slowed", pixel=self.target.pixel, reason=verdict.message, code=verdict.code)
@@ -408,13 +410,3 @@ class PixelQueue:
 
     async def _mark(self, state: str, *, until: int | None = None, reason: str | None = None) -> None:
         await self._register.mark(PixelHealth(state, self._now(), until, reason, None))
-
-
-async def _sleep(nap: asyncio.Event, seconds: float) -> bool:
-    """Whether it was set before the time was over."""
-    try:
-        async with asyncio.timeout(seconds):
-            await nap.wait()
-    except TimeoutError:
-        return False
-    return True

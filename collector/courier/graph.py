@@ -11,7 +11,7 @@ import functools
 import hmac
 import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
@@ -73,6 +73,22 @@ class GraphClient:
             log.failed("a request could not be made or its answer not be read", error)
             return Answer(fault=_words(error), body_sent=sent.whole)
 
+    async def read(self, target: Target, path: str, said: Mapping[str, str], *, largest: int, seconds: float) -> Answer:
+        """Ask for what the token may see below `target.base`; up to `largest` bytes of it; else as `send`."""
+        proof = _proof(target)
+        try:
+            request = self._client.build_request(
+                "GET",
+                f"{target.base}/{path}",
+                params={**said, "appsecret_proof": proof} if proof else said,
+                headers={"Authorization": f"Bearer {target.token}"},
+                extensions={"timeout": httpx.Timeout(_CONNECT_S, read=seconds, write=_WRITE_S).as_dict()},
+            )
+            async with asyncio.timeout(seconds):
+                return _without(target.token, await self._exchange(request, largest))
+        except Exception as error:  # D4, as in `send`
+            return Answer(fault=_words(error))
+
     async def ask(self, base: str) -> Answer:
         """Whatever Graph says to nobody in particular: its clock is in the head."""
         try:
@@ -90,18 +106,18 @@ class GraphClient:
             extensions={"trace": sent.trace, "timeout": self._timeout.as_dict()},
         )
 
-    async def _exchange(self, request: httpx.Request) -> Answer:
+    async def _exchange(self, request: httpx.Request, largest: int = _MAX_ANSWER) -> Answer:
         response = await self._client.send(request, stream=True)
         try:
             body = bytearray()
             async for chunk in response.aiter_raw():
                 body += chunk
-                if len(body) > _MAX_ANSWER:
+                if len(body) > largest:
                     break
         finally:
             await response.aclose()
         headers = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(status=response.status_code, headers=headers, body=bytes(body[:_MAX_ANSWER]))
+        return Answer(status=response.status_code, headers=headers, body=bytes(body[:largest]))
 
 
 def _proof(target: Target) -> str | None:

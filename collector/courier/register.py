@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from collector.core.capi.states import CapiState
 from collector.core.capi.verdicts import Verdict
 from collector.courier.desk import Desk
-from collector.storage.outbox.dispatch import Claim, Claimed, PixelHealth, Report
+from collector.exchange.clock import Clock
+from collector.storage.outbox.dispatch import Claim, PixelHealth, Report
 
 
 class Stats(Struct):
@@ -26,7 +27,7 @@ class Stats(Struct):
 class Register:
     """One pixel's side of the outbox."""
 
-    def __init__(self, number: int, desk: Desk, stats: Stats, clock: Callable[[], int], lease_ms: int) -> None:
+    def __init__(self, number: int, desk: Desk, stats: Stats, clock: Clock, lease_ms: int) -> None:
         self._number = number
         self._desk = desk
         self._outbox = desk.outbox
@@ -34,12 +35,15 @@ class Register:
         self._now = clock
         self._lease_ms = lease_ms
 
-    async def opened(self, events: list[Claimed]) -> Claim:
-        """A part of a batch that is about to be sent again."""
-        tried = [structs.replace(event, attempts=event.attempts + 1) for event in events]
-        return await self._desk.insist(
-            lambda: self._outbox.open_request(self._number, tried, self._now(), self._lease_ms)
-        )
+    async def opened(self, ids: Sequence[int]) -> Claim | None:
+        """What is left by now of a part of a batch that is about to be sent again."""
+
+        def write() -> Claim | None:
+            return self._outbox.open_request(
+                self._number, ids, self._now(), self._lease_ms, trusted=self._now.trusted()
+            )
+
+        return await self._desk.insist(write)
 
     async def closed(self, claim: Claim, report: Report) -> None:
         """The request is over; what becomes of its events is said elsewhere."""
@@ -76,16 +80,15 @@ class Register:
         self._stats.sent += len(taken)
         return len(taken)
 
-    async def rejected(self, events: Sequence[Claimed], verdict: Verdict) -> None:
+    async def rejected(self, ids: Sequence[int], verdict: Verdict) -> None:
         """Meta refuses these for what they are: kept with Meta's own words, for replay."""
-        ids, reason, now = [event.id for event in events], reason_of(verdict), self._now()
+        reason, now = reason_of(verdict), self._now()
         await self._desk.insist(lambda: self._outbox.settle(ids, CapiState.REJECTED, now, reason=reason))
         self._stats.refused += len(ids)
 
-    async def again(self, claim: Claim, events: Sequence[Claimed], due: int, verdict: Verdict, report: Report) -> None:
+    async def again(self, claim: Claim, due: int, verdict: Verdict, report: Report) -> None:
         """These go once more, not before `due`."""
-        now, reason = self._now(), reason_of(verdict)
-        ids = [event.id for event in events]
+        now, reason, ids = self._now(), reason_of(verdict), claim.ids
 
         def write() -> None:
             with self._outbox.transaction():
@@ -99,9 +102,9 @@ class Register:
         if verdict.doubt:
             self._stats.ambiguous += len(ids)
 
-    async def back(self, events: Sequence[Claimed], reason: str) -> None:
+    async def back(self, ids: Sequence[int], reason: str) -> None:
         """These were not judged: they wait as before."""
-        if ids := [event.id for event in events]:
+        if ids:
             await self._desk.insist(lambda: self._outbox.requeue(ids, self._now(), reason=reason))
 
     async def mark(self, health: PixelHealth) -> None:

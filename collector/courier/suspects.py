@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from collector.core.capi.verdicts import Verdict
-from collector.storage.outbox.dispatch import Claimed
 
 # So many refused in a row, and none of the batch taken: the rest need not be asked.
 ENOUGH = 3
@@ -17,14 +16,18 @@ class Suspects:
     def __init__(self, batch: int) -> None:
         self._batch = batch
         self._call_is_good = False
-        self.events: list[Claimed] = []
+        self.ids: list[int] = []
         self.verdict: Verdict | None = None
 
-    def add(self, events: Sequence[Claimed], verdict: Verdict) -> None:
+    def without(self, count: int) -> None:
+        """So many of the batch are asked no more: cancelled, withdrawn or held meanwhile. One alone accuses nobody."""
+        self._batch = max(self._batch - count, 2)
+
+    def add(self, ids: Sequence[int], verdict: Verdict) -> None:
         """One more."""
         if self.verdict is not None and self.verdict.code != verdict.code:
             self._call_is_good = True
-        self.events += events
+        self.ids += ids
         self.verdict = verdict
 
     def cleared(self) -> None:
@@ -34,4 +37,4 @@ class Suspects:
     @property
     def accuse_the_call(self) -> bool:
         """Whether all of the batch, as far as it was asked, were refused alike."""
-        return not self._call_is_good and len(self.events) >= min(self._batch, ENOUGH)
+        return not self._call_is_good and len(self.ids) >= min(self._batch, ENOUGH)

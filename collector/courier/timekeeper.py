@@ -16,6 +16,7 @@ from collector.telemetry import logger
 
 log = logger("courier")
 
+_KEPT_MS: Final = 15_000  # a step where nothing happens: as old the mark may be after a power cut
 _ONE_CLOCK_MS: Final = 60_000  # answers take their time, and a Date has whole seconds
 
 Tell = Callable[[str], None]
@@ -30,6 +31,7 @@ class Timekeeper:
         self._changing = threading.Lock()  # answers come on the loop's thread
         self._heard: tuple[int, int] | None = None  # the last Date, and the boot-time clock at that moment
         self._agreed_since: int | None = None
+        self._stepped: int | None = None  # the boot-time clock at the last step; None: there is something to write down
         before, now = kept.read(), self.clock.reading()
         self._acceptances = before.acceptances if before else 0
         self._held_since = before.held_since if before else None
@@ -45,6 +47,7 @@ class Timekeeper:
             if before is not None and abs(date - before[0] - (now.boot - before[1])) <= _ONE_CLOCK_MS:
                 self._mark = replace(trusted.carried(self._mark, now), date=date)
                 self.clock.take(self._mark)
+                self._stepped = None
 
     @property
     def is_disputed(self) -> bool:
@@ -60,12 +63,26 @@ class Timekeeper:
         return trusted.is_doubtful(trusted.carried(self._mark, now), now)
 
     @property
+    def is_held(self) -> bool:
+        """Whether a jump was held when it was last looked at; one that was set right since then still is."""
+        return self._held_since is not None
+
+    @property
     def knows_metas(self) -> bool:
         """Whether Meta's clock is believed."""
         return self._mark.date is not None
 
+    @property
+    def is_due(self) -> bool:
+        """Whether to step though nobody has written anything: for the time that has passed, or for what it brought."""
+        now, last = self.clock.reading().boot, self._stepped
+        return last is None or not 0 <= now - last < _KEPT_MS or self.is_held or self.is_doubtful
+
     def step(self, tell: Tell) -> None:
-        """Carry the mark on, take a person's word, and write down what is believed."""
+        """Carry the mark on, take a person's word, and write down what is believed, where there is any news of it."""
+        kept = self._kept.read()
+        if not self.is_due and kept is not None and kept.acceptances == self._acceptances:
+            return
         now = self.clock.reading()
 
         def change(kept: State | None) -> State:
@@ -75,9 +92,14 @@ class Timekeeper:
                     log.info("a person says that the clock is right")
                 self._mark = self._agreed(trusted.carried(self._mark, now), now)
                 self._note_hold(now, tell)
+                self._stepped = now.boot
                 return self._state(now.system)
 
-        self._kept.change(change)
+        try:
+            self._kept.change(change)
+        except BaseException:
+            self._stepped = None
+            raise
         self.clock.take(self._mark)
 
     def _agreed(self, mark: Mark, now: trusted.Reading) -> Mark:

@@ -6,8 +6,8 @@ import asyncio
 import gc
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import uvicorn
@@ -38,12 +38,14 @@ from collector.exchange.responses import Answer
 from collector.guard.gate import ENOUGH_FILES, Counts, GuardLimits, share_of_files
 from collector.guard.names import request_id
 from collector.guard.protocol import make_protocol
+from collector.guard.serving import Server
+from collector.guard.tls import secured
 
 log = telemetry.logger("edge")
 
 _GRACE_SECONDS = 8  # SIGTERM: answer what is in hand within this, so that the supervisor sees exit 0 within 10 s
 _BACKLOG = 4096
-_INBOX_S = 1.0
+_AGAIN_S = 1.0  # after the keeper was away
 _GC_THRESHOLDS = (10_000, 20, 100)  # allocations, then passes of the younger generation; usual: 700, 10, 10
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -171,48 +173,48 @@ def _response(answer: Answer) -> Response[bytes]:
     return Response(answer.body, status_code=answer.status, media_type="application/json", headers=headers)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, saying when it answers and when it ends."""
+class _Server(Server):
+    """The edge's: nobody waits for Meta any more once it ends."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None], tracker: Tracker) -> None:
-        super().__init__(config)
-        self._ready = ready
+        super().__init__(config, ready)
         self._tracker = tracker
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
+        await super().startup(sockets)
         if self.started:
-            self._ready()
             # 30 ms of imports that the first national phone number need not wait for, nor the start.
             self._warming = asyncio.get_running_loop().run_in_executor(None, phones.warm)
 
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals are taken by the loop: uvicorn would raise them again at its end, before the journal is closed."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        yield
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+    def end(self) -> None:
         self._tracker.ending = True
-        await super().shutdown(sockets=sockets)
+        super().end()
 
 
-def run(config: Config, fd: int, ready: Callable[[], None], control: socket.socket) -> int:
+def run(
+    config: Config, fd: int, ready: Callable[[], None], control: socket.socket, tls: ssl.SSLContext | None = None
+) -> int:
     """Serve until SIGTERM; the exit code. `fd`: the listening socket; `control`: the way to the keeper."""
-    return uvloop.run(serve(config, socket.socket(fileno=fd), ready, control))
+    return uvloop.run(serve(config, socket.socket(fileno=fd), ready, control, tls))
 
 
-async def serve(config: Config, listener: socket.socket, ready: Callable[[], None], control: socket.socket) -> int:
+async def serve(
+    config: Config,
+    listener: socket.socket,
+    ready: Callable[[], None],
+    control: socket.socket,
+    tls: ssl.SSLContext | None = None,
+) -> int:
     """Serve until SIGTERM; call it on uvloop."""
     keeper, tally = Keeper(control), Tally()
     await keeper.greeted(tally.totals)
     tracker = Tracker(keeper)
     app, door, shops = build(config, keeper, tracker, tally)
-    server = _Server(_server_config(config, app, door, shops, tally), ready, tracker)
+    server = _Server(_server_config(config, app, door, shops, tally, tls), ready, tracker)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, server.end)
     _spare_the_collector()
-    reading = asyncio.create_task(_read_inbox(shops))
+    reading = asyncio.create_task(_read_inbox(keeper, shops))
     try:
         await server.serve(sockets=[listener])
     finally:
@@ -221,15 +223,17 @@ async def serve(config: Config, listener: socket.socket, ready: Callable[[], Non
     return 0
 
 
-async def _read_inbox(shops: Webhooks) -> None:
-    """Take in what a pull or a file has found, for as long as there is any; every edge does, and each order is one."""
+async def _read_inbox(keeper: Keeper, shops: Webhooks) -> None:
+    """Take in what a pull or a file has found, as soon as there is any; every edge does, and each order is one."""
     while True:
+        await keeper.inbox_filled.wait()
+        keeper.inbox_filled.clear()
         try:
-            found = await shops.take_waiting()
+            while await shops.take_waiting():
+                pass
         except StorageError:
-            found = 0
-        if not found:
-            await asyncio.sleep(_INBOX_S)
+            keeper.inbox_filled.set()
+            await asyncio.sleep(_AGAIN_S)
 
 
 def _spare_the_collector() -> None:
@@ -242,7 +246,9 @@ def _spare_the_collector() -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
-def _server_config(config: Config, app: AsgiApp, door: Door, shops: Webhooks, tally: Tally) -> uvicorn.Config:
+def _server_config(
+    config: Config, app: AsgiApp, door: Door, shops: Webhooks, tally: Tally, tls: ssl.SSLContext | None
+) -> uvicorn.Config:
     share = share_of_files(config.edge.max_connections)
     if share.files < ENOUGH_FILES:
         log.warning(
@@ -256,10 +262,11 @@ def _server_config(config: Config, app: AsgiApp, door: Door, shops: Webhooks, ta
     )
     trusted = addresses.parse_networks(config.edge.trusted_proxies)
     lane = Lane(door, usual_verbs(door), shops, limits)
+    protocol = make_protocol(limits, trusted, tally.of(NO_VERB), door.allowance, lane)
     return uvicorn.Config(
         app,
         interface="asgi3",
-        http=make_protocol(limits, trusted, tally.of(NO_VERB), door.allowance, lane),
+        http=protocol if tls is None else secured(protocol, tls),  # type: ignore[arg-type]  # it asks for a class
         loop="uvloop",
         ws="none",
         lifespan="off",

@@ -104,7 +104,7 @@ class Collect:
             said = beacons.of_pixel(query, visit.header(b"referer"), visit.now, *poor)
             headers = await self._take(visit, said, poor)
         except ApiError as error:
-            self._keeper.count(0, f"refused.{error.code}")
+            self._keeper.refuse("refused", error)
             headers = [_NEVER, responses.reason(error.code)]
         return Answer(200, PIXEL, [*headers, (b"content-type", b"image/gif")])
 
@@ -177,7 +177,11 @@ class Collect:
             bot=bot,
             opted_out=consent.opted_out(visit.headers),
         )
-        jar, written, cleared = cookies.read(visit.header(b"cookie"), policy.visitor_cookie), Jar(), list[str]()
+        jar, written, cleared = (
+            cookies.read(visit.header(b"cookie"), policy.visitor_cookie, visit.now),
+            Jar(),
+            list[str](),
+        )
         found, fault = (beacons.landed(posted, visit.now), None) if posted else beacons.landing(said, visit.now, jar)
         erased = jar.visitor is not None and self._is_erased(jar.visitor, store)
         if erased:  # a new visitor, with nothing of the old one's
@@ -235,7 +239,7 @@ class Collect:
 
     async def _withdraw(self, visit: Visit, said: Beacon, store: Store, policy: Policy) -> None:
         """Return once the visitor, if we know one by cookie or seed, is forgotten."""
-        held = cookies.read(visit.header(b"cookie"), policy.visitor_cookie).visitor
+        held = cookies.read(visit.header(b"cookie"), policy.visitor_cookie, visit.now).visitor
         seeded = cookies.new_visitor(self._fresh(said, store).visitor) if said.v else None
         known = {visitor for visitor in (held, seeded) if visitor}
         if known:

@@ -67,10 +67,11 @@ Admission = Callable[["Request"], "ApiKey | None"]
 class Request:
     """What a verb sees of one HTTP request. `key`: the one of its head, where the verb asks for one.
 
-    `most`: bytes that its body may have, where the verb has a limit of its own.
+    `most`: bytes that its body may have, where the verb has a limit of its own; `passed`: told how many came or were
+    announced, where they are more; `signed`: a shop's signature was found to hold.
     """
 
-    __slots__ = ("body", "headers", "key", "most", "scope")
+    __slots__ = ("body", "headers", "key", "most", "passed", "scope", "signed")
 
     def __init__(self, scope: Scope, headers: Headered) -> None:
         self.scope = scope
@@ -78,6 +79,8 @@ class Request:
         self.body = b""
         self.key: ApiKey | None = None
         self.most: int | None = None
+        self.passed: Callable[[int], None] | None = None
+        self.signed = False
 
 
 class ClientGone(Exception):
@@ -124,7 +127,7 @@ class Door:
             except ClientGone:
                 return
             except Exception as error:
-                answer = self.refusal(error, verb, request_id(_named(scope)))
+                answer = self.refusal(error, verb, request_id(_named(scope)), self._own(request))
             counts[answer.status] += 1
             if b"origin" in headers:
                 answer.headers = [*answer.headers, *self._cross_origin(request)]
@@ -132,10 +135,18 @@ class Door:
 
         return app
 
-    def refusal(self, error: Exception, verb: str, name: str) -> Answer:
-        """What a request is answered that ended with an exception; `name`: its Request-Id."""
+    def _own(self, request: Request) -> bytes | None:
+        """The body, as far as it was read, of what the merchant's own server sends; None of a page's or a stranger's.
+
+        By the header: a key that is beyond its rate, or a body of another media type, is the merchant's too.
+        """
+        key = auth.known(self._keeper, request.headers.get(b"authorization", b""))
+        return request.body if request.signed or (key is not None and key.kind == "secret") else None
+
+    def refusal(self, error: Exception, verb: str, name: str, own: bytes | None = None) -> Answer:
+        """What a request is answered that ended with an exception; `name`: its Request-Id; `own`: see Keeper.refuse."""
         if isinstance(error, ApiError):
-            self._keeper.count(0, f"refused.{error.code}")
+            self._keeper.refuse("refused", error, own)
             return responses.error_answer(error, name)
         if isinstance(error, StorageError):
             return responses.error_answer(_UNSTORED, name)
@@ -160,7 +171,7 @@ class Door:
         headers, most = request.headers, request.most or self._most_bytes(request.key)
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > most:
-            raise self._too_large(most)
+            raise self._too_large(request, most, int(length) if length.isdigit() else 0)
         if headers.get(b"content-encoding", b"identity") != b"identity":
             raise ApiError("unsupported_media_type", "send the body without Content-Encoding", headers=[_CLOSE])
         pieces: list[bytes] = []
@@ -172,7 +183,7 @@ class Door:
             pieces.append(message.get("body", b""))
             size, more = size + len(pieces[-1]), message.get("more_body", False)
             if size > most:
-                raise self._too_large(most)
+                raise self._too_large(request, most, size)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _most_bytes(self, key: ApiKey | None) -> int:
@@ -187,7 +198,9 @@ class Door:
                 return self._most_bytes(auth.known(self._keeper, value))
         return self._most_bytes(None)
 
-    def _too_large(self, most: int) -> ApiError:
+    def _too_large(self, request: Request, most: int, size: int) -> ApiError:
+        if request.passed is not None:
+            request.passed(size)
         text = f"a body has at most {most} bytes here"
         setting = {self._most: " ([edge] max_body_bytes)", self.most_webhook: " ([edge] max_webhook_bytes)"}
         text += setting.get(most, "; more takes a secret key")
@@ -198,22 +211,22 @@ class Door:
         body, ignored, key, store, caller = self._admitted(request, wire.decode_click)
         return await self._tracker.one(self._preparer.click(body, caller, store, ignored), self._asked(request, key))
 
-    def prepared_click(self, raw: bytes, key: ApiKey, address: str) -> Prepared:
+    def prepared_click(self, raw: bytes, key: ApiKey, caller: Caller) -> Prepared:
         """A click that came with a secret key, ready for the keeper; ApiError for what the caller must mend."""
         body, ignored = wire.decode_click(raw)
         store = auth.store_for(self._keeper.stores, key, body.store_id)
-        return self._preparer.click(body, Caller(secret=True, address=address), store, ignored)
+        return self._preparer.click(body, caller, store, ignored)
 
-    def prepared_event(self, raw: bytes, key: ApiKey, address: str) -> Prepared:
+    def prepared_event(self, raw: bytes, key: ApiKey, caller: Caller) -> Prepared:
         """Likewise a conversion or funnel event."""
         body, ignored = wire.decode_conversion(raw)
         store = auth.store_for(self._keeper.stores, key, body.store_id)
-        return self._preparer.event(body, Caller(secret=True, address=address), store, ignored)
+        return self._preparer.event(body, caller, store, ignored)
 
-    def prepared_batch(self, raw: bytes, key: ApiKey, address: str, media: bytes) -> list[Prepared | ApiError]:
+    def prepared_batch(self, raw: bytes, key: ApiKey, caller: Caller, media: bytes) -> list[Prepared | ApiError]:
         """Each item of a batch, ready for the keeper, or what is wrong with it."""
         decoded = wire.decode_batch(raw, lines=media == _LINES_TYPE)
-        return self._preparer.items(decoded, Caller(secret=True, address=address), key, self._clock())
+        return self._preparer.items(decoded, caller, key, self._clock())
 
     async def event(self, request: Request) -> Answer:
         """POST /v1/track/conversion and /v1/track/event."""
@@ -236,7 +249,7 @@ class Door:
         """POST /v1/track/batch."""
         media, key = _media_type(request), request.key
         assert key is not None, "batch_key was asked before"
-        items = self.prepared_batch(request.body, key, self._address(request), media)
+        items = self.prepared_batch(request.body, key, Caller(secret=True, address=self._address(request)), media)
         return await self._tracker.many(items, self._asked(request, key))
 
     async def conversion_state(self, request: Request) -> Answer:
@@ -295,11 +308,10 @@ class Door:
             self._spend(self._by_address, addresses.match_prefix(address), values)
 
     def _spend(self, buckets: TokenBuckets, name: str, cost: int = 1) -> None:
-        verdict = buckets.take(name, time.monotonic(), cost)
-        if not verdict.allowed:
-            raise ApiError(
-                "rate_limit_exceeded", "too many requests; wait as Retry-After says", headers=verdict.headers()
-            )
+        now = time.monotonic()
+        if buckets.spend(name, now, cost):
+            headers = buckets.take(name, now, cost).headers()
+            raise ApiError("rate_limit_exceeded", "too many requests; wait as Retry-After says", headers=headers)
 
     def _spend_by_address(self, address: str) -> None:
         """One household has one bucket: whoever has an IPv6 network has 2^64 addresses."""

@@ -11,13 +11,15 @@ import socket
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 from collector import release, telemetry
+from collector.core import refused
 from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
 from collector.core.latency import Latency
-from collector.errors import CollectorError, StorageError
+from collector.core.wire import printable
+from collector.errors import ApiError, CollectorError, StorageError
 from collector.exchange import frames, links
 from collector.exchange.clock import Clock
 from collector.exchange.frames import (
@@ -39,15 +41,12 @@ log = telemetry.logger("edge")
 
 PATIENCE_SECONDS: Final = 5.0
 _TICK_SECONDS: Final = 0.5
+MOST_REFUSED: Final = 50  # of each code are told one by one each tick (100 a second); all are counted
 _MOST_UNSENT: Final = 20_000  # operations that wait for the next keeper
+_MANY: Final = 256  # operations that are sent whatever is under way
 _AWAY: Final = "the keeper is away"
 
 Answered = Callable[[Any], None]  # takes the list of results, or the exception of all
-
-
-class _Pending(NamedTuple):
-    answered: Answered
-    since: float  # loop time, s
 
 
 class Keeper:
@@ -65,12 +64,15 @@ class Keeper:
         self._greeted: asyncio.Future[None] = self._loop.create_future()
         self._connection: _Connection | None = None
         self._number = 0
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, tuple[Answered, float]] = {}  # whom to tell, and since when (loop time, s) he waits
         self._unsent: list[Submitted] = []
         self._unsent_operations = 0
         self._questions: list[Question] = []
         self._scheduled = False
+        self._under_way = 0  # the last submission that was sent and is not answered
         self._figures: Counter[tuple[int, str]] = Counter()
+        self._refused: list[tuple[str, str, str]] = []  # code, field, order's number
+        self._refused_of: Counter[str] = Counter()  # how many of them have this code
         self._totals: Callable[[], Mapping[str, int]] = dict
         self._told: Mapping[str, int] = {}
         self._latency = Latency("answer")
@@ -79,6 +81,7 @@ class Keeper:
         self._state = frames.State([], [], False, False, None, None)
         self._opening: deque[asyncio.Task[Any]] = deque(maxlen=4)
         self._closed = False
+        self.inbox_filled = asyncio.Event()  # orders that a pull or a file has found may wait; whoever looks clears it
         control.setblocking(False)
         self._loop.add_reader(control, self._given)
         self._ticking = self._loop.call_later(_TICK_SECONDS, self._tick)
@@ -110,7 +113,7 @@ class Keeper:
             answered(StorageError(_AWAY))
             return
         self._number += 1
-        self._pending[self._number] = _Pending(answered, self._loop.time())
+        self._pending[self._number] = answered, self._loop.time()
         self._unsent.append(Submitted(self._number, [frames.asking(operation) for operation in operations]))
         self._unsent_operations += len(operations)
         self._schedule()
@@ -131,7 +134,7 @@ class Keeper:
     def _ask(self, kind: Any, row_id: int) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         self._number += 1
-        self._pending[self._number] = _Pending(lambda answer: _settle(future, answer), self._loop.time())
+        self._pending[self._number] = (lambda answer: _settle(future, answer)), self._loop.time()
         self._questions.append(Question(self._number, kind, row_id))
         self._schedule()
         return future
@@ -139,6 +142,24 @@ class Keeper:
     def count(self, store: int, name: str) -> None:
         """Add one to a daily figure of a store; a crash may lose a second of them."""
         self._figures[store, name] += 1
+
+    def refuse(self, kind: str, error: ApiError, own: bytes | None = None) -> None:
+        """Count a refusal; of the merchant's own, the keeper is told the field and the order's number as well.
+
+        `own`: the body, of what came with a secret key in force or a shop's signature. What a stranger or a page sends
+        is only counted: it would be his text that the merchant reads, and his flood that takes the merchant's place.
+        """
+        self.count(0, f"{kind}.{error.code}")
+        if own is None or self._refused_of[error.code] >= MOST_REFUSED:
+            return
+        self._refused_of[error.code] += 1
+        order = refused.number_in(own) if error.order is None else error.order
+        heard = self._connection is not None  # of an erasure meanwhile
+        self._refused.append((error.code, printable(error.field or ""), order if heard else ""))
+
+    def _forget_numbers(self) -> None:
+        """Somebody was erased, or may have been: whose a refused order was, nobody can tell."""
+        self._refused = [(code, field, "") for code, field, _ in self._refused]
 
     # -- what the keeper said --------------------------------------------------------------------------------------
 
@@ -199,11 +220,13 @@ class Keeper:
         links.ask(self._control)
 
     def _fail_sent(self) -> None:
+        self._under_way = 0
+        self._forget_numbers()
         unsent = {one.number for one in self._unsent} | {one.number for one in self._questions}
         sent = [number for number in self._pending if number not in unsent]
         log.warning("the keeper is away", count=len(sent))
         for number in sent:
-            self._pending.pop(number).answered(StorageError(_AWAY))
+            self._pending.pop(number)[0](StorageError(_AWAY))
 
     def heard(self, told: frames.ToEdge) -> None:
         """Take a frame of the keeper's."""
@@ -211,16 +234,25 @@ class Keeper:
             self._take_hello(told.hello)
         if told.state is not None:
             self._take_state(told.state, anew=told.hello is not None)
-        now = self._loop.time() if told.committed else 0.0
-        for one in told.committed:
-            if (pending := self._pending.pop(one.number, None)) is not None:
-                self._latency.observe(now - pending.since)
-                pending.answered(_results_of(one))
+        if told.committed:
+            self._take_committed(told.committed)
         for found in told.found:
-            if (pending := self._pending.pop(found.number, None)) is not None:
-                pending.answered(_answer_of(found))
+            if (waiting := self._pending.pop(found.number, None)) is not None:
+                waiting[0](_answer_of(found))
         if told.hello is not None and not self._greeted.done():
             self._greeted.set_result(None)
+
+    def _take_committed(self, committed: list[frames.Committed]) -> None:
+        """Answer who waits, but first let the keeper have what has gathered: it works on that meanwhile."""
+        if committed[-1].number == self._under_way:
+            self._under_way = 0
+            self._flush()
+        now = self._loop.time()
+        for one in committed:
+            if (waiting := self._pending.pop(one.number, None)) is not None:
+                answered, since = waiting
+                self._latency.observe(now - since)
+                answered(_results_of(one))
 
     def _take_hello(self, hello: frames.Hello) -> None:
         if hello.release != release.name():
@@ -234,18 +266,28 @@ class Keeper:
             self.public = PublicIds(self.names.subkey("public ids"))
 
     def _take_state(self, state: frames.State, *, anew: bool) -> None:
+        if anew or state.inbox != self._state.inbox:
+            self.inbox_filled.set()
         self._state = state
         self.clock.take(state.mark)
         self._keys = {key.hash: key for key in state.keys}
         if anew:
             self._erased = set()
+        if anew or state.erased:
+            self._forget_numbers()
         self._erased.update(state.erased)
 
     # -- turns -----------------------------------------------------------------------------------------------------
 
     def _schedule(self) -> None:
-        """One frame for all that this turn of the loop asks for."""
-        if not self._scheduled and self._connection is not None:
+        """One frame for all that this turn of the loop asks for.
+
+        While the keeper has operations of ours, more of them gather until it has answered, as Nagle's segments do: a
+        group costs it the same however small it is.
+        """
+        if self._scheduled or self._connection is None:
+            return
+        if not self._under_way or self._questions or self._unsent_operations >= _MANY:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
@@ -254,6 +296,8 @@ class Keeper:
         if self._connection is None or not (self._unsent or self._questions):
             return
         self._connection.transport.write(frames.frame(ToKeeper(self._unsent, self._questions)))
+        if self._unsent:
+            self._under_way = self._unsent[-1].number
         self._unsent, self._questions, self._unsent_operations = [], [], 0
 
     def _tick(self) -> None:
@@ -265,7 +309,7 @@ class Keeper:
         self._give_up(self._loop.time() - PATIENCE_SECONDS)
 
     def _give_up(self, before: float) -> None:
-        late = list(takewhile(lambda number: self._pending[number].since < before, self._pending))  # the oldest first
+        late = list(takewhile(lambda number: self._pending[number][1] < before, self._pending))  # the oldest first
         if not late:
             return
         gone = set(late)
@@ -274,7 +318,7 @@ class Keeper:
         self._unsent_operations = sum(len(one.operations) for one in self._unsent)
         log.warning("the keeper does not answer", count=len(late))
         for number in late:
-            self._pending.pop(number).answered(StorageError("the keeper does not answer"))
+            self._pending.pop(number)[0](StorageError("the keeper does not answer"))
 
     def _tell_figures(self) -> None:
         if self._connection is None:
@@ -283,9 +327,12 @@ class Keeper:
         grown = {name: n - self._told.get(name, 0) for name, n in totals.items() if n > self._told.get(name, 0)}
         if grown or self._figures:
             figures = [(store, name, n) for (store, name), n in self._figures.items()]
-            self._connection.transport.write(frames.frame(ToKeeper(figures=figures, totals=grown)))
+            told = ToKeeper(figures=figures, totals=grown, refused=self._refused)
+            self._connection.transport.write(frames.frame(told))
             self._told = totals
             self._figures.clear()
+            self._refused = []
+            self._refused_of.clear()
 
     def close(self) -> None:
         """Tell the last figures and close the connection; nothing is taken any more."""

@@ -21,6 +21,7 @@ from typing import Any, Final
 import httptools
 from msgspec import Struct
 
+from collector.core.intake import Caller
 from collector.edge.door import BATCH_TYPES, JSON_TYPES, WEBHOOKS, Door
 from collector.edge.webhooks import Begun, Webhooks
 from collector.errors import ApiError
@@ -56,14 +57,14 @@ Begin = Callable[[bytes, "Plan", ApiKey], "Begun"]
 
 
 class Plan(Struct, frozen=True, gc=False):
-    """What a head says. `length`: of its body, bytes; `digest`: of its key; `address`: the caller's."""
+    """What a head says. `length`: of its body, bytes; `digest`: of its key."""
 
     begin: Begin
     counts: Counts
     verb: str
     length: int
     digest: bytes
-    address: str
+    caller: Caller
     media: bytes
     name: str | None
 
@@ -103,7 +104,7 @@ class Lane:
             self._door.spend_key(key)
             return plan.begin(body, plan, key)
 
-        self._begin(connection, plan.verb, plan.counts, plan.name, begin)
+        self._begin(connection, plan.verb, plan.counts, plan.name, begin, body)
         return True
 
     def _take_webhook(self, connection: GuardedProtocol, head: bytes, body: bytes) -> bool:
@@ -120,7 +121,13 @@ class Lane:
         return True
 
     def _begin(
-        self, connection: GuardedProtocol, verb: str, counts: Counts, given: str | None, begin: Callable[[], Begun]
+        self,
+        connection: GuardedProtocol,
+        verb: str,
+        counts: Counts,
+        given: str | None,
+        begin: Callable[[], Begun],
+        body: bytes = b"",
     ) -> None:
         name = given or new_request_id()
 
@@ -131,7 +138,7 @@ class Lane:
         try:
             begun = begin()
         except Exception as error:
-            answer(self._door.refusal(error, verb, name))
+            answer(self._door.refusal(error, verb, name, body))
             return
 
         def finish(results: Any) -> None:
@@ -141,7 +148,7 @@ class Lane:
                     raise results
                 told = begun.finish(results)
             except Exception as error:
-                told = self._door.refusal(error, verb, name)
+                told = self._door.refusal(error, verb, name, body)
             answer(told)
 
         if begun.operations:
@@ -171,8 +178,7 @@ class Lane:
         if found is None or not self._is_plain(parsed) or not _has_secret_key(parsed):
             return None
         verb, begin, counts = found
-        headers = dict(parsed.headers)
-        media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        media = parsed.last.get(b"content-type", b"").partition(b";")[0].strip().lower()
         if media not in (BATCH_TYPES if verb == "batch" else JSON_TYPES):
             return None
         return Plan(
@@ -180,22 +186,21 @@ class Lane:
             counts,
             verb,
             _length(parsed),
-            keys.digest(headers[b"authorization"][7:].strip()),
-            self._door.address_of(peer, parsed.headers),
+            keys.digest(parsed.last[b"authorization"][7:].strip()),
+            Caller(secret=True, address=self._door.address_of(peer, parsed.headers)),
             media,
             given_id(parsed.headers),
         )
 
     def _is_plain(self, head: _Head) -> bool:
         """Whether the lane and the application would take this head alike."""
-        names = [name for name, _ in head.headers]
-        headers = dict(head.headers)
+        headers = head.last
         length = headers.get(b"content-length", b"")
         return (
             head.version == "1.1"
             and fault_in(head.version, head.url, head.headers, 0, self._limits) is None
-            and not _NOT_PLAIN.intersection(names)
-            and all(names.count(name) <= 1 for name in _ONCE)
+            and _NOT_PLAIN.isdisjoint(headers)
+            and (len(headers) == len(head.headers) or head.repeats.isdisjoint(_ONCE))
             and headers.get(b"connection", b"keep-alive").lower() == b"keep-alive"
             and length.isdigit()
             and str(int(length)).encode() == length
@@ -211,6 +216,7 @@ class _Head:
         self.version = ""
         self.url = b""
         self.headers: list[tuple[bytes, bytes]] = []
+        self.last: dict[bytes, bytes] = {}  # of each name the last value
         self.complete = False
 
     @classmethod
@@ -225,7 +231,14 @@ class _Head:
         if not found.complete:
             return None
         found.method, found.version = parser.get_method(), parser.get_http_version()
+        found.last = dict(found.headers)
         return found
+
+    @property
+    def repeats(self) -> set[bytes]:
+        """Names that stand more than once."""
+        names = [name for name, _ in self.headers]
+        return {name for name in names if names.count(name) > 1}
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -238,20 +251,24 @@ class _Head:
 
 
 def _length(head: _Head) -> int:
-    return int(dict(head.headers)[b"content-length"])
+    return int(head.last[b"content-length"])
 
 
 def _has_secret_key(head: _Head) -> bool:
-    authorization = dict(head.headers).get(b"authorization", b"")
+    authorization = head.last.get(b"authorization", b"")
     return authorization[:7].lower() == b"bearer " and authorization[7:].strip().startswith(b"sk_")
 
 
 _STATUS: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
+_USUAL: Final = b"%bcontent-type: application/json\r\ncontent-length: %d\r\nrequest-id: %b\r\n\r\n"
+
 
 def _head(answer: Answer, name: str) -> bytes:
     """The head of an answer as the application's server writes it."""
     headers: Headers = answer.headers
+    if answer.body and not headers:
+        return _USUAL % (_STATUS[answer.status], len(answer.body), name.encode())
     if answer.body:
         headers = [JSON, (b"content-length", str(len(answer.body)).encode()), *headers]
     lines = b"".join([b"%b: %b\r\n" % header for header in headers])
@@ -262,13 +279,13 @@ def usual_verbs(door: Door) -> dict[bytes, tuple[str, Begin]]:
     """The busy routes of the tracking API."""
 
     def click(body: bytes, plan: Plan, key: ApiKey) -> Begun:
-        return _single(door, door.prepared_click(body, key, plan.address))
+        return _single(door, door.prepared_click(body, key, plan.caller))
 
     def event(body: bytes, plan: Plan, key: ApiKey) -> Begun:
-        return _single(door, door.prepared_event(body, key, plan.address))
+        return _single(door, door.prepared_event(body, key, plan.caller))
 
     def batch(body: bytes, plan: Plan, key: ApiKey) -> Begun:
-        items = door.prepared_batch(body, key, plan.address, plan.media)
+        items = door.prepared_batch(body, key, plan.caller, plan.media)
         operations = [item.operation for item in items if not isinstance(item, ApiError)]
         return Begun(operations, lambda results: door.tracker.batch_answer(items, results))
 

@@ -49,6 +49,7 @@ class TokenBuckets:
     __slots__ = (
         "_full_at",
         "_unlimited",
+        "_whole_s",
         "burst",
         "max_keys",
         "name",
@@ -60,7 +61,8 @@ class TokenBuckets:
         self.name = name
         self.rate = rate
         self.burst = burst or max(1, int(rate * BURST_FACTOR))
-        self.window = max(1, ceil(self.burst / rate)) if rate else 1
+        self._whole_s = self.burst / rate if rate else 0.0  # that an empty bucket takes to be full
+        self.window = max(1, ceil(self._whole_s))
         self.max_keys = max_keys
         self._full_at: OrderedDict[str, float] = OrderedDict()
         self._unlimited = Verdict(True, self.burst, 0.0, name, self.burst, self.window)
@@ -69,26 +71,30 @@ class TokenBuckets:
         return len(self._full_at)
 
     def take(self, key: str, now: float, cost: int = 1) -> Verdict:
-        """Take `cost` units from `key`'s bucket at `now` (seconds of a clock that never goes back).
+        """As `spend`, with all that the bucket then says."""
+        wait = self.spend(key, now, cost)
+        if not self.rate:
+            return self._unlimited
+        whole = max(0, int((now - self._full_at[key]) * self.rate + self.burst + 1e-6))
+        return Verdict(not wait, whole, wait, self.name, self.burst, self.window)
+
+    def spend(self, key: str, now: float, cost: int = 1) -> float:
+        """Take `cost` units from `key`'s bucket; 0, or seconds until they fit. `now`: of a clock that never goes back.
 
         A refusal takes nothing. A cost above the burst counts as the whole burst: it would never fit otherwise.
         Should the clock go back all the same, nobody waits longer than for an empty bucket.
         """
         if not self.rate:
-            return self._unlimited
-        empty = now + self.burst / self.rate
-        full_at = min(max(self._full_at.get(key, now), now), empty)
-        after = full_at + min(cost, self.burst) / self.rate
-        room = empty - after
-        if room < -1e-9:  # the sum of many 1/rate is off by a few ulp
+            return 0.0
+        empty = now + self._whole_s
+        full_at = self._full_at.get(key, now)
+        full_at = now if full_at < now else empty if full_at > empty else full_at
+        after = full_at + (cost if cost < self.burst else self.burst) / self.rate
+        if after - empty > 1e-9:  # the sum of many 1/rate is off by a few ulp
             self._remember(key, full_at)  # who is refused stays known: a flood of others must not pardon it
-            return self._verdict(False, (now - full_at) * self.rate + self.burst, -room)
+            return after - empty
         self._remember(key, after)
-        return self._verdict(True, room * self.rate, 0.0)
-
-    def _verdict(self, allowed: bool, remaining: float, retry_after: float) -> Verdict:
-        whole = max(0, int(remaining + 1e-6))
-        return Verdict(allowed, whole, retry_after, self.name, self.burst, self.window)
+        return 0.0
 
     def _remember(self, key: str, full_at: float) -> None:
         self._full_at[key] = full_at

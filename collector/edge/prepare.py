@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from collector.config import Config
-from collector.core import addresses, bots, consent, intake, lenient, wire
+from collector.core import addresses, bots, consent, intake, lenient, refused, wire
 from collector.core.events import ClickBody, Consent, ConversionBody
 from collector.core.ids import PublicIds
 from collector.core.intake import Caller
@@ -117,6 +117,7 @@ class Preparer:
                 else:
                     items.append(self.event(body, caller, store, ignored))
             except ApiError as error:
+                error.order = "" if isinstance(body, ClickBody) else refused.number_of(body.order_id)
                 items.append(error)
         return items
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from collector.core import refused
 from collector.core.capi.states import CapiState
 from collector.edge.keeper import Keeper
 from collector.errors import ApiError, StorageError
@@ -64,7 +65,7 @@ class Tracker:
 
     def batch_answer(self, items: Sequence[Prepared | ApiError], results: Sequence[Any]) -> Answer:
         """The answer to a batch of whose good items these are the results, in order."""
-        self._count_refused(items)
+        self._count_refused([*items, *_contradicted(items, results)])
         return Answer(200, batch_body(_refusals_rendered(items), results, self._public), _batch_headers(items))
 
     async def many(self, items: Sequence[Prepared | ApiError], asked: Asked) -> Answer:
@@ -79,12 +80,10 @@ class Tracker:
         """A batch is answered 200: what it holds that is refused is counted item by item."""
         for item in items:
             if isinstance(item, ApiError):
-                self._keeper.count(0, f"refused_item.{item.code}")
+                self._keeper.refuse("refused_item", item, b"")  # batches take a secret key
 
     async def _once(self, items: Sequence[Prepared | ApiError], asked: Asked, *, batch: bool) -> Answer:
         assert asked.idempotency is not None
-        if batch:
-            self._count_refused(items)
         name = f"{asked.key.id}\0{asked.path}\0{asked.idempotency.decode('latin-1')}"
         if asked.page is not None:  # T7: nobody occupies another's
             name += f"\0{asked.page}\0{next((i.visitor for i in items if not isinstance(i, ApiError)), None)}"
@@ -98,6 +97,8 @@ class Tracker:
         if isinstance(answered, ApiError):
             raise answered
         assert isinstance(answered, Answered)
+        if batch and not answered.replayed:  # once, with what the keeper refused
+            self._count_refused([*items, *_contradicted(items, answered.results)])
         if asked.wait and not batch and not answered.replayed:
             (item,) = items
             answered = await self._waited(operation, answered, item, asked.wait)
@@ -170,6 +171,19 @@ class Tracker:
             return True
         store = self._keeper.stores.get(key.store)
         return store is not None and store.number == store_number
+
+
+def _contradicted(items: Sequence[Prepared | ApiError], results: Sequence[Any]) -> list[ApiError]:
+    """What the keeper refused of a batch's good items, with their orders' numbers."""
+    found = []
+    for item, result in zip((one for one in items if not isinstance(one, ApiError)), results, strict=True):
+        if isinstance(result, ApiError):
+            if result.order is None:
+                result.order = (
+                    refused.number_of(item.operation.event.order_id) if isinstance(item, PreparedEvent) else ""
+                )
+            found.append(result)
+    return found
 
 
 def _refusals_rendered(items: Sequence[Prepared | ApiError]) -> list[Prepared | bytes]:

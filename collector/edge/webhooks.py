@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from collector import telemetry
 from collector.config import Config
 from collector.config_loader import shops
 from collector.config_loader.shops import Hook
-from collector.core import addresses, times
+from collector.core import addresses, orders, times
 from collector.core.events import ConversionBody, CustomerData
 from collector.core.intake import Caller
 from collector.core.shops import order, signature
@@ -33,7 +34,7 @@ from collector.edge.keeper import Keeper
 from collector.edge.limits import TokenBuckets
 from collector.edge.prepare import Preparer
 from collector.errors import ApiError, StorageError
-from collector.exchange import naming, responses
+from collector.exchange import responses
 from collector.exchange.operations import ShopDelivery, ShopTaken, ShopTold
 from collector.exchange.responses import Answer, Headers, WebhookData
 from collector.exchange.shops import KeptOut, Page, Waiting, Who
@@ -98,15 +99,17 @@ class Webhooks:
             raise self._refused(request, store, "no_secret" if not hook.keys else claimed.reason)
         if not hook.keys:
             raise self._refused(request, store, "no_secret")
-        length = request.headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > request.most:
-            self._keeper.count(store.number, "shop.too_large")
-            log.warning(
-                "a webhook is larger than [edge] max_webhook_bytes: its order is not taken",
-                store=store.config.id,
-                webhook=hook.name,
-                bytes=int(length),
-            )
+        request.passed = partial(self._passed, store, hook)
+
+    def _passed(self, store: Store, hook: Hook, size: int) -> None:
+        """A body is larger than is taken, whether its head said so or its chunks did: nobody will tell this order."""
+        self._keeper.count(store.number, "shop.too_large")
+        log.warning(
+            "a webhook is larger than [edge] max_webhook_bytes: its order is not taken",
+            store=store.config.id,
+            webhook=hook.name,
+            bytes=size,
+        )
 
     async def take(self, request: Request) -> Answer:
         """The body, signed or a ping: what it tells, stored before it is answered."""
@@ -125,6 +128,7 @@ class Webhooks:
             read = _read(*work)
         if read is None:
             raise self._refused(request, store, "signature_invalid")
+        request.signed = True
         return await self._stored(store, hook, read, request.body)
 
     def signed(self, path: str, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Signed | None:
@@ -269,13 +273,15 @@ class Webhooks:
 
     def _order(self, store: Store, delivery: ShopDelivery, told: ShopOrder, page: Page) -> tuple[ShopTold, Headers]:
         if told.ends:
-            told.body.event_value, told.body.currency = Decimal(0), "USD"  # of an order: taken out again (ended)
+            currency = told.body.currency if told.refund is not None else "USD"
+            told.body.event_value, told.body.currency = Decimal(0), currency  # of an order: taken out again (ended)
         prepared = self._preparer.event(told.body, _SHOP, store, told.left_out)
         new, names = prepared.operation, self._keeper.names
-        new.event.unsent = told.unsent
+        new.event.unsent, new.event.refunds = told.unsent, list(told.refunds)
+        if (one := told.refund) is not None:
+            facts = orders.facts_of(new.event)  # one without a time too: ours may be behind
+            new.event.told = [structs.replace(fact, refund=one.id, less=one.amount) for fact in facts]
         called = [*told.names, *told.numbers]
-        address, people = new.query.ip_k, new.identities
-        others = [naming.told_of(names, store.number, new.event, address, people, name) for name in called]
         name_of = names.namer(store.number, "once")
         keyed = [name_of(f"Purchase\0o{name}") for name in called]
         split = len(told.names)
@@ -286,7 +292,7 @@ class Webhooks:
             tuple(keyed[:split]),
             tuple(keyed[split:]),
             told.ends,
-            tuple(other for other in others if other is not None),
+            tuple(called),
             page,
         ), track.ignored_header(prepared.ignored)
 
@@ -333,7 +339,7 @@ def _read(hook: Hook, claimed: Claim, store_id: str, request: Request) -> Read |
 
 
 def _texts(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    return {name.decode("latin-1"): value.decode("utf-8", "replace") for name, value in headers}
+    return {name.decode("latin-1"): value.decode("utf-8", "replace").strip(" \t") for name, value in headers}
 
 
 def _pairs(request: Request) -> Sequence[tuple[bytes, bytes]]:

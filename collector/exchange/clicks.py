@@ -14,6 +14,7 @@ from collector.core.capi.identifiers import public_normalised
 from collector.core.events import StoredClick
 from collector.core.intake import CheckedClick
 from collector.core.keyed import KeyedHash
+from collector.core.remembered import remembered
 from collector.core.useragents import classify
 from collector.exchange.rows import ClickRow
 
@@ -93,7 +94,7 @@ def _namers(names: KeyedHash, store: int) -> _Namers:
     return _Namers(*(names.namer(store, kind) for kind in ("fbclid", "visitor", "fbp", "ip", "fp")))
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def _agent(names: KeyedHash, store: int, agent: str) -> tuple[int, int]:
     """The name and the class of a user agent; a shop sees few different ones."""
     return names.name(store, "ua", agent), classify(agent)

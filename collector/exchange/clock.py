@@ -10,6 +10,7 @@ from typing import Final
 from collector.core import trusted
 from collector.core.trusted import TOLERANCE_MS, Mark, Reading
 
+_SET_MS: Final = 1_000  # a clock that is slewed by NTP gains 8 ms in a quarter of a minute
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -29,6 +30,23 @@ def boot_id() -> str:
         return _BOOT_ID.read_text().strip()
     except OSError:
         return ""
+
+
+class SignOfLife:
+    """When a process wrote its last one. Who reads it compares it with the system's clock alone."""
+
+    def __init__(self) -> None:
+        self._last: Reading | None = None
+
+    def written(self, at: Reading) -> None:
+        self._last = at
+
+    def is_due(self, now: Reading, after_s: float) -> bool:
+        """Whether there was none for so long, or the system's clock was set since, by which it looks as old."""
+        if self._last is None:
+            return True
+        passed = now.boot - self._last.boot
+        return not 0 <= passed < after_s * 1000 or abs(now.system - self._last.system - passed) >= _SET_MS
 
 
 class Clock:

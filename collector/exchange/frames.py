@@ -86,7 +86,7 @@ class ShopAsked(Struct, array_like=True, tag=7, gc=False):
     names: tuple[int, ...]
     numbers: tuple[int, ...]
     ends: bool
-    others: tuple[Told, ...]
+    others: tuple[str, ...]
     page: Page
     request: Who | None
 
@@ -110,12 +110,16 @@ class Question(Struct, array_like=True, gc=False):
 
 
 class ToKeeper(Struct, array_like=True, gc=False):
-    """A frame to the keeper. `figures`: what to add to a store's daily figures; `totals`: to the running ones."""
+    """A frame to the keeper. `figures`: what to add to a store's daily figures; `totals`: to the running ones.
+
+    `refused`: code, field and order's number of some of what was refused of the merchant's own.
+    """
 
     submitted: list[Submitted] = []
     questions: list[Question] = []
     figures: list[tuple[int, str, int]] = []
     totals: dict[str, int] = {}
+    refused: list[tuple[str, str, str]] = []
 
 
 class Refused(Struct, array_like=True, tag=3, gc=False):
@@ -124,6 +128,7 @@ class Refused(Struct, array_like=True, tag=3, gc=False):
     code: str
     message: str
     field: str | None
+    order: str | None = None
 
 
 class Recalled(Struct, array_like=True, tag=4, gc=False):
@@ -194,6 +199,7 @@ class State(Struct, array_like=True, gc=False):
     able: bool  # an event could be stored, as far as the last write tells
     damage: str | None  # what is lost or damaged, in a sentence with the mend
     mark: Mark | None  # what the trusted now rests on
+    inbox: int = 0  # grows whenever another process has written and orders wait in the shops' inbox
 
 
 class Hello(Struct, array_like=True, gc=False):
@@ -215,7 +221,7 @@ class ToEdge(Struct, array_like=True, gc=False):
 
 def _plain(value: Any) -> Any:
     if isinstance(value, ApiError):
-        return Refused(value.code, value.message, value.field)
+        return Refused(value.code, value.message, value.field, value.order)
     raise TypeError(f"no wire form for {type(value).__name__}")
 
 
@@ -330,8 +336,10 @@ def value_of(result: Result) -> Any:
     if type(result) is ClickResult or type(result) is EventResult or type(result) is ShopTaken:
         return result
     match result:
-        case Refused(code, message, field):
-            return ApiError(code, message, field)
+        case Refused(code, message, field, order):
+            error = ApiError(code, message, field)
+            error.order = order
+            return error
         case AnsweredOnce(status, answer, replayed, results):
             return Answered(status, answer, replayed, [value_of(one) for one in results])
         case Recalled(jar):

@@ -19,6 +19,7 @@ from collector.core.learning import FUNNEL
 from collector.core.matching import Query
 from collector.core.matching.shapes import Identity
 from collector.core.orders import Rank, without_person
+from collector.core.remembered import remembered
 from collector.core.useragents import classify
 from collector.exchange import clicks
 from collector.exchange.rows import ConversionRow
@@ -45,18 +46,35 @@ def keys_of(names: KeyedHash, store: int, customer: CustomerData | None, country
     """
     if customer is None:
         return Named()
-    region, _ = home_of(customer.country, country)
+    values = (customer.external_id, customer.email, customer.phone)
+    if any(type(value) is list for value in values):
+        return _named(names, store, values, customer.country, country)
+    known = _remembered(names, store, values, customer.country, country)
+    return Named([*known.keys], {**known.former})
+
+
+Values = tuple[str | int | list[str] | None, ...]  # external ids, e-mails, phones
+
+
+@remembered(512)  # customers: an order is told several times within seconds
+def _remembered(names: KeyedHash, store: int, values: Values, own: str | None, country: str) -> Named:
+    return _named(names, store, values, own, country)
+
+
+def _named(names: KeyedHash, store: int, values: Values, own: str | None, country: str) -> Named:
+    external_ids, emails, phones = values
+    region, _ = home_of(own, country)
     forms: list[tuple[Identity, str, str | None]] = []  # kind, form now, form formerly
-    for given in _many(customer.external_id):
-        if own := canonical.external_id(given):
-            forms.append(("external_id", own, own))
-    for given in _many(customer.email):
+    for given in _many(external_ids):
+        if known := canonical.external_id(given):
+            forms.append(("external_id", known, known))
+    for given in _many(emails):
         if strict := canonical.email(str(given)):
             forms.append(("email", strict, strict))
             if (meta := canonical.email_as_given(str(given), strict)) != strict:
                 forms.append(("email", meta, None))
             forms.append(("email_weak", base := canonical.base_of(strict), base))
-    for given in _many(customer.phone):
+    for given in _many(phones):
         if number := canonical.phone(str(given), region):
             forms.append(("phone", number, number))
     forms.sort(key=lambda one: KINDS[one[0]])

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from collector.errors import ApiError
 from collector.exchange.clicks import ClickResult, NewClick
-from collector.exchange.naming import NewEvent, Told
+from collector.exchange.naming import NewEvent
 from collector.exchange.prepared import PreparedClick, PreparedEvent
 from collector.exchange.shops import Page, Who
 from collector.exchange.states import EventResult
@@ -90,7 +90,7 @@ class ShopTold(Struct, frozen=True):
     names: tuple[int, ...] = ()
     numbers: tuple[int, ...] = ()
     ends: bool = False
-    others: tuple[Told, ...] = ()  # those names as pages' tellings are found by them
+    others: tuple[str, ...] = ()  # those names as they are: under which pages may have told of it
     page: Page = Page()  # how the shop's own list takes it
     request: Who | None = None  # what the platform asks for a person
 

@@ -26,7 +26,6 @@ _USUAL_CLICK: Final = '{"success":true,"data":{"clickId":"%s","fbclid":"%s","tra
 
 Headers = list[tuple[bytes, bytes]]
 JSON: Final = (b"content-type", b"application/json")
-_NEVER_CACHED: Final = (b"cache-control", b"no-store")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 

@@ -185,14 +185,17 @@ class GuardedProtocol(Connection):
         if cycle.response_complete or self.deaf:
             return
         refusal = self.loads.take(len(body))
-        if refusal is refusals.BODY_TOO_LARGE:
-            self.deaf = True
-            self.loop.call_soon(self._refuse, cycle)  # the application's own refusal comes first: a page may read it
-            return
-        if refusal is not None:
+        if refusal is not None and refusal is not refusals.BODY_TOO_LARGE:
             self.fault = refusal
             raise _Refused
         cycle.body += body
+        if refusal is not None:
+            # The application has the piece that is too much, and refuses before we do: a page may read its answer, and
+            # what a shop could not tell is counted.
+            self.deaf = True
+            cycle.message_event.set()
+            self.loop.call_soon(self._refuse, cycle)
+            return
         if len(cycle.body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
         cycle.message_event.set()

@@ -163,7 +163,7 @@ class Keeper:
             self._waiting.append(_Request(link, one.number, operations))
         self._questions.extend((link, question) for question in asked.questions)
         if asked.figures or asked.totals:
-            self._journal.count(asked.figures, asked.totals)
+            self._journal.count(asked.figures, asked.totals, asked.refused)
 
     def _answer(self, group: Iterable[Submission]) -> None:
         """One frame to each edge that has something in the group."""
@@ -201,12 +201,14 @@ class Keeper:
             journal.able,
             journal.damage,
             journal.clock.mark,
+            journal.waiting,
         )
 
     def _tell_state(self) -> None:
         """Tell every edge when something of it has changed."""
         journal = self._journal
-        now = (journal.keys, len(journal.erased), journal.refusing, journal.able, journal.damage, journal.clock.mark)
+        erased, mark = len(journal.erased), journal.clock.mark
+        now = (journal.keys, erased, journal.refusing, journal.able, journal.damage, mark, journal.waiting)
         if now == self._told:
             return
         content = frames.frame(ToEdge(state=self._state(islice(journal.erased, self._erased, None))))

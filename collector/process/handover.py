@@ -5,6 +5,7 @@ which inherits the open descriptors; environment variables tell their numbers. S
 the arguments, where others could read it. The supervisor calls `config_file` and `child_environment`, the child `take`.
 
     COLLECTOR_CONFIG_FD   a file in memory: the configuration as JSON, with no secret but this child's own
+    COLLECTOR_TLS_FD      the same of an edge's certificate and key, where it speaks TLS itself
     COLLECTOR_LISTEN_FD   the listening socket, bound by the supervisor (edge and console)
     COLLECTOR_CONTROL_FD  the socket over which connections between edge and keeper come (exchange/links.py)
     COLLECTOR_READY_FD    a pipe into which the child writes "1\\n" as soon as it answers requests
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from collector.certificate import Pair
 from collector.config import Config
 from collector.guard import memory
 from collector.process import hardening
@@ -34,19 +36,23 @@ from collector.process import hardening
 if TYPE_CHECKING:
     from collector.config_loader import Role
 
-CONFIG_FD, LISTEN_FD, CONTROL_FD, READY_FD, LIFE_FD = (
-    f"COLLECTOR_{name}_FD" for name in ("CONFIG", "LISTEN", "CONTROL", "READY", "LIFE")
+CONFIG_FD, TLS_FD, LISTEN_FD, CONTROL_FD, READY_FD, LIFE_FD = (
+    f"COLLECTOR_{name}_FD" for name in ("CONFIG", "TLS", "LISTEN", "CONTROL", "READY", "LIFE")
 )
 LAST_SECONDS = 5.0  # from the supervisor's end to the child's, if it has not drained by then
 
 
 class Given(NamedTuple):
-    """What a child was given. `fd`: its listening socket; `ready` is to be called once it answers requests."""
+    """What a child was given. `fd`: its listening socket; `ready` is to be called once it answers requests.
+
+    `pair`: the certificate of an edge that speaks TLS itself.
+    """
 
     config: Config
     fd: int | None
     control: socket.socket | None
     ready: Callable[[], None]
+    pair: Pair | None = None
 
 
 def is_child(env: Mapping[str, str]) -> bool:
@@ -54,13 +60,25 @@ def is_child(env: Mapping[str, str]) -> bool:
     return CONFIG_FD in env
 
 
+def files(config: Config, role: Role, pair: Pair | None) -> dict[str, int]:
+    """New descriptors by the name of their variable: what this role may see. The caller closes them."""
+    made = {CONFIG_FD: config_file(config, role)}
+    if role == "edge" and pair is not None:
+        made[TLS_FD] = _file_of("tls", msgspec.msgpack.encode(pair))
+    return made
+
+
 def config_file(config: Config, role: Role) -> int:
     """A new descriptor for COLLECTOR_CONFIG_FD: the configuration as this role may see it. The caller closes it."""
     from collector.config_loader import for_role  # the supervisor has it; a child does without
 
-    raw = msgspec.json.encode(for_role(config, role))
+    return _file_of(role, msgspec.json.encode(for_role(config, role)))
+
+
+def _file_of(name: str, raw: bytes) -> int:
+    """A file in memory that holds this, for ever."""
     if sys.platform == "linux":
-        fd = os.memfd_create(f"collector-{role}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        fd = os.memfd_create(f"collector-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     else:
         import tempfile
 
@@ -82,12 +100,17 @@ def child_environment(env: Mapping[str, str], fds: Mapping[str, int]) -> dict[st
 def take(env: Mapping[str, str]) -> Given:
     """In the child: take what was handed over."""
     hardening.die_with_parent()
-    with open(int(env[CONFIG_FD]), "rb") as file:
-        file.seek(0)
-        config = msgspec.json.decode(file.read(), type=Config)
+    config = msgspec.json.decode(_read(int(env[CONFIG_FD])), type=Config)
+    pair = msgspec.msgpack.decode(_read(int(env[TLS_FD])), type=Pair) if TLS_FD in env else None
     listen = int(env[LISTEN_FD]) if LISTEN_FD in env else None
     control = socket.socket(fileno=int(env[CONTROL_FD])) if CONTROL_FD in env else None
-    return Given(config, listen, control, _ready(int(env[READY_FD])))
+    return Given(config, listen, control, _ready(int(env[READY_FD])), pair)
+
+
+def _read(fd: int) -> bytes:
+    with open(fd, "rb") as file:
+        file.seek(0)
+        return file.read()
 
 
 def end_with_supervisor(env: Mapping[str, str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import stat
 import sys
@@ -58,7 +59,11 @@ def allow_only(files: Files) -> str | None:
     """
     version = supported()
     if version < 1:
-        return "the kernel has no Landlock"
+        return (
+            "forbidden here: a container's filter, or a service's"
+            if version == -errno.EPERM
+            else "the kernel has no Landlock"
+        )
     handled = _handled(version, files)
     with _ruleset(version, handled) as ruleset:
         if ruleset < 0:
@@ -72,8 +77,11 @@ def allow_only(files: Files) -> str | None:
 
 
 def supported() -> int:
-    """The version of the kernel's interface; below 1 there is none."""
-    return int(_call(_CREATE, None, 0, _VERSION)) if sys.platform == "linux" else -1
+    """The version of the kernel's interface; below 1 there is none, and it is the fault's number, negative."""
+    if sys.platform != "linux":
+        return -errno.ENOSYS
+    version = int(_call(_CREATE, None, 0, _VERSION))
+    return version if version >= 0 else -ctypes.get_errno()
 
 
 def _handled(version: int, files: Files) -> int:

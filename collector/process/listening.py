@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 
 from collector.config_loader.checks import parse_listen
@@ -27,12 +26,7 @@ def bind(listen: str) -> socket.socket:
     return opened
 
 
-def url_of(opened: socket.socket) -> str:
+def url_of(opened: socket.socket, *, tls: bool = False) -> str:
     """`http://127.0.0.1:8080`, with the port that was really taken."""
     host, port = opened.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def adopt(fd: int) -> socket.socket:
-    """The socket behind a descriptor that was handed over."""
-    return socket.socket(fileno=os.dup(fd))
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -6,7 +6,7 @@ import os
 from importlib import import_module
 from typing import cast
 
-from collector import telemetry
+from collector import certificate, telemetry
 from collector.process import handover, hardening
 from collector.process.confine import Part, confine
 from collector.process.endings import ended
@@ -29,13 +29,14 @@ def _work(role: Part) -> int:
     run = import_module(f"collector.{role}.app").run
     if role == "courier":
         import_module("httpcore")
+    tls = certificate.context_of(given.pair) if given.pair is not None else None
     confined = confine(role, given.config)
     handover.end_with_supervisor(os.environ)
     telemetry.configure(given.config.log, role)
     log.info("the kernel keeps this process to its files and calls", **confined.told())
     match role:
         case "edge":
-            code: int = run(given.config, given.fd, given.ready, given.control)
+            code: int = run(given.config, given.fd, given.ready, given.control, tls)
         case "keeper":
             code = run(given.config, given.control, given.ready)
         case "courier":

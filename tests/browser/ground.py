@@ -22,7 +22,7 @@ import msgspec
 
 from collector.core.events import StoredClick, StoredEvent
 from collector.process import hardening
-from tests.kit.program import free_port
+from tests.kit.program import PROGRAM, free_port
 
 PERSON = (
     "Mozilla/5.0 (Linux; Android 14; SM-S921B) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.6478.71 "
@@ -140,20 +140,22 @@ def apache(folder: Path, lines: list[str], port: int) -> contextlib.AbstractCont
 
 
 @contextlib.contextmanager
-def traefik(folder: Path, dynamic: list[str], port: int, **flags: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Traefik with the given files of its file provider. It listens before it has read them, and is waited for."""
+def traefik(folder: Path, dynamic: list[str], port: int, entry: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Traefik with the given files of its file provider, and what its own file says of its entry point.
+
+    It listens before it has read the former, and is waited for.
+    """
     routes = folder / "routes"
     routes.mkdir()
     for number, text in enumerate(dynamic):
         (routes / f"{number}.yml").write_text(text)
-    settings = {
-        "entryPoints.websecure.address": f"127.0.0.1:{port}",
-        "providers.file.directory": str(routes),
-        "global.checkNewVersion": "false",
-        "global.sendAnonymousUsage": "false",
-        **flags,
-    }
-    command = [binary_of("traefik") or "traefik", *(f"--{name}={value}" for name, value in settings.items())]
+    entry = entry or f'entryPoints: {{websecure: {{address: "127.0.0.1:{port}"}}}}\n'
+    others = (
+        f"providers: {{file: {{directory: {routes}}}}}\nglobal: {{checkNewVersion: false, sendAnonymousUsage: false}}\n"
+    )
+    own = folder / "traefik.yml"
+    own.write_text(entry + others)
+    command = [binary_of("traefik") or "traefik", f"--configFile={own}"]
     with running(command, port, folder / "traefik.out") as process:
         wait_for_route(port)
         yield process
@@ -193,14 +195,14 @@ class Collector:
 
     @contextlib.contextmanager
     def serve(self) -> Iterator[Collector]:
-        command = [sys.executable, "-m", "collector", "serve", "--config", str(self.config)]
+        command = [*PROGRAM, "serve", "--config", str(self.config)]
         with running(command, self.port, self.folder / "collector.log"):
             yield self
 
     def key(self, store: str, kind: str = "secret") -> str:
         """A key of the store, made by the command."""
         if (store, kind) not in self.keys:
-            command = [sys.executable, "-m", "collector", "keys", "create", "--config", str(self.config)]
+            command = [*PROGRAM, "keys", "create", "--config", str(self.config)]
             command += ["--store", store, "--kind", kind, "--json"]
             made = subprocess.run(command, check=True, capture_output=True)
             self.keys[store, kind] = json.loads(made.stdout)["key"]

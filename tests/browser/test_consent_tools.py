@@ -78,9 +78,10 @@ class Landing:
     def __init__(self, browser: Browser, collector: Collector, near: Place, page: Put) -> None:
         self.browser, self.collector, self.near, self.page = browser, collector, near, page
 
-    def on(self, store: tuple[str, str], script: str) -> None:
+    def on(self, store: tuple[str, str], script: str, attributes: str = "") -> None:
         self.click = fresh_click()
-        self.page("/", self.near, store=store[0], site=store[1], head=f"<script>{script}</script>")
+        head = f"<script>{script}</script>"
+        self.page("/", self.near, store=store[0], site=store[1], head=head, attributes=attributes)
         self.browser.get(self.near.page(f"/?fbclid={self.click}", store[1]))
         settle(self.browser, LIVE)
 
@@ -144,6 +145,18 @@ def test_a_tool_that_comes_late_is_heard_by_who_grants(landing: Landing, tool: s
     landing.is_counted()
 
 
+def test_who_was_counted_before_the_tool_came_and_grants_then_is_counted(landing: Landing, tool: str) -> None:
+    """Some tools' "not yet" is their "no" as well: what was told is taken back, and told again after the grant."""
+    landing.on(ASKS_NOT, tool)
+    landing.is_counted()
+    landing.browser.execute_script("come('pending')")
+    time.sleep(0.5)
+    landing.browser.execute_script("change('granted')")
+    landing.is_counted()
+    time.sleep(0.5)  # no removal is under way that would come after it
+    landing.is_counted()
+
+
 def test_a_tool_that_comes_late_is_heard_by_who_refuses(landing: Landing, tool: str) -> None:
     landing.on(ASKS_NOT, tool)
     landing.is_counted()  # nobody had spoken
@@ -160,14 +173,24 @@ def test_an_answer_kept_in_a_cookie_counts_before_its_tool_has_come(landing: Lan
     landing.is_counted()
 
 
-FOOTER = """<script>window.wp_consent_type = 'optin'; window.wp_has_consent = () => false;</script>"""
+# WP Consent API is printed last; the others where a theme or an optimiser has put them there.
+FOOTERS = {
+    "wordpress": "window.wp_consent_type = 'optin'; window.wp_has_consent = () => false;",
+    "wordpress, its type later": "window.wp_has_consent = () => false;"
+    "document.addEventListener('DOMContentLoaded', () => { window.wp_consent_type = 'optin'; });",
+    "tcf": TOOLS["tcf"] + "come('denied');",
+    "cookiebot": TOOLS["cookiebot"] + "come('denied');",
+    "onetrust": TOOLS["onetrust"] + "come('denied');",
+    "google": TOOLS["google"] + "come('denied');",
+}
 
 
-def test_a_tool_in_the_footer_is_waited_for(landing: Landing) -> None:
-    """WP Consent API is printed last; the tag comes long before it, and the store's default counts only after it."""
+@pytest.mark.parametrize("name", FOOTERS)
+def test_a_tool_in_the_footer_is_waited_for(landing: Landing, name: str) -> None:
+    """The tag comes long before it, and the store's default counts only after it."""
     slow = "<p>words</p>" * 20_000
     landing.click = fresh_click()
-    landing.page("/", landing.near, body=slow + FOOTER)
+    landing.page("/", landing.near, body=f"{slow}<script>{FOOTERS[name]}</script>")
     landing.browser.get(landing.near.page(f"/?fbclid={landing.click}"))
     settle(landing.browser, LIVE)
     landing.nothing_happened()
@@ -239,13 +262,72 @@ def test_shopify_that_throws_or_is_silent_stops_nobody(landing: Landing, shopify
     landing.is_counted()
 
 
-def test_without_a_consent_type_wordpress_has_said_nothing(landing: Landing) -> None:
-    landing.on(ASKS_NOT, "window.wp_has_consent = () => window.wp_consent_type == null;")
+# An optimiser runs the tag when the page is there: what it reports goes at once.
+OPTIMISER = """;addEventListener('load', () => setTimeout(() => {
+    const held = document.querySelector('script[data-store]'), made = document.createElement('script');
+    for (const {name, value} of held.attributes) if (name != 'type') made.setAttribute(name, value);
+    held.replaceWith(made); }));"""
+THROWS = "() { throw new Error('theirs') }"
+TELLS = "{gdprApplies: true, eventStatus: 'tcloaded', purpose: {consents: {1: %s, 3: 1, 4: 1, 7: 1}}}"
+BROKEN = {
+    "shopify": (f"window.Shopify = {{loadFeatures{THROWS}}}", True),
+    "shopify, granted": (
+        f"window.Shopify = {{loadFeatures{THROWS}, customerPrivacy: {{marketingAllowed: () => true}}}}",
+        True,
+    ),
+    "shopify, refused": (
+        f"window.Shopify = {{loadFeatures{THROWS}, customerPrivacy: {{marketingAllowed: () => false}}}}",
+        False,
+    ),
+    "tcf": (f"window.__tcfapi = function{THROWS}", False),
+    "tcf, its stub only, granted": (
+        f"window.__tcfapi = function{THROWS};"
+        f"setTimeout(() => window.__tcfapi = (c, v, hear) => hear({TELLS % 1}, true), 300)",
+        True,
+    ),
+    "tcf, its stub only, refused": (
+        f"window.__tcfapi = function{THROWS};"
+        f"setTimeout(() => window.__tcfapi = (c, v, hear) => hear({TELLS % 0}, true), 300)",
+        False,
+    ),
+    "google, granted": (f"window.google_tag_data = {{ics: {{getConsentState: () => 1, addListener{THROWS}}}}}", True),
+    "google, denied": (f"window.google_tag_data = {{ics: {{getConsentState: () => 2, addListener{THROWS}}}}}", False),
+    "wordpress": (f"window.wp_consent_type = 'optin'; window.wp_has_consent = function{THROWS}", True),
+    "cookiebot": ("window.Cookiebot = {get consent" + THROWS + "}", True),
+}
+
+
+@pytest.mark.parametrize("loaded", [False, True], ids=["with the page", "after it"])
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_tool_that_throws_is_asked_again_and_heard(landing: Landing, name: str, loaded: bool) -> None:
+    """It has said nothing yet; where nothing comes, the default counts, and no grant of its own is taken back."""
+    script, counted = BROKEN[name]
+    landing.on(ASKS_NOT, script + (OPTIMISER if loaded else ""), 'type="later"' if loaded else "")
+    landing.is_counted() if counted else landing.nothing_happened(1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "defined", "allowed"),
+    [
+        ("optin", "wp_consent_type_defined", False),
+        ("optin", "", False),  # and the event never comes
+        ("optout", "wp_consent_type_defined", True),
+        ("optout", "wp_listen_for_consent_change", True),
+        ("optinstats", "wp_consent_type_defined", False),
+        ("", "", True),  # never defined: nobody asks here, and the store's default counts in the end
+    ],
+)
+def test_without_a_consent_type_wordpress_has_said_nothing(
+    landing: Landing, kind: str, defined: str, allowed: bool
+) -> None:
+    yes = "window.wp_consent_type == null || window.wp_consent_type == 'optout'"
+    landing.on(ASKS_NOT, f"window.wp_has_consent = () => {yes};")
     landing.nothing_happened()
     landing.browser.execute_script(
-        "window.wp_consent_type = 'optin'; document.dispatchEvent(new Event('wp_consent_type_defined'))"
+        f"if ('{kind}') window.wp_consent_type = '{kind}';"
+        f"if ('{defined}') document.dispatchEvent(new CustomEvent('{defined}'))"
     )
-    landing.nothing_happened()
+    landing.is_counted() if allowed else landing.nothing_happened()
 
 
 def test_the_table_can_fail(landing: Landing) -> None:

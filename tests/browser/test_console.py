@@ -13,11 +13,11 @@ import pytest
 
 from tests.kit.console_process import ConsoleProcess, make_config
 from tests.kit.console_store import add_click, add_conversion, make_store
+from tests.kit.console_world import PAGES
 
 pytestmark = pytest.mark.browser
 RUN = "document.title='owned'"
 EVIL = f"<script>{RUN}</script><img src=x onerror={RUN}><svg onload={RUN}>"
-PAGES = ["/", "/orders", "/events", "/campaigns", "/delivery", "/trust", "/signals", "/left-out", "/reconcile"]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,8 @@ def _browse(url: str, profile: Path) -> tuple[str, str]:
     return done.stdout, said
 
 
-@pytest.mark.parametrize("path", PAGES)
+# The Live page stays open, so it has no end to dump; test_console_pages.py drives it.
+@pytest.mark.parametrize("path", [path for path in PAGES if path != "/live"])
 def test_the_policy_breaks_nothing_and_nothing_of_a_callers_runs(
     console: ConsoleProcess, tmp_path: Path, path: str
 ) -> None:

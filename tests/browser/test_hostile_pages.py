@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ import pytest
 from collector.config import EdgeConfig, PrivacyConfig
 from collector.edge.snippet import Snippet
 from tests.browser.conftest import Browser, Chromium, Place
+from tests.browser.cost import of_ours
 from tests.browser.ground import Collector
 from tests.browser.shop import Shop
 from tests.browser.test_journey import Put, fresh_click, page_views, settle, wait_for_event
 from tests.browser.test_page_unharmed import LIVE, WATCH, seen
+from tests.kit.recipes import recipe
 
 pytestmark = pytest.mark.browser
 
@@ -102,15 +105,25 @@ def test_a_field_that_json_cannot_hold_is_left_out_alone(
     assert seen(browser)["errors"] == []
 
 
-PROTOTYPE = """<script>
-Array.prototype.toJSON = function () { return '[' + this.map(Object.toJSON || JSON.stringify).join(', ') + ']'; };
-String.prototype.toJSON = function () { return JSON.stringify(String(this)); };
-Date.prototype.toJSON = function () { return '"' + this.toISOString() + '"'; };
-</script>"""
+LISTS = "Array.prototype.toJSON = function () { return '[' + this.map(JSON.stringify).join(', ') + ']'; };"
+TEXTS = "String.prototype.toJSON = function () { return JSON.stringify(String(this)); };"
+DATES = """Date.prototype.toJSON = function () { return '"' + this.toISOString() + '"'; };"""
+# Prototype.js 1.6 as old Magento has it, parts of it, and what else was written before JSON was the browser's.
+FOREIGN_JSON = {
+    "prototype 1.6": LISTS + TEXTS + DATES,
+    "lists alone": LISTS,
+    "numbers and truths": "Number.prototype.toJSON = Boolean.prototype.toJSON = function () { return String(this); };",
+    "texts alone": TEXTS,
+    "a date's that throws": "Date.prototype.toJSON = () => { throw new Error('no dates'); };",
+    "more members": "Array.prototype.each = function () {}; Object.prototype.extend = function () {};",
+}
 
 
-def test_beside_prototype_js_lists_are_lists(browser: Browser, near: Place, page: Put, collector: Collector) -> None:
-    page("/", near, head=WATCH + PROTOTYPE)
+@pytest.mark.parametrize("name", FOREIGN_JSON)
+def test_beside_prototype_js_lists_are_lists(
+    browser: Browser, near: Place, page: Put, collector: Collector, name: str
+) -> None:
+    page("/", near, head=f"{WATCH}<script>{FOREIGN_JSON[name]}</script>")
     click = fresh_click()
     browser.get(near.page(f"/?fbclid={click}"))
     settle(browser, COUNTED)
@@ -147,7 +160,13 @@ window.fetch = (url, given) => {
   last = own(url, given); return last.then(justAfter); };</script>"""
 
 
-@pytest.mark.parametrize(("status", "reason"), [(400, "invalid_field"), (413, "payload_too_large"), (403, "")])
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        *((400, "invalid_field"), (400, "invalid_json"), (400, ""), (413, "payload_too_large"), (413, ""), (403, "")),
+        *((status, "") for status in (406, 422, 404, 418, 415)),
+    ],
+)
 def test_a_refused_heap_is_never_sent_again_whole(
     browser: Browser, near: Place, page: Put, collector: Collector, status: int, reason: str
 ) -> None:
@@ -273,27 +292,53 @@ def test_a_broken_fetch_stops_nothing(
     browser.get(near.page(f"/?fbclid={click}"))
     settle(browser, COUNTED)
     wait_for_click(collector, click)
+    browser.execute_script(AT_ONCE)
     lead(browser, collector)
     assert seen(browser)["errors"] == []
 
 
-def test_a_policy_that_lets_no_post_out_leaves_the_image(
+def test_control_a_broken_fetch_stops_the_first_releases_tag(
     browser: Browser, near: Place, page: Put, collector: Collector, shop: Shop
 ) -> None:
-    shop.headers["Content-Security-Policy"] = (
-        "default-src 'none'; script-src 'self' 'nonce-watch'; connect-src 'none'; img-src 'self' data:"
-    )
+    script = of_ours(Path(__file__).parent / "tag-0.2.0.min.js").script.replace(b'"b":"c"', b'"b":"/m/c"')
+    tag = recipe("tag", {'src="/m/c.js"': 'src="/old.js"', "store_abc123": "store_shop"})
+    page("/", near, head="<script>window.fetch = () => { throw new Error('theirs') }</script>", tag=tag)
+    shop.pages["/old.js"] = script.decode()
+    click = fresh_click()
+    browser.get(near.page(f"/?fbclid={click}"))
+    settle(browser, LIVE)
+    time.sleep(1)
+    assert not has_click(collector, click)
+
+
+POLICIES = [
+    "default-src 'none'; script-src 'self' 'nonce-watch'; connect-src 'none'; img-src 'self' data:",
+    "default-src 'none'; script-src 'self' 'nonce-watch'; img-src 'self' data:",
+    "default-src 'self' 'nonce-watch'; connect-src https://else.test; img-src * data:",
+    "connect-src 'none'; img-src 'self' data:; sandbox allow-scripts allow-same-origin",
+    "connect-src 'none'",
+]
+AT_ONCE = "dispatchEvent(new Event('online'))"  # what would wait two seconds after a failure is tried now
+IMAGES = "performance.getEntriesByType('resource').filter(e => e.name.includes('c.gif')).length"
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_policy_that_lets_no_post_out_leaves_the_image(
+    browser: Browser, near: Place, page: Put, collector: Collector, shop: Shop, policy: str
+) -> None:
+    shop.headers["Content-Security-Policy"] = policy
     tag = '<script async src="/m/c.js" data-store="store_shop"></script>'
     page("/", near, head=WATCH.replace("<script>", '<script nonce="watch">'), tag=tag)
     click = fresh_click()
     browser.get(near.page(f"/?fbclid={click}"))
     settle(browser, COUNTED)
     wait_for_click(collector, click)
+    browser.execute_script(AT_ONCE if policy != POLICIES[0] else "")
     lead(browser, collector)
     assert any("connect-src" in line for line in seen(browser)["csp"]), "control: the policy stopped a post"
-    time.sleep(2.5)
-    images = "performance.getEntriesByType('resource').filter(e => e.name.includes('c.gif')).length"
-    assert browser.js(images) == 2, "what an image has brought is not sent again"
+    if policy == POLICIES[0]:
+        time.sleep(2.5)
+        assert browser.js(IMAGES) == 2, "what an image has brought is not sent again"
 
 
 @pytest.mark.parametrize("text", ["€", "a", "😀", "\\0", "\\ud800", '"'])
@@ -389,6 +434,9 @@ def test_a_tag_that_cannot_work_says_once_why(
         "/?a=1#!/shop?b=2&fbclid={}",
         "/?fbclid=null&fbclid={}",
         "/?a=1&amp;fbclid={}",
+        "/?FBCLID={}",
+        "/?fbclid={}%23top&utm_source=fb",
+        "/?fbclid={}.",
     ],
 )
 def test_a_click_id_is_found_where_metas_library_finds_it(
@@ -433,28 +481,47 @@ def test_the_page_before_had_no_tag_but_the_click(
     assert sum(one.fbclid == click for one in collector.clicks()) == told[0]
 
 
-@pytest.mark.parametrize("kept", [True, False], ids=["bfcache", "loaded again"])
+@pytest.mark.parametrize(
+    ("kept", "before", "again"),
+    [
+        (True, "history.pushState({}, '', '/prod/1')", "prod/1"),
+        (True, "history.replaceState({}, '', '/prod/1')", "prod/1"),
+        (True, "location.hash = 'part'", "land"),
+        (True, "", "land"),
+        (False, "", "land"),
+        (False, "location.hash = 'part'", "land"),
+    ],
+    ids=["pushed", "replaced", "hash", "kept", "loaded again", "loaded again at a hash"],
+)
 def test_coming_back_is_no_new_click(
-    browser: Browser, near: Place, page: Put, collector: Collector, shop: Shop, kept: bool
+    browser: Browser,
+    near: Place,
+    page: Put,
+    collector: Collector,
+    shop: Shop,
+    kept: bool,
+    before: str,
+    again: str,
 ) -> None:
     if not kept:
         shop.headers["Cache-Control"] = "no-store"
-    for path in ("/land", "/other"):
+    for path in ("/land", "/other", "/prod/1"):
         page(path, near)
     older, newer = fresh_click(), fresh_click()
     browser.get(near.page(f"/land?utm_source=fb&fbclid={older}"))
     settle(browser, COUNTED)
-    browser.execute_script("history.pushState({}, '', '/prod/1')") if kept else None
+    browser.execute_script(before)
     browser.execute_script(f"location.href = '/other?fbclid={newer}'")
     settle(browser, f"document.cookie.includes('{newer}')")
     wait_for_click(collector, newer)
-    before = len(collector.events("PageView"))
+    lead(browser, collector)
+    count = len(collector.events("PageView"))
     browser.back()
     settle(browser, f"location.pathname != '/other' && {LIVE}")
     lead(browser, collector)
-    back = collector.events("PageView")[before:]
+    back = collector.events("PageView")[count:]
     assert [one.event_source_url.split("?")[0].rpartition(":")[2].partition("/")[2] for one in back] == [  # type: ignore[union-attr]
-        "prod/1" if kept else "land"
+        again
     ]
     assert "fbclid" not in (back[0].event_source_url or "")
     assert newer in str(browser.js("document.cookie"))

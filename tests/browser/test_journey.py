@@ -194,7 +194,7 @@ def test_a_post_that_failed_is_made_again_from_the_same_page(
     browser.get(near.page("/"))
     settle(browser, "Object.keys(localStorage).some(key => key.startsWith('_ct_'))")
     browser.execute_cdp_cmd("Network.enable", {})
-    browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/m/c", "*/m/c.gif*"]})
+    browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/c", "*/c.gif*"]})
     browser.execute_script(
         f"navigator.sendBeacon = () => false; collector('track', 'AddToCart', {{}}, {{eventID: '{mark}'}})"
     )
@@ -242,7 +242,7 @@ def test_the_queue_in_the_browser_is_small_and_holds_no_person(browser: Browser,
     browser.get(near.page("/"))
     settle(browser, "Object.keys(localStorage).some(key => key.startsWith('_ct_'))")
     browser.execute_cdp_cmd("Network.enable", {})
-    browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/m/c", "*/m/c.gif*"]})
+    browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/c", "*/c.gif*"]})
     browser.execute_script(
         "navigator.sendBeacon = () => false; const fetched = window.fetch; window.tries = 0;"
         "window.fetch = (...given) => { tries++; return fetched(...given); };"

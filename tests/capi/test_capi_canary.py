@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector.core import intake
+from collector.core import clickid, intake
+from collector.core.capi import identifiers
 from collector.core.capi.payload import Profile, build_event
 from collector.core.capi.states import CapiState
 from collector.core.consent import Decision
@@ -231,6 +232,13 @@ def test_of_mixed_traffic_nothing_is_refused_for_a_reason_of_ours(many: int) -> 
         event = mixed(dice, n)
         body, _ = decode_conversion(msgspec.json.encode(event))
         assert sent_or_why(body) is None, event
+
+
+def test_control_of_mixed_traffic_that_is_sent_as_it_came_some_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clickid, "is_fbc", lambda value: True)
+    monkeypatch.setattr(identifiers, "usable_fbc", lambda fbc, event_ms: fbc)
+    with pytest.raises(AssertionError):
+        test_of_mixed_traffic_nothing_is_refused_for_a_reason_of_ours(100)
 
 
 def _is_kept(event: dict[str, Any]) -> bool:

@@ -50,6 +50,14 @@ GERMAN = [
     ("tel:+49-151-23456789", "4915123456789"),
     ("＋４９ １５１ ２３４５６７８９", "4915123456789"),
     ("\u200b+49 151 23456789\ufeff", "4915123456789"),
+    ("4915123456789.0", "4915123456789"),
+    ("15123456789.00", "4915123456789"),
+    ("+49-0151-23456789", "4915123456789"),
+    ("49/0151/23456789", "4915123456789"),
+    ("Tel. 0151 23456789", "4915123456789"),
+    ("0151\u00a023456789", "4915123456789"),
+    ("'+4915123456789", "4915123456789"),
+    ("++49 151 23456789", "4915123456789"),
     ("1-650-555-1212", "16505551212"),
     ("1 (650) 555-1212", "16505551212"),
     ("01(650)555-1212", "16505551212"),
@@ -87,6 +95,32 @@ def test_zeros_before_a_country_code_are_dialled_and_no_part_of_it(written: str)
 def test_where_two_readings_are_possible_both_are_sent(written: str, country: str, readings: list[str]) -> None:
     assert list(e164_readings(written, country)) == readings
     forms_of("ph", *readings, store=country, phone=written)
+
+
+@pytest.mark.parametrize(
+    ("written", "readings"),
+    [
+        ("52 1 55 1234 5678", ["5215512345678", "525512345678"]),
+        ("+52 1 55 1234 5678", ["5215512345678", "525512345678"]),
+        ("044 55 1234 5678", ["525512345678", "5215512345678"]),
+        ("045 55 1234 5678", ["525512345678", "5215512345678"]),
+        ("01 (55) 1234-5678", ["525512345678", "5215512345678"]),
+        ("55 1234 5678", ["525512345678"]),
+        ("52 55 1234 5678", ["525512345678"]),
+        ("+1 551 234 5678", ["15512345678"]),
+    ],
+)
+def test_a_mexican_number_as_it_was_dialled_until_2019_is_no_number_of_another_country(
+    written: str, readings: list[str]
+) -> None:
+    forms_of("ph", *readings, store="MX", phone=written)
+    if len(readings) > 1:
+        assert canonical.phone(written, "MX") == "+525512345678" == canonical.phone("55 1234 5678", "MX")
+
+
+@pytest.mark.parametrize("written", ["+54 11 15 2345 6789", "54 11 15 2345-6789", "011 15 2345 6789", "+5491123456789"])
+def test_an_argentine_mobile_has_its_9(written: str) -> None:
+    forms_of("ph", "5491123456789", store="AR", phone=written)
 
 
 @pytest.mark.parametrize(
@@ -221,15 +255,20 @@ def test_a_citys_name_has_no_spaces(written: str, form: str) -> None:
 # --- countries
 
 NAMES = {
+    "mo": ["Macau", "Macao", "Macau SAR", "澳門"],
+    "tl": ["East Timor", "Timor-Leste"],
+    "uz": ["O‘zbekiston", "O'zbekiston", "Oʻzbekiston"],
+    "al": ["Shqipëria", "Shqipëri", "Albania"],
+    "at": ["Österreich", "Oesterreich", "Austria"],
     "nl": ["Nederland", "The Netherlands", "Netherlands", "Holland", "NLD", "Niederlande", "Pays-Bas"],
     "ro": ["România", "Romania", "Rumänien"],
-    "cz": ["Česko", "Czech Republic", "Czechia", "Tschechien"],
-    "sk": ["Slovensko"],
+    "cz": ["Česko", "Czech Republic", "Czechia", "Tschechien", "Česká republika"],
+    "sk": ["Slovensko", "Slovenská republika", "Slovakia (Slovak Republic)"],
     "hu": ["Magyarország"],
     "hr": ["Hrvatska"],
     "bg": ["България"],
     "ua": ["Україна"],
-    "ru": ["Россия", "Russian Federation", "Russia"],
+    "ru": ["Россия", "Российская Федерация", "Russian Federation", "Russia"],
     "gr": ["Ελλάδα"],
     "jp": ["日本"],
     "cn": ["中国", "中國", "China", "People's Republic of China"],
@@ -238,12 +277,12 @@ NAMES = {
     "tt": ["Trinidad & Tobago", "Trinidad &amp; Tobago", "Trinidad and Tobago"],
     "lc": ["St. Lucia", "Saint Lucia"],
     "ci": ["Cote d'Ivoire", "Côte d’Ivoire", "Ivory Coast"],
-    "va": ["Vatican", "Holy See (Vatican City State)", "Vatican City"],
+    "va": ["Vatican", "Holy See (Vatican City State)", "Vatican City", "Vatican City State"],
     "fm": ["Micronesia", "Micronesia, Federated States of"],
     "cd": ["Democratic Republic of the Congo", "Congo (Kinshasa)", "Congo, The Democratic Republic Of The"],
     "cg": ["Congo (Brazzaville)", "Republic of the Congo"],
     "us": ["United States (US)", "USA", "U.S.A.", "United States of America", "Vereinigte Staaten"],
-    "gb": ["United Kingdom (UK)", "UK", "GB", "England", "Great Britain", "Royaume-Uni"],
+    "gb": ["United Kingdom (UK)", "UK", "GB", "England", "Great Britain", "Royaume-Uni", "Großbritannien"],
     "pw": ["Belau"],
     "sx": ["Saint Martin (Dutch part)", "Sint Maarten"],
     "mf": ["Saint Martin (French part)"],
@@ -253,7 +292,8 @@ NAMES = {
     "bq": ["Bonaire, Saint Eustatius and Saba"],
     "ps": ["Palestinian Territory", "Palestinian Territory, Occupied"],
     "de": ["Deutschland", "Duitsland", "Allemagne", "de", " DE ", "DEU"],
-    "th": ["ไทย"],
+    "th": ["ไทย", "ประเทศไทย"],
+    "ae": ["UAE", "U.A.E.", "الإمارات"],
     "il": ["ישראל"],
     "sa": ["السعودية"],
     "xk": ["Kosovo"],
@@ -366,7 +406,8 @@ def test_a_date_that_does_not_exist_is_nobodys_birthday(written: str) -> None:
     "written",
     ["1997-02-16", "1997-02-16 00:00:00", "1997-02-16T00:00:00Z",
      "1997-02-16 00:00:00.000000", "1997-02-16 00:00:00+00",
-     "19970216", "1997/2/16", "16.02.1997", "16.02.1997 00:00", "2/16/1997"],
+     "19970216", "19970216.0", "１９９７-02-16", "1997–02–16", "2/16/1997 12:00:00 AM",
+     "1997/2/16", "16.02.1997", "16.02.1997 00:00", "2/16/1997"],
 )  # fmt: skip
 def test_a_date_is_read_with_its_time_of_day(written: str) -> None:
     forms_of("db", "19970216", date_of_birth=written)
@@ -437,7 +478,9 @@ def test_other_words_for_gender_are_left_out(written: str) -> None:
 # --- nobody
 
 NOBODY = ["0", 0, "undefined", "null", "NULL", "None", "N/A", "n.a.", "{{id}}", "${id}", "[object Object]", "{% id %}",
-          "%id%", "__ID__", "nan", "-1", "guest", " ", "", "-", "(not set)"]  # fmt: skip
+          "%id%", "__ID__", "nan", "-1", "guest", " ", "", "-", "(not set)", "00", "0.0", "0-0", "{}", "[]", "?",
+          "(none)", "null,null", "undefined undefined", "%%ID%%", "[[id]]", "#{id}", "not logged in",
+          "00000000-0000-0000-0000-000000000000", "0" * 64, "guest_0"]  # fmt: skip
 
 
 @pytest.mark.parametrize("value", NOBODY)
@@ -448,11 +491,49 @@ def test_an_id_that_is_nobodys_is_never_a_key(value: str | int) -> None:
 
 
 @pytest.mark.parametrize("field", ["first_name", "last_name", "city", "zip_code", "state", "email", "phone"])
-@pytest.mark.parametrize("value", ["undefined", "null", "None", "n.a.", "N/A", "{{city}}", "[object Object]", "NaN"])
+@pytest.mark.parametrize(
+    "value",
+    ["undefined", "null", "None", "n.a.", "N/A", "{{city}}", "[object Object]", "NaN", "undefined undefined",
+     "N/A, N/A", "null null", "[[city]]", "Not specified"],
+)  # fmt: skip
 def test_a_placeholder_is_nobodys_name_and_no_place(field: str, value: str) -> None:
     found = hashed(**{field: value})
     assert found.user_data == {}
     assert len(found.dropped) == 1
+
+
+@pytest.mark.parametrize("field", ["first_name", "last_name", "city", "state"])
+@pytest.mark.parametrize("written", ["jo@example.com", "Jo <jo@example.com>", "jo%40example.com"])
+def test_an_address_is_no_name(field: str, written: str) -> None:
+    assert hashed(**{field: written}).user_data == {}
+
+
+@pytest.mark.parametrize("field", ["city", "state", "zip_code"])
+@pytest.mark.parametrize("written", ["0", "00000", "00000-0000", "000"])
+def test_zeros_are_no_place(field: str, written: str) -> None:
+    assert hashed(**{field: written}).user_data == {}
+
+
+@pytest.mark.parametrize(
+    ("written", "country", "form"),
+    [
+        ("94035.0", "US", "94035"), ("94035.0", None, "94035"), ("１００－０００１", "JP", "1000001"),
+        ("〒100-0001", "JP", "1000001"), ("01067", "DE", "01067"), ("10000", "DE", "10000"), ("0150", "NO", "0150"),
+    ],
+)  # fmt: skip
+def test_a_postal_code_is_read_out_of_a_table_and_of_full_width(written: str, country: str | None, form: str) -> None:
+    forms_of("zp", form, zip_code=written, country=country)
+
+
+@pytest.mark.parametrize("value", ["test-1", "customer_5", "0a", "a0", "00x1", "null-1", "1", "10", "guest_7"])
+def test_an_id_that_looks_a_little_like_nobodys_is_somebodys(value: str) -> None:
+    forms_of("external_id", value, external_id=value)
+    assert canonical.external_id(value) == value
+
+
+@pytest.mark.parametrize("value", NOBODY)
+def test_what_is_nobodys_for_meta_is_nobodys_for_matching(value: str | int) -> None:
+    assert canonical.external_id(value) is canonical.visitor_id(str(value)) is canonical.phone(str(value), "US") is None
 
 
 FIELDS = ["email", "phone", "first_name", "last_name", "city", "state", "country", "zip_code", "date_of_birth",

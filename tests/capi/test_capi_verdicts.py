@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.config import AlertsConfig
@@ -126,8 +126,8 @@ def test_is_transient_spares_events_but_not_a_dead_token() -> None:
         (Answer(status=502, body=b"<html>"), Kind.TRANSIENT, True),
         (Answer(status=503), Kind.TRANSIENT, True),
         (Answer(status=429), Kind.THROTTLED, False),
-        (Answer(status=403, body=b"<html>"), Kind.TRANSIENT, False),
-        (Answer(status=404, body=b"<html>"), Kind.TRANSIENT, False),
+        *((Answer(status=status, body=b"<html>"), Kind.WALLED, False) for status in (400, 403, 404, 406, 418, 422)),
+        *((Answer(status=status, body=b"<html>"), Kind.TRANSIENT, False) for status in (401, 407, 408)),
         (Answer(status=301), Kind.TRANSIENT, False),
         (Answer(status=413), Kind.TOO_BIG, False),
         (Answer(fault="no answer in time"), Kind.LOST, True),
@@ -204,6 +204,34 @@ def test_every_poison_is_found_and_all_others_are_delivered(size: int, data: st.
     assert guilty == sorted(poison)
     assert sorted(delivered + guilty) == list(range(size))
     assert requests <= max(1, 2 * len(poison) * math.log2(max(2, size)))
+
+
+@settings(max_examples=50)
+@given(st.integers(2, 60), st.data(), st.booleans())
+def test_what_goes_meanwhile_is_left_out_and_all_others_are_judged_once(
+    size: int, data: st.DataObject, named: bool
+) -> None:
+    """At any moment some are settled elsewhere, and others let through in no company."""
+    poison = data.draw(st.sets(st.integers(0, size - 1), min_size=1))
+    walled = data.draw(st.sets(st.integers(0, size - 1), max_size=3))
+    index_of = lambda part: next((i for i, n in enumerate(part) if n in poison), None) if named else None  # noqa: E731
+    search: Isolation[int] = Isolation(list(range(size)), index_of(range(size)))
+    gone, delivered, alone = set[int](), list[int](), set[int]()
+    while search:
+        gone |= data.draw(st.sets(st.integers(0, size - 1), max_size=3)) - set(delivered) - {*search.guilty} - alone
+        part = [n for n in search.take() if n not in gone]
+        search.only(part)
+        if part and walled & set(part):
+            search.divided()
+            alone |= set(part) if len(part) == 1 else set()
+        elif part and poison & set(part):
+            search.refused(index_of(part))
+        elif part:
+            delivered += part
+            search.taken()
+    assert sorted([*delivered, *search.guilty, *alone, *gone]) == list(range(size))
+    assert set(search.guilty) <= poison
+    assert alone <= walled
 
 
 def test_a_named_poison_costs_two_requests() -> None:

@@ -37,7 +37,7 @@ def test_what_needs_no_load_generator_runs():
 
 
 @pytest.mark.slow
-def test_webhooks_are_measured_beside_clicks_and_a_large_order():
+def test_10_10_webhooks_are_measured_beside_clicks_and_a_large_order():
     done = bench("--quick", "--json", "--only", "webhooks")
     assert done.returncode == 0, done.stderr
     (result,) = json.loads(done.stdout)["results"]
@@ -45,6 +45,7 @@ def test_webhooks_are_measured_beside_clicks_and_a_large_order():
     assert [result[name]["failed"] for name in ("webhooks", "alone", "beside")] == [0, 0, 0]
     assert 3_900 < result["size"] < 4_300
     assert 2_300_000 <= result["large_bytes"] < 2_301_000
+    assert all(result[name] > 0 for name in ("loop_us", "keeper_us", "p99_ratio", "large_ms", "large_cpu_ms"))
 
 
 @needs_wrk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -16,10 +17,11 @@ import pytest
 
 import collector
 from collector.cli import exit_code, main
-from collector.cli.parser import COMMANDS, GROUPS
+from collector.cli.commands import COMMANDS, GROUPS
 from collector.config import StorageConfig
 from collector.console.auth import verify_password
 from collector.errors import ApiError, ConfigError, SchemaTooNew, StorageError
+from collector.process.endings import ended
 from collector.storage.ground.database import open_database
 
 CONFIG = '[storage]\ndata_dir = "{data}"\n[meta]\nmode = "live"\n[[store]]\nid = "store_abc123"\n' + (
@@ -70,7 +72,7 @@ def test_exit_codes_tell_what_failed():
 def test_usage_faults_exit_with_2(run):
     assert run("nonsense")[0] == 2
     assert run("keys", "create")[0] == 2
-    assert run()[0] == 2
+    assert run("keys", "--json")[0] == 2
 
 
 def test_version_in_json(run):
@@ -247,3 +249,21 @@ def test_erase_on_a_terminal_does_what_it_is_told(config, tmp_path, said, code):
     assert ("erased at" in out) is (code == 0)
     with closing(open_database(storage)) as db:
         assert (db.execute("SELECT count(*) FROM erased").get > 0) is (code == 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "/srv/x"), "/srv/x: No such file or directory\n"),
+        (OSError(errno.EMFILE, "Too many open files"), "the system refuses: Too many open files\n"),
+        (OSError(errno.EBADF, "Bad file descriptor"), None),  # ours
+        (KeyError("jo@example.com"), None),
+    ],
+)
+def test_what_the_system_refuses_is_a_sentence_and_what_is_our_fault_is_told_as_one(error, said, capsys):
+    def run() -> int:
+        raise error
+
+    assert ended(run, again=False) == 1
+    err = capsys.readouterr().err
+    assert err == said if said else ("fault of the collector" in err and "jo@" not in err)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.config import Config, StoreConfig
+from collector.config import Config, InsightsConfig, StoreConfig
 from collector.config_loader import checks, for_role, load, load_settings
 from collector.config_loader.changes import changed
 from collector.config_loader.show import rows
@@ -114,6 +114,18 @@ def test_the_environment_can_add_a_store():
     assert "COLLECTOR_STORE__7__ID" in faults_of(None, {"COLLECTOR_STORE__7__ID": "x"})[0]
 
 
+@pytest.mark.parametrize("index", ["²", "٣", "9" * 5000])
+def test_an_index_that_is_no_number_is_a_fault(index):
+    assert f"COLLECTOR_STORE__{index}__ID" in faults_of(None, {f"COLLECTOR_STORE__{index}__ID": "x"})[0]
+
+
+@pytest.mark.parametrize("key", ["STORAGE__DATA_DIR", "PRIVACY__PEPPER_FILE", "BACKUP__DIR"])
+def test_a_path_that_no_file_system_takes_is_a_fault(key):
+    for path in ("/srv/" + "x" * 256, "ü" * 128, "/x" * 2001):
+        assert "too long" in faults_of(None, {f"COLLECTOR_{key}": path})[0]
+    assert load(None, {"COLLECTOR_STORAGE__DATA_DIR": "/srv/" + "x" * 255})
+
+
 def test_an_unknown_key_names_the_nearest_known_one_with_its_line(write):
     faults = faults_of(write("[edge]\n\nlistn = 'x'\n" + STORE + "curency = 'USD'\n[stroage]\ndata_dir='x'\n"))
     assert faults == [
@@ -168,12 +180,51 @@ def test_all_faults_are_told_at_once(write):
         ("edge", "max_body_bytes = 10", ">= 1024"),
         ("privacy", 'store_ip = "some"', "expected 'full', 'truncated', 'none'"),
         ("alerts", 'webhook_url = "http://hooks.example"', "https"),
+        ("insights", 'ad_account = "123"', "expected act_ and digits, for example act_123; Ads Manager shows it"),
+        ("insights", 'ad_account = "act_12x"', "for example act_1234567890"),
+        ("insights", 'ad_account = "act_"', "for example act_1234567890"),
+        ("insights", 'ad_account = "act_１"', "for example act_1234567890"),
+        ("insights", "hours = 0.1", ">= 0.25"),
+        ("insights", "hours = 25", "<= 24"),
+        ("insights", 'acount = "act_1"', "did you mean 'ad_account'?"),
     ],
 )
 def test_a_bad_value_is_refused_with_what_was_expected(write, section, line, message):
-    (fault,) = faults_of(write(f"[{section}]\n{line}\n" + STORE))
+    more = 'access_token = "t"\n' if line.startswith("ad_account") else ""
+    (fault,) = faults_of(write(f"[{section}]\n{line}\n{more}" + STORE))
     assert fault.startswith(f"F:2: [{section}] {line.split(' =')[0]}: ")
     assert message in fault
+
+
+INSIGHTS = '[insights]\nad_account = "act_1"\n'
+
+
+def test_an_ad_account_needs_a_token_of_its_own(write, tmp_path):
+    (fault,) = faults_of(write(INSIGHTS + STORE))
+    assert fault == (
+        "F:1: [insights] access_token: missing, and ad_account is set; "
+        "give access_token_file, or COLLECTOR_INSIGHTS__ACCESS_TOKEN"
+    )
+    (fault,) = faults_of(write(INSIGHTS + 'access_token_file = "none.token"\n' + STORE))
+    assert fault == (
+        "F:3: [insights] access_token_file: no such file 'none.token'; "
+        "create it or set COLLECTOR_INSIGHTS__ACCESS_TOKEN"
+    )
+    (fault,) = faults_of(write('[insights]\naccess_token = "t"\n' + STORE))
+    assert fault.startswith("F:1: [insights] ad_account: missing: a token alone reads nothing")
+    env = {"COLLECTOR_INSIGHTS__ACCESS_TOKEN": "from-env"}
+    assert load(write(INSIGHTS + STORE), env).insights.access_token == "from-env"
+    (tmp_path / "insights.token").write_text("in-file\n")
+    assert (
+        load(write(INSIGHTS + 'access_token_file = "insights.token"\n' + STORE), {}).insights.access_token == "in-file"
+    )
+
+
+@pytest.mark.parametrize("role", ["edge", "keeper", "console", "none"])
+def test_the_token_of_insights_is_the_couriers_alone(write, role):
+    path = write(INSIGHTS + 'access_token = "t"\n' + STORE)
+    assert load(path, {}, role=role).insights == InsightsConfig(ad_account="act_1")
+    assert load(path, {}, role="courier").insights.access_token == "t"
 
 
 def test_plain_http_to_the_graph_is_for_loopback_only(write):
@@ -259,6 +310,16 @@ def test_edge_neither_reads_nor_holds_a_meta_token(write, tmp_path):
     assert [pixel.access_token for pixel in edge.store[0].pixel] == ["", ""]
     courier = load(path, {"COLLECTOR_META_TOKEN": "from-env"}, role="courier")
     assert courier.store[0].pixel[0].access_token == "from-env"
+
+
+def test_a_courier_that_reads_again_asks_for_no_token_of_its_supervisors_environment(write):
+    text = STORE + '[[store.pixel]]\nid = "12345"\n[insights]\nad_account = "act_1"\n'
+    path = write('[meta]\nmode = "live"\n' + text)
+    again = load(path, {"COLLECTOR_CONFIG_FD": "7"}, role="courier")
+    assert (again.store[0].pixel[0].access_token, again.insights.access_token) == ("", "")
+    with pytest.raises(ConfigError) as alone:  # the control: a courier that was started by itself needs both
+        load(path, {}, role="courier")
+    assert [("access_token" in fault) for fault in alone.value.faults] == [True, True]
 
 
 def test_each_process_is_handed_only_its_own_secrets(write):

@@ -9,12 +9,15 @@ import subprocess
 import sys
 import tomllib
 import typing
+from importlib import metadata
 from pathlib import Path
 
 import msgspec
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
-from collector.cli.parser import COMMANDS
+from collector.cli.commands import COMMANDS
 from collector.config import Config, EdgeConfig
 from collector.config_loader import load
 from collector.edge import openapi
@@ -146,6 +149,29 @@ def test_what_runs_has_a_lock_of_its_own_with_the_same_versions():
     assert wanted <= run.keys()
     assert run.items() <= whole.items()
     assert "pytest" not in run
+
+
+def untested(version: Version) -> str:
+    """The first release that nobody has tried beside this one."""
+    return f"{version.major + 1}" if version.major else f"0.{version.minor + 1}"
+
+
+def test_what_pip_takes_is_what_the_lock_names():
+    """`pip install .` asks no lock: its bounds hold it to releases that the tests ran with."""
+    pinned = dict(re.findall(r"(?m)^([a-z0-9._-]+)==([^ ]+)", (ROOT / ".ci/run.lock").read_text()))
+    wanted = [
+        Requirement(line) for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    ]
+    for one in wanted:
+        locked = Version(pinned[one.name.lower()])
+        assert locked in one.specifier, one
+        assert one.name == "tzdata" or untested(locked) not in one.specifier, one
+        assert Version(metadata.version(one.name)) in one.specifier, f"the tests run with another {one.name}"
+
+
+def test_control_a_bound_too_far_is_seen():
+    assert untested(Version("0.23.0")) in Requirement("msgspec>=0.20,<0.30").specifier
+    assert untested(Version("3.20")) in Requirement("idna>=3.7").specifier
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -198,6 +199,69 @@ def test_hostile_lines_take_no_memory_and_no_neighbour(
     assert counts(place) == (0, 2)
 
 
+def test_a_line_says_its_own_type_as_an_item_of_the_api_does(
+    place: Installation, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what has no name of its own is still one event, however often it is told."""
+    named = [click(1, type="click"), order(1, type="conversion")]
+    nameless = [
+        {**page_view(1), "type": "event"},
+        {**order(2), "type": "conversion", "orderId": None, "eventType": "Lead"},
+    ]
+    none = [{**order(3), "type": wrong} for wrong in (None, 7, "purchase", ["click"])]
+    path = written(place, *named, *nameless, *nameless, *none)
+    for _ in range(2):
+        assert run(path) == 1
+        said = capsys.readouterr()
+        assert "4 refused" in said.out
+        assert "fault of the collector" not in said.err
+        assert counts(place) == (1, 3)
+
+
+ROWS = int(os.environ.get("IMPORT_ROWS", "7000"))  # 10⁶ take some ten minutes
+# Of SQLite: two files' caches of 8 MB, and what a group needs; at 10⁶ rows 41, with the folds of the index.
+WITHIN_MB = 32 if ROWS < 100_000 else 48
+GROWS_MB = 24  # of the process, from a third of the rows to all of them: what knows of a person or page is bounded
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cache_mb", [None, 64], ids=["as it is", "control: the usual caches"])
+def test_more_rows_take_no_more_memory(place: Installation, tmp_path: Path, cache_mb: int | None) -> None:
+    """In a process of its own; `IMPORT_ROWS=1000000 pytest -m slow -k more_rows` has the issue's size."""
+    path = tmp_path / "history.ndjson"
+    with path.open("w") as file:
+        for n in range(ROWS):
+            note = {"customData": {"note": f"{n:08000d}"}} if ROWS < 100_000 else {}  # as many bytes in fewer rows
+            row = click(n, visitorId=f"v{n // 4}") if n % 4 == 0 else order(n, visitorId=f"v{n // 4}") | note
+            file.write(json.dumps(row) + "\n")
+    program = textwrap.dedent("""
+        import json, sys, apsw
+        from collector.cli import main
+        from collector.cli.importing import taker
+        from collector.cli.progress import Bar
+        path, config, cache = sys.argv[1:4]
+        if cache != "None":
+            taker._CACHE_MB = int(cache)
+        seen = []
+        def show(self, offset, count):
+            with open("/proc/self/status") as file:
+                anon = next(int(line.split()[1]) for line in file if line.startswith("RssAnon"))
+            seen.append((count, anon // 1024))
+        Bar.show = show
+        assert main(["import", path, "--config", config, "--no-send"]) == 0
+        third = next(anon for count, anon in seen if count >= seen[-1][0] / 3)
+        print(json.dumps([seen[-1][0], apsw.memory_high_water() >> 20, seen[-1][1] - third]))
+    """)
+    words = [sys.executable, "-c", program, path, place.config, str(cache_mb)]
+    ended = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT)
+    rows, sqlite_mb, grown_mb = json.loads(ended.stdout.splitlines()[-1])
+    print(f"{rows} rows: {sqlite_mb} MB of SQLite, {grown_mb} MB more than after a third")
+    assert rows == ROWS
+    assert (sqlite_mb < WITHIN_MB) == (cache_mb is None)
+    if cache_mb is None and rows >= 200_000:  # by then every bounded memory is full
+        assert grown_mb < GROWS_MB
+
+
 def cut_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
     """A cut between what is taken and its note, in the given batch."""
     real, seen = command._Import._note, []
@@ -247,9 +311,10 @@ def test_control_without_names_of_their_own_events_would_be_doubled(
     assert counts(place) == (0, 2)
 
 
-def test_records_of_a_csv_go_on_behind_the_one_that_was_cut(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_records_of_a_csv_go_on_behind_the_one_that_was_cut(tmp_path: Path, mark: str) -> None:
     path = tmp_path / "x.csv"
-    path.write_text('eventType,orderId\nPurchase,1\nPurchase,"2\n2"\nPurchase,3\n')
+    path.write_text(f'eventType{mark}orderId\nPurchase{mark}1\nPurchase{mark}"2\n2"\nPurchase{mark}3\n')
     shape = Shape(form="csv", kind=None, store=None)
     with path.open("rb") as file:
         whole = list(pieces_of(file, shape))
@@ -257,6 +322,116 @@ def test_records_of_a_csv_go_on_behind_the_one_that_was_cut(tmp_path: Path) -> N
         rest = list(pieces_of(file, shape, offset=whole[1].end, line=whole[1].line))
     assert rest == whole[2:]
     assert [piece.line for piece in whole] == [2, 4, 5]
+    assert [json.loads(piece.raw)["orderId"] for piece in whole] == ["1", "2\n2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("head", "divider", "columns"),
+    [
+        ("a;b,c;d", ";", ["a", "b,c", "d"]),
+        ('"a;b;c",d', ",", ["a;b;c", "d"]),
+        ("a", ",", ["a"]),
+        ("\ufeffa\tb,c\td", "\t", ["a", "b,c", "d"]),
+        ('"a,c";e', ";", ["a,c", "e"]),
+    ],
+)
+def test_the_first_line_of_a_csv_says_what_divides_its_columns(
+    tmp_path: Path, head: str, divider: str, columns: list[str]
+) -> None:
+    """Excel writes `;` where numbers have a comma: most of Europe."""
+    path = tmp_path / "x.csv"
+    path.write_text(f"{head}\n{divider.join(map(str, range(len(columns))))}\n")
+    with path.open("rb") as file:
+        (piece,) = pieces_of(file, Shape(form="csv", kind=None, store=None))
+    found = json.loads(piece.raw)
+    assert {name: found.get(name) for name in columns} == {name: str(n) for n, name in enumerate(columns)}
+
+
+def table(tmp_path: Path, raw: bytes, **more: Any) -> list[pieces.Piece]:
+    path = tmp_path / "x.csv"
+    path.write_bytes(raw)
+    with path.open("rb") as file:
+        return list(pieces_of(file, Shape(form="csv", kind=None, store=None), **more))
+
+
+def test_a_line_that_is_no_utf8_is_refused_alone(place: Installation, run: Run) -> None:
+    rejects = place.folder / "rejects"
+    rows = [f"{STORE};{name};Purchase;{n},5;EUR" for n, name in enumerate(("A1", "A2", "Müller", "A4", "A5"), 1)]
+    path = place.folder / "latin.csv"
+    path.write_bytes("\n".join(["storeId;orderId;eventType;eventValue;currency", *rows, ""]).encode("cp1252"))
+    assert run(path, "--rejects", rejects) == 1
+    assert counts(place) == (0, 4)
+    assert [(one["line"], "not UTF-8" in one["message"]) for one in map(json.loads, rejects.open())] == [(4, True)]
+
+
+def test_a_record_with_a_line_that_is_no_utf8_ends_where_it_ends(tmp_path: Path) -> None:
+    raw = b'orderId,eventType\nA1,Purchase\n"two\nM\xfcller\nlines",Purchase\nA3,Purchase\n\xff\xfe\nA4,Purchase\n'
+    whole = table(tmp_path, raw)
+    assert [(piece.line, bool(piece.fault)) for piece in whole] == [
+        (2, False), (5, True), (6, False), (7, True), (8, False),
+    ]  # fmt: skip
+    for n, piece in enumerate(whole, 1):
+        assert table(tmp_path, raw, offset=piece.end, line=piece.line) == whole[n:]
+    with pytest.raises(ValueError, match="column names: it is not UTF-8"):
+        table(tmp_path, b"orderId,Stra\xdfe\nA1,x\n")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("said", ["", "sep=;\r\n", "sep=|\r\n"])
+def test_a_csv_as_excel_writes_it(tmp_path: Path, encoding: str, said: str) -> None:
+    mark = said[4:5] or ";"
+    rows = [["orderId", "eventType", "eventValue"], ["Zoë 🙂", "Purchase", "12,50"], ["ਊ", "Purchase", "3"]]
+    raw = (said + "".join(mark.join(row) + "\r\n" for row in rows)).encode(encoding)
+    whole = table(tmp_path, raw)
+    assert [(json.loads(one.raw)["orderId"], json.loads(one.raw)["eventValue"]) for one in whole] == [
+        ("Zoë 🙂", 12.5), ("ਊ", 3),
+    ]  # fmt: skip
+    assert table(tmp_path, raw, offset=whole[0].end, line=whole[0].line) == whole[1:]
+
+
+@pytest.mark.parametrize("raw", ["orderId\nA".encode("utf-16")[:-1], b"PK\x03\x04orderId\n", b"\x1f\x8b\0", b"%PDF"])
+def test_what_is_no_text_is_one_sentence(tmp_path: Path, raw: bytes) -> None:
+    with pytest.raises(ValueError, match="it is no text, or broken"):
+        table(tmp_path, raw)
+
+
+@pytest.mark.parametrize(
+    ("mark", "cell", "value"),
+    [
+        (";", "12,50", "12.50"), (";", "12.50", "12.50"), (";", "1.234,50", "1234.50"), (";", "1,234.50", "1234.50"),
+        (";", "1.234.567", "1234567"), (";", "1 234,50", "1234.50"), (";", "1\u202f234", "1234"), (";", "7", "7"),
+        (";", "1'234.50", "1234.50"), (";", "0,500", "0.500"), (";", "1234,567", "1234.567"), ("\t", "-3,5", "-3.5"),
+        (",", "1.234", "1.234"), (",", '"12,50"', "12.50"), (",", "12.50", "12.50"),
+        (";", "1.234", None), ("\t", "1,234", None), (",", '"1,234"', None), (";", "-12.345", None),
+        (";", "1.23.456", ""), (";", "1,234,5", ""), (";", "12,50 EUR", ""), (";", "012,5", ""), (";", ",5", ""),
+    ],
+)  # fmt: skip
+def test_an_amount_is_read_in_one_way_or_refused(tmp_path: Path, mark: str, cell: str, value: str | None) -> None:
+    """None: in two ways; empty: it is no number, which the contract says of it."""
+    (piece,) = table(tmp_path, f"orderId{mark}eventValue\nA1{mark}{cell}\n".encode())
+    if value is None:
+        bare = cell.strip('"')
+        assert f"eventValue: '{bare}' can be read as {bare.replace('.', '').replace(',', '')} and as" in piece.fault
+    elif value:
+        assert f'"eventValue":{value}'.encode() in piece.raw
+    else:
+        assert json.loads(piece.raw)["eventValue"] == cell
+
+
+@pytest.mark.parametrize(
+    ("head", "mark"),
+    [
+        ("fbclid,landingPage,note;a;b;c", ","), ("orderId;eventType;a,b,c,d", ";"), ('"orderId"\t"a,b"\tx;y;z;u', "\t"),
+        ("customerData.email;customData.x,y,z,u", ";"), ("Name;Total;a,b,c,d", ";"),
+    ],
+)  # fmt: skip
+def test_what_divides_columns_is_what_makes_the_most_known_names(tmp_path: Path, head: str, mark: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f"{head}\n{mark.join('12')}\n")
+    with path.open("rb") as file:
+        (piece,) = pieces_of(file, Shape(form="csv", kind=None, store=None, columns={"Name": "orderId"}))
+    assert not piece.fault
+    assert b'"1"' in piece.raw
 
 
 @pytest.mark.slow

@@ -13,12 +13,14 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from collector.cli import main
-from collector.cli.installing import command
+from collector.cli.installing import command, program
 from collector.cli.installing.units import Place, units
 from collector.cli.parser import build_parser
+from collector.errors import ConfigError
 
 PLACE = Place(
     program="/usr/local/bin/collector",
@@ -49,6 +51,19 @@ def test_every_unit_starts_a_command_of_ours_with_the_configuration(name: str) -
         assert int(service(name)["TimeoutStopSec"]) > 10
 
 
+def test_a_path_stands_for_itself_in_every_unit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """$ is doubled where a command is started, and only there; % everywhere; a line's end is no part of a path."""
+    odd = msgspec.structs.replace(PLACE, config="/srv/a $b/50%/c.toml", writes=("/srv/a $b/50%/data",))
+    unit = units(odd)["collector.service"]
+    assert '--config "/srv/a $$b/50%%/c.toml"\n' in unit
+    assert 'ReadWritePaths="/srv/a $b/50%%/data"\n' in unit
+    for mark in "\n\r\t\x7f":
+        folder = tmp_path / f"a{mark}b"
+        assert main(["init", str(folder), "--yes", "--store", "s", "--domain", "shop.example"]) == 0
+        assert main(["install", "--dry-run", "--config", str(folder / "collector.toml")]) == 2
+        assert "a unit takes no path with a control character; choose another folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", [name for name in SERVICES if "backup" not in name])
 def test_the_processes_may_confine_themselves(name: str) -> None:
     """A list of allowed calls kills for any other, and @system-service has neither Landlock nor seccomp."""
@@ -66,10 +81,28 @@ def test_split_the_keeper_has_no_network_and_the_edge_only_this_machine() -> Non
     assert (edge["IPAddressDeny"], edge["IPAddressAllow"]) == ("any", "localhost")
 
 
+def test_an_edge_without_a_proxy_may_be_reached_and_take_its_port(tmp_path: Path) -> None:
+    open_to_all = msgspec.structs.replace(PLACE, public=True, low_port=True)
+    split = units(open_to_all, split=True)
+    assert "IPAddressDeny" not in split["collector-edge.service"]
+    assert "IPAddressDeny=any" in split["collector-console.service"]
+    for name, text in {**split, **units(open_to_all)}.items():
+        may = "AmbientCapabilities=CAP_NET_BIND_SERVICE\n" in text
+        assert may == (name in ("collector.service", "collector-edge.service")), name
+    for name in ("collector.service", "collector-edge.service"):
+        assert_closed(tmp_path, name, {**split, **units(open_to_all)}[name])
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze on this machine")
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_unit_is_closed(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_text(ALL[name])
+    assert_closed(tmp_path, name, ALL[name])
+
+
+def assert_closed(tmp_path: Path, name: str, text: str) -> None:
+    if shutil.which("systemd-analyze") is None:
+        return
+    (tmp_path / name).write_text(text)
     said = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", str(tmp_path / name)],
         capture_output=True, text=True, timeout=60,
@@ -80,9 +113,20 @@ def test_every_unit_is_closed(name: str, tmp_path: Path) -> None:
 
 
 def test_words_with_signs_of_systemds_own_stand_for_themselves() -> None:
-    odd = Place(program="/opt/100% mine/c", config='/srv/a "b"$HOME/c.toml', user="u", writes=("/d",))
-    (line,) = re.findall(r"(?m)^ExecStart=(.*)$", units(odd)["collector.service"])
-    assert line == '"/opt/100%% mine/c" serve --config "/srv/a \\"b\\"$$HOME/c.toml"'
+    """systemd replaces $ in arguments alone: neither in the program's path nor in a user's name."""
+    odd = Place(program="/opt/100% mi$ne/c", config='/srv/a "b"$HOME/c.toml', user="u$", writes=("/d",), backups="/b$c")
+    made = units(odd)
+    (line,) = re.findall(r"(?m)^ExecStart=(.*)$", made["collector.service"])
+    assert line == '"/opt/100%% mi$ne/c" serve --config "/srv/a \\"b\\"$$HOME/c.toml"'
+    assert '"/opt/100%% mi$ne/c" backup "/b$$c" --config' in made["collector-backup.service"]
+    assert all("\nUser=u$\nGroup=u$\n" in made[name] for name in made if name.endswith(".service"))
+
+
+@pytest.mark.parametrize("mark", ["'", '"', "\\"])
+def test_a_program_that_systemd_would_not_start_is_refused(mark: str) -> None:
+    with pytest.raises(ConfigError, match="systemd starts no program with a quote or backslash in its path"):
+        units(msgspec.structs.replace(PLACE, program=f"/opt/a{mark}b/collector"))
+    units(msgspec.structs.replace(PLACE, config=f"/opt/a{mark}b/c.toml"))  # an argument may have them
 
 
 @pytest.fixture
@@ -137,6 +181,36 @@ def test_it_writes_units_and_gives_the_user_its_files(
     assert (tmp_path / "units/collector-keeper.service").exists()
 
 
+def test_a_folder_build_is_put_beside_the_one_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built, target = tmp_path / "dist/collector-folder", tmp_path / "usr/bin/collector"
+    (built / "_internal").mkdir(parents=True)
+    target.parent.mkdir(parents=True)
+    running = None
+    for number in range(4):
+        (built / "collector").write_text(f"#!/bin/sh\necho {number}\n")
+        (built / "collector").chmod(0o755)
+        monkeypatch.setattr(program.release, "name", lambda number=number: f"0.{number}.0 abc+changed")
+        program.put_folder(built / "collector", target)
+        assert subprocess.run([target], capture_output=True, text=True, check=True).stdout == f"{number}\n"
+        if running is not None:
+            assert running.read_text().endswith(f"{number - 1}\n")  # still whole
+        running = target.resolve()
+    program.put_folder(built / "collector", target)  # the same once more
+    assert sorted(path.name for path in (tmp_path / "usr/lib/collector").iterdir()) == [
+        "0.2.0-abc+changed", "0.3.0-abc+changed",
+    ]  # fmt: skip
+
+
+def test_a_program_that_runs_is_replaced_and_not_written(tmp_path: Path) -> None:
+    target = tmp_path / "collector"
+    shutil.copy("/bin/sleep", target)
+    with subprocess.Popen([target, "60"]) as running:
+        program.put_file(Path("/bin/true"), target)
+        assert running.poll() is None
+        assert subprocess.run([target]).returncode == 0
+        running.kill()
+
+
 def test_what_cannot_be_is_one_sentence(
     install: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,5 +221,7 @@ def test_what_cannot_be_is_one_sentence(
     monkeypatch.setattr(command, "_HIDDEN", ("/tmp", "/root"))
     assert install("--dry-run") == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 4
+    assert install("--deb", "/nowhere/collector.deb") == 1
+    assert "a package is made of the binary" in capsys.readouterr().err
     assert install("--docker") == 0
     assert "ENTRYPOINT" in capsys.readouterr().out

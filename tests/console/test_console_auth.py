@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 from base64 import b64encode
 from collections.abc import Iterator
 from hashlib import scrypt
+from pathlib import Path
 
 import pytest
 import requests
+from httpx import ASGITransport, AsyncClient
 from msgspec import structs
 
 from collector.config import EdgeConfig
+from collector.console import app
 from collector.console.auth import Attempts, Sessions, hash_password, verify_password
+from collector.console.shell import Desk
+from collector.storage.reports.reader import Reader
 from tests.kit.console_process import ConsoleProcess, make_config
-from tests.kit.console_store import make_store
+from tests.kit.console_store import NOW, make_store
 from tests.kit.raw_http import connect, exchange
 
 Answer = requests.Response
@@ -98,6 +104,23 @@ def test_the_password_opens_a_session_and_log_out_ends_it(closed: ConsoleProcess
     assert answer.status_code == 303  # the old cookie is worth nothing
 
 
+@pytest.mark.parametrize("by_the_clock", [False, True])  # True: the control
+async def test_a_clock_that_is_set_ends_no_log_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_the_clock: bool
+) -> None:
+    make_store(tmp_path, clicks=5, conversions=2).close()
+    clock = itertools.count(NOW, 1000 * HOUR).__next__
+    if by_the_clock:
+        monkeypatch.setattr(app, "boot_ms", clock)
+    async with Reader(tmp_path / "collector.db") as reader:
+        console = app.create_app(Desk(make_config(tmp_path, password_hash=CHEAP), reader, clock))
+        transport = ASGITransport(app=console)
+        async with AsyncClient(transport=transport, base_url="http://127.0.0.1:8081", timeout=None) as browser:
+            form = _form((await browser.get("/login")).text)
+            assert (await browser.post("/login", data={"password": "pässword", "form": form})).status_code == 303
+            assert (await browser.get("/left-out")).status_code == (303 if by_the_clock else 200)
+
+
 def test_the_cookie_is_secure_behind_a_proxy_with_tls(closed: ConsoleProcess) -> None:
     assert (
         "secure" in _log_in(closed, requests.Session(), **{"X-Forwarded-Proto": "https"}).headers["set-cookie"].lower()
@@ -163,14 +186,26 @@ def test_sessions_and_addresses_are_bounded() -> None:
 # -- D3: the guard, and whose attempts they are
 
 
-@pytest.fixture
-def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleProcess]:
-    data_dir = tmp_path_factory.mktemp("data")
+# The rule switched off: the server's own protocol instead of the guard, and who connects instead of who is forwarded.
+OFF = """
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from collector.console import app, serving
+serving.make_protocol = lambda *limits: HttpToolsProtocol
+app.address_of = lambda scope, trusted: scope["client"][0]
+"""
+
+
+def behind_a_proxy(data_dir: Path, patch: str = "") -> ConsoleProcess:
     make_store(data_dir, clicks=1, conversions=0).close()
     config = structs.replace(
         make_config(data_dir, password_hash=CHEAP), edge=EdgeConfig(trusted_proxies=["127.0.0.1/32"])
     )
-    with ConsoleProcess(config) as running:
+    return ConsoleProcess(config, patch)
+
+
+@pytest.fixture
+def proxied(tmp_path: Path) -> Iterator[ConsoleProcess]:
+    with behind_a_proxy(tmp_path) as running:
         yield running
 
 
@@ -191,20 +226,31 @@ def test_D3_without_trusted_proxies_a_forged_address_gains_nothing(console: Cons
     assert [_wrong(console, 1, f"203.0.113.{number}")[0] for number in range(6)] == [401] * 5 + [429]
 
 
-@pytest.mark.parametrize(
-    ("data", "status"),
-    [
-        (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"a" * 40_000 + b"\r\n\r\n", 431),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
-        (b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
-        (b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n" + b"x" * 20_000, 413),
-        (b"POST /login HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4000\r\n" + b"x" * 0x4000, 413),
-        (b"G", 408),
-    ],
-)
+GUARDED = [
+    (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"a" * 40_000 + b"\r\n\r\n", 431),
+    (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+    (b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n" + b"x" * 20_000, 413),
+    (b"POST /login HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4000\r\n" + b"x" * 0x4000, 413),
+]
+HALF = (b"G", 408)
+BOTH_LENGTHS = (b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n", 400)
+
+
+@pytest.mark.parametrize(("data", "status"), [*GUARDED, BOTH_LENGTHS, HALF])
 def test_D3_the_console_has_the_edges_guard(closed: ConsoleProcess, data: bytes, status: int) -> None:
     answer = exchange(closed.port, data, 9.0)
     assert (answer.status, answer.closed) == (status, True), answer.data[:300]
+
+
+@pytest.mark.slow
+def test_D3_control_without_the_guard_all_of_these_pass(tmp_path: Path) -> None:
+    with behind_a_proxy(tmp_path, OFF) as unguarded:
+        for data, status in GUARDED:
+            answer = exchange(unguarded.port, data, 0.3)
+            assert (answer.status, answer.closed) != (status, True), data[:60]
+        assert not exchange(unguarded.port, HALF[0], 0.3).closed
+        assert _wrong(unguarded, 6, "203.0.113.1") == [401] * 5 + [429]
+        assert _wrong(unguarded, 1, "203.0.113.2") == [429], "all are one behind a proxy"
 
 
 def test_D3_idle_connections_do_not_shut_the_console(closed: ConsoleProcess) -> None:

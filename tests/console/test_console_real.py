@@ -31,7 +31,7 @@ def serving(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def answers(serving: Serving) -> list[dict[str, Any]]:
     """The API's answers to some clicks and orders."""
     edge = serving.ready()["edge"]
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not (key := re.search(r"sk_\w+", serving.stdout)):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -81,7 +81,7 @@ def test_the_pages_agree_with_the_apis_answers(serving: Serving, answers: list[d
     campaigns = _console(serving, "/campaigns").text
     assert "spring-0" in campaigns
     assert "spring-1" in campaigns
-    for path in ("/events", "/delivery", "/trust", "/signals", "/left-out", "/orders"):
+    for path in ("/events", "/delivery", "/trust", "/signals", "/live", "/system", "/left-out", "/orders"):
         assert _console(serving, path).status_code == 200, path
 
 
@@ -89,7 +89,7 @@ def test_a_conversions_page_names_the_click_that_the_api_named(serving: Serving,
     answer = next(a for a in answers[ORDERS:] if a["attributed"])
     page = _console(serving, f"/conversions/{answer['conversionId']}").text
     assert answer["attributedTo"]["clickId"] in page
-    assert f"confidence {answer['attributedTo']['confidenceScore']}" in page
+    assert f"{answer['attributedTo']['confidenceScore']} of 100" in page
     assert _console(serving, f"/clicks/{answer['attributedTo']['clickId']}").status_code == 200
 
 
@@ -122,7 +122,7 @@ def test_the_commands_agree_with_the_apis_answers(serving: Serving, answers: lis
 
 
 def test_deliveries_are_exported_once_they_are_over(serving: Serving, answers: list[dict[str, Any]]) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         rows = [json.loads(line) for line in serving.run("export", "deliveries").splitlines()]
         if all(row["status"] == "dry_run" or row["settledAt"] for row in rows):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from collector.core import addresses as addresses_module
 from collector.core.addresses import (
     MAX_HOPS,
     Networks,
@@ -298,6 +299,15 @@ def test_what_is_no_address_to_the_standard_library_is_none(text):
     if not any(one in host for one in '%[".') and host.count(":") != 1:
         known = as_the_standard_library_has_it(host)
         assert normalise(text) == (None if known is None else str(known))
+
+
+@given(addresses, st.sampled_from(["", *addresses_module._SPECIAL_6, "2000::/16", "3ffe::/16", "4000::/16"]))
+@settings(max_examples=1_000)
+def test_who_is_public_by_the_first_digits_is_public_by_the_registries(address, network):
+    if network:
+        address = ipaddress.ip_network(network)[int(address) % ipaddress.ip_network(network).num_addresses]
+    text = normalise(str(address))
+    assert is_public(text) == addresses_module._is_public(text)
 
 
 @given(addresses)

@@ -66,9 +66,10 @@ def test_no_usable_click_id_makes_no_click(url: str) -> None:
     assert beacon.clicks(said(e=[view(url)]), EMPTY, NOW) == []
 
 
-def test_a_click_id_is_decoded_once_and_kept_as_it_stands() -> None:
+def test_a_click_id_is_decoded_and_kept_as_it_stands() -> None:
     assert beacon.fbclid_of("https://x.test/?a=1&fbclid=IwAR%2D0#fbclid=no") == "IwAR-0"
-    assert beacon.fbclid_of("https://x.test/?fbclid=IwAR%252D0") == "IwAR%2D0"
+    assert beacon.fbclid_of("https://x.test/?fbclid=IwAR%252D0") == "IwAR-0"
+    assert beacon.fbclid_of("https://x.test/?fbclid=IwAR%25252D0") == "IwAR%2D0"
 
 
 def test_an_event_with_a_click_id_in_its_address_is_no_second_click() -> None:

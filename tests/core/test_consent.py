@@ -30,8 +30,8 @@ def test_the_event_speaks_before_the_stores_default(said: Consent | None, defaul
         ("honour", None, Decision("denied", False)),
         ("honour", Consent(marketing="granted"), Decision("granted", False)),
         ("honour", Consent(marketing="pending"), Decision("denied", False)),
-        ("ldu", None, Decision("granted", True)),
-        ("ignore", None, Decision("granted", False)),
+        ("ldu", None, Decision("granted", True, unasked=True)),
+        ("ignore", None, Decision("granted", False, unasked=True)),
     ],
 )
 def test_the_browsers_signal_is_followed_by_the_configured_rule(

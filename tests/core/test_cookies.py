@@ -150,4 +150,6 @@ def test_what_is_not_metas_form_is_absent(value: str) -> None:
 
 def test_the_three_are_read_from_among_others() -> None:
     header = f'x=1; _fbp="fb.1.1780000000000.42"; _cv={VISITOR}; _cv=other; _fbc=fb.1.1780000000000.IwAR0.AQ'
-    assert cookies.read(header, "_cv") == Jar(VISITOR, "fb.1.1780000000000.IwAR0.AQ", "fb.1.1780000000000.42")
+    assert cookies.read(header, "_cv", 1_790_000_000_000) == Jar(
+        VISITOR, "fb.1.1780000000000.IwAR0.AQ", "fb.1.1780000000000.42"
+    )

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from collector.core import amounts, orders, statuses
+from collector.core import amounts, orders, refunds, statuses
 from collector.core.capi import gate
 from collector.core.capi.gate import Terms
 from collector.core.capi.states import CapiState
@@ -175,6 +175,8 @@ ORDER = Browser(T0, address=1, people=frozenset({2}))
         (ORDER, [Browser(T0 - 1, address=1, keys=("a",), refused=True)], []),
         (ORDER, [Browser(T0 - 1, people=frozenset({2}), keys=("a",))], [0]),
         (ORDER, [Browser(T0 - 1, people=frozenset({3}), keys=("a",))], []),
+        (ORDER, [Browser(T0 - 1, people=frozenset({2}), keys=("a",), sale=("USD", 1))], []),  # guessed the number
+        (ORDER, [Browser(T0 - 1, address=1, keys=("a",), sale=("USD", 1))], [0]),
         (ORDER, [Browser(T0 - 1, address=9, people=frozenset({2}), keys=("a",))], []),  # from elsewhere
         (ORDER, [Browser(T0 - 1, people=frozenset({2}), keys=("a",)), Browser(T0 - 2, address=1, keys=("b",))], [1]),
         (ORDER, [Browser(T0 - 1, address=1, keys=("a",)), Browser(T0 - 2, address=1, keys=("b",))], []),
@@ -188,7 +190,8 @@ def test_T2_only_the_orders_own_browser_adds_to_it(order: Browser, pages: list[B
 
 def test_T2_it_adds_what_is_absent_and_nothing_else() -> None:
     page = told(rank=Rank.PAGE, value=1, visitor_id="v", fbp="p", fbc="c", user_data={"em": ["x"]}, ip="1.1.1.1")
-    assert orders.filled(told(), page) == structs.replace(told(), visitor_id="v", fbp="p", fbc="c")
+    added = ["visitor_id", "fbp", "fbc"]
+    assert orders.filled(told(), page) == structs.replace(told(), visitor_id="v", fbp="p", fbc="c", filled=added)
     assert orders.filled(told(fbp="own"), page).fbp == "own"
 
 
@@ -198,9 +201,9 @@ def test_T5_the_server_saying_denied_ends_it_and_saying_granted_is_its_own_word(
     assert all_of(refused, told(marketing="granted", consented=True)).marketing == "denied"
     page = told(rank=Rank.PAGE, marketing="denied")
     assert all_of(page, told(marketing="granted", user_data={"em": ["x"]})).user_data == {"em": ["x"]}
-    assert orders.is_consented(told(consented=True))
-    assert not orders.is_consented(told())
-    assert not orders.is_consented(told(consented=True, rank=Rank.PAGE))
+    assert orders.outlives(told(consented=True))
+    assert not orders.outlives(told())
+    assert not orders.outlives(told(consented=True, rank=Rank.PAGE))
 
 
 # -- O1 to O7
@@ -283,12 +286,83 @@ def test_O6_an_edit_is_no_contradiction() -> None:
     assert all_of(told(value=10), told(None, T0 + 1, value=12)).value == 12
 
 
+def test_O6_two_servers_contradict_each_other_and_never_their_shop() -> None:
+    server, other = told(value=10), told(value=12, received=T0 + 1)
+    with pytest.raises(ApiError, match="another eventValue"):
+        all_of(server, other)
+    shop = told("paid", T0, rank=Rank.SHOP, value=11)
+    for tellings in ((server, shop), (shop, server), (server, shop, other), (shop, other, server)):
+        assert all_of(*tellings).value == 11
+
+
 def test_O7_people_are_united_and_the_first_event_id_stays() -> None:
     server = told(user_data={"em": ["a"], "ph": ["1"]}, fbp="p", ip="1.1.1.1")
     shop = told("paid", T0, rank=Rank.SHOP, user_data={"em": ["b"]}, ip="2.2.2.2")
     order = all_of(server, structs.replace(shop, event_id="other"))
     assert order.user_data == {"em": ["b", "a"], "ph": ["1"]}
     assert (order.event_id, order.fbp, order.ip) == ("e", "p", "2.2.2.2")
+
+
+def given_back(number: int, amount: str = "1.00", **more: Any) -> StoredEvent:
+    """A refund that is told alone, a minute after the one before."""
+    received = T0 + number * MINUTE
+    event = structs.replace(told("partially_refunded", received=received, rank=Rank.SHOP), value=None)
+    fact = orders.fact(event, received, edited=False)
+    event.told = [structs.replace(fact, refund=f"r{number}", less=Decimal(amount), **more)]
+    return event
+
+
+PAID_BY = {
+    "the shop": [told("paid", T0, rank=Rank.SHOP, value=500)],
+    "the shop, without a time": [told("paid", rank=Rank.SHOP, value=500)],
+    "a server": [told("paid", T0, value=500)],
+    "a server, without a status": [told(value=500)],
+    "a server, and its shop": [told("paid", T0, value=480), told("paid", T0, rank=Rank.SHOP, value=500)],
+    "the shop, many times": [told("paid", T0 + n, rank=Rank.SHOP, value=500) for n in range(60)],
+    "the shop, edited": [told("paid", T0 + n, rank=Rank.SHOP, value=440 + n, edited=True) for n in range(61)],
+}
+
+
+@pytest.mark.parametrize("by", PAID_BY)
+@pytest.mark.parametrize("many", [23, 24, 25, 100])
+def test_O5_however_many_refunds_are_told_alone_the_order_keeps_its_value(by: str, many: int) -> None:
+    back = [given_back(n) for n in range(1, many + 1)]
+    wanted = ("partially_refunded", Decimal(500 - many), Decimal(500))
+    first, *later = PAID_BY[by]
+    for order in (all_of(first, *later, *back, *back[::7]), all_of(first, *reversed(back), *later, *back[:3])):
+        worth = orders.worth_of(order)
+        assert worth is not None
+        assert (order.order_status, order.value, worth.gross) == wanted
+        assert len(order.told) <= orders.MOST_FACTS + refunds.MOST
+
+
+def test_O5_of_a_refund_told_alone_its_newest_word_stays_among_many() -> None:
+    back = [given_back(n) for n in range(1, 101)]
+    bounced = structs.replace(given_back(200), told=[structs.replace(given_back(200, "0").told[0], refund="r1")])
+    assert all_of(*PAID_BY["the shop"], *back, bounced, back[0]).value == 401
+
+
+def test_O5_refunds_told_alone_are_bounded_and_push_nothing_out() -> None:
+    order = all_of(*PAID_BY["the shop"], *(given_back(n) for n in range(1, 131)))
+    assert (order.value, len(order.told)) == (400, 1 + refunds.MOST)
+    assert all_of(order, told("cancelled", T0 + DAY, rank=Rank.SHOP)).order_status == "cancelled"
+
+
+def test_O5_control_where_refunds_push_out_what_the_order_was_worth(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = orders._kept
+    monkeypatch.setattr(orders, "_kept", lambda facts: kept(facts)[-orders.MOST_FACTS :])
+    with pytest.raises(AssertionError):
+        test_O5_however_many_refunds_are_told_alone_the_order_keeps_its_value("the shop", 24)
+
+
+def test_the_last_value_is_never_what_has_to_go() -> None:
+    """Even should every telling be needed."""
+    value, *others = [structs.replace(orders.facts_of(told("paid", T0 + n))[0], value=None) for n in range(25)]
+    value = structs.replace(value, value=Decimal(5))
+    needed = iter(range(1000))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(orders, "standing", lambda _facts: next(needed))
+        assert orders._spare([value, *others], []) == others[0]
 
 
 def test_many_tellings_keep_the_state_and_are_bounded() -> None:

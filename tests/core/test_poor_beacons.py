@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 import pytest
@@ -261,6 +262,26 @@ def test_control_without_the_reading_part_by_part_a_bad_event_takes_the_click(mo
         f"?fbclid={FBC}%22",
         f"?fbclid={FBC}?ref=x",
         "?" + "&".join(f"p{n}=1" for n in range(400)) + f"&fbclid={FBC}",
+        f"?FBCLID={FBC}",
+        f"?a=1&FbClid={FBC}",
+        f"?fbclid={FBC}+",
+        f"?fbclid={FBC}%0D%0A",
+        f"?fbclid={FBC}.",
+        f"?fbclid={FBC},",
+        f"?fbclid={FBC})",
+        f"?fbclid={FBC}%23top",
+        f"?fbclid={FBC}%26utm_source=fb",
+        f"?fbclid={FBC}%3Fref=x",
+        f"?fbclid={FBC}%",
+        f"?fbclid={FBC}%E2%80%8B",
+        f"?fbclid={FBC}%3C/a%3E",
+        f"?fbclid=%20%22{FBC}%22",
+        f"?fbclid=={FBC}",
+        f"?fbclid={FBC},{FBC}",
+        f"?fbclid={FBC}&fbclid=IwARanother000000000000",
+        f"?fbclid={FBC[:9]}%2{{}}".format("5" + "".join(f"{ord(c):02X}" for c in FBC[9])) + FBC[10:],
+        f"#!/shop?colour=red&fbclid={FBC}",
+        f"#/a#fbclid={FBC}",
     ],
 )
 def test_F12_a_click_id_is_found_wherever_it_stands(rest: str) -> None:
@@ -272,8 +293,12 @@ def test_F12_a_click_id_is_found_wherever_it_stands(rest: str) -> None:
 @pytest.mark.parametrize(
     "rest",
     [
-        f"?FBCLID={FBC}",
+        f"?FBCLID={FBC.upper()}",
+        f"?FBCLID={FBC.lower()}",
         f"?xfbclid={FBC}",
+        f"/fbclid={FBC}",
+        f"?fbclid[]={FBC}",
+        f"?fbclid={FBC[:12]}.{FBC[12:]}",
         f"?u=https%3A%2F%2Fshop.example%2F%3Ffbclid%3D{FBC}",
         f"fbclid={FBC}",
         "?fbclid=null",
@@ -285,6 +310,21 @@ def test_F12_what_is_no_click_id_of_this_page_is_none(rest: str) -> None:
     one, _ = heard(VIEW | {"u": "https://shop.example/" + rest})
     assert beacon.landing(one, NOW)[0] is None
     assert stored(one)[0] == []
+
+
+def test_control_an_id_is_lost_for_what_stands_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beacon, "_in_value", unquote)
+    beacon.fbclid_of.cache_clear()
+    assert beacon.landing(heard(VIEW | {"u": f"https://shop.example/?fbclid={FBC}."})[0], NOW) == (
+        None,
+        "invalid_fbclid",
+    )
+    beacon.fbclid_of.cache_clear()
+
+
+def test_control_a_click_of_tomorrow_hides_the_good_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cookies, "_not_ahead", lambda value, now: value)
+    assert cookies.read(f"_fbc={OLD}; _fbc=fb.1.9999999999999.IwARahead00000000", "_cv", NOW) != Jar(fbc=OLD)
 
 
 BEFORE = f"https://shop.example/no?fbclid={FBC}"
@@ -353,6 +393,17 @@ OLD_VISITOR, NEW_VISITOR = "A" * 22, "B" * 22
         (f"_fbc=fb.1.{NOW}.undefined; _fbc={OLD}", Jar(fbc=OLD)),
         (f"_fbc=fb.1.{NOW // 1000}.IwAR0; _fbc={OLD}", Jar(fbc=OLD)),
         (f'_fbc="{NEW}"', Jar(fbc=NEW)),
+        (f"_fbc=fb.1.{NOW + 601_000}.IwARahead00000000; _fbc={OLD}", Jar(fbc=OLD)),
+        (f"_fbc={OLD}; _fbc=fb.1.9999999999999.IwARahead00000000", Jar(fbc=OLD)),
+        (
+            f"_fbc=fb.1.{NOW + 599_000}.IwARahead00000000; _fbc={OLD}",
+            Jar(fbc=f"fb.1.{NOW + 599_000}.IwARahead00000000"),
+        ),
+        (f"_FBC={NEW}; _fbc={OLD}", Jar(fbc=OLD)),
+        (f"_fbc=deleted; _fbc={OLD}\t", Jar(fbc=OLD)),
+        (f"_fbc={NEW}; _fbc={NEW}.AQ", Jar(fbc=NEW)),
+        (f"_fbc={NEW}.ZZ; _fbc={OLD}", Jar(fbc=OLD)),
+        (f"_fbc=FB.1.{NOW}.IwARupper00; _fbc=fb.3.{NOW}.IwARthree00; _fbc={OLD}", Jar(fbc=OLD)),
         (f"_fbp={OLD_FBP}; _fbp={NEW_FBP}", Jar(fbp=NEW_FBP)),
         (f"_fbp={NEW_FBP}; _fbp=x; _fbp={OLD_FBP}", Jar(fbp=NEW_FBP)),
         (f"_fbp=fb.1.1500000000.1; _fbp={OLD_FBP}", Jar(fbp=OLD_FBP)),
@@ -363,8 +414,8 @@ OLD_VISITOR, NEW_VISITOR = "A" * 22, "B" * 22
     ],
 )
 def test_F11_the_newest_valid_of_two_cookies_counts(header: str, jar: Jar) -> None:
-    assert cookies.read(header, "_cv") == jar
-    assert cookies.read(f"a=b; {header}; c=d", "_cv") == jar
+    assert cookies.read(header, "_cv", NOW) == jar
+    assert cookies.read(f"a=b; {header}; c=d", "_cv", NOW) == jar
 
 
 def test_a_person_is_read_as_far_as_possible() -> None:

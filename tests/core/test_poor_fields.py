@@ -248,26 +248,20 @@ def test_F1_of_custom_data_only_what_nobody_can_hold_is_left_out() -> None:
     ("text", "read", "named"),
     [
         ("203.0.113.9.AQQAAQMC", None, True),  # documentation: nobody's
-        ("81.2.69.142.AQQAAQMC", "81.2.69.142", False),
-        ("81.2.69.142.AQ", "81.2.69.142", False),
-        ("2a02:8109:9a80:1::5.AQQAAQMC", "2a02:8109:9a80:1::5", False),
-        ("81.2.69.142, 10.0.0.1", "81.2.69.142", True),
-        ("10.0.0.1, 81.2.69.142", "81.2.69.142", True),
-        ("unknown, 81.2.69.142:4711", "81.2.69.142", True),
-        (["81.2.69.142", "10.0.0.1"], "81.2.69.142", True),
-        ("10.0.0.1, 192.168.0.1", None, True),
-        (" 81.2.69.142 ", "81.2.69.142", False),
-        ("[2a02:8109:9a80:1::5]:443", "2a02:8109:9a80:1::5", False),
-        ("localhost", None, True),
-        ("1.2.3.4.5", None, True),
-        ("unknown", None, False),
-        ("", None, False),
-        (None, None, False),
-        (7, None, True),
-        ({"v4": "81.2.69.142"}, None, True),
-        ("x" * 600, None, True),
+        ("81.2.69.142.AQQAAQMC", "81.2.69.142", False), ("81.2.69.142.AQ", "81.2.69.142", False),
+        ("2a02:8109:9a80:1::5.AQQAAQMC", "2a02:8109:9a80:1::5", False), ("81.2.69.142, 10.0.0.1", "81.2.69.142", True),
+        ("10.0.0.1, 81.2.69.142", "81.2.69.142", True), ("unknown, 81.2.69.142:4711", "81.2.69.142", True),
+        ("10.0.0.1;81.2.69.142", "81.2.69.142", True), ("10.0.0.1 81.2.69.142", "81.2.69.142", True),
+        ("for=10.0.0.1;for=81.2.69.142", "81.2.69.142", True), ("\u200b81.2.69.142\ufeff", "81.2.69.142", True),
+        (",, 2a02:8109:9a80:1::5%eth0", "2a02:8109:9a80:1::5", True), ("::ffff:81.2.69.142", "81.2.69.142", False),
+        ("2A02:8109:9A80:0001::5", "2a02:8109:9a80:1::5", False), ("081.002.069.142", None, True),
+        ("81.2.69.142/32", None, True), (["81.2.69.142", "10.0.0.1"], "81.2.69.142", True),
+        ("10.0.0.1, 192.168.0.1", None, True), (" 81.2.69.142 ", "81.2.69.142", False),
+        ("[2a02:8109:9a80:1::5]:443", "2a02:8109:9a80:1::5", False), ("localhost", None, True),
+        ("1.2.3.4.5", None, True), ("unknown", None, False), ("", None, False), (None, None, False), (7, None, True),
+        ({"v4": "81.2.69.142"}, None, True), ("x" * 600, None, True),
     ],
-)
+)  # fmt: skip
 def test_F1_the_first_public_address_of_what_was_given(text: Any, read: str | None, named: bool) -> None:
     for checked, ignored in (told(ipAddress=text), take_click(CLICK | {"ipAddress": text})):
         assert (checked.event.ip if isinstance(checked, CheckedEvent) else checked.ip) == read
@@ -390,9 +384,60 @@ def test_F1_an_id_is_a_text_or_a_number(field: str, value: Any, read: str | None
     assert list(ignored) == ([] if read else [field])
 
 
-@pytest.mark.parametrize(("order_id", "read"), [(1001.0, "1001"), (1001, "1001"), (10**20, str(10**20)), ("1", "1")])
+@pytest.mark.parametrize(
+    ("order_id", "read"),
+    [
+        (1001.0, "1001"),
+        (1001, "1001"),
+        (10**20, str(10**20)),
+        ("1", "1"),
+        (1e3, "1000"),
+        ("1001.0", "1001.0"),
+        (7, "7"),
+    ],
+)
 def test_F1_an_order_id_is_read_as_text(order_id: Any, read: str) -> None:
     assert told(orderId=order_id)[0].event.order_id == read
+
+
+@pytest.mark.parametrize(
+    "around", [" {}", "{}\n", "\u200b{}\ufeff", "\u2060{}", "\u00a0\u200e{}\u3000", "\ufeff {} \u00ad"]
+)
+@pytest.mark.parametrize(
+    "number", ["o-1", "#1001", "注文1", "٣", "o 1", "o\u200d1", "undefined-1", "NA-7", "10", "0-1", "true1"]
+)
+def test_L3_an_order_id_is_trimmed_of_what_nobody_sees(number: str, around: str) -> None:
+    told_, ignored = told(orderId=around.format(number), renewalOf=around.format("first"))
+    assert (told_.event.order_id, told_.event.renewal_of, ignored) == (number, "first", [])
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *("undefined", "   ", "null", "NaN", "None", "0", "-", "N/A", "false", "[object Object]", "{{order_id}}"),
+        *("Undefined", "NULL", "nan", "none ", "n/a", "na", "nil", "(null)", "(none)", "unknown", "not set", "True"),
+        *("\u200b", "\ufeff", "\u00a0", "\u2060 ", "\u3000", "--", "#", "()", "{}", "[]", "''", '""', "...", "—", "🛒"),
+        *(
+            "{{ order.id }}",
+            "{order_id}",
+            "{$order.id}",
+            "{%id%}",
+            "%ORDER_ID%",
+            "__ORDER__",
+            "[order_id]",
+            "<%= id %>",
+        ),
+        *("${order.id}", "[object Undefined]", "{{a\nb}}", "0.0", "00", "-0", "+0", "-1", 0, 0.0),
+        *("#undefined", "#null", "#0", '"null"', "'undefined'", "# 0"),
+    ],
+)
+def test_L3_what_stands_for_no_order_is_none_however_it_is_written(number: Any) -> None:
+    with pytest.raises(ApiError) as caught:
+        told(orderId=number)
+    assert (caught.value.status, caught.value.code, caught.value.field) == (400, "missing_required_field", "orderId")
+    lead, ignored = told(orderId=number, eventType="Lead")
+    assert lead.event.order_id is None
+    assert ignored == (["orderId"] if str(number).strip(" \u00a0\u2060\u200b\ufeff\u3000") else [])
 
 
 @pytest.mark.parametrize(

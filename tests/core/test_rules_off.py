@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
-from collector.core import amounts, event_names, intake, statuses, times
+from collector.config import Config, EdgeConfig, StoreConfig
+from collector.config_loader import checks
+from collector.core import amounts, event_names, nobody, statuses, times
 from collector.core.statuses import Status
 from collector.errors import ApiError
 from collector.guard import gate
+from collector.guard.bodies import Bodies
 from tests.core import test_orders, test_poor_fields
-from tests.guard import test_guard
+from tests.guard import test_bodies, test_guard
 
 NEVER = re.compile(r"(?!)")
 
@@ -35,12 +38,32 @@ def an_order_number_is_one(_patch: pytest.MonkeyPatch) -> None:
     assert refused
 
 
+def a_word_in_any_writing_is_known(_patch: pytest.MonkeyPatch) -> None:
+    """Read anew, not remembered (L1)."""
+    statuses._read.cache_clear()
+    try:
+        test_orders.test_L1_a_status_in_any_platforms_words("partially-refunded", Status.PARTIALLY_REFUNDED)
+    finally:
+        statuses._read.cache_clear()  # or who comes next would hear what was read with the rule off
+
+
+def a_suffix_is_refused(_patch: pytest.MonkeyPatch) -> None:
+    """Everybody's shop below it could post (D8)."""
+    assert checks.check(Config(store=[StoreConfig(id="a", domains=["co.uk"])]), role="edge", env={})
+
+
+def half_the_internet_is_refused(_patch: pytest.MonkeyPatch) -> None:
+    """Whoever comes from there could say that he is anybody (D8)."""
+    config = Config(edge=EdgeConfig(trusted_proxies=["0.0.0.0/1"]), store=[StoreConfig(id="a")])
+    assert checks.check(config, role="edge", env={})
+
+
 CHECKS: dict[str, tuple[Any, str, Any, Callable[[pytest.MonkeyPatch], None]]] = {
     "L1 the ways of writing": (
         statuses,
         "_NOISE",
         NEVER,
-        lambda _: test_orders.test_L1_a_status_in_any_platforms_words("partially-refunded", Status.PARTIALLY_REFUNDED),
+        a_word_in_any_writing_is_known,
     ),
     "L2 minor units": (
         amounts,
@@ -62,8 +85,16 @@ CHECKS: dict[str, tuple[Any, str, Any, Callable[[pytest.MonkeyPatch], None]]] = 
             "pageview", "PageView"
         ),
     ),
-    "L3 what is no number": (intake, "_NO_ORDER", frozenset(), an_order_number_is_one),
+    "L3 what is no number": (nobody, "is_no_order", lambda _text: False, an_order_number_is_one),
     "L4": (times, "settle", lambda _claimed, received, _past: (received, True), servers_past_is_true),
+    "D1 bytes in flight": (
+        Bodies,
+        "take",
+        lambda *_whose, **_how: True,
+        lambda _: test_bodies.test_D1_the_count_by_address_and_in_all(),
+    ),
+    "D8 public suffixes": (checks, "_is_public_suffix", lambda _domain: False, a_suffix_is_refused),
+    "D8 proxies": (checks, "_is_half_the_internet", lambda _text: False, half_the_internet_is_refused),
     "D2": (
         gate,
         "LEAST_FILES",

@@ -207,6 +207,14 @@ def test_a_broken_line_fails_alone_and_a_broken_array_as_a_whole() -> None:
     assert refused(wire.decode_batch, b"[" + good + b",{broken]")[0] == "invalid_json"
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])
+def test_a_body_in_another_encoding_is_told_which_it_should_have(encoding: str) -> None:
+    body = raw(ORDER).replace(b"USD", "José".encode(encoding))
+    with pytest.raises(ApiError, match="UTF-8") as caught:
+        wire.decode_conversion(body)
+    assert caught.value.code == "invalid_json"
+
+
 def test_a_batch_is_bounded() -> None:
     assert len(wire.decode_batch(raw([{"type": "click", **CLICK}] * 1000))) == 1000
     assert refused(wire.decode_batch, [{"type": "click", **CLICK}] * 1001)[0] == "payload_too_large"

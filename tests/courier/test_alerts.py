@@ -17,7 +17,7 @@ from collector.config import AlertsConfig
 from collector.config_loader import load
 from collector.courier.alerts import Alert, Alerts
 from collector.errors import ConfigError
-from tests.courier.test_courier_delivery import hook
+from tests.kit.hooks import hook
 
 HOUR, DAY = 3_600_000, 86_400_000
 NOW = 1_790_000_000_000

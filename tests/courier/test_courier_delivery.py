@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import signal
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import apsw
 import msgspec
 import pytest
 
 from collector.config import AlertsConfig, BatchWait, PixelConfig, StoreConfig
 from collector.courier import app
+from collector.errors import StorageError
 from collector.storage.ground import damage
 from tests.kit.courier_kit import Bench, CourierThread, bench, config_for, courier_process, now_ms, wait_until
+from tests.kit.hooks import hook
 from tests.kit.program import free_port
 from tests.kit.simulators.graph import ANSWERS, GraphSimulator
 
@@ -48,9 +48,9 @@ def test_a_batch_arrives_as_metas_rules_want_it(graph: GraphSimulator, tmp_path:
 def test_a_purchase_leaves_within_a_second_and_the_rest_within_fifteen(graph: GraphSimulator, tmp_path: Path) -> None:
     config = config_for(tmp_path, graph.url, batch_wait_seconds=BatchWait())
     with bench(config) as edge, CourierThread(config):
-        put_with_wait(edge, 1, "PageView", 15.0)
+        put_with_wait(edge, 1, "PageView", 600.0)
         put_with_wait(edge, 2, "Purchase", 1.0)
-        assert wait_until(lambda: edge.open() == 0, 8)  # of its own the page view would leave after 11 s
+        assert wait_until(lambda: edge.open() == 0)  # of its own the page view would leave after 450 s
         assert graph.state.requests["111:ok"] == 1  # the page view kept it company
 
 
@@ -284,26 +284,30 @@ def test_a_second_courier_on_the_same_data_is_refused(tmp_path: Path, monkeypatc
         assert app.run(config) == 3
 
 
-@contextlib.contextmanager
-def hook() -> Iterator[tuple[str, list[bytes]]]:
-    """An alerts' webhook: its address, and what it has received."""
-    received: list[bytes] = []
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (apsw.BusyError("database is locked"), 1),
+        (apsw.LockedError("database table is locked"), 1),
+        (apsw.CorruptError("malformed"), 3),
+        (apsw.CantOpenError("unable to open"), 3),
+    ],
+    ids=lambda one: type(one).__name__ if isinstance(one, Exception) else str(one),
+)
+@pytest.mark.parametrize("explained", [False, True], ids=["as it is", "as a cause"])
+def test_a_courier_that_finds_the_database_locked_at_start_is_to_be_tried_again(
+    fault: Exception, code: int, explained: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keeper may count its sums anew for minutes after an upgrade: 1 is tried again, 3 is not."""
 
-    class Hook(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.append(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(204)
-            self.end_headers()
+    def locked(_: object) -> None:
+        if explained:
+            raise StorageError("it cannot be used") from fault
+        raise fault
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Hook)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/alert", received
-    finally:
-        server.shutdown()
+    monkeypatch.setattr(app, "OPEN_PATIENCE_S", -1.0)
+    monkeypatch.setattr(app, "open_database", locked)
+    assert app.run(config_for(tmp_path, "http://127.0.0.1:1")) == code
 
 
 def test_an_alert_is_posted_once_and_holds_no_personal_data(tmp_path: Path) -> None:
@@ -374,4 +378,9 @@ def test_a_machine_whose_clock_is_wrong_is_told(tmp_path: Path) -> None:
         with bench(config) as edge, CourierThread(config) as courier:
             edge.put(1)
             assert wait_until(lambda: edge.states() == {"sent": 1})
-            assert ("clock", "111") in courier.courier._queues["111"]._alerts._told
+            assert ("clock", "111") in courier.courier._queues["111"]._alerts._standing
+            graph.faults()
+            graph.state.date = True  # it has been set right
+            edge.put(1, first=2)
+            assert wait_until(lambda: edge.states() == {"sent": 2})
+            assert ("clock", "111") not in courier.courier._queues["111"]._alerts._standing

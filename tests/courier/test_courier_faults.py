@@ -87,7 +87,7 @@ def test_a_meta_that_does_not_answer_for_one_pixel_delays_no_other(tmp_path: Pat
 @pytest.mark.parametrize("mode", STOPPING)
 def test_a_fault_that_stops_the_queue(mode: str, tmp_path: Path) -> None:
     with GraphSimulator() as graph:
-        config = config_for(tmp_path, graph.url, SICK, HEALTHY)
+        config = config_for(tmp_path, graph.url, SICK, HEALTHY, timeout_seconds=30.0)
         graph.faults(mode, pixel=SICK)
         with bench(config) as edge, CourierThread(config) as courier:
             edge.put(EVENTS, poison=lambda n: n == POISON)
@@ -103,18 +103,6 @@ def test_a_fault_that_stops_the_queue(mode: str, tmp_path: Path) -> None:
             assert wait_until(lambda: edge.states(SICK) == {"sent": EVENTS - 1, "rejected": 1})
             assert set(graph.accepted[SICK].values()) == {1}
             assert edge.counter("ambiguous") == 0
-
-
-def test_retry_after_is_kept_to(tmp_path: Path) -> None:
-    with GraphSimulator() as graph:
-        graph.faults({"name": "429", "times": 1, "headers": {"Retry-After": "1"}})
-        config = config_for(tmp_path, graph.url)
-        with bench(config) as edge, CourierThread(config):
-            edge.put(3)
-            assert wait_until(lambda: graph.state.requests["111:429"] == 1)
-            refused = time.time()
-            assert wait_until(lambda: edge.states() == {"sent": 3})
-            assert graph.state.times["111"][0] - refused > 0.9
 
 
 _LOST = "SELECT total(events) FROM request WHERE outcome = 'lost' AND pixel = (SELECT id FROM pixel WHERE name = ?)"
@@ -145,7 +133,7 @@ def mixed(total: int, tmp_path: Path, *, kill: bool = False, seed: int = 1) -> d
                 assert time.monotonic() - started < 60 + total / 100, (edge.states(SICK), edge.states(HEALTHY))
                 time.sleep(0.05)
             seconds = time.monotonic() - started
-            assert wait_until(lambda: heeds(child.pid, signal.SIGTERM), 15)  # the last one may have come just now
+            assert wait_until(lambda: heeds(child.pid, signal.SIGTERM), 60)  # the last one may have come just now
             child.terminate()
             assert child.wait(15) == 0
             counts = graph.ask("counts")
@@ -186,10 +174,10 @@ def table(total: int, result: dict[str, Any]) -> str:
 
 @pytest.mark.slow
 def test_faults_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = mixed(3_000, tmp_path)
+    result = mixed(5_000, tmp_path)
     with capsys.disabled():
-        print(table(3_000, result))
-    check(3_000, result)
+        print(table(5_000, result))
+    check(5_000, result)
     again = sum(n - 1 for n in result["accepted"][HEALTHY].values())
     assert again <= result["healthy_lost"]  # events whose answer came too late: a machine may stand still for that long
     assert result["healthy_seconds"] < result["seconds"]
@@ -197,14 +185,14 @@ def test_faults_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 @pytest.mark.slow
 def test_faults_mixed_and_kill_9_in_the_middle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = mixed(3_000, tmp_path, kill=True, seed=2)
+    result = mixed(5_000, tmp_path, kill=True, seed=2)
     with capsys.disabled():
-        print(table(3_000, result))
+        print(table(5_000, result))
     assert result["kills"] > 0
-    check(3_000, result)
+    check(5_000, result)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("kill", "seed"), [(False, 1), (True, 2)])
 def test_the_whole_matrix(kill: bool, seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = mixed(50_000, tmp_path, kill=kill, seed=seed)

@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector.config import AlertsConfig, ShopConfig, StoreConfig
+from collector.config import AlertsConfig, ShopConfig, StoreConfig, WebhookConfig
+from collector.config_loader import shops
 from collector.core import times
 from collector.core.shops import order as shop_order
 from collector.courier.alerts import Alerts
@@ -226,6 +227,25 @@ def test_L3_woocommerce_also_where_a_page_shares_a_second(
     assert len(one.called()) == 250
 
 
+def test_L3_rows_that_move_while_one_reads_are_not_passed_over(make: Any, server: ShopServer) -> None:
+    """Once a page is given, ten of its orders change: all behind them move up, some from a page yet to come."""
+    one = make(platform="woocommerce", consumer_key="ck", consumer_secret="cs", client_id="", client_secret="")
+    for i in range(250):
+        server.orders[str(i)] = woo(FIRST + i, NOW - DAY + i * 40_000)
+    given = server.woocommerce
+
+    def moving(query: dict[str, list[str]]) -> Fault:
+        answer = given(query)
+        for i in list(server.orders)[:10] if len(server.asked) == 1 else ():
+            server.orders[i] = woo(FIRST + int(i), NOW - 2 * MINUTE)
+        return answer
+
+    server.woocommerce = moving  # type: ignore[method-assign]
+    one.pull()
+    one.take()
+    assert len(one.called()) == 250
+
+
 def test_L4_stripes_events(make: Any, server: ShopServer) -> None:
     one = make(platform="stripe", restricted_key="rk", client_id="", client_secret="")
     for i in range(20):
@@ -253,7 +273,6 @@ def test_L6_a_pulled_order_is_what_its_webhook_tells(make: Any) -> None:
                          customer={"id": "gid://shopify/Customer/778899"}, customAttributes=[{"key": "_fbp", "value": made.FBP}],
                          customerJourneySummary={"lastVisit": {"landingPage": f"/p?fbclid={made.FBCLID}"}},
                          billingAddress={"firstName": "Ада", "lastName": "Ковальова", "countryCodeV2": "DE", "phone": "0221 5550134"})  # fmt: skip
-    from collector.config_loader import shops
 
     hook, other = shops.hooks(one.store)["shopify"], shops.pulled(one.store, "shopify_pull")
     told = shop_order.read(
@@ -330,3 +349,87 @@ def test_L5_nothing_is_followed_and_no_key_is_in_an_address(server: ShopServer) 
     with pytest.raises(Trouble, match="redirects"):
         asyncio.run(ask())
     assert server.asked == ["/x"]
+
+
+def test_L6_what_the_owner_changes_in_a_preset_holds_for_the_pull_too(make: Any, server: ShopServer) -> None:
+    own = WebhookConfig(
+        name="mine",
+        preset="woocommerce",
+        secret="x",
+        topics={"order.created": ""},
+        fields={"externalId": "meta_data[key=crm].value"},
+        channels={"till": "ignore"},
+    )
+    order = json.loads(made.woocommerce(meta_data=[{"key": "crm", "value": "C-9"}]).body)
+    headers = {"x-wc-webhook-topic": "order.updated"}
+    for webhooks, customer in (([own], "C-9"), ([], None)):  # without it, the control
+        store = StoreConfig(id=STORE, webhook=webhooks)
+        hook = shops.pulled(store, "woocommerce")
+        for via, kind in (("checkout", shop_order.ShopOrder), ("till", shop_order.Ignored if webhooks else None)):
+            body = json.dumps(order | {"created_via": via}).encode()
+            found = shop_order.read(hook.platform, hook.terms, STORE, headers, body).outcome
+            assert isinstance(found, kind or shop_order.ShopOrder)
+            if isinstance(found, shop_order.ShopOrder):
+                assert found.body.customer_data is not None
+                assert found.body.customer_data.external_id == customer
+
+
+def test_L4_a_topic_that_the_owner_takes_is_pulled_as_well() -> None:
+    own = WebhookConfig(name="stripe", preset="stripe", secret="x", topics={"payment_intent.succeeded": "paid"})
+    for webhooks, topics in (([own], ["payment_intent.succeeded"]), ([], list(shops.preset("stripe")["topics"]))):
+        store = StoreConfig(id=STORE, webhook=webhooks)
+        assert shops.taken(shops.pulled(store, "stripe")) == topics
+
+
+def stuck(server: ShopServer, platform: str) -> Callable[..., Any]:
+    """A shop behind a cache that knows no parameters: the first page, whatever is asked."""
+    first = getattr(server, platform)
+    answers: list[Any] = []
+
+    def same(*asked: Any) -> Any:
+        if not answers:
+            answers.append(first(*asked))
+        return answers[0]
+
+    return same
+
+
+@pytest.mark.parametrize("platform", ["shopify", "woocommerce", "stripe"])
+def test_L5_a_shop_that_gives_one_page_for_ever_is_a_failure_and_no_loop(
+    make: Any, server: ShopServer, platform: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if platform == "shopify":
+        fill(server, 20)
+        one = make()
+    elif platform == "stripe":
+        one = make(platform=platform, restricted_key="rk", client_id="", client_secret="")
+        event = json.loads(made.stripe().body)
+        server.orders = {str(n): event | {"id": f"evt_{n}", "created": (NOW - DAY) // 1000 + n} for n in range(20)}
+    else:
+        one = make(platform=platform, consumer_key="ck", consumer_secret="cs", client_id="", client_secret="")
+        server.orders = {str(n): {"id": n, "date_modified_gmt": times.text(NOW - DAY)[:-1]} for n in range(120)}
+    assert one.pull() == [900.0], "the control: as it should be"
+    one.db.execute("DELETE FROM shop_pull")
+    monkeypatch.setattr(server, platform, stuck(server, platform))
+    (wait,) = one.pull()
+    assert wait < 2.0
+    assert len(server.asked) < 20
+
+
+@pytest.mark.parametrize("odd", [None, {}, {"updatedAt": None}, {"updatedAt": 7}, [], "x"])
+def test_L5_one_odd_order_holds_up_no_other(make: Any, server: ShopServer, odd: Any) -> None:
+    names = fill(server, 6)
+    plain = server.shopify
+
+    def shopify(asked: Any, token: str) -> Fault:
+        status, headers, body = plain(asked, token)
+        page = json.loads(body)
+        if status == 200:
+            page["data"]["orders"]["nodes"].append(odd)
+        return status, headers, json.dumps(page).encode()
+
+    server.shopify = shopify  # type: ignore[method-assign]
+    one = make()
+    assert one.pull() == [900.0]
+    one.take()
+    assert one.called() == names

@@ -1,4 +1,4 @@
-"""The pull's memory is the same at ten thousand orders and at a million: it holds a page, and the inbox is bounded.
+"""The pull's memory is the same at five thousand orders and at a million: it holds a page, and the inbox is bounded.
 
 PULL_ORDERS=1000000 pulls as many as a large shop has in a year.
 """
@@ -31,7 +31,7 @@ from tests.kit.shop_server import graph_order
 
 pytestmark = pytest.mark.slow
 PAGE, MOST_PAGED = 50, 25_000
-FEW, MANY = 10_000, int(os.environ.get("PULL_ORDERS", "100000"))
+FEW, MANY = 5_000, int(os.environ.get("PULL_ORDERS", "40000"))
 MOST_GROWTH_KB = 8 * 1024
 
 

@@ -111,7 +111,7 @@ def test_P1_the_same_delivery_twice_is_one_request(watched: Watched) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"{}",
+        b'{"orders_to_redact": {}}',
         b'{"customer": null, "orders_to_redact": null}',
         b'{"customer": {"id": {}, "email": 7}, "orders_to_redact": [null, {}, "x", 1e400]}',
     ],
@@ -130,9 +130,9 @@ def test_a_request_of_any_shape_is_taken(watched: Watched, body: bytes) -> None:
         ("app/uninstalled", "shop_uninstalled"),
     ],
 )
-def test_P3_nothing_else_is_done_by_itself_and_somebody_is_told(watched: Watched, topic: str, kind: str) -> None:
+def test_P3_P4_nothing_else_is_done_by_itself_and_somebody_is_told(watched: Watched, topic: str, kind: str) -> None:
     watched.shop.tell(paid(NUMBER))
-    watched.shop.tell(asked(topic, {"shop_domain": "x"}))
+    watched.shop.tell(asked(topic, made.SHOPIFY_BARE[topic]))
     assert watched.look() == [kind]
     assert watched.shop.kit.rows("SELECT count(*) FROM shop_order") == [(1,)]
 
@@ -160,7 +160,7 @@ def test_P2_what_is_held_of_a_customer_is_written_for_the_owner_alone_and_goes_w
 
 def test_P2_control_of_nobody_nothing_is_written_but_an_empty_answer(watched: Watched) -> None:
     watched.shop.tell(paid(NUMBER))
-    watched.shop.tell(asked("customers/data_request", {"customer": {"id": 5}}))
+    watched.shop.tell(asked("customers/data_request", {"customer": {"id": 5}, "orders_requested": []}))
     watched.look()
     (file,) = (watched.shop.kit.journal.data_dir / "requests").iterdir()
     assert str(NUMBER) not in file.read_text()
@@ -177,7 +177,7 @@ def test_requests_are_listed_run_and_dismissed(watched: Watched, capsys: Any) ->
     watched.shop.tell(paid(NUMBER))
     watched.shop.kit.now += HOUR
     watched.shop.tell(redact(NUMBER))
-    watched.shop.tell(asked("shop/redact", {}))
+    watched.shop.tell(asked("shop/redact", made.SHOPIFY_BARE["shop/redact"]))
     assert command(watched, "list", "--json") == 0
     ids = {one["kind"]: one["id"] for one in json.loads(capsys.readouterr().out)}
     assert command(watched, "run", ids["redact"]) == 0

@@ -38,6 +38,7 @@ def test_F2_a_poor_field_costs_no_click(edge: Edge) -> None:
     assert misses(edge, clicks()) == []
 
 
+@pytest.mark.slow
 def test_the_check_sees_an_order_that_is_lost(edge: Edge) -> None:
     """Control: the same inputs at a door that takes none of them."""
     lost = (one._replace(path="/v1/track/click") for one in orders("b"))

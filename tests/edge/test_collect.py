@@ -18,7 +18,7 @@ from collector.core.events import StoredClick, StoredEvent
 from collector.storage.people.erasure import erase_person
 from collector.storage.people.person import Asked
 from tests.kit.edge_process import Edge, configuration, running
-from tests.kit.raw_http import Answer
+from tests.kit.raw_http import Answer, eventually
 
 PERSON = "Mozilla/5.0 (X11; Linux x86_64; rv:127.0) Gecko/20100101 Firefox/127.0"
 PAGE = {"Origin": "https://www.shop.example", "Host": "t.shop.example", "User-Agent": PERSON}
@@ -226,8 +226,9 @@ def test_44_an_erased_visitor_who_comes_back_gets_new_cookies(store: Store) -> N
         configuration(store.database.parent), None, Asked(visitor=given["_cv"]), now_ms(), dry_run=False
     )
     assert sum(receipt.clicks for receipt in done.receipts) == 1
-    time.sleep(1.5)  # the edge hears of it within a second
     held = PAGE | {"Cookie": "; ".join(f"{name}={value}" for name, value in given.items())}
+    probe = {"e": [{"t": "PageView", "i": "is-it-heard", "at": 1_000_000, "u": "https://www.shop.example/"}], "v": seed}
+    assert eventually(lambda: cookies(store.beacon(probe, held))["_cv"] != given["_cv"], 60.0)
     view = {"t": "PageView", "i": "erased-returns", "at": 1_000_000, "u": "https://www.shop.example/"}
     answer = store.beacon({"e": [view], "v": seed}, held)
     anew = cookies(answer)

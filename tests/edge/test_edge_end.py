@@ -23,4 +23,4 @@ def test_the_journal_is_closed_before_the_process_ends(tmp_path: Path, number: s
     with running(tmp_path, CLOSING) as edge:
         assert edge.post("/v1/track/click", CLICK).status == 200
         os.kill(edge.pid, number)
-        assert eventually(lambda: "the journal is closed" in edge.log.read_text(), 10)
+        assert eventually(lambda: "the journal is closed" in edge.log.read_text(), 60)

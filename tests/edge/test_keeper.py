@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector import release
 from collector.core.cookies import EMPTY
+from collector.edge import keeper as edge_keeper
 from collector.errors import ApiError, StorageError
 from collector.exchange import frames, links
 from collector.exchange.clicks import ClickResult, NewClick
@@ -118,7 +122,9 @@ def test_every_result_is_the_same_on_the_other_side(kit: Kit) -> None:
         [kit.operation(click("IwARback00001", visitorId="v")), kit.operation(order("9", visitorId="v"))]
     )
     refused = ApiError("order_conflict", "another value", "eventValue")
-    results = [*stored, Answered(200, b"{}", True, [stored[0], refused]), refused, EMPTY, None]
+    unnamed = ApiError("order_conflict", "erased", "orderId")
+    unnamed.order = ""
+    results = [*stored, Answered(200, b"{}", True, [stored[0], refused]), refused, EMPTY, None, unnamed]
     (raw,) = Frames().feed(frames.frame(ToEdge([frames.committed(4, results)])))
     (one,) = frames.decode_to_edge(raw).committed
     got = [frames.value_of(result) for result in one.results]
@@ -127,7 +133,8 @@ def test_every_result_is_the_same_on_the_other_side(kit: Kit) -> None:
     assert got[1].state.match == stored[1].state.match
     assert isinstance(got[2].results[0], ClickResult)
     assert (got[2].results[1].code, got[3].code, got[3].field) == ("order_conflict", "order_conflict", "eventValue")
-    assert got[4:] == [EMPTY, None]
+    assert (got[3].order, got[6].order) == (None, "")
+    assert got[4:6] == [EMPTY, None]
 
 
 @pytest.mark.parametrize(("error", "fault"), [(StorageError("full"), "storage"), (KeyError("x"), "defect")])
@@ -167,6 +174,162 @@ def test_a_child_that_is_gone_is_given_nothing() -> None:
         assert links.asked(ours) is None
 
 
+# -- what gathers while the keeper works
+
+
+class _Far:
+    """The keeper's end of an edge's connection, played by the test."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self.end, self._frames = end, Frames()
+
+    def tell(self, content: ToEdge) -> None:
+        self.end.send(frames.frame(content))
+
+    def told(self, *numbers: int) -> None:
+        """These submissions are on disk."""
+        self.tell(ToEdge([frames.committed(number, [ClickResult(number, 1, False)]) for number in numbers]))
+
+    async def heard(self) -> list[int]:
+        """The submissions of the next frame."""
+        data = await asyncio.get_running_loop().sock_recv(self.end, 1 << 20)
+        (content,) = self._frames.feed(data)
+        return [one.number for one in frames.decode_to_keeper(content).submitted]
+
+    async def silent(self) -> bool:
+        """Whether nothing comes for many turns of the loop."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+        try:
+            return not self.end.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+
+
+@contextlib.asynccontextmanager
+async def far_keeper() -> AsyncIterator[tuple[edge_keeper.Keeper, _Far]]:
+    ours, theirs = links.control()
+    with ours, theirs:
+        keeper = edge_keeper.Keeper(theirs)
+        one, end = links.pair()
+        with one, end:
+            links.give(ours, one)
+            far = _Far(end)
+            state = frames.State([], [], False, True, None, None)
+            far.tell(ToEdge(hello=frames.Hello(release.name(), {}, b"p" * 32), state=state))
+            await keeper.greeted()
+            yield keeper, far
+            keeper.close()
+
+
+CLICKED = NewClick((1, 2, None, b"body"), ("203.0.113.9", None), "v", "IwAR0")
+
+
+async def test_the_keepers_word_that_orders_wait_in_the_inbox_wakes_who_reads_it() -> None:
+    async with far_keeper() as (keeper, far):
+        assert keeper.inbox_filled.is_set()  # a keeper that begins may have found some
+        for inbox, told in ((0, False), (1, True), (1, False), (2, True)):
+            keeper.inbox_filled.clear()
+            asked = asyncio.ensure_future(keeper.inbox())
+            await asyncio.sleep(0)
+            state = frames.State([], [], False, True, None, None, inbox)
+            far.tell(ToEdge(state=state, found=[frames.Found(keeper._number, frames.FoundInbox([]))]))
+            assert await asked == []
+            assert keeper.inbox_filled.is_set() is told
+
+
+async def test_what_comes_while_the_keeper_works_gathers_and_goes_before_the_answers() -> None:
+    async with far_keeper() as (keeper, far):
+        first = keeper.submit([CLICKED])
+        assert await far.heard() == [1]
+        others = [keeper.submit([CLICKED]) for _ in range(2)]
+        assert await far.silent()
+        seen: list[bool] = []
+        first.add_done_callback(lambda _: seen.append(keeper._under_way == 3))
+        far.told(1)
+        assert await far.heard() == [2, 3]
+        assert (await first)[0].id == 1
+        assert seen == [True], "the keeper has its next group before anybody is answered"
+        far.told(2, 3)
+        assert [(await other)[0].id for other in others] == [2, 3]
+        last = keeper.submit([CLICKED])
+        assert await far.heard() == [4], "with nothing under way it goes at once"
+        far.told(4)
+        await last
+
+
+async def test_a_question_and_many_operations_do_not_wait_for_the_group_under_way() -> None:
+    async with far_keeper() as (keeper, far):
+        keeper.submit([CLICKED])
+        assert await far.heard() == [1]
+        asked = asyncio.ensure_future(keeper.click(7))
+        assert await far.heard() == []
+        keeper.submit([CLICKED] * 300)
+        assert await far.heard() == [3]
+        far.tell(ToEdge(found=[frames.Found(2, None)]))
+        assert await asked is None
+
+
+async def test_control_without_gathering_each_submission_is_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge_keeper, "_MANY", 1)
+    async with far_keeper() as (keeper, far):
+        keeper.submit([CLICKED])
+        assert await far.heard() == [1]
+        keeper.submit([CLICKED])
+        assert not await far.silent()
+
+
+async def test_what_has_gathered_goes_to_the_next_keeper() -> None:
+    async with far_keeper() as (keeper, far):
+        lost = keeper.submit([CLICKED])
+        assert await far.heard() == [1]
+        kept = keeper.submit([CLICKED])
+        far.end.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(StorageError):
+            await lost
+        assert not kept.done()
+        one, end = links.pair()
+        with one, end:
+            keeper._opening.append(asyncio.ensure_future(keeper._open(one)))
+            assert await _Far(end).heard() == [2]
+
+
+async def _refused(far: _Far) -> list[tuple[str, str, str]]:
+    """What the next frame tells of refusals."""
+    data = await asyncio.get_running_loop().sock_recv(far.end, 1 << 20)
+    (content,) = Frames().feed(data)
+    return frames.decode_to_keeper(content).refused
+
+
+@pytest.mark.parametrize("erased", [[], [7]], ids=["the control", "erased"])
+async def test_numbers_that_wait_in_the_edge_go_with_an_erasure(erased: list[int]) -> None:
+    async with far_keeper() as (keeper, far):
+        keeper.refuse("refused", ApiError("invalid_currency", "?", "currency"), b'{"orderId": "J-1"}')
+        far.tell(ToEdge(state=frames.State([], erased, False, True, None, None)))
+        asked = asyncio.ensure_future(keeper.click(7))
+        await far.heard()
+        far.tell(ToEdge(found=[frames.Found(1, None)]))  # what was told before has been heard by then
+        await asked
+        keeper._tell_figures()
+        assert await _refused(far) == [("invalid_currency", "currency", "" if erased else "J-1")]
+
+
+async def test_numbers_of_while_the_keeper_was_away_are_not_kept() -> None:
+    """It may have heeded an erasure meanwhile, and is asked before it has said so."""
+    async with far_keeper() as (keeper, far):
+        keeper.refuse("refused", ApiError("not_found", "?"), b'{"orderId": "J-1"}')
+        lost = keeper.submit([CLICKED])
+        far.end.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(StorageError):
+            await lost
+        keeper.refuse("refused", ApiError("not_found", "?"), b'{"orderId": "J-2"}')
+        one, end = links.pair()
+        with one, end:
+            await keeper._open(one)
+            keeper._tell_figures()
+            assert await _refused(_Far(end)) == [("not_found", "", "")] * 2
+
+
 # -- the program
 
 
@@ -185,7 +348,8 @@ def count(place: Installation) -> int:
     return int(place.rows("SELECT count(*) FROM click")[0][0])
 
 
-@pytest.mark.parametrize("seconds", [0, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0, 10])
 def test_a_keeper_that_stands_still_is_503_and_then_all_is_well(
     tmp_path: Path, graph: GraphSimulator, seconds: int
 ) -> None:
@@ -204,7 +368,7 @@ def test_a_keeper_that_stands_still_is_503_and_then_all_is_well(
             assert door.get("/healthz").status_code == 200
         finally:
             os.kill(keeper, signal.SIGCONT)
-        assert wait_until(lambda: posted(door, key, 3) == 200, 20)
+        assert wait_until(lambda: posted(door, key, 3) == 200, 60)
         assert posted(door, key, 2) == 200, "the retry of who was told 503 is the same click, stored once"
         assert count(place) == 3
 
@@ -219,12 +383,13 @@ def test_a_killed_keeper_loses_nothing_and_the_edge_goes_on_with_the_next(
         before = door.serving.children()
         os.kill(before["keeper"], signal.SIGKILL)
         assert posted(door, key, 2) in (200, 503)  # it waits for the next keeper, or is told that none answers
-        assert wait_until(lambda: posted(door, key, 3) == 200, 30)
+        assert wait_until(lambda: posted(door, key, 3) == 200, 60)
         assert door.serving.children()["edge"] == before["edge"]
         assert posted(door, key, 2) == 200
         assert count(place) == 3
 
 
+@pytest.mark.slow
 def test_two_edges_share_the_port_and_one_keeper(tmp_path: Path, graph: GraphSimulator) -> None:
     place = Installation(tmp_path, graph.url, edge="workers = 2")
     key = place.make_key()
@@ -234,7 +399,7 @@ def test_two_edges_share_the_port_and_one_keeper(tmp_path: Path, graph: GraphSim
         assert {posted(door, key, number) for number in range(40)} == {200}
         os.kill(pids[0], signal.SIGKILL)
         again = Door(door.serving)
-        assert wait_until(lambda: posted(again, key, 99) == 200, 20)
+        assert wait_until(lambda: posted(again, key, 99) == 200, 60)
         assert count(place) == 41
 
 
@@ -245,6 +410,7 @@ def words(pid: int) -> list[str]:
         return []
 
 
+@pytest.mark.slow
 def test_edge_and_keeper_run_as_units_of_their_own(tmp_path: Path, graph: GraphSimulator) -> None:
     """A systemd unit each: the edge waits for the keeper's socket file, and for the next keeper."""
     place = Installation(tmp_path, graph.url)

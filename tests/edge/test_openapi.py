@@ -119,7 +119,7 @@ def test_the_contracts_examples_fit_the_document(edge: Edge) -> None:
             f"http://127.0.0.1:{edge.port}{path}",
             json=body,
             headers={"Authorization": f"Bearer {edge.keys['secret']}"},
-            timeout=5,
+            timeout=60,
         )
         assert answer.status_code == 200
         schema[path]["POST"].validate_response(answer)

@@ -4,7 +4,7 @@ He knows the numbers of real orders, also of those to come, and the e-mails of r
 orders, refusals, who somebody is, clicks. Afterwards every order that the shop's server told is stored, right in value
 and state, attributed as on the same day without him, and queued for Meta once.
 
-COLLECTOR_STRANGER_SECONDS: how long the long form goes on, at 95 of his requests a second (120; 600 are ten minutes).
+COLLECTOR_STRANGER_SECONDS: how long the long form goes on, at 95 of his requests a second (45; 600 are ten minutes).
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ from pathlib import Path
 from random import Random
 from statistics import median
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import msgspec
 import pytest
 
 from collector.core import flags
+from collector.core.capi.event_id import derive
 from collector.core.events import StoredEvent
 from collector.core.intake import Caller
 from collector.core.orders import Rank
 from tests.journal.test_tellers import SAFARI
 from tests.kit.edge_process import Edge, running
 
-LONG_SECONDS = float(os.environ.get("COLLECTOR_STRANGER_SECONDS", "120"))
+LONG_SECONDS = float(os.environ.get("COLLECTOR_STRANGER_SECONDS", "45"))
 PER_SECOND = 95
 STORE = "store_abc123"
 LIVES = ("paid", "pending paid", "pending cancelled", "pending cancelled completed")
@@ -98,7 +100,8 @@ class Shop:
                 self.page(one.address, self._told_by_page(one))
             yield one
             for status in self.statuses(one):
-                self._server("conversion", self._order(one, status))
+                key = {"Idempotency-Key": f"{one.order}-{status}"} if one.number % 2 else {}
+                self._server("conversion", self._order(one, status), key)
                 yield one
 
     def statuses(self, one: Customer) -> list[str]:
@@ -124,9 +127,10 @@ class Shop:
         amount = {"eventType": "Purchase", "eventValue": self.value(one), "currency": "USD"}
         return {"orderId": one.order, **amount, "visitorId": one.visitor, "customerData": {"email": one.email}}
 
-    def _server(self, verb: str, body: dict[str, Any]) -> None:
-        answer = self.edge.post(f"/v1/track/{verb}", {"storeId": STORE} | body)
+    def _server(self, verb: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+        answer = self.edge.post(f"/v1/track/{verb}", {"storeId": STORE} | body, headers=headers)
         assert answer.status == 200, answer.data
+        assert b"idempotent-replayed" not in answer.data.lower(), "nobody has used its key"
 
     def page(self, address: str, body: dict[str, Any]) -> Any:
         headers = {"Origin": "https://shop.example", "User-Agent": SAFARI, "X-Forwarded-For": address}
@@ -173,7 +177,17 @@ class Stranger:
 
     def strike(self) -> None:
         dice = self._dice
-        answer = dice.choice([self._order, self._order, self._beacon, self._click])(dice.choice(self._shop.customers))
+        doors = [
+            self._order,
+            self._order,
+            self._beacon,
+            self._click,
+            self._twin,
+            self._pixel,
+            self._closed,
+            self._named,
+        ]
+        answer = dice.choice(doors)(dice.choice(self._shop.customers))
         self.asked += 1
         self.answers[answer.status] = self.answers.get(answer.status, 0) + 1
 
@@ -214,6 +228,66 @@ class Stranger:
         body = {"eventType": self._any(*NAMES), "orderId": self._any(one.order, f" {one.order} ")}
         honest = {"eventValue": self._any(0.01, 5000), "currency": "USD"}
         return self._shop.page(self._address(), honest | self._lies(one) | body)
+
+    def _twin(self, one: Customer) -> Any:
+        """An order number that looks like a real one, and ids by which orders and events are known to us."""
+        near = self._any(
+            "\u200b{}", "{}\ufeff", "{} ", "{}\u0301", "\uff33-{}", "{}\u0000", "{}\\u0000v", "o{}", "e{}"
+        ).format
+        event = self._any("Purchase", "purchase\u200b", "PURCHASE", "Lead", "Subscribe")
+        derived = derive(STORE, "Purchase", one.order)
+        body = {
+            "eventType": event,
+            "orderId": near(one.order),
+            "eventId": self._any(derived, f"o{one.order}", one.order),
+        }
+        return self._shop.page(self._address(), {"eventValue": 0.01, "currency": "USD"} | self._lies(one) | body)
+
+    def _pixel(self, one: Customer) -> Any:
+        said = {"s": STORE, "t": "Purchase", "order_id": one.order, "value": "0.01", "currency": "USD", "c": "denied"}
+        some = {name: value for name, value in said.items() if name == "s" or self._dice.random() < 0.8}
+        headers = {"Referer": "https://shop.example/", "User-Agent": SAFARI, "X-Forwarded-For": self._address()}
+        return self._shop.edge.get(f"/c.gif?{urlencode(some)}", None, headers)
+
+    def _closed(self, one: Customer) -> Any:
+        """Doors that are none of a page's."""
+        told = {"storeId": STORE, "eventType": "Purchase", "orderId": one.order, "eventValue": 1, "currency": "USD"}
+        batch = [{"type": "conversion", **told}, {"type": "event", **told, "orderStatus": "cancelled"}]
+        headers = {"Origin": "https://shop.example", "User-Agent": SAFARI, "X-Forwarded-For": one.address}
+        signed = {
+            "X-Shopify-Topic": "orders/cancelled",
+            "X-Shopify-Hmac-Sha256": "AAAA",
+            "X-WC-Webhook-Signature": "AAAA",
+        }
+        path, body, key, more = self._any(
+            ("/v1/track/batch", batch, "page", {}),
+            ("/v1/track/batch", batch, None, {}),
+            (f"/v1/webhooks/shopify/{STORE}", {"id": one.order, **told}, None, signed),
+            (f"/v1/webhooks/woocommerce/{STORE}", {"id": one.order, **told}, "page", signed),
+            ("/v1/track/conversion", told, "sk_" + "0" * 40, {}),
+            ("/v1/track/conversion", told | {"storeId": "store_other"}, "page", {}),
+            ("/v1/track/conversion?key=page", told, None, {"X-HTTP-Method-Override": "DELETE"}),
+        )
+        for found in (f"/v1/conversions/conv_{'0' * 32}", f"/v1/clicks/click_{'0' * 32}"):
+            assert self._shop.edge.get(found, "page").status == 403
+        answer = self._shop.edge.post(path, body, key, headers | more)
+        assert answer.status >= 400, (path, answer.data)
+        return answer
+
+    def _named(self, one: Customer) -> Any:
+        """The server's own Idempotency-Key, and words that no body has."""
+        key = f"{one.order}-{self._any('paid', 'pending', 'cancelled', 'completed')}"
+        headers = {
+            "Origin": "https://shop.example",
+            "User-Agent": SAFARI,
+            "X-Forwarded-For": self._any(self._address(), "1.1.1.9"),
+        }
+        body = {"storeId": STORE, "eventType": "Purchase", "orderId": one.order, "eventValue": 0.02, "currency": "USD"}
+        believed = {"rank": 2, "secret": True, "shop": True, "unconfirmed": False, "noteOf": 1, "told": [], "k": "sk_1"}
+        path = self._any("/v1/track/conversion", "/v1/track/event", "/c")
+        told = self._shop.edge.post(path, body | believed, "page", headers | {"Idempotency-Key": key})
+        assert told.status != 200 or not {"attributed", "attributedTo", "duplicate"} & told.body["data"].keys()
+        return told
 
     def _beacon(self, one: Customer) -> Any:
         said = {"value": 0.01, "currency": "USD", "order_id": one.order}

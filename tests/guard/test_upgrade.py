@@ -14,12 +14,15 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from collector.guard.gate import GuardLimits
 from collector.guard.protocol import GuardedProtocol, make_protocol
 from tests.kit.raw_http import UNTRUSTED, Answer, Served, connect, exchange, get, post, read_to_end, serve
 
-QUICK = GuardLimits(header_seconds=0.5, body_seconds=0.5, linger_seconds=0.5)
+# As in test_guard.py: only what is about time has short deadlines.
+PATIENT = GuardLimits(header_seconds=90, body_seconds=90, idle_seconds=90, write_seconds=90, linger_seconds=90)
+QUICK = structs.replace(PATIENT, body_seconds=0.5, header_seconds=0.5)
 KINDS = [b"h2c", b"websocket", b"TLS/1.0", b"h2c, websocket", b"HTTP/2.0", b"x" * 200]
 # What java.net.http sends, and the spellings of others.
 ASKING = [
@@ -34,6 +37,12 @@ CHUNKED = b"Host: t\r\nTransfer-Encoding: chunked\r\n%b\r\n3\r\nabc\r\n2;x=y\r\n
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
+    with serve(PATIENT) as server:
+        yield server
+
+
+@pytest.fixture
+def quick() -> Iterator[Served]:
     with serve(QUICK) as server:
         yield server
 
@@ -96,15 +105,15 @@ def test_one_byte_at_a_time(served: Served) -> None:
     assert bodies(served, before) == [("/bytes", b"12345"), ("/last", b"")]
 
 
-def test_a_body_that_stays_away_is_408_and_reaches_nobody(served: Served) -> None:
-    before = len(served.app.seen)
+def test_a_body_that_stays_away_is_408_and_reaches_nobody(quick: Served) -> None:
+    before = len(quick.app.seen)
     for data in (
         post(b"12345", ASKING[0] % b"h2c")[:-2],
         (b"POST / HTTP/1.1\r\n" + CHUNKED % (ASKING[0] % b"h2c"))[:-5],
     ):
-        answer = exchange(served.port, data)
+        answer = exchange(quick.port, data)
         assert (answer.statuses, answer.closed) == ([408], True)
-    assert served.app.seen[before:] == []
+    assert quick.app.seen[before:] == []
 
 
 def test_who_expects_to_be_told_is_told_to_continue(served: Served) -> None:

@@ -20,7 +20,7 @@ from tests.kit.journal_kit import GRANTED, HOUR, NOW, SERVER, Kit, click, config
 
 PENDING, DENIED = Decision("pending", False), Decision("denied", False)
 PREFETCH, CRAWLER = Caller(secret=True, bot="prefetch"), Caller(secret=True, bot="crawler")
-HOME, PHONE = "93.184.216.34", "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15"
+HOME, PHONE = "93.184.216.34", "Mozilla/5.0 (Linux; Android 14; Pixel 8)"
 FBP = "fb.1.1789000000000.1234567890"
 
 

@@ -23,6 +23,7 @@ from collector.storage.people import identities
 from collector.storage.people.erasure import erase_person
 from collector.storage.people.person import Asked
 from collector.storage.reports import commands
+from collector.storage.rules import linking
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, STORE, Kit, click, order
 
 JANE = {"email": "jane@example.com"}
@@ -66,7 +67,7 @@ def claims_taken_for_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
         sure = [(kind, [Link(x.visitor, x.first_ts, x.first_ts) for x in own]) for kind, own in values]
         return people_of(sure, ts)
 
-    monkeypatch.setattr(identities, "people_of", believed)
+    monkeypatch.setattr(linking, "people_of", believed)
 
 
 # -- P1

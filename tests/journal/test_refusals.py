@@ -17,6 +17,7 @@ from collector.exchange.rows import ConversionRow
 from tests.kit.journal_kit import GRANTED, HOUR, NOW, SERVER, STORE, Kit, click, order
 
 PENDING, DENIED = Decision("pending", False), Decision("denied", False)
+SILENT = Decision("granted", False, unasked=True)
 PERSON = {
     "visitorId": "visitor-1",
     "fbp": "fb.1.1789000000000.1234567890",
@@ -29,7 +30,9 @@ NAMES = ("fbclid_k", "visitor_k", "fbp_k", "ip_k", "ua_k", "fp_k")
 
 
 def tell(kit: Kit, decision: Decision, **fields: Any) -> Any:
-    (taken,) = kit.submit([kit.operation(order("1", NOW - HOUR, **fields), SERVER, decision)])
+    """Told by a server; in so many words, unless it is the store's default."""
+    said = None if decision.unasked else {"marketing": decision.marketing}
+    (taken,) = kit.submit([kit.operation(order("1", NOW - HOUR, consent=said, **fields), SERVER, decision)])
     return taken.state
 
 
@@ -75,10 +78,10 @@ def test_one_refusal_among_an_orders_reports_stands(
 
 def test_an_order_of_a_visitor_who_withdrew_stays_withdrawn_when_it_is_told_again(tmp_path: Path) -> None:
     with Kit(tmp_path) as kit:
-        tell(kit, GRANTED, **PERSON)
+        tell(kit, SILENT, **PERSON)
         number = kit.journal.stores[STORE].number
         kit.submit([Withdraw(number, "visitor-1", kit.journal.names.name(number, "visitor", "visitor-1"))])
-        state = tell(kit, GRANTED, **PERSON, orderStatus="paid")
+        state = tell(kit, SILENT, **PERSON, orderStatus="paid")
         assert (state.match.attributed, state.match.reason) == (False, "consent")
         assert_nobody(kit)
         assert kept(kit)[0].flags == flags.WITHDRAWN

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from collector.exchange.shops import Page
 from collector.storage.people.erasure import erase_person
 from collector.storage.people.person import Asked
 from tests.journal.test_shop_orders import Shop, message
 from tests.kit import shops as made
-from tests.kit.journal_kit import HOUR, order
+from tests.kit.journal_kit import HOUR, STORE, order
 
 NUMBER = 5_550_000
 
@@ -57,3 +58,31 @@ def test_P5_an_order_that_a_server_told_by_its_number_is_erased_under_the_shops_
 def test_an_order_is_erased_by_the_number_that_people_know_it_by(shop: Shop) -> None:
     shop.tell(message(NUMBER, "paid"))
     assert erase(shop, order=f"#{NUMBER + 1}") == 1
+
+
+def waiting(shop: Shop, number: int, email: str) -> None:
+    """A pull has found an order, and no edge is there to read it."""
+    one = made.shopify(id=number, admin_graphql_api_id=None, name=f"#{number % 1000}", order_number=None, email=email)
+    put = "INSERT INTO shop_inbox (store, platform, topic, seen, body) VALUES (?, 'shopify', 'orders/updated', 2, ?)"
+    shop.kit.transaction._db.execute(put, (STORE, one.body))
+
+
+@pytest.mark.parametrize(
+    "who", [{"email": "ada@example.com"}, {"order": str(NUMBER + 7)}, {"order": f"#{(NUMBER + 7) % 1000}"}]
+)
+def test_P6_an_erasure_takes_what_no_edge_has_read_yet(shop: Shop, who: dict[str, str]) -> None:
+    shop.tell(message(NUMBER, "paid"))
+    waiting(shop, NUMBER + 7, "ada@example.com")
+    waiting(shop, NUMBER + 8, "bob@example.com")  # the control
+    shop.kit.transaction._db.execute("INSERT INTO shop_inbox VALUES (99, ?, 'nobody', '', 2, x'00')", (STORE,))
+    erase(shop, **who)
+    left = [bytes(body) for (body,) in shop.kit.rows("SELECT body FROM shop_inbox ORDER BY id")]
+    assert len(left) == 2
+    assert b"ada@example.com" not in b"".join(left)
+
+
+def test_P6_a_row_is_deleted_when_it_is_taken(shop: Shop) -> None:
+    waiting(shop, NUMBER + 9, "ada@example.com")
+    (row,) = shop.kit.rows("SELECT id FROM shop_inbox")[0]
+    shop.tell(message(NUMBER + 9, "paid"), page=Page(seen=2, inbox=row))
+    assert shop.kit.rows("SELECT count(*) FROM shop_inbox") == [(0,)]

@@ -55,7 +55,8 @@ def test_explain_and_the_page_say_why(tmp_path: Path) -> None:
     assert found is not None
     assert (found["capiStatus"], found["capiReason"]) == ("skipped", "the order was cancelled before it was sent")
     with ConsoleProcess(config) as console:
-        assert "Not sent: the order was cancelled before it was sent." in console.get(f"/conversions/{public}").text
+        page = console.get(f"/conversions/{public}").text
+    assert "left out on purpose (the order was cancelled before it was sent)" in page
 
 
 def test_other_states_need_no_reason_of_their_own(tmp_path: Path) -> None:

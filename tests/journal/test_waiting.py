@@ -64,9 +64,13 @@ class Desk:
         answer: Answer = await self.tracker.one(prepared, Asked(KEY, "/", name.encode(), name.encode(), wait))
         return dict(json.loads(answer.body)["data"])
 
+    async def stored(self, db: Any, table: str) -> None:
+        while not db.execute(f"SELECT 1 FROM {table}").fetchall():
+            await asyncio.sleep(0.01)
+
     async def settle(self) -> None:
-        await asyncio.sleep(0.1)
         with closing(open_database(self.config.storage)) as db:
+            await self.stored(db, "outbox")
             db.execute("UPDATE outbox SET state = ?, settled = 1", (int(CapiState.SENT),))
 
     def run(self, *doing: Any) -> list[Any]:
@@ -101,7 +105,8 @@ def test_a_process_that_ends_while_somebody_waits_has_remembered_an_answer(tmp_p
 
         async def cut_off() -> None:
             waiting = asyncio.ensure_future(before.post("A", 10))
-            await asyncio.sleep(0.3)
+            with closing(open_database(before.config.storage)) as db:
+                await before.stored(db, "idempotency")
             waiting.cancel()
 
         before.run(cut_off())

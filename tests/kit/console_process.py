@@ -22,6 +22,7 @@ import os, sys, msgspec
 from collector.config import Config
 from collector.console.app import run
 config = msgspec.json.decode(sys.stdin.buffer.read(), type=Config)
+exec(sys.argv[2])
 code = run(config, int(sys.argv[1]), lambda: print("ready", flush=True))
 print("apsw" if "apsw" in sys.modules else "no apsw", flush=True)
 sys.exit(code)
@@ -37,10 +38,13 @@ def make_config(data_dir: Path, *, listen: str = "127.0.0.1:8081", password_hash
 
 
 class ConsoleProcess:
-    """Started on entering, ended by SIGTERM on leaving; `ending` is then its exit code and last words."""
+    """Started on entering, ended by SIGTERM on leaving; `ending` is then its exit code and last words.
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    `patch`: Python that is run before it (a rule switched off).
+    """
+
+    def __init__(self, config: Config, patch: str = "") -> None:
+        self.config, self.patch = config, patch
         self.ending: tuple[int, str] | None = None
 
     def __enter__(self) -> ConsoleProcess:
@@ -48,7 +52,7 @@ class ConsoleProcess:
         opened.set_inheritable(True)
         self.port = opened.getsockname()[1]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(opened.fileno())],
+            [sys.executable, "-c", CHILD, str(opened.fileno()), self.patch],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=[opened.fileno()],

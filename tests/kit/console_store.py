@@ -35,6 +35,7 @@ def make_store(
     (data_dir / "pepper.key").chmod(0o600)
     db = sqlite3.connect(data_dir / "collector.db", isolation_level=None)
     db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=OFF")  # a power cut loses it: 0.06 s instead of 0.6
     migrations = resources.files("collector.storage").joinpath("migrations")
     for script in sorted(migrations.iterdir(), key=lambda entry: entry.name):
         db.executescript(script.read_text())
@@ -188,6 +189,7 @@ def add_conversion(
     rng: random.Random | None = None,
     order_status: str | None = None,
     match: Match | None = None,
+    renewal_of: str | None = None,
 ) -> int:
     """One conversion with its match; its row number."""
     rng = rng or random.Random(order)
@@ -204,6 +206,7 @@ def add_conversion(
         fbc="fb.1.1789999999999.IwAR0abc" if click else None,
         fbp="fb.1.1.2" if rng.random() < 0.7 else None,
         order_status=order_status,
+        renewal_of=renewal_of,
     )
     match = match or _match(click, rng, ts)
     sql = """INSERT INTO conversion (store, ts, received, event_type, dedup_k, ip_k, ua_k, ua_class, flags, click,

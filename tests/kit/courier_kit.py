@@ -27,6 +27,7 @@ from collector.process import hardening
 from collector.storage.ground import stores
 from collector.storage.ground.database import open_database
 from collector.storage.outbox import outbox
+from collector.storage.rules import deliveries
 
 EMAIL = "62a14e44f765419d10fea99367361a727c12365e2520f32218d505ed9aa0f62f"
 
@@ -106,7 +107,7 @@ class Bench:
             assert built.refused is None, built.refused
             if poison(n):
                 built = msgspec.structs.replace(built, payload=poisoned(built.payload))
-            rows.append(outbox.row(n, number, name, built, now=now, wait_seconds=0.1))
+            rows.append(deliveries.row_of(n, number, name, built, now=now, wait_seconds=0.1))
         outbox.insert(self.db, rows)
         self.db.execute("COMMIT")
 
@@ -184,7 +185,7 @@ class CourierThread:
 
     def __exit__(self, *_: object) -> None:
         self.call(self.courier.stop)
-        self._thread.join(20)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
     def call(self, what: Callable[[], Any]) -> None:
@@ -193,7 +194,7 @@ class CourierThread:
 
     def ask(self, question: Any) -> Any:
         """The result of a coroutine on the courier's loop."""
-        return asyncio.run_coroutine_threadsafe(question, self._loop).result(5)
+        return asyncio.run_coroutine_threadsafe(question, self._loop).result(60)
 
     def new_token(self, pixel: str, token: str) -> None:
         """What a reload does once the configuration names another token."""

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -79,7 +79,14 @@ class Edge(NamedTuple):
         if body or method == "POST":
             given["Content-Length"] = str(len(body))
         lines = [f"{method} {path} HTTP/1.1"] + [f"{name}: {value}" for name, value in (given | headers).items()]
-        return exchange(self.port, "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body, 15.0)
+        return exchange(self.port, "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body, 60.0)
+
+
+def refused_at_last(ask: Callable[[int], Answer]) -> Answer:
+    """The first 429 of many: where a machine stands still for a moment, a rate allows one more meanwhile."""
+    refused = next((answer for answer in map(ask, range(250)) if answer.status == 429), None)
+    assert refused is not None, "all of them were taken"
+    return refused
 
 
 def configuration(data_dir: Path, stores: Sequence[StoreConfig] = (STORE, OTHER, CLOSED), **edge: Any) -> Config:

@@ -22,6 +22,8 @@ from collector.process import hardening
 ROOT = Path(__file__).parents[2]
 BINARY = Path(os.environ.get("COLLECTOR_BINARY", ROOT / "dist" / "collector"))
 SOURCE = [sys.executable, "-m", "collector"]
+# `PROGRAM=dist/collector pytest …` runs browsers, proxies and recipes against the built binary.
+PROGRAM = [str(Path(named).resolve())] if (named := os.environ.get("PROGRAM")) else SOURCE
 
 
 class Serving:
@@ -54,8 +56,8 @@ class Serving:
     def ready(self, seconds: float = 120.0) -> dict[str, str]:
         """The addresses of the ready line."""
         while True:
-            for line in self.stderr.splitlines():
-                if line.startswith("ready "):
+            for line in self.stderr.splitlines(keepends=True):
+                if line.startswith("ready ") and line.endswith("\n"):  # the whole of it
                     return dict(part.split("=") for part in line.split()[1:])
             assert self.process.poll() is None, self.stderr
             assert time.monotonic() - self.began < seconds, self.stderr
@@ -63,7 +65,7 @@ class Serving:
 
     def pasted(self) -> list[dict[str, Any]]:
         """The answers to the banner's lines, as if they were pasted into a shell with curl."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while "/v1/track/conversion" not in self.stdout:
             assert time.monotonic() < deadline, self.stdout
             time.sleep(0.01)

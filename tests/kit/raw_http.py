@@ -19,6 +19,7 @@ from collector.guard.gate import Gate, GuardLimits
 from collector.guard.protocol import make_protocol
 
 UNTRUSTED = Networks()
+PATIENCE_SECONDS = 30.0  # a machine may stand still for seconds; what is waited for comes at once
 LOOPBACK = parse_networks(["127.0.0.1/32"])
 
 
@@ -43,10 +44,10 @@ class Answer(NamedTuple):
 
 
 def connect(port: int, source: str = "127.0.0.1") -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(source, 0))
+    return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS, source_address=(source, 0))
 
 
-def read_to_end(sock: socket.socket, patience: float = 5.0) -> Answer:
+def read_to_end(sock: socket.socket, patience: float = PATIENCE_SECONDS) -> Answer:
     """Read until the other side closes or resets, at most `patience` seconds."""
     started, data, closed = time.monotonic(), b"", False
     while (left := started + patience - time.monotonic()) > 0:
@@ -65,17 +66,22 @@ def read_to_end(sock: socket.socket, patience: float = 5.0) -> Answer:
     return Answer(data, closed, time.monotonic() - started)
 
 
-def exchange(port: int, request: bytes, patience: float = 5.0, *, half_close: bool = False) -> Answer:
-    """Send all bytes, then read to the end; the sending may break off where the server has had enough."""
+def exchange(port: int, request: bytes, patience: float = PATIENCE_SECONDS, *, half_close: bool = False) -> Answer:
+    """Send all bytes, then read to the end; the sending may break off where the server has had enough.
+
+    Its seconds count from before the connection: a client that stands still has lost no time of the server's.
+    """
+    started = time.monotonic()
     with connect(port) as sock:
         with contextlib.suppress(ConnectionError, TimeoutError):
             sock.sendall(request)
             if half_close:
                 sock.shutdown(socket.SHUT_WR)
-        return read_to_end(sock, patience)
+        answer = read_to_end(sock, patience)
+        return answer._replace(seconds=time.monotonic() - started)
 
 
-def trickle(port: int, start: bytes, piece: bytes, every: float, patience: float = 5.0) -> Answer:
+def trickle(port: int, start: bytes, piece: bytes, every: float, patience: float = PATIENCE_SECONDS) -> Answer:
     """Send `start` at once and then `piece` again and again, until the server ends it."""
     with connect(port) as sock:
         sock.sendall(start)
@@ -187,10 +193,10 @@ def serve(
             yield Served(listener.getsockname()[1], app, gate)
         finally:
             server.should_exit = True
-            thread.join(timeout=10)
+            thread.join(timeout=PATIENCE_SECONDS)
 
 
-def eventually(condition: Any, patience: float = 5.0) -> bool:
+def eventually(condition: Any, patience: float = PATIENCE_SECONDS) -> bool:
     """Whether `condition()` becomes true in time."""
     end = time.monotonic() + patience
     while time.monotonic() < end:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from collector.cli.parser import COMMANDS, Command
+from collector.cli.commands import COMMANDS, Command
 from collector.config import EdgeConfig
 from collector.console.metrics import METRICS
 from collector.edge import openapi

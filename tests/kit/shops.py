@@ -51,6 +51,34 @@ STORE = StoreConfig(
     webhook_secrets={name: SECRETS[name] for name in ("shopify", "woocommerce", "stripe")},
     webhook=[WebhookConfig(name="paddle", preset="paddle", secret=SECRETS["paddle"]), KIOSK],
 )
+# Messages of Shopify that hold no whole order, as its documentation shows them.
+SHOPIFY_BARE: dict[str, dict[str, Any]] = {
+    "orders/delete": {"id": 820982911946154508},
+    "customers/redact": {
+        "shop_id": 954889,
+        "shop_domain": "shop.example",
+        "customer": {"id": 191167, "email": "john@example.com", "phone": "555-625-1199"},
+        "orders_to_redact": [299938],
+    },
+    "customers/data_request": {
+        "shop_id": 954889,
+        "shop_domain": "shop.example",
+        "orders_requested": [299938],
+        "customer": {"id": 191167, "email": "john@example.com", "phone": "555-625-1199"},
+        "data_request": {"id": 9999},
+    },
+    "shop/redact": {"shop_id": 954889, "shop_domain": "shop.example"},
+    "app/uninstalled": {
+        "id": 548380009,
+        "name": "Super Toys",
+        "email": "super@example.com",
+        "domain": None,
+        "currency": "USD",
+        "shop_owner": "John Smith",
+        "plan_name": "enterprise",
+        "myshopify_domain": None,
+    },
+}
 AGENT = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 Version/18.5 Mobile/15E148 Safari/604.1"
 FBP = "fb.1.1790000000000.1029384756"
 FBCLID = "IwAR0madeUpClickIdForTestsOnly_0123456789abcdefgh"
@@ -156,6 +184,23 @@ def stripe(type_: str = "checkout.session.completed", /, at: int = 0, event: str
     } | changes
     body = {"id": event, "type": type_, "created": 1795248003, "livemode": True, "data": {"object": about}}
     return signed("stripe", body, {}, at)
+
+
+def paddle(type_: str = "transaction.completed", /, at: int = 0, event: str = "evt_1", **changes: Any) -> Message:
+    """A Paddle event about a transaction, or about whatever `changes` make of it; signed at `at` (s)."""
+    about = {
+        "id": "txn_1",
+        "status": "completed",
+        "origin": "web",
+        "currency_code": "USD",
+        "customer_id": "ctm_1",
+        "billed_at": "2026-11-22T11:20:10Z",
+        "custom_data": {"orderId": "P-1", "fbp": FBP},
+        "details": {"totals": {"total": "5950", "grand_total": "5950", "currency_code": "USD"}},
+        "items": [{"price": {"id": "pri_1", "product_id": "pro_1"}, "quantity": 1}],
+    } | changes
+    body = {"event_id": event, "event_type": type_, "occurred_at": "2026-11-22T11:20:18.552Z", "data": about}
+    return signed("paddle", body, {}, at)
 
 
 def kiosk(topic: str = "sale.made", /, at: int = 0, delivery: str = "k1", **changes: Any) -> Message:

@@ -7,10 +7,12 @@ from contextlib import closing
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 
 from collector.config import Config
 from collector.core.matching import Model
+from collector.errors import StorageError
 from collector.storage.ground import database
 from collector.storage.learning import learning
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, STORE, Kit, click, config_for, order
@@ -116,3 +118,47 @@ def test_a_night_that_found_no_index_is_made_up_for(tmp_path: Path) -> None:
         assert learning.night_if_due(db, kit.config, START + 2 * DAY) == {}
         away.rename(index)
         assert learning.night_if_due(db, kit.config, START + 2 * DAY + 10 * MINUTE).keys() == {STORE}
+
+
+@pytest.mark.parametrize("state", ["none of it is there", "it lacks most rows", "it has no table yet"])
+def test_a_night_and_a_lesson_hold_no_month_of_rows_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """After a restore there is no index: its rows, in the memory of whoever looks up, were 5 GB at 10⁷ clicks."""
+    with Kit(tmp_path, START) as kit, closing(opened(kit)) as db:
+        for n in range(20):
+            kit.post(order(str(n), START, **device(n)))
+        kit.fold()
+        index = tmp_path / database.INDEX
+        if state == "it lacks most rows":
+            for n in range(20, 40):
+                kit.post(order(str(n), START, **device(n)))
+        else:
+            index.rename(tmp_path / "away")
+        if state == "it has no table yet":
+            apsw.Connection(str(index)).close()
+        monkeypatch.setattr(learning, "MOST_UNFOLDED", 10)
+        monkeypatch.setattr(learning, "Lookup", None)  # never made
+        assert learning.night_if_due(db, kit.config, START + 2 * DAY) == {}
+        with pytest.raises(StorageError, match=r"the index lacks \d+ rows: start the collector"):
+            learning.at_once(db, kit.config, START + 2 * DAY, None)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_night_over_clicks_of_nobody_in_particular_has_looked_at_addresses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    """A server that gives addresses and no visitor; a courier on another machine cannot name their networks."""
+    if not named:
+        monkeypatch.setattr(learning, "_names", lambda *_: None)
+    with Kit(tmp_path, START) as kit:
+        kit.post(order("early", START, **device(1)))
+        kit.now = START + 2 * DAY
+        assert not a_night(kit, kit.now).has_looked, "control: a night that had no click to look at"
+        for n in range(3):
+            kit.post(click(f"IwAR{n:010}", kit.now, **device(n)))
+            kit.post(order(f"o{n}", kit.now + HOUR, **device(n)))
+        model = a_night(kit, kit.now + 2 * DAY)
+    assert (model.has_looked, model.clickers_per_visitor) == (True, 0)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(model), type=Model).has_looked, "as it comes from the store"
+    assert bool(model.networks) == named

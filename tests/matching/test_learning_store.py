@@ -120,6 +120,7 @@ def test_the_journal_meets_the_targets_of_a_new_store(shop: Shop) -> None:
     assert len(scores.links(50)) > 20
 
 
+@pytest.mark.slow
 def test_a_night_makes_a_model_that_the_edge_takes_over(shop: Shop) -> None:
     kit = shop.kit
     kit.fold()
@@ -145,12 +146,14 @@ def test_a_night_makes_a_model_that_the_edge_takes_over(shop: Shop) -> None:
     assert kit.post(body)[0].state.match.model == "fs.2"
 
 
+@pytest.mark.slow
 def test_decoys_are_counted_where_the_console_reads_them(shop: Shop) -> None:
     found = dict(shop.kit.rows("SELECT name, sum(n) FROM counter WHERE name LIKE 'decoy.%' GROUP BY name"))
     assert found["decoy.orders"] > 5
     assert found.get("decoy.80", 0) <= found["decoy.orders"] * 0.1
 
 
+@pytest.mark.slow
 def test_a_night_reads_the_newest_of_a_flood(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounded work, nothing learnt twice, and no lag behind a shop with many page views."""
     kit = shop.kit

@@ -165,6 +165,16 @@ def test_the_missing_bits_are_those_that_would_have_been_enough(model: Model) ->
     assert tried > 50
 
 
+def test_an_address_that_many_share_is_said_to_be_one() -> None:
+    click = Candidate(1, HOUR, HOUR, 1, 11, None, 5, 8, None, 0, 0)
+    query = Query(ts=8 * HOUR, ip_k=5)
+    for others, said in ((7, True), (1, False)):
+        found = match(query, [click], Statistics(clicks_in_window=30, visitors_on_ip=others), DEFAULT_MODEL, Policy())
+        told = explain(found)
+        assert ("many people share" in told.summary) is found.shared is said
+        assert not (said and (told.changes or told.missing_bits))
+
+
 def test_a_stored_answer_is_explained_by_the_model_that_made_it(tmp_path: Path) -> None:
     db = make_store(tmp_path, clicks=1, conversions=0)
     number = add_conversion(db, NOW, match=refused())

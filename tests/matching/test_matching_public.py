@@ -14,7 +14,7 @@ from tests.kit.simulators.trial import Shelf, counted, nightly
 from tests.kit.simulators.truth import Public, World
 
 SEEDS = (701, 702)
-LINKS = 150  # of a stratum that is judged
+LINKS = 120  # of a stratum that is judged
 
 
 class Outcome(NamedTuple):
@@ -80,13 +80,47 @@ def test_lines_of_every_kind_are_stated_as_they_are(organic: float, trained: boo
     assert scores.precision(50) >= 0.85
     assert scores.recall(90) >= (0.45 if organic == 2.0 else 0.35)
     assert scores.decoy_links(90) <= 0.003
-    for kind in sorted({v.order.network for v in scores.unproven}):
-        links = [v for v in scores.unproven if v.answer.attributed and v.order.network == kind]
-        stated, true = share_stated(links), share(v.right for v in links)
+
+
+# Where many share a line, which the towns above have too little of to judge: offices large and small, carriers' NAT,
+# relays. Eight or so seconds each.
+CROWDED = (
+    {"employed": 0.9, "per_office": 300},
+    {"employed": 0.9, "per_office": 40},
+    {"cgnat": 0.9, "strip": 0.2},
+    {"relayed": 0.9, "employed": 0.9, "per_office": 1000},
+)
+FIRST_SEEDS = (900, 904, 950, 954, 1000, 1004, 1050, 1054)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("trained", [False, True], ids=["new", "trained"])
+def test_lines_that_many_share_are_stated_no_surer_than_they_are(trained: bool) -> None:
+    found = []
+    for first in FIRST_SEEDS:
+        for at, knobs in enumerate(CROWDED):
+            public = Public(World(seed=first + at, **knobs))
+            shelf = Shelf(public)
+            learn = nightly(public, shelf=shelf) if trained else counted(public, shelf)
+            found.append(trial(public, shelf=shelf, learn=learn, decoys=False))
+    unproven = [v for scores in found for v in scores.unproven if v.answer.attributed]
+    judged = {}
+    for kind in sorted({v.order.network for v in unproven}):
+        links = [v for v in unproven if v.order.network == kind]
+        stated, true = sum(v.answer.confidence for v in links) / 100 / len(links), share(v.right for v in links)
         print(f"{kind:<12} {len(links):>4} stated {stated:.3f} true {true:.3f}")
         if len(links) >= LINKS:
-            assert stated - true <= 0.05
+            judged[kind] = stated, true
+    assert judged.keys() >= {"home", "home NAT", "mobile NAT", "office"}
+    assert all(stated - true <= 0.05 for stated, true in judged.values())
+    assert any(0.97 - true > 0.05 for _, true in judged.values()), "control: what states its best of all is seen"
+    relayed = [v for v in unproven if v.order.network == "relay" and v.answer.confidence >= 50]
+    assert relayed
+    assert all(has_a_second_signal(v.answer) for v in relayed)
 
 
-def share_stated(links: list[Any]) -> float:
-    return sum(v.answer.confidence for v in links) / 100 / len(links) if links else 0.0
+def has_a_second_signal(answer: Any) -> bool:
+    """Something of the device itself, beside the address."""
+    return any(
+        e.signal in ("user_agent", "fingerprint") and e.result == "equal" and e.bits > 0 for e in answer.evidence
+    )

@@ -86,7 +86,7 @@ def test_03_a_clock_that_is_wrong_is_replaced_by_the_time_of_receipt(
     assert said.get("timeCorrected", False) is corrected
     at = datetime.fromisoformat(said["timestamp"])
     wanted = datetime.now(UTC) if corrected else datetime.fromisoformat(stamp)
-    assert abs(at - wanted) < timedelta(seconds=20)
+    assert abs(at - wanted) < timedelta(minutes=3)
 
 
 def test_05_a_late_click_re_opens_its_order_and_sends_nothing_twice(kit: Kit) -> None:
@@ -418,7 +418,7 @@ def test_43_an_order_that_was_given_a_withdrawn_click_is_answered_as_if_told_aft
     kit: Kit, name: str, folded: bool
 ) -> None:
     device = {"visitorId": "v1", "ipAddress": "93.184.216.34", "userAgent": SAFARI}
-    kit.post(click("IwARwithdrawn", NOW - HOUR, **device))
+    kit.post(click("IwARwithdrawn", NOW - 30 * MINUTE, **device))
     kit.post(order("own", customerData={"email": "jo@example.com"}, **device))
     kit.post(order("renewal", NOW + MINUTE, renewalOf="own"))
     (other,) = kit.post(order("before", NOW + 2 * MINUTE, **OTHERS[name]))

@@ -244,11 +244,20 @@ def test_D7_the_filter_refuses_what_it_names_and_lets_all_else_pass(machine: str
         assert judged(steps, 0x4000_0000 | numbers["connect"], arch) == errno.ENOSYS, "x32"
 
 
-def test_D7_where_the_kernel_cannot_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(landlock, "_call", lambda *_: -1)
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (errno.ENOSYS, "the kernel has no Landlock"),
+        (errno.EPERM, "forbidden here: a container's filter, or a service's"),
+    ],
+)
+def test_D7_where_the_kernel_cannot_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: int, says: str
+) -> None:
+    monkeypatch.setattr(landlock, "supported", lambda: -fault)
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
     told = confine.confine("edge", Config(storage=StorageConfig(data_dir=str(tmp_path)))).told()
-    assert told == {"files": "the kernel has no Landlock", "calls": "not written for linux on riscv64"}
+    assert told == {"files": says, "calls": "not written for linux on riscv64"}
 
 
 # -- the real program

@@ -14,7 +14,7 @@ from tests.kit.raw_http import connect, exchange, get
 pytestmark = pytest.mark.skipif(shutil.which("prlimit") is None, reason="needs prlimit (util-linux)")
 
 
-@pytest.mark.parametrize("files", [1024, 256])
+@pytest.mark.parametrize("files", [pytest.param(1024, marks=pytest.mark.slow), 256])
 def test_D2_with_few_files_it_serves_a_flood_and_says_how_many(tmp_path: Path, files: int) -> None:
     serving = Serving(["prlimit", f"--nofile={files}:{files}", *SOURCE], tmp_path, COLLECTOR_LOG__FORMAT="json")
     try:

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -102,6 +103,28 @@ def test_commands_answer_beside_a_running_serve(demo: Serving) -> None:
     assert (demo.tmp / "deliveries.ndjson").stat().st_mode & 0o777 == 0o600
 
 
+def test_each_line_of_its_log_is_one_write(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # a packet is a write
+    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    env |= {"COLLECTOR_EDGE__LISTEN": "127.0.0.1:0", "COLLECTOR_CONSOLE__LISTEN": "127.0.0.1:0"}
+    with (
+        ours,
+        subprocess.Popen([*SOURCE, "serve"], cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=theirs) as it,
+    ):
+        theirs.close()
+        ours.settimeout(120)
+        try:
+            writes = [ours.recv(65536)]
+            while not writes[-1].startswith(b"ready"):
+                writes.append(ours.recv(65536))
+            it.terminate()
+            while packet := ours.recv(65536):
+                writes.append(packet)
+        finally:
+            it.kill()
+    assert [write for write in writes if not write.endswith(b"\n")] == []
+
+
 def test_a_person_is_erased_beside_a_running_serve(demo: Serving) -> None:
     serving = demo
     url = serving.ready()["edge"]
@@ -150,7 +173,7 @@ def test_each_process_carries_one_copy_of_sqlite(demo: Serving) -> None:
 
 @pytest.mark.slow
 def test_all_processes_together_take_little_memory_while_idle(demo: Serving) -> None:
-    """147 MB where only what the program needs is installed; the tests' own packages, which httpx finds, add to it."""
+    """156 MB alone on a machine; from source, the tests' own packages, which httpx finds, add to it."""
     rolled = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in demo.tree()]
     assert sum(int(re.findall(r"(?m)^Pss: +(\d+) kB", one)[0]) for one in rolled) < 165_000
 
@@ -186,6 +209,7 @@ def held_now(pid: int, secret: bytes) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_after_kill_9_of_what_one_sees_nothing_runs_on_and_the_next_start_works(start: Start, live: str) -> None:
     serving = start("--config", live)
     serving.ready()
@@ -195,7 +219,7 @@ def test_after_kill_9_of_what_one_sees_nothing_runs_on_and_the_next_start_works(
     serving.process.wait()
     again = start("--config", live)
     again.ready()
-    assert wait_until(lambda: not any(map(alive, pids)), 10.0)
+    assert wait_until(lambda: not any(map(alive, pids)), 60)
     assert again.stop() == 0
 
 
@@ -205,7 +229,7 @@ def test_a_killed_child_is_replaced_on_the_same_port(start: Start, live: str) ->
     for role, door in (("edge", "/healthz"), ("keeper", None), ("console", "/healthz"), ("courier", None)):
         before = serving.children()
         os.kill(before[role], signal.SIGKILL)
-        assert wait_until(lambda r=role, b=before: serving.children().get(r, b[r]) != b[r], 20.0)
+        assert wait_until(lambda r=role, b=before: serving.children().get(r, b[r]) != b[r], 60.0)
         if door:
             assert request(urls[role] + door)
         others = {name: pid for name, pid in before.items() if name != role}
@@ -213,6 +237,7 @@ def test_a_killed_child_is_replaced_on_the_same_port(start: Start, live: str) ->
     assert serving.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_reload_takes_new_settings_or_keeps_the_old_ones(start: Start, live: str) -> None:
     good = Path(live).read_text()
     serving = start("--config", live)
@@ -220,11 +245,11 @@ def test_a_reload_takes_new_settings_or_keeps_the_old_ones(start: Start, live: s
     before = serving.children()
     Path(live).write_text(good + "\n[edge]\nworkers = 0\n")
     serving.process.send_signal(signal.SIGHUP)
-    assert wait_until(lambda: "new settings refused, the old ones stay" in serving.stderr, 20.0)
+    assert wait_until(lambda: "new settings refused, the old ones stay" in serving.stderr, 60)
     assert serving.children() == before
     Path(live).write_text(good.replace("[[store]]", '[[store]]\nname = "Renamed"', 1))
     serving.process.send_signal(signal.SIGHUP)
-    assert wait_until(lambda: set(serving.children().values()).isdisjoint(before.values()), 30.0), serving.stderr
+    assert wait_until(lambda: set(serving.children().values()).isdisjoint(before.values()), 60), serving.stderr
     assert request(urls["edge"] + "/healthz")
     assert serving.stop() == 0
 

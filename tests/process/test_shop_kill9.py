@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.courier.test_shop_month import Truth
+from tests.courier.test_shop_month import COLUMNS, Truth
 from tests.kit import shops as made
 from tests.kit.harness import PIXEL, ROOT, STORE, TOKEN, Door, GraphSimulator, Installation, wait_until
 from tests.kit.program import Serving, free_port
@@ -32,25 +32,17 @@ from tests.kit.shop_server import CLIENT, ShopServer, serving, unreliable
 from tests.process.test_kill9 import EARLY_ANSWER
 
 pytestmark = pytest.mark.slow
-HEAD = [
-    "Name",
-    "Financial Status",
-    "Currency",
-    "Total",
-    "Created at",
-    "Cancelled at",
-    "Refunded Amount",
-    "Id",
-    "Source",
-]
 ROLES = ("edge", "keeper", "courier", "supervisor")
-AN_HOUR = 4  # orders in it
+
 FIRST = 7_770_000
 HOUR_MS = 3_600_000
+RECENT = 400  # orders that may be given back
 
 
 class Shop:
     """The shop's side: its orders, what it told, and what was answered."""
+
+    an_hour = 4  # orders in it
 
     def __init__(self, server: ShopServer, dice: random.Random) -> None:
         self.server, self.dice = server, dice
@@ -64,25 +56,34 @@ class Shop:
     def hour(self) -> list[tuple[int, made.Message]]:
         """An hour's webhooks as they arrive."""
         told = []
-        self.now += HOUR_MS // 10
-        for _ in range(AN_HOUR):
+        self.begin_hour()
+        for _ in range(self.an_hour):
             one = Truth(
                 FIRST + len(self.truth), self.now, self.now, "pending", Decimal(self.dice.randrange(500, 9_000)) / 100
             )
             self.truth[one.number] = one
             told.append((one.number, one.webhook()))
             told.append((one.number, self.change(one, "voided" if self.dice.random() < 0.1 else "paid")))
-        for one in [t for t in self.truth.values() if t.status == "paid" and self.dice.random() < 0.03]:
+        recent = list(self.truth.values())[-RECENT:]
+        for one in [t for t in recent if t.status == "paid" and self.dice.random() < 0.03]:
             one.total = (one.total / 2).quantize(Decimal("0.01"))
             told.append((one.number, self.change(one, "partially_refunded")))
-        self.server.orders = {str(t.number): t.graph() for t in self.truth.values()}
         return unreliable(told, self.dice, lost=0.2, doubled=0.1, swapped=0.3)
 
-    def change(self, one: Truth, status: str) -> made.Message:
+    def begin_hour(self) -> None:
+        self.now += HOUR_MS // 10
+
+    def moment(self, one: Truth) -> int:
+        """When a change happens, in ms."""
         self.now += 1_000
-        one.changed, one.status, one.cancelled = self.now, status, status == "voided"
+        return self.now
+
+    def change(self, one: Truth, status: str) -> made.Message:
+        one.changed, one.status, one.cancelled = self.moment(one), status, status == "voided"
         if not one.cancelled:
             self.worth[one.number].add(one.total)
+        with self.server.lock:
+            self.server.orders[str(one.number)] = one.graph()
         return one.webhook()
 
     def tell(self, port: int, messages: list[tuple[int, made.Message]], kill: partial[None]) -> None:
@@ -116,7 +117,7 @@ class Shop:
 
     def export(self, path: Path) -> None:
         out = io.StringIO()
-        csv.writer(out).writerows([HEAD, *(t.row() for t in self.truth.values())])
+        csv.writer(out).writerows([COLUMNS, *(t.row() for t in self.truth.values())])
         path.write_text(out.getvalue())
 
 
@@ -158,12 +159,12 @@ def storm(place: Place, shop: Shop, rounds: int, **env: str) -> None:
         children = door.serving.children()
         if role != "supervisor":
             shop.tell(port, shop.hour(), partial(os.kill, children[role], signal.SIGKILL))
-            assert wait_until(partial(replaced, door.serving, role, children[role]), 30)
+            assert wait_until(partial(replaced, door.serving, role, children[role]), 60)
         else:
             shop.tell(port, shop.hour(), partial(os.kill, door.serving.process.pid, signal.SIGKILL))
             door.serving.process.wait()
             door = Door(place.start(**env))
-        assert wait_until(partial(is_ready, door), 30)
+        assert wait_until(partial(is_ready, door), 60)
     assert door.serving.stop() == 0
 
 

@@ -47,12 +47,12 @@ def test_the_demo_shows_keys_once_and_says_how_to_make_others(start, tmp_path):
     first.ready()
     assert first.stderr.startswith("Collector 0."), "the first line comes before anything is made"
     assert "starts a demo" in first.stderr.splitlines()[0]
-    assert wait_until(lambda: "curl " in first.stdout, 20.0)
+    assert wait_until(lambda: "curl " in first.stdout, 60)
     assert ("sk_" in first.stdout, "pk_" in first.stdout) == (True, True)
     assert first.stop() == 0
     second = start(tmp_path)
     second.ready()
-    assert wait_until(lambda: "keys create" in second.stdout, 20.0)
+    assert wait_until(lambda: "keys create" in second.stdout, 60)
     assert ("sk_" in second.stdout, "curl" in second.stdout) == (False, False)
     line = next(line.split()[1:] for line in second.stdout.splitlines() if line.strip().startswith("collector keys"))
     assert "sk_" in second.run(*line), "the line works as it stands"
@@ -69,7 +69,7 @@ def test_with_a_file_the_first_line_says_mode_pixels_and_console_and_a_reload_wh
     (tmp_path / "collector.toml").write_text(CONFIG.replace("shop.example", "other.example"))
     serving.process.send_signal(signal.SIGHUP)
     told = "new settings are in force  setting=store.store_abc123.domains"
-    assert wait_until(lambda: told in serving.stderr, 20.0), serving.stderr
+    assert wait_until(lambda: told in serving.stderr, 60), serving.stderr
     assert "other.example" not in serving.stderr
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from collector import __version__
 from collector.config import Config
 from collector.config_loader import load
 from collector.errors import CollectorError
@@ -31,7 +32,7 @@ ROLES = ("keeper", "edge", "courier", "console")
 
 # A child that answers on its socket with its own process id, and writes down what it was given.
 CHILD = """
-import json, os, signal, sys, time
+import json, os, signal, socket, sys, time
 from collector.process import handover
 role, out = sys.argv[1], sys.argv[2]
 secrets = {k: v for k, v in os.environ.items() if k.startswith("COLLECTOR_") and not k.endswith("_FD")}
@@ -68,8 +69,7 @@ if role == "keeper":
 while True:
     time.sleep(0.05)
     if given.fd is not None:
-        from collector.process import listening
-        door = listening.adopt(given.fd)
+        door = socket.socket(fileno=os.dup(given.fd))
         door.settimeout(0.05)
         try:
             peer, _ = door.accept()
@@ -80,7 +80,7 @@ while True:
 """
 
 PARENT = """
-import os, signal, sys
+import errno, os, signal, sys
 from collector import telemetry
 from collector.config import LogConfig
 from collector.config_loader import load
@@ -90,6 +90,9 @@ telemetry.configure(LogConfig(), "supervisor")
 def ready(urls):
     print("ready " + " ".join(f"{k}={v}" for k, v in urls.items()), file=sys.stderr, flush=True)
 def command(role):
+    if os.path.exists(scarce := f"{out}.scarce-{role}"):
+        os.rename(scarce, scarce + "-was")
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     return [sys.executable, child, role, out]
 try:
     settings = lambda: load(path, os.environ)
@@ -225,6 +228,24 @@ def test_a_killed_edge_comes_back_on_the_same_port_and_the_others_go_on(start):
     assert "started again  child=edge  signal=SIGKILL" in running.stderr
 
 
+@pytest.mark.parametrize("role", ["edge", "keeper"])
+def test_a_moment_without_processes_or_memory_delays_a_restart_and_ends_nothing(start, role):
+    running = start()
+    running.ready()
+    before = {child["role"]: child["pid"] for child in running.children}
+    descriptors = f"/proc/{running.process.pid}/fd"
+    held = len(os.listdir(descriptors))
+    scarce = Path(f"{running.out}.scarce-{role}")
+    scarce.touch()
+    os.kill(before[role], signal.SIGKILL)
+    running.wait_for(lambda: [child for child in running.children if child["role"] == role][1:])
+    assert not scarce.exists()
+    assert f"cannot be started now  child={role}  reason=Resource temporarily unavailable" in running.stderr
+    assert all(alive(pid) for other, pid in before.items() if other not in (role, "edge"))
+    running.wait_for(lambda: len(os.listdir(descriptors)) == held)
+    assert running.stop() == 0
+
+
 def test_restarts_come_later_and_later_up_to_a_limit():
     assert [delay_after(n) for n in range(1, 7)] == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6]
     assert delay_after(1000) == 10.0
@@ -289,6 +310,17 @@ def test_a_child_that_does_not_drain_is_ended(start):
     assert running.stop(within=30) == 1
 
 
+def test_another_release_than_the_last_is_noted_once(start, tmp_path):
+    (tmp_path / "data").mkdir(exist_ok=True)
+    audit.note(tmp_path / "data", "release", 1, version="0.2.0")
+    for _ in range(2):
+        running = start()
+        running.ready()
+        running.stop()
+    noted = [entry.about["version"] for entry in audit.read(tmp_path / "data")[0] if entry.action == "release"]
+    assert noted == ["0.2.0", __version__]
+
+
 def test_new_settings_are_taken_without_closing_the_port(start, tmp_path):
     running = start()
     url = running.ready()["edge"]
@@ -298,8 +330,8 @@ def test_new_settings_are_taken_without_closing_the_port(start, tmp_path):
     running.wait_for(lambda: sum(child["role"] == "edge" for child in running.children) == 3)
     assert running.ask(url) != first
     assert "new settings are in force" in running.stderr
-    running.wait_for(lambda: [e.action for e in audit.read(tmp_path / "data")[0]] == ["reload"])
-    assert audit.read(tmp_path / "data")[0][0].about == {"settings": "edge.workers"}
+    running.wait_for(lambda: [e.action for e in audit.read(tmp_path / "data")[0]] == ["release", "reload"])
+    assert audit.read(tmp_path / "data")[0][1].about == {"settings": "edge.workers"}
 
 
 def test_a_faulty_file_keeps_the_old_settings(start, tmp_path):

@@ -125,10 +125,13 @@ def in_nginx(folder: Path, port: int, to: dict[str, str], tls: Tls, before: str)
 
 def in_caddy(folder: Path, port: int, to: dict[str, str], tls: Tls, before: str) -> Proxy:
     own = f" {{\n\tbind 127.0.0.1\n\ttls {tls[0]} {tls[1]}"
-    path = recipe("caddy-path", {**to, "shop.example {": f"https://www.shop.test:{port}{own}"})
-    return caddy(
-        folder, path + recipe("caddy-subdomain", {**to, "t.shop.example {": f"https://t.shop.test:{port}{own}"}), port
-    )
+    snippet = {"reverse_proxy 127.0.0.1:8080": "import collector"}
+    sites = [
+        recipe("caddy-cloudflare", {**to, "173.245.48.0/20": before}),
+        recipe("caddy-path", {**snippet, "shop.example {": f"https://www.shop.test:{port}{own}"}),
+        recipe("caddy-subdomain", {**snippet, "t.shop.example {": f"https://t.shop.test:{port}{own}"}),
+    ]
+    return caddy(folder, "".join(sites), port)
 
 
 def in_apache(folder: Path, port: int, to: dict[str, str], tls: Tls, before: str) -> Proxy:
@@ -147,8 +150,8 @@ def in_apache(folder: Path, port: int, to: dict[str, str], tls: Tls, before: str
 def in_traefik(folder: Path, port: int, to: dict[str, str], tls: Tls, before: str) -> Proxy:
     names = {"Host(`shop.example`)": "Host(`www.shop.test`)", "Host(`t.shop.example`)": "Host(`t.shop.test`)"}
     stores = f"tls:\n  certificates:\n    - certFile: {tls[0]}\n      keyFile: {tls[1]}\n"
-    trusted = {"entryPoints.websecure.forwardedHeaders.trustedIPs": before}
-    return traefik(folder, [recipe("traefik", {**to, **names}) + stores], port, **trusted)
+    entry = recipe("traefik-cloudflare", {":443": f"127.0.0.1:{port}", "173.245.48.0/20": before})
+    return traefik(folder, [recipe("traefik", {**to, **names}) + stores], port, entry)
 
 
 SETUPS: dict[str, Callable[[Path, int, dict[str, str], Tls, str], Proxy]] = {
@@ -233,11 +236,10 @@ def test_what_a_stranger_writes_is_not_believed(proxy: tuple[str, int], tap: Tap
 def test_the_visitor_behind_cloudflare(proxy: tuple[str, int], tap: Tap) -> None:
     """Cloudflare sends both headers; the edge trusts its networks too, where the proxy adds to what it was sent."""
     server, port = proxy
-    if server == "caddy":
-        pytest.skip("no recipe: Cloudflare before Caddy is Caddy's own trusted_proxies")
     trusted = parse_networks(["127.0.0.1/32", f"{CLOUDFLARE}/32"]) if server == "traefik" else OF_EDGE
-    for address in ("8.8.4.4", "2606:4700::1111"):
-        sent = {"CF_Connecting_IP": address, "X_Forwarded_For": address}
+    for address, before in (("8.8.4.4", ""), ("2606:4700::1111", ""), ("8.8.4.4", "9.9.9.9, "), ("8.8.4.4", "x, ")):
+        # What the visitor has written himself stands before what Cloudflare adds.
+        sent = {"CF_Connecting_IP": address, "X_Forwarded_For": before + address}
         for host, prefix in PLACES.values():
             ask(port, host, "GET", f"{prefix}/c.gif?s=store_shop", source=CLOUDFLARE, **sent)
             forwarded = tap.heads[-1].get_all("X-Forwarded-For") or []

@@ -28,7 +28,17 @@ from collector.storage.reports.status import status
 from collector.storage.reports.totals import Totals, first_received
 from collector.storage.reports.trust import LabelKey, Truth
 from tests.kit.console_process import make_config
-from tests.kit.console_store import IDS, NOW, PIXEL, add_click, add_conversion, add_outbox, add_request, make_store
+from tests.kit.console_store import (
+    IDS,
+    NOW,
+    OTHER_PIXEL,
+    PIXEL,
+    add_click,
+    add_conversion,
+    add_outbox,
+    add_request,
+    make_store,
+)
 
 FOREVER = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
@@ -86,7 +96,7 @@ async def test_history_is_counted_newest_first_within_the_budget(
         assert not await found.refresh(reader, NOW, budget_seconds=0.0)
         assert not found.complete
         rounds = 0
-        while not await found.refresh(reader, NOW, budget_seconds=0.0005):
+        while not await found.refresh(reader, NOW, budget_seconds=0.0):  # a slice at a time
             rounds += 1
             assert max(found.slices) == 400 // 16
         assert rounds > 0
@@ -167,6 +177,27 @@ async def test_requests_are_counted_on_and_one_in_flight_is_waited_for(tmp_path:
         await tally.refresh(reader)
         assert tally.counts == {(PIXEL, "sent"): 2, (PIXEL, "throttled"): 1}
         assert tally.last_success == {PIXEL: NOW - 5000}
+
+
+async def test_a_small_shops_last_success_is_known_however_many_requests_came_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_LOOK_BACK", 10)
+    db = make_store(tmp_path, clicks=0, conversions=0)
+    row = add_conversion(db, NOW - DAY_MS, store=2, order="zurich")
+    taken = add_request(db, NOW - DAY_MS + 900, pixel=2)
+    add_outbox(db, row, CapiState.SENT, NOW - DAY_MS, pixel=2, settled=NOW - DAY_MS + 900, request=taken)
+    for n in reversed(range(20)):
+        add_request(db, NOW - 1000 * n)
+    tally = delivery.Requests()
+    async with Reader(tmp_path / "collector.db") as reader:
+        await tally.refresh(reader)
+        add_request(db, NOW + 5000)
+        await tally.refresh(reader)
+    db.close()
+    assert tally.counts == {(PIXEL, "sent"): 11}
+    assert tally.last_success[PIXEL] == NOW + 5000
+    assert 0 <= NOW - DAY_MS - tally.last_success[OTHER_PIXEL] < 900_000
 
 
 async def test_a_conversions_state_is_that_of_its_deliveries_not_of_its_intake(tmp_path: Path) -> None:

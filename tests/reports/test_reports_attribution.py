@@ -13,7 +13,7 @@ import pytest
 from collector.core import flags
 from collector.core.credit import CREDIT_MODELS
 from collector.core.matching.shapes import Match
-from collector.storage.reports import commands
+from collector.storage.reports import attribution, commands
 from collector.storage.reports.attribution import UNATTRIBUTED, WINDOWS, Question, Report
 from collector.storage.reports.folds import DAY_MS
 from collector.storage.reports.money import from_minor, to_minor
@@ -135,3 +135,25 @@ def test_money_has_the_decimals_of_its_currency_or_its_own_finer_ones() -> None:
     assert to_minor(Decimal("1.2345"), "KWD") == (12345, 4)
     assert to_minor(Decimal("1.5"), "JPY") == (15, 1)
     assert from_minor(1010, 2) == Decimal("10.10")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_orders_of_one_moment_are_shared_once_however_they_fall_into_pages(
+    tmp_path: Path, shop: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    for n in range(7):
+        click = add_click(shop, NOW - DAY_MS, campaign=f"c{n % 3}")
+        match = Match(attributed=True, model="m", click=click, click_ts=NOW - DAY_MS)
+        add_conversion(shop, NOW, store=1 + n % 2, click=click, order=f"o{n}", value=Decimal(10 + n), match=match)
+        add_conversion(shop, NOW, order=f"page-{n}", kind="PageView")
+    whole = _ask(tmp_path)
+    monkeypatch.setattr(attribution, "_SLICE", size)
+    paged = _ask(tmp_path)
+    assert (paged, whole.orders) == (whole, 7)
+    assert sum(line.value for line in whole.lines) == sum(range(10, 17))
+
+
+def test_a_report_of_orders_reads_no_page_views(shop: sqlite3.Connection) -> None:
+    sql, asked = attribution.PURCHASE_SQL, (1, 0, NOW, 0, -1, 10)
+    steps = [row[3] for row in shop.execute(f"EXPLAIN QUERY PLAN {sql}", asked)]
+    assert steps == ["SEARCH conversion USING INDEX conversion_purchase (store=? AND ts>? AND ts<?)"]

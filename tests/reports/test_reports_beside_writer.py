@@ -43,13 +43,14 @@ async def test_nothing_acknowledged_is_lost_beside_busy_readers(tmp_path: Path) 
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(path), str(acknowledged)], stdout=subprocess.PIPE, text=True
         )
+        assert writer.stdout is not None
+        lines = [writer.stdout.readline()]
         until = time.monotonic() + 2
         while time.monotonic() < until:  # a reader that comes and goes is the dangerous one
             async with Reader(path) as reader:
                 await reader.rows("SELECT count(*), max(day) FROM counter")
         os.kill(writer.pid, signal.SIGKILL)
-        assert writer.stdout is not None
-        lines = [line for line in writer.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+        lines += [line for line in writer.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
         writer.wait()
         acknowledged = int(lines[-1])
         counted = subprocess.run([sys.executable, "-c", COUNT, str(path)], capture_output=True, text=True, check=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from collector.cli import status
 from collector.config import EdgeConfig, ShopConfig
 from collector.config_loader import for_role, load
 from collector.console import metrics
+from collector.console.bar import Asked
 from collector.console.reconcile import reconcile_page
 from collector.console.shell import Desk
 from collector.core import times
@@ -40,7 +42,8 @@ def seen(shop: Shop, **asked: str) -> str:
     async def ask() -> str:
         async with Reader(shop.kit.journal.data_dir / "collector.db") as reader:
             desk = Desk(shop.kit.config, reader, lambda: NOW + HOUR)
-            answer = await reconcile_page(desk, asked.get("store", ""), asked.get("pixel", ""), asked.get("day", ""))
+            bar = Asked(shop=asked.get("store", ""), range="28")
+            answer = await reconcile_page(desk, bar, asked.get("pixel", ""), asked.get("day", ""), "")
             return answer.content.decode()
 
     return asyncio.run(ask())
@@ -48,7 +51,7 @@ def seen(shop: Shop, **asked: str) -> str:
 
 def test_C4_a_day_leads_to_its_orders_and_each_to_its_story(shop: Shop) -> None:
     days = seen(shop)
-    assert f"/reconcile?store={STORE}&amp;pixel={PIXEL}&amp;day=2026-09-21" in days
+    assert re.search(rf"/reconcile\?shop={STORE}&amp;[^\"]*pixel={PIXEL}&amp;day=2026-09-21", days)
     assert str(NUMBER) not in days
     orders = seen(shop, store=STORE, pixel=PIXEL, day="2026-09-21")
     assert "/conversions/conv_" in orders

@@ -87,9 +87,18 @@ MONEY = [
 
 
 @pytest.mark.parametrize(("currency", "units", "value"), MONEY)
-def test_M5_minor_units(currency: str, units: str, value: str) -> None:
+def test_10_7_M5_minor_units(currency: str, units: str, value: str) -> None:
     found = money.from_minor(Decimal(units), currency)
     assert found == money.Amount(Decimal(value), odd=currency in ("ISK", "UGX") and int(units) % 100 > 0)
+
+
+def test_10_7_M5_control_by_isos_table_isk_and_ugx_would_be_a_hundred_times_too_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(money, "_WHOLE", money._WHOLE | {"ISK", "UGX"})
+    for currency, units, value in (("ISK", "1000", "10"), ("UGX", "500", "5")):
+        with pytest.raises(AssertionError):
+            test_10_7_M5_minor_units(currency, units, value)
 
 
 @pytest.mark.parametrize("units", ["1.5", "NaN", "Infinity", "1e40"])
@@ -187,7 +196,7 @@ def test_R3_what_is_of_no_use_has_a_reason(message: Message, reason: str) -> Non
     assert told.reason == reason
 
 
-def test_R3_the_admins_test_button_and_another_shop() -> None:
+def test_R3_S9_the_admins_test_button_and_another_shop() -> None:
     tried = made.shopify()
     assert read(tried._replace(headers=tried.headers | {"X-Shopify-Test": "true"})) == Ignored("test_notification")
     own = ShopConfig(shop="mine.myshopify.com")
@@ -276,6 +285,39 @@ def test_M4_consent_is_read_from_our_own_mark_and_never_from_a_newsletter() -> N
     told = read(made.shopify(note_attributes=[{"name": "_consent", "value": "perhaps"}]))
     assert isinstance(told, ShopOrder)
     assert told.left_out == ("consent",)
+    for no in (False, 0, "no", "false", " Denied "):
+        assert body(made.woocommerce(meta_data=[{"key": "_consent", "value": no}])).consent.marketing == "denied"
+
+
+OUR_MARKS = {
+    "fbp": (("_fbp", "fbp", "_elevar__fbp"), made.FBP),
+    "fbc": (("_fbc", "fbc", "_elevar__fbc"), f"fb.1.1790000000000.{made.FBCLID}"),
+    "visitor_id": (("_cv", "visitor_id", "_collector_visitor"), "v_2f6c1a0be94d4c55"),
+    "consent": (("_consent",), "denied"),
+}
+
+
+def marked(name: str, value: str) -> list[Message]:
+    """An order of each platform that was given this mark."""
+    at = {"landing_site": None, "note_attributes": [{"name": name, "value": value}]}
+    return [
+        made.shopify(**at),
+        made.woocommerce(meta_data=[{"key": name, "value": value}]),
+        made.stripe(metadata={name: value}),
+        made.paddle(custom_data={"orderId": "P-1", name: value}),
+        made.kiosk(extra=[{"key": name, "value": value}]),
+    ]
+
+
+def test_M4_every_mark_is_found_by_each_of_its_names_and_nothing_else_is_one() -> None:
+    for field, (names, value) in OUR_MARKS.items():
+        for name in names:
+            for found in map(body, marked(name, value)):
+                told = getattr(found, field)
+                assert (told.marketing if field == "consent" and told else told) == value, (field, name)
+    for name in ("gift", "consent", "marketing", "accepts_marketing", "fbclid_", "_FBP"):
+        for found in map(body, marked(name, "granted")):
+            assert [getattr(found, field) for field in OUR_MARKS] == [None] * 4, name
 
 
 def test_M4_what_the_recipe_for_woocommerce_keeps_with_an_order_is_found() -> None:
@@ -284,7 +326,7 @@ def test_M4_what_the_recipe_for_woocommerce_keeps_with_an_order_is_found() -> No
     assert (found.visitor_id, found.fbp, found.consent.marketing) == ("v_7", made.FBP, "denied")
 
 
-def test_1500_lines_and_ids_of_64_bits() -> None:
+def test_10_7_M3_1500_lines_and_ids_of_64_bits() -> None:
     line = {
         "variant_id": (1 << 63) - 1,
         "title": "x",
@@ -298,7 +340,13 @@ def test_1500_lines_and_ids_of_64_bits() -> None:
     assert found.products[0].product_id == "9223372036854775807"
 
 
-WHOLE = {"shopify": made.shopify(), "woocommerce": made.woocommerce(), "stripe": made.stripe(), "kiosk": made.kiosk()}
+WHOLE = {
+    "shopify": made.shopify(),
+    "woocommerce": made.woocommerce(),
+    "stripe": made.stripe(),
+    "paddle": made.paddle(),
+    "kiosk": made.kiosk(),
+}
 WRONG = [None, True, 7, -1.5, "", "x", [], {}, [1], {"a": 1}, "\0", [[]], [{}], "9" * 600, 10**400]
 
 
@@ -317,7 +365,7 @@ def put(tree: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_M3_every_field_null_or_of_a_wrong_type_costs_that_field_alone(name: str) -> None:
+def test_10_7_M3_every_field_null_or_of_a_wrong_type_costs_that_field_alone(name: str) -> None:
     message = WHOLE[name]
     tree = json.loads(message.body)
     whole = body(message)
@@ -327,6 +375,34 @@ def test_M3_every_field_null_or_of_a_wrong_type_costs_that_field_alone(name: str
             if isinstance(found, ShopOrder) and found.body.order_id == whole.order_id:
                 assert found.body.currency is not None
                 assert found.body.event_value is None or found.body.event_value >= 0
+
+
+NOT_YET = [False, 0, "", "false", "0000-00-00 00:00:00", "0000-00-00T00:00:00", None]
+
+
+@pytest.mark.parametrize("never", NOT_YET)
+def test_M3_what_has_not_happened_is_not_said_by_false_or_a_date_of_zeros(never: Any) -> None:
+    """PHP's shops write so what is not set: an order would be cancelled, paid or renewed by it."""
+    assert body(made.shopify(cancelled_at=never)).order_status == "paid"
+    assert body(made.woocommerce(date_paid_gmt=never)).order_status == "pending"
+    found = read(made.woocommerce(meta_data=[{"key": "_subscription_renewal", "value": never}]))
+    assert isinstance(found, ShopOrder)
+    assert found.unsent is None
+
+
+def test_M3_control_what_has_happened_is_said() -> None:
+    assert body(made.shopify(cancelled_at="2026-11-20T09:14:31+01:00")).order_status == "cancelled"
+    assert body(made.woocommerce()).order_status == "paid"
+    found = read(made.woocommerce(meta_data=[{"key": "_subscription_renewal", "value": 17}]))
+    assert isinstance(found, ShopOrder)
+    assert found.unsent == "a renewal of a subscription"
+
+
+@pytest.mark.parametrize("field", ["email", "phone", "landing_site", "referring_site", "browser_ip", "updated_at"])
+def test_M3_a_truth_in_the_place_of_a_text_is_absent(field: str) -> None:
+    untrue, absent = body(made.shopify(**{field: True})), body(made.shopify(**{field: None}))
+    assert untrue == absent
+    assert body(made.shopify(test=True)).test, "where a truth is asked for it is one"
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=8), lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["id", "status", "total", "currency", "refunds", "meta_data", "key", "value", "line_items", "billing"]), inner, max_size=6), max_leaves=40))  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.config_loader import load, shops
+from collector.config_loader import load, load_settings, shops
 from collector.core.shops import order, signature
 from collector.core.shops.order import Ignored, ShopOrder
 from collector.core.shops.signature import Refused
@@ -17,6 +17,7 @@ from tests.kit.program import ROOT
 
 PAGES = (ROOT / "collector/edge/SHOPS.md").read_text()
 BLOCKS = dict(re.findall(r"<!-- shop: (\w+) -->\n\s*```toml\n(.*?)```", PAGES, re.DOTALL))
+PULLS = dict(re.findall(r"<!-- pull: (\w+) -->\n\s*```toml\n(.*?)```", PAGES, re.DOTALL))
 PLATFORMS = ("shopify", "woocommerce", "stripe", "paddle")
 
 
@@ -68,3 +69,22 @@ def test_shopifys_send_test_is_seen_and_is_no_order() -> None:
 
 def test_every_platform_of_ours_has_its_page() -> None:
     assert set(BLOCKS) == set(shops.PRESETS) - {"standard_webhooks"}
+
+
+@pytest.mark.parametrize("platform", shops.BUILT_IN)
+def test_C2_a_pages_last_lines_end_the_warning_of_lost_webhooks(platform: str, tmp_path: Path) -> None:
+    first, more = (blocks[platform].replace("\n   ", "\n") for blocks in (BLOCKS, PULLS))
+    before, shop, after = (
+        first.partition("[store.shop]\n") if platform == "shopify" else first.partition("[[store.pixel]]")
+    )
+    whole = before + shop + more + after if platform == "shopify" else before + more + shop + after
+    for name in re.findall(r'"([\w.-]+\.(?:secret|token))"', whole):
+        (tmp_path / name).write_text("whsec_x")
+        (tmp_path / name).chmod(0o600)
+    path = tmp_path / "collector.toml"
+    for written, warned in ((first, 1), (whole, 0)):  # the first is the control
+        path.write_text(written)
+        path.chmod(0o600)
+        found = load_settings(path, {}).warnings
+        assert sum("pulls nothing from it" in one for one in found) == warned
+        assert not [one for one in found if "has no key" in one]

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,6 +16,7 @@ import pytest
 from msgspec import structs
 
 from collector.cli import main
+from collector.core import times
 from collector.core.capi.states import CapiState
 from collector.core.shops import counted, exports
 from collector.core.shops.exports import BadRow, FileOrder
@@ -108,6 +111,29 @@ def test_C1_days_are_the_shops_own(shop: Shop) -> None:
 def test_C1_without_orders_there_is_no_share() -> None:
     assert counted.share(0, 0) is None
     assert counted.share(999_999, 1_000_000) == 99.99  # never rounded up to all of them
+
+
+def test_C2_a_day_says_what_its_count_rests_on(shop: Shop) -> None:
+    def bases(since: int, watermark: int) -> list[str]:
+        row = (STORE, since, watermark, NOW, None)
+        shop.kit.transaction._db.execute("INSERT OR REPLACE INTO shop_pull VALUES (?, ?, ?, ?, ?)", row)
+        return [line.basis for line in reconciled(shop).lines]
+
+    shop.tell(paid(NUMBER))
+    (line,) = reconciled(shop).lines
+    assert line.basis == "webhooks only (lower bound)"  # a webhook that was lost is in neither count
+    begin = int(datetime.fromisoformat(f"{line.day}T00:00:00+00:00").timestamp() * 1000)
+    assert bases(begin, begin + 14 * HOUR) == ["pull, complete to 14:00"]
+    assert bases(begin - DAY, begin + DAY) == ["pull"]
+    assert bases(begin + 1, begin + DAY) == ["webhooks only (lower bound)"]  # the pull began within the day
+    assert bases(begin - DAY, begin) == ["webhooks only (lower bound)"]  # and has not come to it
+
+
+def test_C2_control_a_pull_of_another_store_says_nothing_of_this_one(shop: Shop) -> None:
+    shop.tell(paid(NUMBER))
+    row = ("store_other", NOW - 30 * DAY, NOW + 30 * DAY, NOW, None)
+    shop.kit.transaction._db.execute("INSERT INTO shop_pull VALUES (?, ?, ?, ?, ?)", row)
+    assert [line.basis for line in reconciled(shop).lines] == ["webhooks only (lower bound)"]
 
 
 def test_C3_purchases_that_no_order_of_the_shop_matches_are_named(shop: Shop) -> None:
@@ -237,6 +263,11 @@ def test_C5_ndjson_fills_what_is_missing(shop: Shop, capsys: Any) -> None:
     lambda t: b"\xef\xbb\xbf" + t.encode(), lambda t: t.encode("utf-16"), lambda t: t.replace("\n", "\r\n").encode(),
     lambda t: t.replace(",", ";").encode(), lambda t: t.replace(",", "\t").encode(),
     lambda t: t.replace("jo@example.com", '"jo\n@example, com"').encode(),
+    lambda t: t.replace("jo@example.com", "Zoë Müller").encode("cp1252"), lambda t: t.replace("\n", "\r").encode(),
+    lambda t: t.encode("utf-16-le"), lambda t: t.encode("utf-16-be"), lambda t: t.encode("utf-32"),
+    lambda t: b"sep=;\r\n" + t.replace(",", ";").encode(), lambda t: b"\xef\xbb\xbfsep=,\n" + t.encode(),
+    lambda t: t.replace("jo@example.com", "jo\0@example.com").encode(), lambda t: t.encode() + b"\n\n,,,\n",
+    lambda t: t.replace("\n", f",note{';' * 40}\n", 1).encode(),
 ])  # fmt: skip
 def test_C6_files_as_spreadsheets_write_them(shop: Shop, capsys: Any, encode: Any) -> None:
     shop.tell(paid(NUMBER))
@@ -245,7 +276,8 @@ def test_C6_files_as_spreadsheets_write_them(shop: Shop, capsys: Any, encode: An
     assert (told["orders"], len(told["missing"]), told["badRows"]) == (2, 1, 0)
 
 
-@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "Nam,Financial Stat,Currency,Total,Created at\n", b"\xff\xfe\x00"])
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "Nam,Financial Stat,Currency,Total,Created at\n", b"\xff\xfe\x00",
+    b"PK\x03\x04 a spreadsheet", b"\x1f\x8b gzip", b"\0" * 9, b"\xff" * 99, "sep=;\n"])  # fmt: skip
 def test_C6_a_file_of_unknown_columns_is_refused_with_what_was_seen(shop: Shop, capsys: Any, text: Any) -> None:
     code, told = compare(shop, text, capsys)
     assert code == 2
@@ -254,7 +286,9 @@ def test_C6_a_file_of_unknown_columns_is_refused_with_what_was_seen(shop: Shop, 
 
 def test_C6_nothing_of_a_person_is_kept(shop: Shop, capsys: Any) -> None:
     compare(shop, HEAD + row(NUMBER), capsys)
-    assert "jo@example.com" not in str(shop.kit.rows("SELECT * FROM shop_order"))
+    kept = str(shop.kit.rows("SELECT * FROM shop_order"))
+    assert str(NUMBER) in kept, "control: what is kept is found"
+    assert "jo@example.com" not in kept
 
 
 def read(text: str, form: str = "auto", **columns: str) -> list[FileOrder | BadRow]:
@@ -291,10 +325,38 @@ def test_C5_woocommerces_export() -> None:
         ("76,00", "76.00"),
         ("1,234", "1234"),
         ("-3", "-3"),
+        ("1\u202f234,50\u00a0€", "1234.50"),
+        ("1.234.567", "1234567"),
+        ("CHF 1'234.50", "1234.50"),
+        ("1e5", None),
+        ("12 of 15", None),
+        ("abc", None),
+        (".50", "0.50"),
+        ("-$5.00", "-5.00"),
+        ("$-5.00", "-5.00"),
+        ("-€1.234,50", "-1234.50"),
+        ("$" * 20_000 + "5", None),
     ],
 )
-def test_amounts_as_people_write_them(text: str, amount: str) -> None:
-    assert str(exports.amount(text)) == amount
+def test_amounts_as_people_write_them(text: str, amount: str | None) -> None:
+    assert exports.amount(text) == (None if amount is None else Decimal(amount))
+
+
+@pytest.mark.parametrize(
+    ("text", "read_as"),
+    [
+        ("2026-11-20 09:14:07 +0100", "2026-11-20T08:14:07Z"),
+        ("20.11.2026 09:14", "2026-11-20T08:14:00Z"),
+        ("5.1.2026", "2026-01-04T23:00:00Z"),
+        ("2026/11/20 9:14", "2026-11-20T08:14:00Z"),
+        ("11/12/2026", None),  # two days
+        ("31.02.2026", None),
+        ("20.11.26", None),
+    ],
+)
+def test_C6_dates_as_a_spreadsheet_writes_them_back_where_they_are_one_day(text: str, read_as: str | None) -> None:
+    found = exports.moment(text, ZoneInfo("Europe/Warsaw"))
+    assert (None if found is None else times.text(found)) == read_as
 
 
 def test_a_columns_table_takes_any_export() -> None:

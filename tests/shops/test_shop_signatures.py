@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import html
 from base64 import b64decode, b64encode
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,11 +17,11 @@ from collector.config import WebhookConfig
 from collector.config_loader import shops
 from collector.core.shops import signature
 from collector.core.shops.signature import Claim, Refused, Scheme
-from tests.kit.shops import SECRETS, STORE, Message, kiosk, shopify, stripe, woocommerce
+from tests.kit.shops import SECRETS, STORE, Message, kiosk, paddle, shopify, stripe, woocommerce
 
 NOW = 1_795_248_010
 HOOKS = shops.hooks(STORE)
-ALL = [shopify(), woocommerce(), stripe(at=NOW), kiosk(at=NOW)]
+ALL = [shopify(), woocommerce(), stripe(at=NOW), paddle(at=NOW), kiosk(at=NOW)]
 ids = [message.name for message in ALL]
 
 
@@ -42,6 +44,7 @@ def header_of(message: Message) -> str:
         "shopify": "X-Shopify-Hmac-Sha256",
         "woocommerce": "X-WC-Webhook-Signature",
         "stripe": "Stripe-Signature",
+        "paddle": "Paddle-Signature",
     }.get(message.name, "X-Kiosk-Proof")
 
 
@@ -97,7 +100,7 @@ def test_S1_to_S6_one_byte_one_letter_or_another_secret_is_refused(message: Mess
     assert verdict(message._replace(body=message.body.replace(b"e", b"E", 1))) == "signature_invalid"
     assert verdict(message, keys=[b"another"]) == "signature_invalid"
     text = message.headers[header_of(message)]
-    at = text.rindex("=") + 3 if message.name in ("stripe", "kiosk") else 3
+    at = text.rindex("=") + 3 if message.name in ("stripe", "paddle", "kiosk") else 3
     for position in (at, len(text) - (2 if text.endswith("=") else 1)):
         for letter in "b7A":
             if text[position] != letter:
@@ -123,6 +126,25 @@ def test_S2_the_secret_as_typed_and_as_the_plugin_decodes_it() -> None:
         )
 
 
+def test_S2_control_without_the_decoded_form_the_plugins_own_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(html, "unescape", lambda text: text)
+    with pytest.raises(AssertionError):
+        test_S2_the_secret_as_typed_and_as_the_plugin_decodes_it()
+
+
+def test_S8_control_where_a_thousand_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signature, "MOST_SIGNATURES", 1_000)
+    with pytest.raises(AssertionError):
+        test_S8_of_a_thousand_signatures_ten_are_read(monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["shopify", "stripe"])
+def test_S8_control_a_reader_that_takes_any_digest(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(signature, "_digest", lambda *_: [b"x" * 32])
+    with pytest.raises(AssertionError):
+        test_S8_what_is_malformed_is_refused_as_that(name, {"shopify": "!", "stripe": f"t={NOW},v1=zz"}[name])
+
+
 def test_S3_any_v1_may_fit_and_v0_never_counts() -> None:
     good = stripe(at=NOW)
     stamp, _, digest = good.headers["Stripe-Signature"].partition(",")
@@ -130,6 +152,31 @@ def test_S3_any_v1_may_fit_and_v0_never_counts() -> None:
     assert verdict(with_signature(good, f"{stamp},{other},{digest},v0={'1' * 64}")) == "ok"
     assert verdict(with_signature(good, f"{stamp},{digest.replace('v1', 'v0')}")) == "signature_malformed"
     assert verdict(with_signature(good, f"{stamp},{other},{digest.replace('v1', 'v0')}")) == "signature_invalid"
+
+
+def test_S5_paddle_signs_stamp_and_body_with_a_colon_between_them_and_any_h1_may_fit() -> None:
+    """As https://developer.paddle.com/webhooks/signature-verification has it; several h1 while a secret is changed."""
+    good = paddle(at=NOW)
+    stamp, _, digest = good.headers["Paddle-Signature"].partition(";")
+    assert (stamp, digest[:3]) == (f"ts={NOW}", "h1=")
+    assert verdict(with_signature(good, f"{stamp};h1={'0' * 64};{digest}")) == "ok"
+    assert verdict(with_signature(good, f"{digest};{stamp}")) == "ok"
+    for joined in (b"%d.", b"%d", b"%d;", b":%d"):
+        made = hmac.new(SECRETS["paddle"].encode(), joined % NOW + good.body, hashlib.sha256).hexdigest()
+        assert verdict(with_signature(good, f"{stamp};h1={made}")) == "signature_invalid"
+    for other in (f"ts={NOW + 1};{digest}", f"{stamp};h1={'0' * 64}"):
+        assert verdict(with_signature(good, other)) == "signature_invalid"
+    for text in (f"{stamp},{digest}", f"t={NOW};{digest}", f"{stamp};{digest.replace('h1', 'v1')}", stamp, digest):
+        assert verdict(with_signature(good, text)) == "signature_malformed"
+    assert verdict(paddle(at=NOW - 301)) == "signature_expired"
+
+
+def test_S5_control_signed_as_stripe_does_paddles_own_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    scheme = HOOKS["paddle"].scheme
+    wrong = Scheme(**{f: getattr(scheme, f) for f in Scheme.__struct_fields__} | {"signed": "{timestamp}.{body}"})
+    monkeypatch.setitem(HOOKS, "paddle", msgspec.structs.replace(HOOKS["paddle"], scheme=wrong))
+    with pytest.raises(AssertionError):
+        test_S5_paddle_signs_stamp_and_body_with_a_colon_between_them_and_any_h1_may_fit()
 
 
 @pytest.mark.parametrize("seconds", [-301, 301, -86_400, 10**9])

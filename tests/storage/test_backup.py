@@ -20,6 +20,7 @@ from collector.storage.ground import copies as copies_of
 from collector.storage.ground import database
 from collector.storage.ground.database import open_database
 from collector.storage.ground.schema import newest_schema
+from collector.storage.reports import commands
 from tests.kit.journal_kit import DAY, HOUR, NOW, Kit, click, config_for, order
 
 
@@ -73,6 +74,20 @@ def test_no_id_that_was_given_after_the_backup_is_given_again(kept, tmp_path):
     with Kit(Path(config.storage.data_dir), NOW + 2 * DAY) as kit:
         kit.post(order("9", NOW + DAY))
     assert rows(config, "SELECT max(id) FROM conversion")[0][0] > lost
+
+
+def test_the_numbers_that_a_restore_skips_are_counted_as_no_rows(kept, tmp_path):
+    path, config = kept
+    backups.restore(config, path, NOW + DAY)
+    again, second = config_for(tmp_path / "second"), tmp_path / "second.tar"
+    with Kit(Path(config.storage.data_dir), NOW + 2 * DAY) as kit:
+        kit.post(order("9", NOW + DAY))
+        backups.backup(config, second, NOW + 2 * DAY)
+    backups.restore(again, second, NOW + 3 * DAY)
+    for place, orders in ((config, 3), (again, 3)):
+        found = commands.status(place, NOW + 3 * DAY)
+        assert (found.total_clicks, found.total_conversions) == (1, orders)
+        assert rows(place, "SELECT max(id) FROM click")[0][0] > 1  # the control: the numbers are higher
 
 
 @pytest.mark.parametrize("what", ["collector.db", "pepper.key", "other"])

@@ -121,7 +121,7 @@ def cut(path: Path) -> None:
 def zeroed(path: Path) -> None:
     with open(path, "r+b") as file:
         file.seek(path.stat().st_size // 2)
-        file.write(bytes(8192))
+        file.write(bytes(4096))
 
 
 def header(path: Path) -> None:
@@ -194,7 +194,7 @@ def test_D6_a_merchants_way_from_a_loss_to_going_on(tmp_path: Path, graph: Graph
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         door.serving.process.wait()
-        assert wait_until(lambda: not any(alive(pid) for pid in children), 20)
+        assert wait_until(lambda: not any(alive(pid) for pid in children), 60)
         flipped(place.data / WAL, (place.data / WAL).stat().st_size * 3 // 4)
     stored = ["status"], ["export", "clicks"], ["keys", "list"], ["damage", "show"], ["report", "attribution"]
     for command in stored:
@@ -269,7 +269,7 @@ def test_D6_a_page_that_is_damaged_while_it_runs_is_told(folded: Path, tmp_path:
     with Kit(folder) as kit:
         assert kit.journal.damage is None
         # Not by open(): that would drop SQLite's locks in this process.
-        harm = f"f = open({str(folder / 'collector.db')!r}, 'r+b'); f.seek({(root - 1) * 8192}); f.write(bytes(8192))"
+        harm = f"f = open({str(folder / 'collector.db')!r}, 'r+b'); f.seek({(root - 1) * 4096}); f.write(bytes(4096))"
         subprocess.run([sys.executable, "-c", harm], check=True)
         (refused,) = kit.submit_together([[kit.operation(order("unlucky"))]])
         assert isinstance(refused, StorageError)

@@ -26,7 +26,7 @@ from tests.kit.journal_kit import NOW, Kit, click, config_for, order
 from tests.kit.program import SOURCE, Serving
 from tests.storage.test_damage import flipped
 
-PAGE = 8192
+PAGE = 4096
 CONFIG = """
 [storage]
 data_dir = "{data}"

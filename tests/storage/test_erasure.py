@@ -368,7 +368,7 @@ def test_what_is_noted_leaves_the_index_though_the_command_died(kit: Kit, monkey
     assert visitor_entries(kit) >= {1, 2}
     assert kit.rows("SELECT status FROM idempotency") == [(403,)]  # with the rows, not after them
     kit.transaction.wants_fold.set()  # the running edge's folder looks each second
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while visitor_entries(kit) != {2} and time.monotonic() < deadline:
         time.sleep(0.02)
     assert visitor_entries(kit) == {2}

@@ -16,6 +16,7 @@ from collector.core.capi.states import CapiState
 from collector.core.consent import Decision
 from collector.core.matching.shapes import Label, Match
 from collector.core.retention import cuts
+from collector.errors import StorageError
 from collector.storage.ground import kept
 from collector.storage.ground.database import connect
 from collector.storage.outbox.dispatch import Outbox
@@ -152,12 +153,108 @@ def test_control_without_its_trigger_a_sum_is_noticed(kit: Kit, db: apsw.Connect
         compare(db)
 
 
+def rolled_back_with_a_new_place(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group whose click names a campaign that nobody knows is rolled back; then another one brings it again."""
+    page = "https://shop.example/?utm_campaign="
+    kit.submit([kit.operation(click("IwAR1", landingPage=page + "known"))])
+    left = [apsw.BusyError("planted")]
+    monkeypatch.setattr(kit.transaction.late, "flush", lambda: left and raised(left.pop()))
+    with pytest.raises(StorageError):
+        kit.submit([kit.operation(click("IwAR2", landingPage=page + "undone"))])
+    for n, name in enumerate(("other", "undone", "known")):
+        kit.submit([kit.operation(click(f"IwAR3{n}", landingPage=page + name))])
+
+
+def raised(error: Exception) -> None:
+    raise error
+
+
+def test_a_place_of_a_group_that_is_rolled_back_is_made_anew(
+    kit: Kit, db: apsw.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rolled_back_with_a_new_place(kit, monkeypatch)
+    compare(db)
+
+
+def test_control_a_place_that_outlives_its_group_is_noticed(
+    kit: Kit, db: apsw.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept.ClickSums, "forget", lambda _: None)
+    rolled_back_with_a_new_place(kit, monkeypatch)
+    with pytest.raises(AssertionError):
+        compare(db)
+
+
+def one_group(kit: Kit, db: apsw.Connection, seed: int) -> None:
+    """New orders, told again, cancelled, credited to late clicks and refused, all inside the group that has them."""
+    rng = random.Random(seed)
+    kit.post(*(sale(rng, n) for n in range(20)))  # these are older, and told again in the group
+    bodies = [sale(rng, n) if rng.random() < 0.6 else visit(rng, n) for n in range(90)]
+    bodies += [order("N70", eventValue=7, visitorId="visitor-3"), order("N70", orderStatus="refunded", eventValue=7)]
+    bodies += [order("N71", fbc=f"fb.1.{NOW - HOUR}.IwAR{0:012d}"), visit(rng, 0)]  # the click's page comes after it
+    bodies += [order("N72", currency="EUR"), order("N72", orderStatus="pending", eventValue=9.5, currency="EUR")]
+    taken = kit.submit([*map(kit.operation, bodies), kit.operation(order("N73"), decision=Decision("denied", False))])
+    assert len({one.state.row.id for one in taken if hasattr(one, "state")}) > 20
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_new_events_are_counted_as_their_group_leaves_them(kit: Kit, db: apsw.Connection, seed: int) -> None:
+    one_group(kit, db, seed)
+    compare(db)
+    assert db.execute("SELECT sum(n) FROM sale_sum WHERE reversed > 0").get
+    settle(db, random.Random(seed))  # from here on triggers count, on every connection
+    traffic(kit, random.Random(seed), 30)
+    compare(db)
+
+
+@pytest.mark.parametrize(
+    ("rule", "broken"),
+    [
+        ("begin", lambda _, last: setattr(kept._summing, "new_after", last - 1)),  # one that was counted counts again
+        ("count", lambda _, last: setattr(kept._summing, "new_after", kept._ALL)),
+    ],
+)
+def test_control_events_counted_twice_or_never_are_noticed(
+    kit: Kit, db: apsw.Connection, monkeypatch: pytest.MonkeyPatch, rule: str, broken: Any
+) -> None:
+    kit.post(order("N1"))
+    monkeypatch.setattr(kept.NewEvents, rule, broken)
+    kit.submit([kit.operation(order("N2")), kit.operation(order("N3"))])
+    with pytest.raises(AssertionError):
+        compare(db)
+
+
+def test_new_events_of_a_group_that_is_rolled_back_count_nowhere(
+    kit: Kit, db: apsw.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [apsw.BusyError("planted")]
+    count = kept.NewEvents.count
+    monkeypatch.setattr(kept.NewEvents, "count", lambda own, last: raised(left.pop()) if left else count(own, last))
+    with pytest.raises(StorageError):
+        kit.submit([kit.operation(order("N1")), kit.operation(order("N2", eventValue=3))])
+    compare(db)
+    assert kept.new_after() == kept._ALL, "who writes next in this thread counts by triggers"
+    kit.submit([kit.operation(order("N2", eventValue=3)), kit.operation(order("N3"))])
+    compare(db)
+
+
 def test_a_flood_of_names_is_bounded_and_still_counted(kit: Kit, db: apsw.Connection) -> None:
     db.execute("INSERT INTO place (store, number, name) VALUES (1, 4999, 'x')")
     for n in range(4):
         kit.post(click(f"IwARflood{n:06d}", NOW - MINUTE, landingPage=f"https://mystore.com/?utm_campaign=flood-{n}"))
     assert db.execute("SELECT count(*), max(number) FROM place").get == (2, 5000)
     assert db.execute("SELECT sum(n) FROM click_sum WHERE place = 0").get == 3
+    compare(db)
+
+
+def test_a_group_with_known_reasons_leaves_the_last_place_to_a_new_one(kit: Kit, db: apsw.Connection) -> None:
+    kit.post(order("A1", orderStatus="pending", visitorId="v-12345"))
+    rows = "WITH RECURSIVE n(i) AS (VALUES (10) UNION ALL SELECT i + 1 FROM n WHERE i < 1999)"
+    db.execute(f"{rows} INSERT INTO cause (id, name) SELECT i, 'reason ' || i FROM n")
+    old = {"customerData": {"email": "a@example.com"}}
+    again, new = order("A2", orderStatus="pending", visitorId="v-12345"), order("A3", NOW - 30 * DAY, **old)
+    kit.submit([kit.operation(again), kit.operation(new)])
+    kit.post(order("A4", NOW - 30 * DAY, **old))
     compare(db)
 
 
@@ -178,3 +275,18 @@ def test_a_row_that_cannot_be_read_counts_as_nothing_known(body: bytes) -> None:
         0,
     )
     assert kept.click_place(body) == kept.SEPARATOR * 3
+
+
+def test_what_changes_nothing_that_is_counted_leaves_the_sums_alone(kit: Kit, db: apsw.Connection) -> None:
+    (taken,) = kit.submit([kit.operation(order("N1", NOW - HOUR, eventValue=5, currency="EUR", orderStatus="pending"))])
+    row, event = taken.state.row, taken.state.event
+
+    def changed(**fields: Any) -> int:
+        body = msgspec.msgpack.encode(msgspec.structs.replace(event, **fields))
+        before = db.total_changes()
+        db.execute("UPDATE conversion SET capi = ?, body = ? WHERE id = ?", (row.capi, body, row.id))
+        compare(db)
+        return db.total_changes() - before
+
+    assert changed(order_status="paid", referrer="https://m.facebook.com/") == 1
+    assert changed(order_status="refunded") > 1, "the control: what it is worth has changed"

@@ -22,7 +22,7 @@ FILES = ("collector.db", "collector.db-wal", "index.db", "index.db-wal", "acknow
 KINDS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "short": 0}
 MOST = int(os.environ.get("FAULTS", "500"))
 FIRST = int(os.environ.get("FAULT_FIRST", "1"))
-STEP = int(os.environ.get("FAULT_STEP", "9"))
+STEP = int(os.environ.get("FAULT_STEP", "17"))
 Ask = Callable[..., dict[str, Any]]
 
 

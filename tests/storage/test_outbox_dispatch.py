@@ -266,6 +266,39 @@ def test_consent_is_asked_again_at_sending(edge: Bench, box: Outbox) -> None:
     )
 
 
+@pytest.mark.parametrize("change", ["drop", "hold"])
+def test_what_is_dropped_or_held_after_it_was_chosen_is_not_claimed(
+    change: str, edge: Bench, box: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edge.put(3)
+    chosen = box._fresh_ids
+
+    def chosen_before(*args: int) -> list[int]:
+        ids = chosen(*args)
+        verbs = {
+            "drop": lambda: outbox.drop(edge.db, 2, now=1, reason="r"),
+            "hold": lambda: outbox.hold(edge.db, 2, reason="r"),
+        }
+        verbs[change]()
+        return ids
+
+    monkeypatch.setattr(box, "_fresh_ids", chosen_before)
+    assert conversions(edge, box.claim_fresh(pixel(edge), 9, now_ms() + 1_000, LEASE)) == [1, 3]
+    assert edge.states() == {"queued": 2, "skipped" if change == "drop" else "held": 1}
+
+
+def test_what_was_dropped_in_flight_stays_so_unless_meta_has_it(edge: Bench, box: Outbox) -> None:
+    edge.put(2)
+    now = now_ms() + 1_000
+    claim = box.claim_fresh(pixel(edge), 9, now, LEASE)
+    assert claim is not None
+    outbox.drop(edge.db, 1, now=now, reason="cancelled")
+    box.settle(claim.ids, CapiState.REJECTED, now, reason="refused")
+    assert edge.states() == {"skipped": 1, "rejected": 1}
+    box.close_sent(claim, SENT, now)
+    assert edge.states() == {"sent": 2}
+
+
 def test_a_full_disk_is_waited_for_and_loses_nothing(edge: Bench) -> None:
     edge.put(5)
     with bench(edge.config) as other:

@@ -124,7 +124,7 @@ def test_folding_happens_by_itself_and_the_tail_stays_small(tmp_path: Path, monk
     monkeypatch.setattr(tail, "GENERATION", 500)
     with Kit(tmp_path) as kit:
         fill(kit, 6000)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while kit.journal.tail_rows() > 1000 and time.monotonic() < deadline:
             kit.submit([])
             time.sleep(0.01)

@@ -361,7 +361,7 @@ def test_a_crash_before_the_folder_comes_loses_no_earlier_time_and_counts_it_onc
 ) -> None:
     """Whether the click was folded before it moved or moved before it was folded."""
     life, crashed = tmp_path / "life", tmp_path / "crashed"
-    keys = {"visitorId": "visitor-1", "ipAddress": ADDRESSES[0], "userAgent": AGENTS[0]}
+    keys = {"visitorId": "visitor-1", "ipAddress": ADDRESSES[0], "userAgent": AGENTS[1]}
     with Kit(life) as kit:
         with monkeypatch.context() as patch:
             patch.setattr(index, "follow", lambda _: None)
@@ -377,11 +377,11 @@ def test_a_crash_before_the_folder_comes_loses_no_earlier_time_and_counts_it_onc
         expected = sums(kit)
         hours = {hour for (_, hour) in expected[0]}
         assert hours == {(NOW - 26 * HOUR) // HOUR, *([NOW // HOUR] if "after" in folds else [])}
-        (taken,) = kit.post(order("1", NOW - 2 * HOUR, ipAddress=ADDRESSES[0], userAgent=AGENTS[0]))
+        (taken,) = kit.post(order("1", NOW - 2 * HOUR, ipAddress=ADDRESSES[0], userAgent=AGENTS[1]))
     for _ in range(2):  # the second start finds what the first one's folder has made of it
         with Kit(crashed) as kit:
             assert sums(kit) == expected
-            (again,) = kit.post(order("1", NOW - 2 * HOUR, ipAddress=ADDRESSES[0], userAgent=AGENTS[0]))
+            (again,) = kit.post(order("1", NOW - 2 * HOUR, ipAddress=ADDRESSES[0], userAgent=AGENTS[1]))
             assert again.state.match == taken.state.match
             assert again.state.match.click == 1
             assert wait_until(lambda kit=kit: not kit.rows("SELECT count(*) FROM changed_click")[0][0], 5.0)

@@ -68,7 +68,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     disk = Disk(tmp_path / "image", tmp_path / "disk")
     disk.folder.mkdir()
     with open(disk.image, "wb") as file:
-        file.truncate(96 * 1024 * 1024)
+        file.truncate(1024 * 1024 * 1024)  # sparse: 220 cuts store some 150 MB
     try:
         subprocess.run(["mkfs.ext4", "-q", "-F", str(disk.image)], check=True, capture_output=True)
         disk.mount()
@@ -97,10 +97,11 @@ def cuts(disk: Disk, durability: str, count: int, dice: random.Random) -> tuple[
 def until_cut(disk: Disk, durability: str, seconds: float) -> int:
     """The last row that the writer has said to be stored when the power went."""
     command = [sys.executable, "-c", WRITER, str(disk.folder / "data"), durability]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT, text=True) as writer:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, text=True) as writer:
         assert writer.stdout is not None
+        assert writer.stderr is not None
         said = writer.stdout.readline()
-        assert said, "the writer did not start"
+        assert said, f"the writer did not start: {writer.stderr.read()}"
         time.sleep(seconds)
         writer.send_signal(signal.SIGSTOP)  # what it has said by now is what a client could have heard
         disk.cut()

@@ -7,13 +7,13 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from collector.cli.doctor import database, machine, outside
-from collector.cli.doctor.findings import Finding, fail, ok, warn
+from collector.cli.doctor import machine, outside
 from collector.cli.output import print_json, print_table
 from collector.cli.settings import settings_of
 from collector.config import Config
 from collector.errors import ConfigError, StorageError
-from collector.storage.reports import commands
+from collector.storage.reports import commands, judged
+from collector.storage.reports.findings import Finding, fail, ok, warn
 from collector.storage.reports.reader import NoStore
 
 _MARKS: Final = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}
@@ -56,6 +56,7 @@ def _examine(config: Config, code: str | None) -> Iterator[Finding]:
         lambda: machine.of_backups(config, now),
         lambda: machine.of_newest_backup(config),
         machine.of_limits,
+        lambda: machine.of_certificate(config),
         lambda: outside.look(config),
         lambda: outside.take_a_test(config, code, now),
     )
@@ -74,5 +75,5 @@ def _database(config: Config, now: int) -> Iterator[Finding]:
     else:
         growth = facts.bytes_a_day
         yield from machine.of_key(config, facts.witness)
-        yield from database.judge(facts, config, now)
+        yield from judged.judge(facts, config, now)
     yield from machine.of_disk(config, growth)

@@ -15,15 +15,18 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
-from collector.cli.doctor.findings import Finding, fail, ok, warn
+from collector import certificate
+from collector.cli.installing.units import BACKUPS
 from collector.config import Config
-from collector.core import filling
+from collector.core import certificates, filling
 from collector.core.capi import versions
 from collector.errors import CollectorError, StorageError, user
 from collector.storage.ground import copies, damage, pepper
+from collector.storage.reports.findings import Finding, fail, ok, warn
 
 _MB: Final = 1 << 20
 _HOUR_MS: Final = 3_600_000
+_TIMERS_HOURS: Final = 24.0  # collector-backup.timer, which `install` writes where [backup] dir is empty
 _FILES_WARN: Final = 4096  # a quarter is kept for ourselves; what is left serves a busy shop's visitors
 
 
@@ -135,26 +138,54 @@ def of_disk(config: Config, bytes_a_day: int) -> Iterator[Finding]:
         )
 
 
+def of_certificate(config: Config) -> Iterator[Finding]:
+    """The edge's own, where it speaks TLS itself; `outside` looks at the one that visitors meet."""
+    pair = certificate.of(config.edge)
+    if pair is None:
+        return
+    valid, now = certificate.valid_of(pair), now_ms()
+    doubt = certificates.doubt(valid, now)
+    mend = "renew it; SIGHUP (systemctl reload collector) takes it at once, else it is taken within the hour"
+    if doubt is None:
+        yield ok(
+            "certificate",
+            f"{config.edge.tls_cert} is good until {datetime.fromtimestamp(valid.ends / 1000, UTC):%Y-%m-%d}",
+        )
+    elif valid.begins <= now < valid.ends:
+        yield warn("certificate.expiry", f"{config.edge.tls_cert}: {doubt}", mend)
+    else:
+        yield fail("certificate.expiry", f"{config.edge.tls_cert}: {doubt}", mend)
+
+
 def of_backups(config: Config, now: int) -> Iterator[Finding]:
     """Is there one, and is it younger than two of its intervals?"""
-    if not config.backup.dir:
+    folder, hours, log = _kept_in(config)
+    if not folder:
         yield warn("backup", "no backups are made", 'set [backup] dir = "…", on another disk, or run collector backup')
         return
-    newest = copies.newest_ms(Path(config.backup.dir))
+    newest = copies.newest_ms(Path(folder))
     if newest is None:
-        yield fail("backup", f"no backup in {config.backup.dir}", "look in the courier's log for why there is none")
-    elif now - newest > 2 * config.backup.every_hours * _HOUR_MS:
-        hours = (now - newest) // _HOUR_MS
-        yield fail("backup.age", f"the newest backup is {hours} hours old", "look in the courier's log for why")
+        yield fail("backup", f"no backup in {folder}", f"look in {log} for why there is none")
+    elif now - newest > 2 * hours * _HOUR_MS:
+        age = (now - newest) // _HOUR_MS
+        yield fail("backup.age", f"the newest backup is {age} hours old", f"look in {log} for why")
     else:
         yield ok("backup", f"the newest is of {datetime.fromtimestamp(newest / 1000, UTC):%Y-%m-%d %H:%M} UTC")
-    if os.path.exists(config.backup.dir) and _same_disk(config.backup.dir, config.storage.data_dir):
+    if os.path.exists(folder) and _same_disk(folder, config.storage.data_dir):
         yield warn("backup.disk", "backups lie on the database's own disk", "set [backup] dir to another disk")
+
+
+def _kept_in(config: Config) -> tuple[str, float, str]:
+    """Where backups are, every how many hours one is made, and where it is said why not; "" where none are made."""
+    if not config.backup.dir and os.access(BACKUPS, os.R_OK | os.X_OK):
+        return BACKUPS, _TIMERS_HOURS, "journalctl -u collector-backup"
+    return config.backup.dir, config.backup.every_hours, "the courier's log"
 
 
 def of_newest_backup(config: Config) -> Iterator[Finding]:
     """Would it come back? Unpacked and looked through as a restore does; the live database is not touched."""
-    found = copies.newest(Path(config.backup.dir)) if config.backup.dir else None
+    folder, _, _ = _kept_in(config)
+    found = copies.newest(Path(folder)) if folder else None
     if found is None:
         return
     path, _ = found

@@ -19,12 +19,13 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 import msgspec
 
-from collector.cli.doctor.findings import Finding, fail, ok, warn
 from collector.config import Config, PixelConfig, StoreConfig
 from collector.core import cookies
 from collector.core.capi.verdicts import Kind
+from collector.core.insights import mend_of
 from collector.courier import probe
 from collector.courier.targets import base_of
+from collector.storage.reports.findings import Finding, fail, ok, warn
 
 _PATIENCE_S: Final = 8.0
 _MOST: Final = 2 << 20  # bytes of a page
@@ -81,6 +82,8 @@ def look(config: Config) -> Iterator[Finding]:
             yield from _door(web, config)
         if config.meta.mode == "live":
             yield from _meta(web, config)
+        if config.insights.ad_account:
+            yield from _ad_account(web, config)
     finally:
         web.close()
 
@@ -293,6 +296,23 @@ def _pixel(web: Web, base: str, pixel: PixelConfig) -> Iterator[Finding]:
         return
     yield ok("pixel", f"pixel {pixel.id} exists")
     yield from _permissions(web, base, pixel, bearer)
+
+
+def _ad_account(web: Web, config: Config) -> Iterator[Finding]:
+    """Whether the token of [insights] sees its ad account."""
+    account = config.insights.ad_account
+    bearer = f"Bearer {config.insights.access_token}"
+    answer = web.get(f"{base_of(config.meta)}/{account}?fields=currency", Authorization=bearer)
+    if answer is None and config.meta.mode == "live":
+        return  # said of Meta
+    if answer is None or answer.status_code >= 500:
+        yield warn("insights.account", f"Meta does not answer for {account}", "try again")
+    elif error := _error(answer):
+        code = error.get("code")
+        known = code if isinstance(code, int) else None
+        yield fail("insights.account", f"Meta does not show {account} (code {code})", mend_of(known, account))
+    else:
+        yield ok("insights.account", f"the token of [insights] sees {account}")
 
 
 def take_a_test(config: Config, code: str | None, now: int) -> Iterator[Finding]:

@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from collector.cli.importing.pieces import Form, Piece, Shape, pieces_of
 from collector.cli.importing.taker import Taker, opened
-from collector.cli.output import print_json
+from collector.cli.output import is_special, print_json, refuse_ours
 from collector.cli.progress import Bar
 from collector.cli.settings import config_of
 from collector.config import Config
@@ -62,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     config = config_of(args)
     if args.store is not None and config.store_by_id(args.store) is None:
         raise ConfigError([f"--store: '{args.store}' is not in the configuration"])
+    if args.rejects is not None:
+        refuse_ours("--rejects", args.rejects, config, args.file)
     path, shape = Path(args.file), _shape(args)
     hardening.harden()
     with _file(path) as file:
@@ -118,25 +120,39 @@ class _Rejects:
     def __init__(self, name: str | None, kept: int) -> None:
         self._name, self._kept, self._shown = name, kept, 0
         self._file: BinaryIO | None = None
+        self._special = name is not None and is_special(name)
 
     def __enter__(self) -> _Rejects:
         if self._name is not None:
-            try:
-                self._file = open(self._name, "r+b" if self._kept and os.path.exists(self._name) else "w+b")
-                self._file.truncate(self._kept)
-                self._file.seek(0, os.SEEK_END)
-            except OSError as error:
-                raise CollectorError(f"cannot write {self._name}: {why(error, self._name)}") from None
+            with self._writing():
+                self._file = self._opened(self._name)
         return self
+
+    def _opened(self, name: str) -> BinaryIO:
+        if self._special:
+            return open(name, "ab")
+        file = open(name, "r+b" if self._kept and os.path.exists(name) else "w+b")  # noqa: SIM115  until the end
+        file.truncate(self._kept)
+        file.seek(0, os.SEEK_END)
+        return file
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CollectorError(f"cannot write {self._name}: {why(error, self._name)}") from None
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
-            self._file.close()
+            with self._writing():
+                self._file.close()
 
     def add(self, line: int, code: str, message: str, field: str | None = None) -> None:
         if self._file is not None:
             said = {"line": line, "code": code, "message": message, "field": field}
-            self._file.write(msgspec.json.encode(said) + b"\n")
+            with self._writing():
+                self._file.write(msgspec.json.encode(said) + b"\n")
         elif self._shown < _SHOWN:
             print(f"line {line}: {message}", file=sys.stderr)
         elif self._shown == _SHOWN:
@@ -147,8 +163,11 @@ class _Rejects:
         """Bytes on disk."""
         if self._file is None:
             return 0
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with self._writing():
+            self._file.flush()
+            if self._special:
+                return 0
+            os.fsync(self._file.fileno())
         return self._file.tell()
 
 

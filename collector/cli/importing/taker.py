@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from msgspec import structs
+
 from collector import release
 from collector.config import Config
 from collector.core.ids import PublicIds
@@ -31,6 +33,7 @@ from collector.storage.journal.writer import Submission
 _PATIENCE_SECONDS: Final = 30.0  # a keeper that is replaced is back within a second or two
 _AGAIN_SECONDS: Final = 0.2
 _RECEIVED: Final = 1 << 20
+_CACHE_MB: Final = 8  # of each database file
 _LOST: Final = "the event could not be stored"
 
 
@@ -70,7 +73,10 @@ class Local:
 
     def __init__(self, config: Config) -> None:
         self.clock = Clock()
-        self._journal = journal = Journal(config, self.clock)
+        # New rows are written at the end and few are read again: the usual 64 MB of each file only fill up (174 MB of
+        # this process became 303 MB over 10⁶ rows) and gain nothing (28 s and 25 s for 60,000).
+        storage = structs.replace(config.storage, cache_mb=min(config.storage.cache_mb, _CACHE_MB))
+        self._journal = journal = Journal(structs.replace(config, storage=storage), self.clock)
         journal.start()
         self.stores, self.names, self.public = journal.stores, journal.names, journal.public
 

@@ -5,22 +5,26 @@ from __future__ import annotations
 import argparse
 import os
 import pwd
-import shutil
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from collector.cli.installing.units import Place, text, units
+from collector.cli.installing import package, program
+from collector.cli.installing.units import BACKUPS, Place, text, units
 from collector.cli.output import print_json
 from collector.cli.settings import config_of
 from collector.config import Config
+from collector.config_loader.checks import is_loopback, parse_listen
+from collector.config_loader.layers import files_named, text_of
 from collector.errors import CollectorError, ConfigError, why
+from collector.process.unpacked import foreign_environment
 
 _HIDDEN: Final = ("/home", "/root", "/run/user")  # ProtectHome= hides them from the service
-_BACKUPS: Final = "/var/backups/collector"
+_FIRST_FREE_PORT: Final = 1024  # below it root alone may listen
+_BACKUPS: Final = BACKUPS
 _SHARED: Final = frozenset(map(Path, ("/", "/etc", "/opt", "/srv", "/usr", "/usr/local", "/var", "/var/lib", "/tmp")))  # noqa: S108
 
 
@@ -34,6 +38,10 @@ class Step(NamedTuple):
 def run(args: argparse.Namespace) -> int:
     if args.docker:
         print(f"# Dockerfile\n{text('Dockerfile')}\n# compose.yaml\n{text('compose.yaml')}", end="")
+        return 0
+    if args.deb:
+        package.build(Path(args.deb))
+        print(args.deb)
         return 0
     if not args.config:
         raise ConfigError(["--config: which configuration is to run? `collector init /srv/collector` makes one"])
@@ -53,17 +61,16 @@ def _place(args: argparse.Namespace, config: Config) -> Place:
         if str(one).startswith(_HIDDEN):
             raise ConfigError([f"{one}: a service does not see {_HIDDEN[0]} and {_HIDDEN[1]}; use /srv/collector"])
     backups = "" if config.backup.dir else _BACKUPS
+    host, port = parse_listen(config.edge.listen)
     return Place(
-        program=args.program if _is_binary() else str(Path(sys.argv[0]).resolve()),
+        program=args.program or program.own_place() if program.is_binary() else str(Path(sys.argv[0]).resolve()),
         config=str(path),
         user=args.user,
         writes=(str(data), config.backup.dir or backups),
         backups=backups,
+        public=not is_loopback(host),
+        low_port=0 < port < _FIRST_FREE_PORT,
     )
-
-
-def _is_binary() -> bool:
-    return bool(getattr(sys, "frozen", False))
 
 
 def _do(steps: Iterator[Step], *, dry_run: bool) -> Iterator[str]:
@@ -81,9 +88,9 @@ def _steps(args: argparse.Namespace, config: Config, place: Place) -> Iterator[S
     user = place.user
     if not _exists(user):
         command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", user]
-        yield Step(f"user {user}: {' '.join(command)}", lambda: subprocess.run(command, check=True))
-    if _is_binary() and Path(sys.executable).resolve() != Path(place.program).resolve():
-        yield Step(f"program {place.program}", lambda: _put_program(place.program))
+        yield Step(f"user {user}: {' '.join(command)}", lambda: _run(command))
+    if program.is_binary() and not program.is_there(place.program):
+        yield Step(f"program {place.program}", lambda: program.put(place.program))
     for folder in place.writes:
         yield Step(f"folder {folder}, mode 0700, of {user}", lambda folder=folder: _own_folder(folder, user))  # type: ignore[misc]
     parent = Path(place.config).parent
@@ -95,7 +102,12 @@ def _steps(args: argparse.Namespace, config: Config, place: Place) -> Iterator[S
         target = Path(args.units) / name
         yield Step(f"unit {target}", lambda target=target, content=content: _write(target, content))  # type: ignore[misc]
     if os.path.isdir("/run/systemd/system"):
-        yield Step("systemctl daemon-reload", lambda: subprocess.run(["systemctl", "daemon-reload"], check=True))
+        yield Step("systemctl daemon-reload", lambda: _run(["systemctl", "daemon-reload"]))
+
+
+def _run(words: list[str]) -> None:
+    """A program of the system's, with the system's own libraries and not those that the binary unpacked."""
+    subprocess.run(words, check=True, env=foreign_environment())
 
 
 def _exists(user: str) -> bool:
@@ -104,14 +116,6 @@ def _exists(user: str) -> bool:
     except KeyError:
         return False
     return True
-
-
-def _put_program(target: str) -> None:
-    """Beside it and then in its place: a running program's file cannot be written (ETXTBSY)."""
-    partial = f"{target}.new"
-    shutil.copyfile(sys.executable, partial)
-    os.chmod(partial, 0o755)  # noqa: S103  a program for everybody
-    os.replace(partial, target)
 
 
 def _own_folder(folder: str, user: str) -> None:
@@ -137,16 +141,12 @@ def _own_file(path: str, user: str) -> None:
 
 
 def _secret_files(config: Path) -> Iterator[str]:
-    """What the configuration reads its secrets from."""
-    found = sorted(set(_files_in(tomllib.loads(config.read_text(encoding="utf-8")))))
-    return (str(path) for name in found if (path := (config.parent / name).resolve()).is_file())
-
-
-def _files_in(tree: Any) -> Iterator[str]:
-    if isinstance(tree, dict):
-        yield from (v for k, v in tree.items() if k.endswith("_file") and isinstance(v, str))
-    for inner in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
-        yield from _files_in(inner)
+    """What the configuration reads its secrets from; a certificate's key where it lies beside the configuration."""
+    found = set(map(Path, files_named(str(config), {})))
+    key = config.parent / tomllib.loads(text_of(str(config))).get("edge", {}).get("tls_key", "")
+    if key.resolve().is_relative_to(config.parent.resolve()):  # another's is not ours to give away
+        found.add(key)
+    return (str(path.resolve()) for path in sorted(found) if path.is_file())
 
 
 def _write(target: Path, content: str) -> None:

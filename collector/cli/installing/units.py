@@ -8,6 +8,9 @@ from typing import Final
 
 from msgspec import Struct
 
+from collector.errors import ConfigError
+
+BACKUPS: Final = "/var/backups/collector"  # of the timer, where [backup] dir names none
 _ASSETS: Final = "assets"
 _ALL: Final = "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX"
 # Behind a proxy on this machine, edge and console speak to nobody else, and the keeper to nobody at all.
@@ -28,6 +31,8 @@ class Place(Struct, frozen=True, kw_only=True):
     user: str
     writes: tuple[str, ...]
     backups: str = ""  # where a timer puts them; empty: the courier makes them, or nobody
+    public: bool = False  # the edge is reached from other machines: no proxy stands before it on this one
+    low_port: bool = False  # its port is below 1024, which only root may take
 
 
 def text(name: str) -> str:
@@ -38,7 +43,8 @@ def text(name: str) -> str:
 def units(place: Place, *, split: bool = False) -> dict[str, str]:
     """The units by their file's name."""
     if split:
-        made = {f"collector-{part}.service": _service(place, part, network) for part, network in _SPLIT.items()}
+        networks = {**_SPLIT, "edge": _ALL if place.public else _LOCAL}
+        made = {f"collector-{part}.service": _service(place, part, network) for part, network in networks.items()}
     else:
         made = {"collector.service": _service(place, "serve", _ALL)}
     if place.backups:
@@ -49,15 +55,31 @@ def units(place: Place, *, split: bool = False) -> dict[str, str]:
 
 def _service(place: Place, part: str, network: str) -> str:
     what = "Collector for Meta ads" if part == "serve" else f"Collector for Meta ads: {part}"
-    return _filled(text("collector.service"), place, description=what, part=part, network=network)
+    port = "CAP_NET_BIND_SERVICE" if place.low_port and part in ("serve", "edge") else ""
+    return _filled(text("collector.service"), place, description=what, part=part, network=network, capability=port)
 
 
 def _filled(template: str, place: Place, **more: str) -> str:
-    words = {name: _quoted(getattr(place, name)) for name in ("program", "config", "user", "backups")}
-    return template.format(**words, writes=" ".join(map(_quoted, place.writes)), **more)
+    if {*"\\\"'"} & {*place.program}:
+        raise ConfigError(
+            [f"{place.program}: systemd starts no program with a quote or backslash in its path; move it"]
+        )
+    program, config, backups = map(_quoted, (place.program, place.config, place.backups))
+    words = {"config": config.replace("$", "$$"), "backups": backups.replace("$", "$$"), "user": _plain(place.user)}
+    return template.format(**words, program=program, writes=" ".join(map(_quoted, place.writes)), **more)
+
+
+def _plain(word: str) -> str:
+    """% stands for itself only when it is doubled; so does $, but in arguments alone.
+
+    systemd.unit(5), systemd.service(5). A line ends where it ends, whatever is quoted.
+    """
+    if any(character < " " or character == "\x7f" for character in word):
+        raise ConfigError([f"{word!r}: a unit takes no path with a control character; choose another folder"])
+    return word.replace("%", "%%")
 
 
 def _quoted(word: str) -> str:
-    """A word of a unit's line: % and $ stand for themselves only when they are doubled (systemd.unit(5))."""
-    plain = word.replace("%", "%%").replace("$", "$$")
+    """A word of a unit's line; a user's name is none, and would keep its quotes."""
+    plain = _plain(word)
     return plain if plain == shlex.quote(plain) else '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'

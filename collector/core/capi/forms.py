@@ -8,7 +8,7 @@ another.
              pixel and the SDKs have it, and without, as the param builder has it
     ct       as a name, without spaces
     st       two letters in the US and Canada; elsewhere as ct
-    zp       lower case, no space or dash; a US ZIP+4 is cut to its first five
+    zp       lower case, no space or dash; a US ZIP+4 is cut to its first five; digits of full width are digits
     db       YYYYMMDD, a day that exists, from 1900 to the current year
     ge       f or m
 """
@@ -32,6 +32,7 @@ class Bad(Exception):
 
 _OTHER_HASH: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{40}", re.ASCII | re.IGNORECASE)  # MD5, SHA-1
 _PLAIN_EMAIL: Final = re.compile(r"[\w.+-]+@(?:[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*\.)+[A-Za-z]{2,}", re.ASCII)
+_LONGEST_EMAIL: Final = 320  # nothing longer is searched: that takes the square of the length
 _EMAIL: Final = re.compile(r"[^\s@,;:<>()\[\]\"\\]+@((?:[^\W_]+(?:-+[^\W_]+)*\.)+[^\W\d_](?:[\w-]*[^\W_])?)")
 _IN_ANGLES: Final = re.compile(r"[^<>]*<\s*([^<>]+?)\s*>\s*")
 _ESCAPED: Final = re.compile(r"%[0-9A-Fa-f]{2}")
@@ -53,6 +54,7 @@ _MALE: Final = """
 _GENDERS: Final = dict.fromkeys(_FEMALE, "f") | dict.fromkeys(_MALE, "m")
 _ISO_DATE: Final = re.compile(r"(\d{4})([-/.]?)(\d{1,2})\2(\d{1,2})(?:[T ]\d.*| *\(.*\))?", re.ASCII)
 _DAY_LAST: Final = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4})(?:[T ]\d.*| *\(.*\))?", re.ASCII)
+_AS_FLOAT: Final = re.compile(r"(\d+)\.0+", re.ASCII)  # 94035.0: a column of a table with gaps in it
 _DASHES: Final = dict.fromkeys(range(0x2010, 0x2016), "-")
 FIRST_YEAR: Final = 1900
 
@@ -62,7 +64,7 @@ def email(text: str) -> str:
     if _PLAIN_EMAIL.fullmatch(text):
         return text.lower()
     lowered = unicodedata.normalize("NFC", _unwrapped(text)).lower()
-    if len(lowered) > 320 or not _EMAIL.fullmatch(lowered):
+    if len(lowered) > _LONGEST_EMAIL or not _EMAIL.fullmatch(lowered):
         raise Bad("not an e-mail address")
     return lowered
 
@@ -94,10 +96,12 @@ def letters(text: str) -> str:
     if text.isascii():
         lowered = text.lower()
         squeezed = lowered.replace(" ", "")
-        if squeezed.isalnum() and lowered not in NOTHING and len(lowered) < _SHORTEST_HASH:
+        if squeezed.isalnum() and not is_nothing(lowered) and squeezed.strip("0") and len(lowered) < _SHORTEST_HASH:
             return squeezed
     if not (found := "".join(_words(text))):
         raise Bad("no letters or digits")
+    if not found.strip("0"):
+        raise Bad("a placeholder, nobody's")
     return found
 
 
@@ -117,6 +121,8 @@ def _words(text: str) -> list[str]:
         raise Bad("a placeholder, nobody's")
     if len(text) in (32, 40) and _OTHER_HASH.fullmatch(text):
         raise Bad("hashed, but not with SHA-256")
+    if "@" in text and len(text) <= _LONGEST_EMAIL and _EMAIL.search(text):
+        raise Bad("an e-mail address, not a name")
     if text.isascii():
         return text.lower().translate(_ASCII_DROP).split()
     lowered = unicodedata.normalize("NFC", text).lower()
@@ -132,8 +138,13 @@ def state(text: str, country: str | None, *, said: bool) -> str:
 
 def zip_code(text: str, country: str | None) -> str:
     """A postal code. Nine digits are a ZIP+4 in the United States only."""
-    form = letters(text)
+    form = letters(_plain_digits(text))
     return form[:5] if country == "us" and len(form) == 9 and form.isdigit() else form
+
+
+def _plain_digits(text: str) -> str:
+    text = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return found[1] if (found := _AS_FLOAT.fullmatch(text)) else text
 
 
 def gender(text: str) -> str:
@@ -144,7 +155,7 @@ def gender(text: str) -> str:
 
 def birth_date(text: str, country: str | None, this_year: int) -> str:
     """YYYYMMDD. 3/4/1990 is March in the United States, April elsewhere, and nothing where the country is unknown."""
-    text = text.translate(_DASHES)
+    text = _plain_digits(text.translate(_DASHES))
     if (found := _ISO_DATE.fullmatch(text)) and (found[2] or len(text.split("T")[0].split(" ")[0]) == 8):
         year, month, day = int(found[1]), int(found[3]), int(found[4])
     elif found := _DAY_LAST.fullmatch(text):

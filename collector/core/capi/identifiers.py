@@ -69,7 +69,7 @@ def public_address(text: str) -> str | None:
 
 def public_normalised(text: str) -> str | None:
     """As `public_address`, of a text that `addresses.normalise` gave; nearly always in a third of the time."""
-    return text if text[: text.find(".")] in _PUBLIC_STARTS else _odd_address(text)
+    return text if text[: text.find(".")] in _PUBLIC_STARTS or addresses.is_public(text) else None
 
 
 @lru_cache(maxsize=4096)

@@ -4,6 +4,7 @@ Meta refuses the whole batch for one bad event. Its message sometimes names the 
 and the rest goes without it (two requests). Else the batch is halved: when the left half is taken, the right one must
 hold the fault and is halved without being sent; when the left one is refused, the right one is sent whole. At most two
 requests a level, so one bad event costs at most 2·log2(n) requests beyond the first. An event is judged only alone.
+What is no longer to be sent when its part's turn comes is left out of it, unjudged.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class _Part(Generic[T]):
 
 
 class Isolation(Generic[T]):
-    """The parts that still have to be sent; `take` one, send it, then say `taken` or `refused`."""
+    """The parts that still have to be sent; `take` one, send what is left of it (`only`), then say what came of it."""
 
     def __init__(self, batch: list[T], index: int | None) -> None:
         self._parts: list[_Part[T]] = []
@@ -44,6 +45,13 @@ class Isolation(Generic[T]):
         self.requests += 1
         return self._current.events
 
+    def only(self, events: list[T]) -> None:
+        """These of the part are asked, in this order; with none of them nothing is known of its sibling."""
+        if self._current is not None and events:
+            self._current.events = events
+        else:
+            self._whole(self._done().sibling)
+
     def taken(self) -> None:
         """Meta took the part: then its untried sibling holds the fault."""
         part = self._done()
@@ -55,13 +63,19 @@ class Isolation(Generic[T]):
     def refused(self, index: int | None) -> bool:
         """Meta refused the part: alone it is guilty (True), else it is split. Nothing is known of its sibling."""
         part = self._done()
-        if part.sibling is not None:
-            self._parts.append(_Part(part.sibling))
+        self._whole(part.sibling)
         if len(part.events) == 1:
             self.guilty.append(part.events[0])
             return True
         self._split(part.events, index)
         return False
+
+    def divided(self) -> None:
+        """Something before Meta lets no such body through: it goes in halves. One event alone waits by itself."""
+        part = self._done()
+        self._whole(part.sibling)
+        if len(part.events) > 1:
+            self._split(part.events, None)
 
     def postponed(self) -> None:
         """Nobody judged the part, the way to Meta failed: it is the next one again."""
@@ -77,6 +91,10 @@ class Isolation(Generic[T]):
         if part is None:
             raise RuntimeError("no part has been taken")
         return part
+
+    def _whole(self, sibling: list[T] | None) -> None:
+        if sibling is not None:
+            self._parts.append(_Part(sibling))
 
     def _split(self, events: list[T], index: int | None) -> None:
         if len(events) == 1:

@@ -13,9 +13,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from collector.core import nobody
 from collector.core.capi import forms
@@ -23,6 +23,7 @@ from collector.core.capi.forms import Bad
 from collector.core.capi.phones import e164_readings
 from collector.core.capi.regions import country_code, country_of_hash
 from collector.core.events import CustomerData
+from collector.core.remembered import remembered
 
 
 class HashedCustomer(Struct, frozen=True):
@@ -48,6 +49,10 @@ def already_hashed(text: str) -> str | None:
     return found[1].lower() if found else None
 
 
+_REMEMBERED: Final = 512  # customers: an order is told several times within seconds
+_MOST_BYTES: Final = 2048  # of one; 11 fields take 600 before their first letter
+
+
 def hash_customer(customer: CustomerData, *, country: str | None, this_year: int) -> HashedCustomer:
     """The customer's fields as Meta's `user_data` lists, hashed once, and what had to be dropped with the reason.
 
@@ -55,6 +60,20 @@ def hash_customer(customer: CustomerData, *, country: str | None, this_year: int
     name and the order of day and month. It is not sent as the customer's country, and does not replace one that was
     given and not understood. `this_year` is the last in which somebody may be born.
     """
+    values = structs.astuple(customer)
+    if any(type(value) is list for value in values):
+        return _hashed(customer, country, this_year)
+    known = _remembered(values, country, this_year)
+    return HashedCustomer({key: [*hashes] for key, hashes in known.user_data.items()}, [*known.dropped])
+
+
+@remembered(_REMEMBERED, _MOST_BYTES)
+def _remembered(values: tuple[Any, ...], country: str | None, this_year: int) -> HashedCustomer:
+    fields = zip(CustomerData.__struct_fields__, values, strict=True)
+    return _hashed(CustomerData(**dict(fields)), country, this_year)
+
+
+def _hashed(customer: CustomerData, country: str | None, this_year: int) -> HashedCustomer:
     data: dict[str, list[str]] = {}
     dropped: list[tuple[str, str]] = []
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -52,7 +53,7 @@ _TOO_LITTLE: Final = (
     frozenset({"ln", "ge"}),
 )
 _TELLING: Final = frozenset(["em", "ph", "external_id", "fbp", "fbc", "client_ip_address"])  # in none of them
-_HASHED: Final = frozenset(["em", "ph", "fn", "ln", "db", "ge", "ct", "st", "zp", "country", "external_id"])
+HASHED: Final = frozenset(["em", "ph", "fn", "ln", "db", "ge", "ct", "st", "zp", "country", "external_id"])
 
 
 class Profile(Struct, frozen=True):
@@ -141,6 +142,22 @@ def not_ahead(payload: bytes, deadline: int, now: int) -> bytes:
     return payload[: found.start(1)] + str(now // 1000).encode() + payload[found.end(1) :]
 
 
+def as_sent(payload: bytes, before: bytes | None, value: str | None) -> bytes:
+    """The payload with what counts of it (time, value, cart) as it was `before`, when Meta may have taken it.
+
+    `value`: what it was worth then, where nothing else is known of it any more.
+    """
+    now = msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
+    if before is not None:
+        then = msgspec.json.decode(before, type=dict[str, msgspec.Raw])
+        now |= {key: then[key] for key in ("event_time", "custom_data") if key in then}
+    elif value is not None and "custom_data" in now:
+        custom = msgspec.json.decode(now["custom_data"])
+        worth = {"value": amounts.rounded(Decimal(value), custom.get("currency"))}
+        now["custom_data"] = msgspec.Raw(_encode(custom | worth))
+    return _encode(now)
+
+
 def _too_old(source: str) -> str:
     days = 62 if source == "physical_store" else 7
     return f"the event is older than the {days} days that Meta takes"
@@ -149,9 +166,9 @@ def _too_old(source: str) -> str:
 def _user_data(event: StoredEvent, enrichment: Enrichment, event_ms: int, dropped: list[str]) -> dict[str, Any]:
     hashed = event.user_data
     user: dict[str, Any] = hashed.copy()
-    if not (_HASHED.issuperset(hashed) and all(hashed.values())):
-        user = {key: hashes for key, hashes in hashed.items() if key in _HASHED and hashes}
-        if hashed.keys() - _HASHED:
+    if not (HASHED.issuperset(hashed) and all(hashed.values())):
+        user = {key: hashes for key, hashes in hashed.items() if key in HASHED and hashes}
+        if hashed.keys() - HASHED:
             dropped.append("user_data.unknown")  # one unknown key here refuses the whole batch (2804019)
     ip, fbp = event.ip, event.fbp
     if ip and identifiers.is_plain_address(ip):

@@ -11,6 +11,9 @@ digits, in a country that is known  as people there dial it, or with a country c
     else                                                    as at home, if such a number is possible
 
 digits, country unknown            nothing: 2079460958 is a Londoner's or an Egyptian's
+
+Mexico dialled otherwise until 2019, and address books there still do: 52 1 55 …, 01 55 …, 044 55 … are one number,
+whose owner may be known with the 1 or without.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Final
+
+from collector.core.remembered import remembered
 
 _SEPARATORS: Final = str.maketrans("", "", " \t-.()/\u00a0\u2010\u2011\u2012\u2013")
 # The library finds two digits possible in Germany. No subscriber has fewer than these, with the country code (Saint
@@ -30,7 +34,11 @@ _TRUNK_ZERO: Final = re.compile(r"\(\s*0\s*\)")
 _ABROAD: Final = re.compile(r"^(?:00+|\+0*)(?=[1-9])")  # +001 … is +1 …
 # A number that needs no library: North America at its exact length, or a country code that no trunk zero can follow
 # (country codes have one to three digits, so the second to the fourth digit are not 0).
-_PLAIN: Final = re.compile(r"\+(1[2-9]\d{9}|[2-9][1-9]{3}\d{4,11})", re.ASCII)
+# But for Argentina, where a mobile's 15 becomes a 9 before the area.
+_PLAIN: Final = re.compile(r"\+(1[2-9]\d{9}|(?!54|521)[2-9][1-9]{3}\d{4,11})", re.ASCII)
+_OLD_MEXICAN: Final = re.compile(r"\+?521(\d{10})", re.ASCII)
+_DIALLED_IN_MEXICO: Final = re.compile(r"0(?:1|44|45)(\d{10})", re.ASCII)
+_AS_FLOAT: Final = re.compile(r"(\d+)\.0+", re.ASCII)  # a column of a table with gaps in it: 4915123456789.0
 
 
 def e164_digits(text: str, country: str | None) -> str | None:
@@ -38,16 +46,28 @@ def e164_digits(text: str, country: str | None) -> str | None:
     return readings[0] if (readings := e164_readings(text, country)) else None
 
 
-@lru_cache(maxsize=4096)  # an order is told several times within seconds, and the library takes 40 µs for a number
+@remembered(4096)  # an order is told several times within seconds, and the library takes 40 µs for a number
 def e164_readings(text: str, country: str | None) -> Sequence[str]:
     """The digits of `text` with their country code: none, one, or two where both can be meant, the likelier first.
 
     `country` (lower-case alpha-2) is whose national numbers are read. What is typed to get past a form is no number.
     """
-    bare = _bare(text)
+    bare = bare_form(text)
     if bare[-4:] == bare[-1:] * 4 and is_placeholder(bare):
         return ()
-    return (bare[1:],) if _PLAIN.fullmatch(bare) else tuple(_by_library(bare, text, country))
+    if _PLAIN.fullmatch(bare):
+        return (bare[1:],)
+    if (ten := old_mexican(bare, country)) is not None:
+        return (f"52{ten}", f"521{ten}") if bare[0] == "0" else (f"521{ten}", f"52{ten}")
+    return tuple(_by_library(bare, text, country))
+
+
+def old_mexican(bare: str, country: str | None) -> str | None:
+    """The ten digits of a Mexican number that is written as it was dialled until 2019, None for any other number."""
+    if bare[-14:-10] not in ("+521", "521", "01", "044", "045") or (bare[0] != "+" and country != "mx"):
+        return None
+    found = _OLD_MEXICAN.fullmatch(bare) or _DIALLED_IN_MEXICO.fullmatch(bare)
+    return found[1] if found and _is_valid(_number(f"+52{found[1]}", None)) else None
 
 
 def is_placeholder(bare: str) -> bool:
@@ -55,10 +75,12 @@ def is_placeholder(bare: str) -> bool:
     return len(set(bare.removeprefix("+")[3:])) == 1
 
 
-def _bare(text: str) -> str:
+def bare_form(text: str) -> str:
     """Digits after a plus where there is one; without separators and the trunk zero that is for callers at home."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
+    if found := _AS_FLOAT.fullmatch(text):
+        return found[1]
     stripped = (_TRUNK_ZERO.sub("", text) if "(" in text else text).removeprefix("tel:").translate(_SEPARATORS)
     return _ABROAD.sub("+", stripped, count=1) if stripped[:2] in ("00", "+0") else stripped
 

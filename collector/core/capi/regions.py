@@ -10,23 +10,36 @@ from html import unescape
 from importlib.resources import files
 from typing import Final
 
+from collector.core.remembered import remembered
+
 _NAMES: Final = "assets/territories.txt"
 # As shops (WooCommerce's and Shopify's lists) and people write them, beside ISO's and CLDR's names.
 _COUNTRY_ALIASES: Final = {
-    "gb": ("UK", "Great Britain", "England", "Scotland", "Wales", "Northern Ireland"),
-    "us": ("America",),
+    "gb": ("UK", "Great Britain", "England", "Scotland", "Wales", "Northern Ireland", "Großbritannien", "Gran Bretaña"),
+    "us": ("America", "EE. UU.", "EE.UU.", "E.U.A."),
+    "de": ("Bundesrepublik Deutschland", "Federal Republic of Germany"),
+    "at": ("Oesterreich",),
+    "fr": ("France métropolitaine", "Metropolitan France"),
+    "ru": ("Российская Федерация", "РФ"),
+    "sk": ("Slovenská republika", "Slovak Republic"),
+    "al": ("Shqipëria",),
+    "th": ("ประเทศไทย",),
+    "tl": ("East Timor",),
+    "la": ("Lao PDR",),
+    "re": ("Réunion Island", "La Réunion"),
+    "in": ("Bharat",),
     "kr": ("Korea",),
     "nl": ("Holland",),
-    "mk": ("Macedonia", "Republic of Macedonia", "Macedonia, the former Yugoslav Republic of"),
+    "mk": ("Macedonia", "FYROM", "Republic of Macedonia", "Macedonia, the former Yugoslav Republic of"),
     "tr": ("Turkey",),
-    "cz": ("Czech Republic",),
+    "cz": ("Czech Republic", "Česká republika"),
     "sz": ("Swaziland",),
     "cv": ("Cape Verde",),
     "mm": ("Burma",),
     "ci": ("Ivory Coast",),
     "ps": ("Palestine", "Palestinian Territory", "Palestinian Territory, Occupied"),
-    "ae": ("UAE",),
-    "va": ("Vatican", "Holy See"),
+    "ae": ("UAE", "الإمارات"),
+    "va": ("Vatican", "Vatican City State", "Holy See"),
     "fm": ("Micronesia",),
     "pw": ("Belau",),
     "cg": ("Congo", "Congo (Brazzaville)", "Republic of the Congo"),
@@ -39,7 +52,7 @@ _COUNTRY_ALIASES: Final = {
     ),
     "ie": ("Republic of Ireland", "Eire"),
     "hk": ("Hong Kong SAR", "香港"),
-    "mo": ("Macau SAR", "澳門", "澳门"),
+    "mo": ("Macau", "Macau SAR", "澳門", "澳门"),
     "tw": ("臺灣",),
     "cn": ("PR China", "People's Republic of China"),
     "sa": ("السعودية",),
@@ -158,15 +171,16 @@ CA_PROVINCES: Final = {
 # A name that both lists would read differently does not exist, so one table serves an address without a country.
 _BOTH: Final = US_STATES | CA_PROVINCES
 _STATES_OF: Final = {"us": US_STATES, "ca": CA_PROVINCES}
+_APOSTROPHES: Final = str.maketrans("", "", "'’‘`´ʻʼ")
 _SMALL_WORDS: Final = frozenset({"the", "and", "of"})
 _IN_BRACKETS: Final = re.compile(r"\s*\([^()]*\)\s*$")
 
 
 def fold(text: str) -> str:
     """The letters and digits of a name, without case, accents and the small words that people leave out."""
-    decomposed = unicodedata.normalize("NFKD", text.casefold().replace("&", " and "))
-    words = "".join(c if c.isalnum() or c in "'’" else "" if unicodedata.combining(c) else " " for c in decomposed)
-    kept = [word for word in words.replace("'", "").replace("’", "").split() if word not in _SMALL_WORDS]
+    decomposed = unicodedata.normalize("NFKD", text.casefold().replace("&", " and ").translate(_APOSTROPHES))
+    words = "".join(c if c.isalnum() else "" if unicodedata.combining(c) else " " for c in decomposed)
+    kept = [word for word in words.split() if word not in _SMALL_WORDS]
     return "".join("saint" if word == "st" else word for word in kept)
 
 
@@ -192,7 +206,7 @@ def _cldr() -> dict[str, str]:
     return {name: code for code, *names in named for name in names}
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def country_code(text: str) -> str | None:
     """The lower-case ISO 3166-1 alpha-2 code that `text` (a code, a name, a shop's label) means, or None."""
     text = unescape(text) if "&" in text else text

@@ -31,6 +31,7 @@ class Kind(StrEnum):
     BLOCKED = "blocked"  # token, permission, pixel, version, any unknown code: the queue stops, events stay
     REFUSED = "refused"  # an event in the batch is at fault
     TOO_BIG = "too_big"
+    WALLED = "walled"  # something before Meta takes no such body: one of its events may be why
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -79,6 +80,7 @@ _UNKNOWN_OBJECT: Final = (100, 33)
 _EVENTS_OWN: Final = range(2_804_000, 2_804_100)  # subcodes of 100 that are about the payload
 _TIMES: Final = frozenset({2_804_003, 2_804_004})
 TOO_MANY_PARAMETERS: Final = 105
+_NOT_FOR_A_BODY: Final = frozenset({401, 407, 408})  # of a proxy's answers, and 413 and 429, which say what they mean
 _SLOW: Final = frozenset({341, 368})
 _MAX_WAIT_MS: Final = 3_600_000  # no header may stop a queue for longer
 # Meta's path, with the event's index: Unexpected key "click_id" on param "$['data'][0]['user_data']"
@@ -97,7 +99,7 @@ def classify(answer: Answer, sent: int) -> Verdict:
     error = body.get("error") if body is not None else None
     if isinstance(error, dict) and (code := _int32(error.get("code"))) is not None:
         return _graph_error(answer, error, code)
-    return _foreign(answer)
+    return _foreign(answer, readable=isinstance(error, dict))
 
 
 def _no_answer(answer: Answer) -> Verdict:
@@ -173,14 +175,19 @@ def is_events_own(code: int | None, subcode: int | None) -> bool:
     return code == 100 and subcode in _EVENTS_OWN
 
 
-def _foreign(answer: Answer) -> Verdict:
-    """An error that is not Graph's: a proxy, a firewall, a gateway before Meta. It says nothing about the events."""
+def _foreign(answer: Answer, *, readable: bool) -> Verdict:
+    """An error that is not Graph's: a proxy, a firewall, a gateway before Meta. It says nothing about the events.
+
+    `readable`: it is Graph's all the same, and names no code.
+    """
     status = answer.status or 0
     kind, doubt = Kind.TRANSIENT, False
     if status == 429:
         kind = Kind.THROTTLED
     elif status == 413:
         kind = Kind.TOO_BIG
+    elif 400 <= status < 500 and status not in _NOT_FOR_A_BODY and not readable:
+        kind = Kind.WALLED
     elif status >= 500:
         doubt = True  # a gateway may have passed the request on before it failed
     wait_ms = wait_of(answer.headers)

@@ -9,7 +9,17 @@ from msgspec import structs
 
 from collector.core.calibration import calibrate
 from collector.core.matching.eligible import Eligible, sort_out
-from collector.core.matching.inference import Inference, Journey, Weights, infer, is_lent, pool_of, weigh
+from collector.core.matching.inference import (
+    Inference,
+    Journey,
+    Weights,
+    infer,
+    is_a_crowds,
+    is_lent,
+    pool_of,
+    unlearnt_most,
+    weigh,
+)
 from collector.core.matching.lessons import lesson_of_organic, lesson_of_proof
 from collector.core.matching.model import BUCKET_NAMES, OTHER_PLATFORM, Model, bucket
 from collector.core.matching.proofs import ENRICHING, Proven, older, prove
@@ -27,7 +37,7 @@ from collector.core.matching.shapes import (
 )
 
 LN2 = log(2.0)
-LENT_CAP = 49  # a relay's address is everybody's who passes
+SHARED_CAP = 49  # a relay's address is everybody's who passes, a crowd's its own for hours
 RIVALS_KEPT = 5
 PATH_KEPT = 50
 ALTERNATIVE = 0.05
@@ -161,9 +171,12 @@ def _inferred(query: Query, inference: Inference, before: list[Candidate], model
     top = inference.journeys[0]
     newest, weights = top.newest, weigh(top.newest, inference.scale)
     score = score_of(calibrate(inference.probability(top), model.calibration, model.knots))
-    confidence = min(score, cap_of(weights.bucket, weights.ua_level, model))
-    if is_lent(weights, inference.scale):
-        confidence = min(confidence, LENT_CAP)
+    most = unlearnt_most(weights, inference.scale)
+    told = most if weights.fp_equal != 1 else 100
+    confidence = min(score, cap_of(weights.bucket, weights.ua_level, model), told)
+    shared = is_lent(weights, inference.scale) or is_a_crowds(weights, inference.scale) or told < SHARED_CAP
+    if shared:
+        confidence = min(confidence, SHARED_CAP)
     attributed = confidence >= policy.threshold
     evidence = _weights(inference, top, weights)
     return Match(
@@ -191,6 +204,8 @@ def _inferred(query: Query, inference: Inference, before: list[Candidate], model
         tier="inferred",
         label=lesson_of_organic(query, inference, weights, policy),
         capped_from=score if confidence < score else None,
+        shared=shared,
+        unlearnt=most,
     )
 
 

@@ -174,6 +174,8 @@ class Match(Struct, frozen=True, omit_defaults=True, kw_only=True):
     stratum: int = 0  # delay bucket, for the reliability tables
     ua_level: int = -1
     pool: int = 0  # 1: the order came with cookies
+    shared: bool = False  # nothing but an address that is many people's speaks for it: it is no link
+    unlearnt: int = 100  # the most that it may state, without a fingerprint, until a night has learnt of the addresses
     label: Label | None = None  # for core/learning.py
 
     @property

@@ -11,28 +11,40 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from collector.core.shops import paths
-from collector.core.shops.mapping import CONVERTERS, WITH_ARGUMENT, Lines, Place, Platform, States
+from collector.core.shops.mapping import CONVERTERS, WITH_ARGUMENT, Bare, Lines, Place, Platform, States
 from collector.core.shops.paths import Path, Shape
 
 MOST_PATHS: Final = 100
 FIELDS: Final = frozenset(
     "orderId names numbers statusAt timestamp eventValue refunded deducted deductedIf currency email phone name "
     "firstName lastName city state zipCode country externalId ipAddress userAgent eventSourceUrl fbclid referrer "
-    "fbp fbc visitorId consent eventId test live notification channel renewal renewalOf shop orders".split()
+    "fbp fbc visitorId consent eventId test live notification channel renewal renewalOf shop orders "
+    "refundId refundAmount".split()
 )
-LINE: Final = frozenset("productId name price quantity category skip".split())
+TABLES: Final = {  # fields that are lists, and what each of theirs says
+    "products": frozenset("productId name price quantity category skip consent".split()),
+    "refunds": frozenset("id amount currency at".split()),
+}
+_EXAMPLES: Final = {
+    "products": '{each = "lines[*]", productId = "sku"}',
+    "refunds": '{each = "refunds[*]", id = "id", amount = "total | abs"}',
+}
 REQUIRED: Final = ("orderId", "statusAt", "eventValue", "currency")
 STATUSES: Final = frozenset("pending failed authorized paid partially_refunded cancelled voided refunded".split())
 _STATUS_KEYS: Final = STATUSES | {"from", "draft", "paid_if", "paid_when", "cancelled_when"}
-_MONEY: Final = frozenset(("eventValue", "refunded", "deducted", "price"))
-_MOMENTS: Final = frozenset(("statusAt", "timestamp"))
+_MONEY: Final = frozenset(("eventValue", "refunded", "deducted", "refundAmount", "price", "amount"))
+_MOMENTS: Final = frozenset(("statusAt", "timestamp", "at"))
 MARKS: Final = {
     "fbp": ("_fbp", "fbp", "_elevar__fbp", "_collector_fbp"),
     "fbc": ("_fbc", "fbc", "_elevar__fbc", "_collector_fbc"),
     "visitorId": ("_cv", "visitor_id", "_collector_visitor", "_collector_cv"),
     "consent": ("_consent",),
 }
+
+_TRUTHS: Final = frozenset("test live notification renewal deductedIf skip consent".split())
 
 Key = tuple[str | int, ...]
 Fault = tuple[Key, str]  # the key below the platform's table, and what is wrong there
@@ -53,7 +65,7 @@ class _Compiling:
 
     def places(self, key: Key, given: Any, default: str | None = None) -> list[Place]:
         """The paths of a key, from the order on."""
-        return [self._placed(path) for path in self.parsed(key, given, default)]
+        return _answering(key, [self._placed(path) for path in self.parsed(key, given, default)])
 
     def parsed(self, key: Key, given: Any, default: str | None = None) -> list[Path]:
         texts = [given] if isinstance(given, str) else given
@@ -95,12 +107,16 @@ class _Compiling:
             place.hops = hops = shape.hops(steps)
             if all(isinstance(hop, str) for hop in hops):
                 place.fields = hops  # type: ignore[assignment]  # all of them, as was just asked
+                place.plain = None if place.converters else place.fields
+            place.keyed = _keyed(hops)
 
-    def lines(self, given: Any) -> Lines | None:
-        """The table of an order's lines."""
-        key: tuple[str, ...] = ("fields", "products")
+    def lines(self, field: str, given: Any) -> Lines | None:
+        """The table of an order's lines, or of its refunds."""
+        key: tuple[str, ...] = ("fields", field)
+        if not given:
+            return None
         if not isinstance(given, dict) or not isinstance(given.get("each"), str):
-            self.fault(key, 'expected a table such as {each = "lines[*]", productId = "sku"}')
+            self.fault(key, f"expected a table such as {_EXAMPLES[field]}")
             return None
         if not (each := self.parsed(key, given["each"])):
             return None
@@ -111,8 +127,9 @@ class _Compiling:
         for name, where in given.items():
             if name == "each":
                 continue
-            self.known((*key, name), name, LINE)
-            fields[name] = [self._below(line, path) for path in self.parsed((*key, name), where, _default(name))]
+            self.known((*key, name), name, TABLES[field])
+            places = [self._below(line, path) for path in self.parsed((*key, name), where, _default(name))]
+            fields[name] = _answering((*key, name), places)
         return Lines(lines, fields)
 
     def known(self, key: Key, name: str, names: Iterable[str]) -> bool:
@@ -144,6 +161,23 @@ class _Compiling:
         return []
 
 
+def _keyed(hops: tuple[paths.Hop | Shape, ...]) -> tuple[tuple[str, ...], str, str] | None:
+    """The way to the first elements that a member's word chooses, where nothing but members leads there."""
+    for n, hop in enumerate(hops):
+        if isinstance(hop, tuple):
+            return hops[:n], *hop  # type: ignore[return-value]  # texts, as was just asked of each
+        if not isinstance(hop, str):
+            return None
+    return None
+
+
+def _answering(key: Key, places: list[Place]) -> list[Place]:
+    """The places, each knowing whether a truth is an answer there."""
+    for place in places:
+        place.truth = key[0] == "status" or key[-1] in _TRUTHS
+    return places
+
+
 def _default(name: str) -> str | None:
     return "decimal" if name in _MONEY else "time" if name in _MOMENTS else None
 
@@ -170,7 +204,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
 def compiled(table: Mapping[str, Any]) -> tuple[Platform | None, list[Fault]]:
     """The mapping that a platform's table means, or everything that is wrong with it.
 
-    `table`: topic, topics, delivery, order, fields, marks, status, channels as in the configuration; ignore_zero.
+    `table`: topic, topics, delivery, order, fields, marks, status, channels as in the configuration; ignore_zero, bare.
     """
     begin = _Compiling(())
     order = begin.parsed(("order",), table.get("order") or "$")
@@ -184,12 +218,13 @@ def compiled(table: Mapping[str, Any]) -> tuple[Platform | None, list[Fault]]:
     _add_marks(found, fields, table.get("marks"))
     topics = table.get("topics") or {}
     for name, forced in topics.items():
-        if forced and forced not in STATUSES and not forced.startswith(("ignore:", "request:")):
+        if forced and forced not in STATUSES and forced != "refund:" and not forced.startswith(("ignore:", "request:")):
             found.fault(("topics", name), f"expected a status or nothing{nearest(forced, STATUSES)}")
+        if forced == "refund:" and not {"refundId", "refundAmount"} <= fields.keys():
+            found.fault(("topics", name), "a refund alone needs fields refundId and refundAmount")
     if not topics:
         found.fault(("topics",), "name the topics that are taken; all others are ignored")
-    products = (table.get("fields") or {}).get("products")
-    lines = found.lines(products) if products else None
+    lines, refunds = (found.lines(field, (table.get("fields") or {}).get(field)) for field in TABLES)
     states = found.states(table.get("status") or {})
     delivery = found.places(("delivery",), table.get("delivery") or [])
     if found.count > MOST_PATHS:
@@ -197,15 +232,18 @@ def compiled(table: Mapping[str, Any]) -> tuple[Platform | None, list[Fault]]:
     if found.faults:
         return None, found.faults
     found.finish()
-    channels, zero = dict(table.get("channels") or {}), frozenset(table.get("ignore_zero") or ())
-    return Platform(topic[0], dict(topics), delivery, fields, lines, states, channels, zero, found.shape), []
+    channels = dict(table.get("channels") or {})
+    zero = frozenset(table.get("ignore_zero") or ())
+    bare = msgspec.convert(table.get("bare") or {}, dict[str, Bare])
+    whole = (topic[0], dict(topics), delivery, fields, lines, refunds, states, channels, zero, bare, found.shape)
+    return Platform(*whole), []
 
 
 def _fields(found: _Compiling, table: Mapping[str, Any]) -> dict[str, list[Place]]:
     return {
         name: found.places(("fields", name), where, _default(name))
         for name, where in table.items()
-        if name != "products" and found.known(("fields", name), name, FIELDS | {"products"})
+        if name not in TABLES and found.known(("fields", name), name, FIELDS | TABLES.keys())
     }
 
 
@@ -217,4 +255,4 @@ def _add_marks(found: _Compiling, fields: dict[str, list[Place]], where: Any) ->
             continue
         for field, names in MARKS.items():
             more = found.places(("marks",), [place.replace("{}", name) for name in names])
-            fields[field] = [*fields.get(field, ()), *more]
+            fields[field] = [*fields.get(field, ()), *_answering(("fields", field), more)]

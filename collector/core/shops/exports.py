@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
@@ -30,15 +30,21 @@ _SHOPIFY: Final = {
 }
 _WOOCOMMERCE: Final = {"order": "Order #", "date": "Date", "status": "Status"}  # it has no gross total
 FORMATS: Final = {"shopify": _SHOPIFY, "woocommerce": _WOOCOMMERCE}
+NAMES: Final = frozenset(name for columns in FORMATS.values() for name in columns.values())
 _NEEDED: Final = {
     "shopify": ("order", "date", "total", "currency", "status"),
     "woocommerce": ("order", "date", "status"),
 }
 _DRAFTS: Final = frozenset(("checkout-draft", "draft", "auto-draft", "new"))
+# Also as a spreadsheet writes it back, where that can be read in one way alone: 11/12/2026 is two days.
 _WHEN: Final = re.compile(
-    r"(?P<day>\d{4}-\d{2}-\d{2})"
+    r"(?:(?P<day>\d{4}[-/]\d{2}[-/]\d{2})|(?P<written>\d{1,2}\.\d{1,2}\.\d{4}))"
     r"(?:[T ](?P<time>\d{1,2}:\d{2}(?::\d{2})?)(?:\.\d+)?\s?(?P<zone>Z|UTC|[+-]\d{2}:?\d{2})?)?"
 )
+
+
+_LONGEST_AMOUNT: Final = 64
+_AMOUNT: Final = re.compile(r"\s*(-?)(?:[^0-9-]*[^0-9.,\s-][^0-9-]*)?(-?[0-9.,'’\s]*[0-9])[^0-9]*")
 
 
 class FileOrder(Struct, frozen=True):
@@ -101,7 +107,10 @@ def rows_of(
 ) -> Iterator[FileOrder | BadRow]:
     """The orders of a CSV file, one after the other; a bad row is one, never the end of all."""
     reader = csv.reader((line.replace("\0", "") for line in lines), delimiter=delimiter)
-    head = next(reader, [])
+    try:
+        head = next(reader, [])
+    except csv.Error as error:
+        raise UnknownColumns(f"the first line is no CSV ({error})") from None
     name, columns = columns_of(head, form, given)
     while True:
         try:
@@ -161,11 +170,14 @@ def _names(own: str, number: str) -> tuple[str, ...]:
 
 
 def amount(text: str) -> Decimal | None:
-    """`1,234.50`, `1.234,50 zł`, `118.90`."""
-    digits = re.sub(r"[^0-9.,-]", "", text)
+    """`1,234.50`, `1.234,50 zł`, `118.90`; None where letters stand between digits."""
+    found = _AMOUNT.fullmatch(text) if len(text) <= _LONGEST_AMOUNT else None
+    digits = re.sub(r"[^0-9.,-]", "", found[1] + found[2]) if found else ""
     if "," in digits and "." in digits:
         last = max(digits.rfind(","), digits.rfind("."))
         digits = re.sub(r"[.,]", "", digits[:last]) + "." + digits[last + 1 :]
+    elif digits.count(".") > 1:
+        digits = digits.replace(".", "")
     elif "," in digits:
         head, _, tail = digits.rpartition(",")
         digits = f"{head.replace(',', '')}.{tail}" if len(tail) != 3 else digits.replace(",", "")
@@ -177,17 +189,27 @@ def moment(text: str, zone: ZoneInfo) -> int | None:
     found = _WHEN.fullmatch(text.strip())
     if found is None:
         return None
+    day = (found["day"] or "-".join(part.zfill(2) for part in reversed(found["written"].split(".")))).replace("/", "-")
     offset = (found["zone"] or "").replace("UTC", "+00:00").replace("Z", "+00:00")
     time = (found["time"] or "00:00:00").zfill(5)
     try:
-        at = datetime.fromisoformat(f"{found['day']}T{time}{offset}")
+        at = datetime.fromisoformat(f"{day}T{time}{offset}")
         return int((at if at.tzinfo else at.replace(tzinfo=zone)).timestamp() * 1000)
     except (ValueError, OverflowError):
         return None
 
 
+# Of a spreadsheet in a country's own 8 bits (Windows-1252 …) what we read is ASCII; names and towns may be as they are.
+ON_FAULT: Final = {"utf-8-sig": "replace"}
+_NO_TEXT: Final = (b"PK\x03\x04", b"\x1f\x8b", b"%PDF", b"\xd0\xcf\x11\xe0")  # Excel's own, zipped, PDF
+
+
 def decode(head: bytes) -> str:
-    """The encoding of a file by its first bytes."""
+    """The encoding of a file by its first bytes; UnicodeError where it is no text."""
+    if head.startswith(_NO_TEXT):
+        raise UnicodeError
+    if head.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return "utf-32"
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
     if head[1:2] == b"\0" or head[:1] == b"\0":
@@ -195,7 +217,18 @@ def decode(head: bytes) -> str:
     return "utf-8-sig"
 
 
-def delimiter_of(head: str) -> str:
-    """What separates the columns of the file's first line."""
+def said_delimiter(line: str) -> str:
+    """What Excel's first line `sep=;` says; empty where it is a line of columns."""
+    found = re.fullmatch(r"\ufeff?sep=(.)", line.strip("\r\n"), re.IGNORECASE)
+    return found[1] if found else ""
+
+
+def delimiter_of(head: str, known: Container[str] = ()) -> str:
+    """What separates the columns of the first line: what makes the most known names of it, then the most names."""
     bare = re.sub(r'"[^"]*"', "", head)
-    return max((",", ";", "\t"), key=bare.count)
+
+    def weight(mark: str) -> tuple[int, int]:
+        names = (name.strip(' \t\r\n"\ufeff') for name in head.split(mark))
+        return sum(name in known or name.partition(".")[0] in known for name in names), bare.count(mark)
+
+    return max((",", ";", "\t"), key=weight)

@@ -6,9 +6,9 @@ M3  what is of another type is absent; money is Decimal from its text; integers 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from decimal import Decimal, InvalidOperation
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -20,6 +20,7 @@ from collector.core.shops.paths import Scalar, Shape
 
 _SECONDS_DIGITS: Final = (9, 10, 11)
 _MOST_DIGITS: Final = 40
+_UNSET: Final = frozenset(("false", "no", "0", "null", "none"))
 
 
 Converter = Callable[[list[str], str], list[str]]
@@ -30,14 +31,17 @@ class Place(Struct):
 
     hops: tuple[paths.Hop | Shape, ...] = ()
     fields: tuple[str, ...] | None = None
+    plain: tuple[str, ...] | None = None  # likewise, where nothing is converted
+    keyed: tuple[tuple[str, ...], str, str] | None = None  # the way to a list, then which member must say what
     converters: tuple[tuple[Converter | None, str], ...] = ()  # None: "minor", which takes the currency
     header: str | None = None
     literal: str | None = None
     parts: tuple[Place | str, ...] = ()
+    truth: bool = False  # a truth is an answer here; elsewhere it is of another type than any value
 
 
 class Lines(Struct, frozen=True):
-    """The lines of an order: where they are, and what each says."""
+    """The lines of an order, or its refunds: where they are, and what each says."""
 
     each: Place
     fields: dict[str, list[Place]]
@@ -54,6 +58,16 @@ class States(Struct, frozen=True):
     cancelled_when: list[Place] = []
 
 
+class Bare(Struct, frozen=True):
+    """How a message that holds no whole order is known: it has one of the members, and none of another message's."""
+
+    has: frozenset[str]
+    lacks: frozenset[str] = frozenset()
+
+    def fits(self, members: Set[str]) -> bool:
+        return not self.has.isdisjoint(members) and self.lacks.isdisjoint(members)
+
+
 class Platform(Struct, frozen=True):
     """A platform, ready to read bodies with."""
 
@@ -62,9 +76,11 @@ class Platform(Struct, frozen=True):
     delivery: list[Place]
     fields: dict[str, list[Place]]
     lines: Lines | None
+    refunds: Lines | None
     states: States
     channels: dict[str, str]
     ignore_zero: frozenset[str]  # topics whose orders of 0 are none
+    bare: dict[str, Bare]  # by topic
     shape: Shape
 
 
@@ -84,6 +100,10 @@ class Said:
         """Every value of a field, at any of its places."""
         return [text for place in self._platform.fields.get(field, ()) for text in self._at(self._body, place, "")]
 
+    def is_set(self, field: str) -> bool:
+        """Whether any of its places says anything but no."""
+        return self._any_set(self._platform.fields.get(field, ()))
+
     def is_true(self, field: str) -> bool | None:
         """A truth; None where nothing says so."""
         word = self.first(field)
@@ -92,13 +112,23 @@ class Said:
     def topic(self) -> str | None:
         return self._first(self._body, (self._platform.topic,))
 
+    def is_bare(self, topic: str) -> bool:
+        """Whether messages of the topic hold no whole order."""
+        return topic in self._platform.bare
+
     def delivery(self) -> str:
         """The sender's own id of this message; empty where it has none."""
         return self._first(self._body, self._platform.delivery) or ""
 
     def lines(self, currency: str) -> list[dict[str, str]]:
         """Each line of the order, what it says by field."""
-        lines = self._platform.lines
+        return self._rows(self._platform.lines, currency)
+
+    def refunds(self, currency: str) -> list[dict[str, str]]:
+        """Each refund of the order, likewise."""
+        return self._rows(self._platform.refunds, currency)
+
+    def _rows(self, lines: Lines | None, currency: str) -> list[dict[str, str]]:
         if lines is None:
             return []
         fields = lines.fields.items()
@@ -111,7 +141,7 @@ class Said:
     def status(self) -> str | None:
         """The word of ours, "draft", or the platform's own word where nobody knows it."""
         states = self._platform.states
-        if self._first(self._body, states.cancelled_when) is not None:
+        if self._any_set(states.cancelled_when):
             return "cancelled"
         theirs = self._first(self._body, states.where)
         if theirs is None:
@@ -120,14 +150,19 @@ class Said:
             return "draft"
         known = states.words.get(theirs)
         if theirs in states.paid_if or (known is None and "*" in states.paid_if):
-            return "paid" if self._first(self._body, states.paid_when) is not None else "pending"
+            return "paid" if self._any_set(states.paid_when) else "pending"
         return known or theirs
+
+    def _any_set(self, where: Iterable[Place]) -> bool:
+        return any(_is_set(self._first(self._body, (place,))) for place in where)
 
     def _first(self, base: Any, where: Iterable[Place], currency: str = "") -> str | None:
         for place in where:
-            if place.fields is not None and not place.converters:
-                if (text := _member(base, place.fields)) is not None:
+            if place.plain is not None:
+                if (text := _member(base, place.plain, place.truth)) is not None:
                     return text
+            elif place.keyed is not None and not self._has(base, *place.keyed):
+                continue  # of a dozen marks that are asked for an order has one or two
             elif found := self._at(base, place, currency):
                 return found[0]
         return None
@@ -142,7 +177,7 @@ class Said:
 
     def _texts(self, base: Any, place: Place) -> list[str]:
         if place.fields is not None:
-            return [text] if (text := _member(base, place.fields)) is not None else []
+            return [text] if (text := _member(base, place.fields, place.truth)) is not None else []
         if place.literal is not None:
             return [place.literal]
         if place.parts:
@@ -150,7 +185,13 @@ class Said:
         if place.header is not None:
             return [text] if (text := self._headers.get(place.header)) else []
         found = [paths.scalar(one) for one in paths.among(base, place.hops, self._keyed)]
-        return [_word(value) for value in found if value is not None and value != ""]
+        return [text for value in found if value != "" and (text := _text(value, place.truth)) is not None]
+
+    def _has(self, base: Any, fields: tuple[str, ...], member: str, word: str) -> bool:
+        """Whether an element of the list says so."""
+        for field in fields:
+            base = getattr(base, field, None)
+        return type(base) is list and word in paths.by(base, member, self._keyed)
 
     def _filled(self, base: Any, parts: Iterable[Place | str]) -> list[str]:
         """A text of several values; none where one of them is absent."""
@@ -163,17 +204,26 @@ class Said:
         return [f"{amount.value:f}" for amount in amounts if amount is not None]
 
 
-def _member(base: Any, fields: tuple[str, ...] | None) -> str | None:
-    """The text of a member; None where there is none, or only blanks."""
-    for field in fields or ():
-        if base is None:
-            return None
+def _member(base: Any, fields: tuple[str, ...], truth: bool) -> str | None:
+    """The text of a member; None where there is none, or only blanks. `truth`: whether one is an answer."""
+    for field in fields:
         base = getattr(base, field, None)
+    if base is None:
+        return None
     if type(base) is not str:
-        base = None if (value := paths.scalar(base)) is None else _word(value)
+        base = _text(paths.scalar(base), truth)
     elif "\0" in base:
         return None
     return base if base is not None and len(base) <= paths.LONGEST and base.strip() else None
+
+
+def _text(value: Scalar | None, truth: bool) -> str | None:
+    return value if isinstance(value, str) or value is None else _word(value) if truth else None
+
+
+def _is_set(moment: str | None) -> bool:
+    """Whether something has happened: PHP's shops write false, 0 and a date of zeros for what has not."""
+    return moment is not None and moment.strip().lower() not in _UNSET and not moment.startswith("0000-00-00")
 
 
 def _word(value: Scalar) -> str:
@@ -185,11 +235,16 @@ def _word(value: Scalar) -> str:
 
 def decimal_of(text: str) -> Decimal | None:
     """An amount by its text; None for what is none."""
+    return _decimal_of(text) if len(text) <= 2 * _MOST_DIGITS else None
+
+
+@lru_cache(maxsize=4096)  # each is asked for twice, as a field and as an amount, and prices come again
+def _decimal_of(text: str) -> Decimal | None:
     try:
-        number = Decimal(text.strip()) if len(text) <= 2 * _MOST_DIGITS else None
+        number = Decimal(text.strip())
     except InvalidOperation:
         return None
-    return number if number is not None and number.is_finite() and abs(number.adjusted()) < _MOST_DIGITS else None
+    return number if number.is_finite() and abs(number.adjusted()) < _MOST_DIGITS else None
 
 
 def _numbers(texts: Iterable[str]) -> list[Decimal]:
@@ -197,7 +252,13 @@ def _numbers(texts: Iterable[str]) -> list[Decimal]:
 
 
 def _decimal(texts: list[str], _: str) -> list[str]:
-    return [f"{number:f}" for number in _numbers(texts)]
+    return [plain for text in texts if len(text) <= 2 * _MOST_DIGITS and (plain := _plain(text)) is not None]
+
+
+@lru_cache(maxsize=4096)  # prices come again
+def _plain(text: str) -> str | None:
+    number = _decimal_of(text)
+    return None if number is None else f"{number:f}"
 
 
 def _sum(texts: list[str], _: str) -> list[str]:
@@ -231,7 +292,8 @@ def _query(texts: list[str], name: str) -> list[str]:
     found = []
     for text in texts:
         try:
-            found += [value for key, value in parse_qsl(urlsplit(text).query, max_num_fields=200) if key == name]
+            if name in text or "%" in text:
+                found += [value for key, value in parse_qsl(urlsplit(text).query, max_num_fields=200) if key == name]
         except ValueError:
             continue
     return found

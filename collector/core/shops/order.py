@@ -12,8 +12,8 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from collector.core import statuses
-from collector.core.events import Consent, ConversionBody, CustomerData, Product
+from collector.core import lenient, refunds, statuses, times
+from collector.core.events import Consent, ConversionBody, CustomerData, GivenBack, Product
 from collector.core.shops import paths
 from collector.core.shops.mapping import Platform, Said, decimal_of
 
@@ -21,10 +21,11 @@ _MOST_LINES: Final = 1_000
 _LONGEST: Final = {"user_agent": 4096, "event_source_url": 4096, "referrer": 4096, "fbclid": 1024, "fbc": 1024}
 _MOST_TEXT: Final = 512
 _MOST_IDENT: Final = 256
-_CONSENTS: Final = ("granted", "denied", "pending")
 IGNORE: Final = "ignore:"
 REQUEST: Final = "request:"
+REFUND: Final = "refund:"  # of one refund alone
 _MOST_ORDERS: Final = 1_000
+_GIVES_BACK: Final = ("partially_refunded", "refunded")
 
 Channel = Literal["send", "ignore", "offline", "renewal"]
 
@@ -35,6 +36,7 @@ class Terms(Struct, frozen=True):
     channels: Mapping[str, str] = {}  # over the platform's own
     renewals: Literal["ignore", "send"] = "ignore"
     shop: str = ""  # the platform's domain that all its webhooks must be of (S9)
+    refunds: bool = False  # Meta is told of them (O5)
 
 
 class Ignored(Struct, frozen=True):
@@ -55,7 +57,10 @@ class Request(Struct, frozen=True):
 
 
 class ShopOrder(Struct, frozen=True):
-    """One telling of an order. `ends`: it says only that an order, if we have it, has ended."""
+    """One telling of an order. `ends`: it says only that an order, if we have it, has ended, or was refunded.
+
+    `refund`: the one that it tells of, and nothing else, with what was given back.
+    """
 
     topic: str
     body: ConversionBody
@@ -66,6 +71,8 @@ class ShopOrder(Struct, frozen=True):
     left_out: tuple[str, ...] = ()
     odd_amounts: int = 0
     channel: str = ""  # in the shop's word
+    refunds: tuple[GivenBack, ...] = ()
+    refund: GivenBack | None = None
 
 
 class Read(Struct, frozen=True):
@@ -85,12 +92,18 @@ def read(
         return Read("", delivery, Ignored("not_json"))
     said = Said(platform, headers, tree)
     topic = (said.topic() or "")[:_MOST_TEXT]
-    return Read(topic, delivery or said.delivery()[:_MOST_IDENT], _outcome(platform, terms, store_id, said, topic))
+    return Read(
+        topic, delivery or said.delivery()[:_MOST_IDENT], _outcome(platform, terms, store_id, said, topic, body)
+    )
 
 
-def _outcome(platform: Platform, terms: Terms, store_id: str, said: Said, topic: str) -> ShopOrder | Ignored | Request:
+def _outcome(
+    platform: Platform, terms: Terms, store_id: str, said: Said, topic: str, body: bytes
+) -> ShopOrder | Ignored | Request:
     if topic not in platform.topics:
         return Ignored("unknown_topic")
+    if topic in platform.bare and not platform.bare[topic].fits(paths.members(body)):
+        return Ignored("other_topic")  # nobody has signed the header that names it
     forced = platform.topics[topic]
     if forced.startswith(IGNORE):
         return Ignored(forced.removeprefix(IGNORE).strip())
@@ -101,9 +114,11 @@ def _outcome(platform: Platform, terms: Terms, store_id: str, said: Said, topic:
     if terms.shop and (said.first("shop") or "").lower() != terms.shop.lower():
         return Ignored("other_shop")
     status = said.status()
-    if status == "draft" and not forced:
+    if status == "draft" and forced in ("", REFUND):
         return Ignored("draft")
     channel, of = _channel({**terms.channels, **platform.channels, **terms.channels}, said)
+    if forced == REFUND:
+        return Ignored(of) if channel == "ignore" else _refund_alone(terms, store_id, said, topic, status)
     if channel == "ignore":
         kept_out = _order(terms, store_id, said, topic, forced or status, channel)
         return Ignored(of, kept_out if isinstance(kept_out, ShopOrder) else None)
@@ -111,6 +126,31 @@ def _outcome(platform: Platform, terms: Terms, store_id: str, said: Said, topic:
     if topic in platform.ignore_zero and isinstance(order, ShopOrder) and order.body.event_value == 0:
         return Ignored("no_value")
     return order
+
+
+def _refund_alone(terms: Terms, store_id: str, said: Said, topic: str, status: str | None) -> ShopOrder | Ignored:
+    """A message of one refund: to which order it belongs, and what it gave back; of the rest it says nothing."""
+    order_id, name, at = said.first("orderId"), (said.first("refundId") or "").strip(), said.first("statusAt")
+    currency = (said.first("currency") or "").strip().upper()
+    amount = _amount(said, "refundAmount", currency)
+    if order_id is None or not name or len(name) > _MOST_IDENT:
+        return Ignored("no_order")
+    if not amount:
+        return Ignored("no_value")
+    if status not in _GIVES_BACK:
+        amount = Decimal(0)  # it was taken back: the money never went
+    back = GivenBack(name, times.parse(at or "") or 0, amount)
+    body = ConversionBody(store_id=store_id, event_type="Purchase", order_id=order_id)
+    body.status_at, body.order_status, body.currency = at, status, currency
+    return ShopOrder(
+        topic,
+        body,
+        names=tuple(one for one in _names(said, "names", order_id) if one != name),
+        ends=True,
+        odd_amounts=said.odd_amounts,
+        refunds=(back,) if terms.refunds and amount else (),
+        refund=back,
+    )
 
 
 def _request(kind: str, said: Said) -> Request:
@@ -125,17 +165,17 @@ def _channel(channels: Mapping[str, str], said: Said) -> tuple[str, str]:
         for pattern, rule in channels.items():
             if fnmatchcase(word, pattern):
                 return ("send", "") if rule == "send" else (rule, f"channel_{pattern.strip('*')}"[:_MOST_TEXT])
-    return ("renewal" if said.each("renewal") else "send"), ""
+    return ("renewal" if said.is_set("renewal") else "send"), ""
 
 
 def _order(
     terms: Terms, store_id: str, said: Said, topic: str, status: str | None, channel: str
 ) -> ShopOrder | Ignored:
-    order_id = said.first("orderId")
+    order_id = said.first("orderId") or (said.first("names") if said.is_bare(topic) else None)
     if order_id is None:
         return Ignored("no_order")
     currency = (said.first("currency") or "").strip().upper()
-    value = _value(said, currency)
+    value = None if said.is_bare(topic) else _value(said, currency)  # whatever its owner maps to an amount
     ends = statuses.has_ended(status) and value is None
     if not ends and value is None:
         return Ignored("no_value")
@@ -160,6 +200,7 @@ def _order(
         left_out=tuple(left_out),
         odd_amounts=said.odd_amounts,
         channel=(said.first("channel") or "")[:64],
+        refunds=_refunds(said, currency, body.status_at) if terms.refunds else (),
     )
 
 
@@ -184,6 +225,19 @@ def _given_back(said: Said, currency: str, status: str | None, value: Decimal | 
     if value is None or not _amount(said, "refunded", currency) or not statuses.is_paid(status):
         return status
     return "partially_refunded" if value > 0 else "refunded"
+
+
+def _refunds(said: Said, currency: str, status_at: str | None) -> tuple[GivenBack, ...]:
+    """Those that have a name and gave money back; of another currency than the order's nobody says how much it was."""
+    found = []
+    for one in said.refunds(currency)[: refunds.MOST]:
+        amount = decimal_of(one.get("amount", ""))
+        if one.get("currency", currency).upper() != currency:
+            amount = None
+        name = one.get("id", "").strip()
+        if name and len(name) <= _MOST_IDENT and (amount is None or amount > 0):
+            found.append(GivenBack(name, times.parse(one.get("at") or status_at or "") or 0, amount))
+    return tuple(found)
 
 
 def _names(said: Said, field: str, order_id: str) -> tuple[str, ...]:
@@ -239,8 +293,8 @@ def _consent(said: Said, left_out: list[str]) -> Consent | None:
     word = said.first("consent")
     if word is None:
         return None
-    if (decided := word.strip().lower()) in _CONSENTS:
-        return Consent(marketing=decided)  # type: ignore[arg-type]  # one of the three
+    if (decided := lenient.marketing_of(word)) is not None:
+        return Consent(marketing=decided)
     left_out.append("consent")
     return None
 

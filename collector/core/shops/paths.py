@@ -12,7 +12,7 @@ else (M3).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import cached_property
 from typing import Any, Final
 
@@ -35,6 +35,7 @@ _ESCAPES: Final = re.compile(
 
 _text = msgspec.json.Decoder(str).decode
 _whole = msgspec.json.Decoder(Raw).decode
+_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _list = msgspec.json.Decoder(list[Raw]).decode
 _MISFITS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -233,13 +234,13 @@ def _beyond(node: Any, hop: Hop | Shape, keyed: dict[tuple[int, str], Any]) -> S
     if not isinstance(node, list):
         return ()
     if isinstance(hop, tuple):
-        return _by(node, hop[0], keyed).get(hop[1], ())
+        return by(node, hop[0], keyed).get(hop[1], ())
     if hop is None:
         return node[:_MOST_ELEMENTS]
     return (node[hop],) if -len(node) <= hop < len(node) else ()
 
 
-def _by(elements: list[Any], field: str, keyed: dict[tuple[int, str], Any]) -> dict[Scalar, list[Any]]:
+def by(elements: list[Any], field: str, keyed: dict[tuple[int, str], Any]) -> dict[Scalar, list[Any]]:
     """The elements by what their member says: a shop's list of attributes is asked for a dozen names."""
     found = keyed.get((id(elements), field))
     if found is None:
@@ -292,6 +293,16 @@ def tree(body: bytes, shape: Shape) -> Any:
             continue
         return shape.read(raw) if raw.lstrip()[:1] == b"{" else None
     return None
+
+
+def members(body: bytes) -> Set[str]:
+    """The names of a body's members, whatever they say; none where it is no JSON object."""
+    for raw in (body, _mended(body)):
+        try:
+            return _members(raw).keys()
+        except _MISFITS:
+            continue
+    return frozenset()
 
 
 def _mended(body: bytes) -> bytes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -25,6 +25,7 @@ _ADDRESS: Final = "firstName lastName city zip provinceCode countryCodeV2 phone"
 _LINES: Final = (
     f"sku currentQuantity title isGiftCard variant {{ id }} product {{ id }} discountedUnitPriceSet {{ {_MONEY} }}"
 )
+_REFUNDS: Final = f" refunds {{ id createdAt totalRefundedSet {{ {_MONEY} }} }}"
 QUERY: Final = f"""query($q: String!, $after: String) {{
  orders(first: 50, after: $after, sortKey: UPDATED_AT, query: $q) {{ pageInfo {{ hasNextPage endCursor }}
  nodes {{ id name number createdAt processedAt updatedAt cancelledAt test sourceName tags taxesIncluded
@@ -35,14 +36,8 @@ QUERY: Final = f"""query($q: String!, $after: String) {{
  billingAddress {{ {_ADDRESS} }} shippingAddress {{ {_ADDRESS} }}
  lineItems(first: 100) {{ nodes {{ {_LINES} }} }} }} }} }}"""
 _REST_MS: Final = 1_000
+_STUCK: Final = "it gives the same page again and says that there is more"
 _MOST_PAGED: Final = 24_000  # orders; Shopify pages through 25,000 and no more, so the window is narrowed before that
-_STRIPE: Final = (
-    "checkout.session.completed",
-    "checkout.session.async_payment_succeeded",
-    "checkout.session.async_payment_failed",
-    "invoice.paid",
-    "charge.refunded",
-)
 
 
 class _PageInfo(Struct, rename="camel"):
@@ -99,8 +94,9 @@ class _Token(Struct):
 class Shopify:
     """The GraphQL Admin API; the token of an own app is fetched, and again before it ends."""
 
-    def __init__(self, client: ShopClient, shop: ShopConfig) -> None:
+    def __init__(self, client: ShopClient, shop: ShopConfig, topics: Sequence[str] = ()) -> None:
         self._client, self._shop = client, shop
+        self._query = QUERY.replace(" customer {", f"{_REFUNDS} customer {{", 1) if shop.refund_event else QUERY
         self._token, self._until = shop.access_token, float("inf") if shop.access_token else 0.0
 
     async def pages(self, since: int, until: int) -> AsyncIterator[Page]:
@@ -112,11 +108,13 @@ class Shopify:
             orders = found.nodes
             changed, given = begin, given + len(orders)
             if orders:
-                changed = times.parse(msgspec.json.decode(orders[-1], type=_Updated).updatedAt) or begin
+                changed = _updated(orders[-1]) or begin
             last = not found.page_info.has_next_page
             yield [Found("shopify_pull", "orders/pulled", bytes(one)) for one in orders], until if last else changed
             if last:
                 return
+            if not orders or found.page_info.end_cursor in (None, asked["after"]):
+                raise Trouble(_STUCK)
             if given >= _MOST_PAGED and changed // 1000 > begin // 1000:
                 begin, given = changed, 0
                 asked = _window(begin, until)
@@ -129,7 +127,7 @@ class Shopify:
             path = f"/admin/api/{API}/graphql.json"
             try:
                 answer = await self._client.ask(
-                    "POST", path, json={"query": QUERY, "variables": asked}, headers=headers
+                    "POST", path, json={"query": self._query, "variables": asked}, headers=headers
                 )
             except Trouble as trouble:
                 if trouble.auth and self._shop.client_id:
@@ -158,7 +156,14 @@ class Shopify:
 
 
 def _window(since: int, until: int) -> dict[str, Any]:
-    return {"q": f"updated_at:>='{times.text(since)}' updated_at:<'{times.text(until)}'"}
+    return {"q": f"updated_at:>='{times.text(since)}' updated_at:<'{times.text(until)}'", "after": None}
+
+
+def _updated(order: Raw) -> int | None:
+    try:
+        return times.parse(msgspec.json.decode(order, type=_Updated).updatedAt)
+    except msgspec.MsgspecError:  # one odd order holds up no other
+        return None
 
 
 class _Changed(Struct):
@@ -168,7 +173,7 @@ class _Changed(Struct):
 class WooCommerce:
     """The REST API v3. Rows move while one reads, so each page begins at the last time seen, less a second (L3)."""
 
-    def __init__(self, client: ShopClient, shop: ShopConfig) -> None:
+    def __init__(self, client: ShopClient, shop: ShopConfig, topics: Sequence[str] = ()) -> None:
         key = b64encode(f"{shop.consumer_key}:{shop.consumer_secret}".encode()).decode()
         self._client, self._headers = client, {"Authorization": f"Basic {key}"}
         self._order = "modified"
@@ -176,8 +181,12 @@ class WooCommerce:
     async def pages(self, since: int, until: int) -> AsyncIterator[Page]:
         """Every order that changed from `since` (ms) on."""
         begin, number = since, 1
+        before: list[Raw] = []
         while True:
             orders = await self._page(begin, number)
+            if number > 1 and orders and orders[:1] == before[:1]:
+                raise Trouble(_STUCK)
+            before = orders
             found = [Found("woocommerce", "order.updated", bytes(one)) for one in orders]
             moments = [_modified(one) for one in orders]
             if len(orders) < 100:
@@ -230,13 +239,14 @@ class _Events(Struct):
 class Stripe:
     """Events, which Stripe keeps for 30 days, the newest first: so the watermark moves with the last page alone."""
 
-    def __init__(self, client: ShopClient, shop: ShopConfig) -> None:
+    def __init__(self, client: ShopClient, shop: ShopConfig, topics: Sequence[str] = ()) -> None:
         self._client, self._headers = client, {"Authorization": f"Bearer {shop.restricted_key}"}
+        self._topics = list(topics)
 
     async def pages(self, since: int, until: int) -> AsyncIterator[Page]:
         """Every event from `since` to `until` (ms)."""
         query: dict[str, Any] = {
-            "types[]": list(_STRIPE),
+            "types[]": self._topics,
             "created[gte]": since // 1000,
             "created[lt]": until // 1000,
             "limit": 100,
@@ -249,13 +259,16 @@ class Stripe:
             yield [Found("stripe", "", bytes(one)) for one in events.data], since if more else until
             if not more:
                 return
-            query["starting_after"] = msgspec.json.decode(events.data[-1], type=_Event).id
+            last = msgspec.json.decode(events.data[-1], type=_Event).id
+            if last == query.get("starting_after"):
+                raise Trouble(_STUCK)
+            query["starting_after"] = last
 
 
 class Api(Protocol):
-    """A platform's API."""
+    """A platform's API. `topics`: of what its webhooks tell, where it gives messages and not orders."""
 
-    def __init__(self, client: ShopClient, shop: ShopConfig) -> None: ...
+    def __init__(self, client: ShopClient, shop: ShopConfig, topics: Sequence[str] = ()) -> None: ...
 
     def pages(self, since: int, until: int) -> AsyncIterator[Page]:
         """Pages of what changed from `since` to `until` (ms)."""

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from collector.config import Config, StoreConfig
+from collector.config_loader import shops
 from collector.core.shops.counted import PULL
 from collector.courier.alerts import Alerts
 from collector.courier.shops.apis import APIS
@@ -48,7 +49,8 @@ class Puller:
         self._store, self._inbox, self._alerts = store, inbox, alerts
         self._clock, self._thread, self._dice = clock, thread, dice
         self._client = ShopClient(store.shop.url or _STRIPE)
-        self._api = APIS[store.shop.platform](self._client, store.shop)
+        topics = shops.taken(shops.pulled(store, store.shop.platform))
+        self._api = APIS[store.shop.platform](self._client, store.shop, topics)
         self._failures = 0
 
     async def run(self) -> None:

@@ -44,7 +44,7 @@
   let person; // what identify was told, for this page only
   let url; // of the page view counted last
   let view; // that page view
-  let reported; // the page view sent last
+  let reported; // the page view sent last, or that something was
   let born; // seed of the visitor id, where the browser stores nothing
   let timer;
   let failures = 0;
@@ -135,7 +135,8 @@
     atOnce();
   };
 
-  const may = (granted, refused) => (granted ? 'granted' : refused ? 'denied' : 'pending');
+  // A "no" that may be one not given yet is a refusal of what was told already.
+  const may = (granted, refused) => (granted ? 'granted' : refused || reported ? 'denied' : 'pending');
   // What a tool's cookie holds: the visitor's answer, there before any script.
   const kept = (pattern) => {
     const found = jar.match(pattern);
@@ -147,7 +148,8 @@
   let regional; // there are defaults for some regions only: Google's tag knows whether this visitor's is among them
   let layer;
   let ics;
-  let asked; // Shopify
+  let asked; // Shopify's loadFeatures
+  let api; // TCF's
   let jar; // the cookies: reading them costs more than all the rest, so that only an event has them read again
   let wp; // what events told
   let shopify;
@@ -163,17 +165,18 @@
     // Shopify's customer privacy, which loads when it is asked for, or does not.
     () => {
       const { loadFeatures, customerPrivacy } = win.Shopify || 0;
-      if (loadFeatures && !asked) {
-        asked = 1;
+      if (loadFeatures != asked) {
+        asked = loadFeatures;
         win.Shopify.loadFeatures([{ name: 'consent-tracking-api', version: '0.1' }], look);
       }
       return shopify || (customerPrivacy ? may(customerPrivacy.marketingAllowed()) : asked && wait < 3e3 && 'pending');
     },
     // IAB TCF v2: purposes 1 storage, 3 and 4 advertising by profile, 7 its measurement.
     () => {
-      if (win.__tcfapi && !tcf) {
-        tcf = 'pending';
-        win.__tcfapi(
+      // A stub gives way to the tool itself.
+      if (win.__tcfapi != api) {
+        api = win.__tcfapi;
+        api(
           'addEventListener',
           2,
           safe((data) => {
@@ -184,7 +187,7 @@
           })
         );
       }
-      return tcf;
+      return tcf || (api && 'pending');
     },
     // Google Consent Mode: what is pushed, and what Google's tag makes of it, of templates and of regions.
     () => {
@@ -230,10 +233,8 @@
     const { marketing, marketingAllowed } = (event || 0).detail || 0;
     if (marketing) wp = may(marketing == 'allow', 1);
     if (marketingAllowed != null) shopify = may(marketingAllowed, 1);
-    tools.forEach((tool, who) => {
-      const word = safe(tool)();
-      say(who, word == 'pending' && (said[who] == 'granted' || reported) ? 'denied' : word); // "not yet" after a grant is a refusal
-    });
+    // One that throws when it is told to call back has a word all the same.
+    tools.forEach((tool, who) => say(who, safe(tool)() || safe(tool)()));
     soon();
   });
   const watch = (first) => {
@@ -246,7 +247,7 @@
     waiting = [];
     const memory = recall(MEMORY) || (born && { v: born });
     if (!memory) return;
-    born = 0;
+    born = reported = 0; // who grants after that is counted anew
     keep(MEMORY);
     keep(QUEUE);
     deliver({ s: store, k: tag.key, v: memory.v, x: 1 }, []);
@@ -277,7 +278,7 @@
     const events = waiting.splice(0, 20);
     const hasMost = (heap) => heap.filter((event) => events.includes(event))[heap.length >> 1];
     while (events[1] && (encode(events).length > 15e3 || heaps.some(hasMost))) waiting.unshift(events.pop());
-    if (events.includes(view)) reported = view;
+    reported = events.includes(view) ? view : reported || 1;
     const memory = touch();
     if (rules[1] < 's') import(endpoint(__PIXEL__)).then((pixel) => pixel.tell(events, store), log); // pixel+server
     const body = {
@@ -318,8 +319,8 @@
         const status = answer.status;
         const reason = answer.headers.get('Collector-Reason');
         log(status, reason, body);
-        // A 403 is a firewall's where it has no reason (403 + null is 403), and it reads bodies. Alone it is dropped.
-        settle(/408|429|5../.test(status), events[1] && /400|413|403$/.test(status + reason));
+        // A 4xx without our reason (403 + null is 403) is a firewall's, which reads bodies. Alone it is dropped.
+        settle(/408|429|5../.test(status), events[1] && /^4..$|400|413/.test(status + reason));
         told = told || reason || status == 204 || !warn(address + ': ' + status);
       })
       .catch(

@@ -1,7 +1,8 @@
-"""Who did what: keys made and revoked, erasures, exports of a person, replays, restores, reloads. `audit.log`.
+"""Who did what: keys made and revoked, erasures, exports of a person, replays, restores, reloads, releases.
 
-One line of JSON each, written before it is done, so that nothing is done without its line. A file and not a table: the
-supervisor has no database, and what happened before a database was lost is wanted most. No personal data is in it.
+`audit.log` has a line of JSON for each, written before it is done, so that nothing is done without its line. A file and
+not a table: the supervisor has no database, and what happened before a database was lost is wanted most. No personal
+data is in it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collector.core import times
 from collector.errors import StorageError, user, why
 
 NAME: Final = "audit.log"
+_TAIL_BYTES: Final = 64 << 10
 _MOST_BYTES: Final = 16 << 20  # some 100,000 lines; what is older is in audit.log.1
 
 
@@ -62,6 +64,15 @@ def read(data_dir: str | Path, after: int = 0) -> tuple[list[Entry], int]:
     start = after if after <= len(data) else 0
     end = data.rfind(b"\n") + 1
     return list(_entries(data[start:end])), max(start, end)
+
+
+def newest(data_dir: str | Path) -> list[Entry]:
+    """The last lines, oldest first: what the last 64 KiB hold."""
+    path = Path(data_dir) / NAME
+    try:
+        return read(data_dir, max(0, path.stat().st_size - _TAIL_BYTES))[0]
+    except OSError:
+        return []
 
 
 def _entries(data: bytes) -> Iterator[Entry]:

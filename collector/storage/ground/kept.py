@@ -1,18 +1,20 @@
 """What does a row count as? The functions that the kept sums (click_sum, sale_sum …) call, and their rebuild.
 
-Triggers keep the sums in the transaction of every change, so nobody can forget to; each connection of ours has the
-functions that read a row's encoded body. They never raise: a row that cannot be read counts as nothing known.
+Triggers keep the sums in the transaction of every change, so nobody can forget to; what the keeper's group stores anew
+it adds at the group's end (ClickSums, NewEvents). Each connection of ours has the functions that read a row's encoded
+body. They never raise: a row that cannot be read counts as nothing known.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import apsw
 import msgspec
@@ -25,6 +27,7 @@ from collector.core.landing import labels_of
 from collector.core.learning import BIN, is_order
 from collector.core.matching.shapes import Label
 from collector.exchange.rows import ClickRow
+from collector.storage.ground import multirow
 
 QUARTER_MS: Final = 900_000  # the days of every time zone begin at a quarter of an hour
 UNITS: Final = 10_000  # of a currency's unit: no currency has more than four decimals
@@ -40,6 +43,7 @@ _APART: Final = (
     (flags.PENDING, "pending"),
     (flags.TEST, "test"),
 )
+_ANY_APART: Final = sum(bit for bit, _ in _APART)
 
 
 class _Sold(msgspec.Struct):
@@ -105,6 +109,12 @@ def event_ended(body: bytes) -> int:
     return int(statuses.has_ended(_read_sold(body).order_status))
 
 
+def counts_otherwise(old: bytes, new: bytes, match: bytes, new_match: bytes) -> int:
+    """1 where an order's change changes a sum: its value, currency or end, or how sure its attribution is."""
+    figures = ((event_units(body), event_ended(body), event_currency(body)) for body in (old, new))
+    return int((old != new and len({*figures}) > 1) or match_tier(match) != match_tier(new_match))
+
+
 def match_tier(match: bytes) -> int:
     """How sure the attribution is: 2 proven, 1 likely, 0 none."""
     try:
@@ -143,7 +153,9 @@ def click_place(body: bytes) -> str:
 
 def click_apart(marks: int, body: bytes) -> str:
     """Why a click is kept apart: a crawler's name, `prefetch`, `denied` …; empty for a person's."""
-    kind = next((word for bit, word in _APART if marks & bit), "")
+    if not marks & _ANY_APART:
+        return ""
+    kind = next(word for bit, word in _APART if marks & bit)
     if kind != "bot":
         return kind
     try:
@@ -157,8 +169,17 @@ def cause_name(reason: str | None) -> str | None:
     return "".join("#" if c.isdigit() else c for c in reason)[:_CAUSE_MAX] if reason else None
 
 
+def wait_step(ms: int) -> int:
+    """A wait in eighths of a doubling of a millisecond: nine percent apart, from 1 ms to weeks in 250 steps."""
+    return round(8 * math.log2(max(ms, 1)))
+
+
+_ALL: Final = (1 << 63) - 1
+
+
 class _Summing(threading.local):
     click_by_click = True
+    new_after = _ALL
 
 
 _summing: Final = _Summing()
@@ -169,40 +190,81 @@ def click_by_click() -> int:
     return int(_summing.click_by_click)
 
 
-@contextmanager
-def counting(db: apsw.Connection, rows: Sequence[Sequence[Any]]) -> Iterator[None]:
-    """Add `rows` (of ClickRow), which the block inserts on `db`, to the sums at once, as triggers would one by one."""
-    _summing.click_by_click = False
-    try:
-        yield
-    finally:
-        _summing.click_by_click = True
-    _count_clicks(db, [ClickRow(*row) for row in rows])
+def new_after() -> int:
+    """The last conversion (an id) that is counted; all of them, but while a group has new ones."""
+    return _summing.new_after
 
 
-def _count_clicks(db: apsw.Connection, rows: Sequence[ClickRow]) -> None:
-    found: Counter[tuple[int, int, str, str]] = Counter()
-    for row in rows:
-        if row.store > 0:
-            place = "" if row.flags & _NOWHERE else click_place(row.body)
-            found[row.store, row.ts // QUARTER_MS, place, click_apart(row.flags, row.body)] += 1
-    places = {(store, name): _place(db, store, name) for store, _, name, _ in found}
-    for (store, quarter, name, apart), n in found.items():
-        db.execute(_ADD_CLICKS, (store, quarter, places[store, name], apart, n))
+class NewEvents:
+    """Counts a transaction's new events once, as they stand at its end. Owned by the thread that writes `db`."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+
+    def begin(self, last: int) -> None:
+        """The transaction is open; conversions above `last` are its own."""
+        _summing.new_after = last
+
+    def count(self, last: int) -> None:
+        """All is written: add those up to `last` to the sums."""
+        first, _summing.new_after = _summing.new_after, _ALL
+        if last > first:
+            for statement in _NEW:
+                self._db.execute(statement, (first,))
+
+    def forget(self) -> None:
+        """The transaction is rolled back."""
+        _summing.new_after = _ALL
 
 
-def _place(db: apsw.Connection, store: int, name: str) -> int:
-    if not name:
-        return 0
-    number: int | None = db.execute(_PLACE, (store, name)).get
-    if number is None:
-        db.execute(_NEW_PLACE, (store, store, name))
-        number = db.execute(_PLACE, (store, name)).get
-    return number or 0
+class ClickSums:
+    """Adds clicks to the sums in one step, as the trigger would one by one. Owned by the thread that writes `db`."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+        self._places: dict[tuple[int, str], int] = {}  # ids that are found or made; nobody takes a place away
+
+    @contextmanager
+    def counting(self, rows: Sequence[ClickRow]) -> Iterator[None]:
+        """Add `rows`, which the block inserts, in the same transaction."""
+        _summing.click_by_click = False
+        try:
+            yield
+        finally:
+            _summing.click_by_click = True
+        self._count(rows)
+
+    def forget(self) -> None:
+        """The transaction is rolled back: a place that it made is none."""
+        self._places = {}
+
+    def _count(self, rows: Sequence[ClickRow]) -> None:
+        found: Counter[tuple[int, int, str, str]] = Counter()
+        for _, store, ts, _, _, _, _, _, _, _, _, _, bits, body in rows:
+            if store > 0:
+                found[
+                    store, ts // QUARTER_MS, "" if bits & _NOWHERE else click_place(body), click_apart(bits, body)
+                ] += 1
+        place = self._place
+        sums = [(store, quarter, place(store, name), apart, n) for (store, quarter, name, apart), n in found.items()]
+        multirow.write(self._db, "INSERT INTO click_sum", sums, _MORE)
+
+    def _place(self, store: int, name: str) -> int:
+        if not name:
+            return 0
+        number = self._places.get((store, name))
+        if number is None:
+            number = self._db.execute(_PLACE, (store, name)).get
+        if number is None:
+            self._db.execute(_NEW_PLACE, (store, store, name))
+            number = self._db.execute(_PLACE, (store, name)).get
+        if number is not None:
+            self._places[store, name] = number
+        return number or 0
 
 
 _NOWHERE: Final = 287  # not a person's with consent: the mask of click_row and its triggers
-_ADD_CLICKS: Final = "INSERT INTO click_sum VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
+_MORE: Final = "ON CONFLICT DO UPDATE SET n = n + excluded.n"
 _PLACE: Final = "SELECT id FROM place WHERE store = ? AND name = ?"
 _NEW_PLACE: Final = """INSERT OR IGNORE INTO place (store, number, name)
 VALUES (?, coalesce((SELECT max(number) FROM place WHERE store = ?), 0) + 1, ?)"""
@@ -212,19 +274,22 @@ FUNCTIONS: Final[dict[str, tuple[Callable[..., str | int | None], int]]] = {
     "event_currency": (event_currency, 1),
     "event_units": (event_units, 1),
     "event_ended": (event_ended, 1),
+    "counts_otherwise": (counts_otherwise, 4),
     "match_tier": (match_tier, 1),
     "match_label": (match_label, 2),
     "click_place": (click_place, 1),
     "click_apart": (click_apart, 2),
     "cause_name": (cause_name, 1),
+    "wait_step": (wait_step, 1),
     "click_by_click": (click_by_click, 0),
+    "new_after": (new_after, 0),
 }
 
 
 def know(db: apsw.Connection) -> apsw.Connection:
     """Give a connection the functions; innocuous, for triggers may call no others where the schema is not trusted."""
     for name, (function, arguments) in FUNCTIONS.items():
-        same = function is not click_by_click
+        same = function not in (click_by_click, new_after)
         db.create_scalar_function(name, function, arguments, deterministic=same, flags=apsw.SQLITE_INNOCUOUS)
     return db
 
@@ -237,7 +302,9 @@ SELECT store, base + row_number() OVER (PARTITION BY store ORDER BY first), name
     FROM click k WHERE store > 0 AND flags & 287 = 0 GROUP BY 1, 2) n
  WHERE NOT EXISTS (SELECT 1 FROM place p WHERE p.store = n.store AND p.name = n.name)"""
 _CAUSES: Final = """
-INSERT OR IGNORE INTO cause (name) SELECT DISTINCT cause_name(reason) FROM outbox WHERE reason IS NOT NULL
+INSERT OR IGNORE INTO cause (name)
+SELECT DISTINCT cause_name(reason) FROM outbox WHERE conversion > ? AND reason IS NOT NULL
+   AND cause_name(reason) NOT IN (SELECT name FROM cause)
  LIMIT max(0, 2000 - (SELECT coalesce(max(id), 0) FROM cause))"""
 RECOUNT: Final = {
     "click_sum": "SELECT store, quarter, place, apart, count(*) FROM click_row GROUP BY 1, 2, 3, 4",
@@ -246,7 +313,21 @@ RECOUNT: Final = {
     "truth_sum": "SELECT store, day, purchase, label, count(*) FROM truth_row GROUP BY 1, 2, 3, 4",
     "delivery_sum": "SELECT store, event, quarter, sale, pixel, state, doubt, cause, count(*) FROM delivery_row "
     "GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
+    "wait_sum": "SELECT pixel, quarter, step, count(*) FROM wait_row GROUP BY 1, 2, 3",
+    # Sums of the sums above, which come before them.
+    "click_day": "SELECT store, quarter / 96, place, apart, sum(n) FROM click_sum GROUP BY 1, 2, 3, 4 HAVING sum(n)",
+    "click_quarter": "SELECT store, quarter, sum(n) FROM click_sum WHERE apart = '' GROUP BY 1, 2 HAVING sum(n)",
+    "sale_day": "SELECT store, event, quarter / 96, currency, place, tier, sum(n), sum(units), sum(reversed) "
+    "FROM sale_sum GROUP BY 1, 2, 3, 4, 5, 6 HAVING sum(n)",
+    "sale_quarter": "SELECT store, event, quarter, currency, tier, sum(n), sum(units), sum(reversed) "
+    "FROM sale_sum GROUP BY 1, 2, 3, 4, 5 HAVING sum(n)",
 }
+_NEW: Final = (
+    _CAUSES,
+    f"INSERT INTO sale_sum {RECOUNT['sale_sum'].replace('sale_row', 'sale_row WHERE id > ?')} {_MORE}, "
+    "units = units + excluded.units, reversed = reversed + excluded.reversed",
+    f"INSERT INTO delivery_sum {RECOUNT['delivery_sum'].replace('_row', '_row WHERE conversion > ?')} {_MORE}",
+)
 
 
 def recount_if_due(db: apsw.Connection) -> None:
@@ -268,7 +349,7 @@ def recount_if_due(db: apsw.Connection) -> None:
 def rebuild(db: apsw.Connection) -> None:
     """Count everything anew, inside the caller's transaction; refusals have no rows to be counted from, and stay."""
     db.execute(_PLACES)
-    db.execute(_CAUSES)
+    db.execute(_CAUSES, (0,))
     for table, rows in RECOUNT.items():
         db.execute(f"DELETE FROM {table}")
         db.execute(f"INSERT INTO {table} {rows}")

@@ -26,6 +26,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _CLICK_SHELL: Final = """
 INSERT OR IGNORE INTO click (id, store, ts, last_ts, received, ua_class, flags, body)
 VALUES (?1, 0, ?2, ?2, ?2, 0, ?3, ?4)"""
+_NEVER_GIVEN: Final = "INSERT INTO total VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
 _CONVERSION_SHELL: Final = """
 INSERT OR IGNORE INTO conversion (id, store, ts, received, event_type, ua_class, flags, capi, body, match)
 VALUES (?1, 0, ?2, ?2, 'lost', 0, ?3, ?4, ?5, ?6)"""
@@ -73,7 +74,12 @@ def _missing_pages(db: apsw.Connection, path: Path, noted: acknowledged.Noted) -
 
 
 def stand_in(db: apsw.Connection, missing: Missing) -> None:
-    """An empty row where the last lost one was, as of the newest that is left."""
+    """An empty row where the last lost one was, as of the newest that is left; `status` counts none of the numbers."""
+    _put_shell(db, missing)
+    db.execute(_NEVER_GIVEN, (f"never.{missing.table}.{missing.acknowledged}", missing.acknowledged - missing.newest))
+
+
+def _put_shell(db: apsw.Connection, missing: Missing) -> None:
     at = db.execute(f"SELECT coalesce(max(received), 0) FROM {missing.table} WHERE id = ?", (missing.newest,)).get
     if missing.table == "click":
         body = _encode(StoredClick(fbclid="", landing_page="", marketing="denied"))

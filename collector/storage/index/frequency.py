@@ -10,50 +10,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from itertools import repeat
-from math import log
 
 import apsw
 
 from collector.core.flags import UNCOUNTED
 from collector.exchange.rows import ClickRow
-from collector.storage.index.sums import SKETCH_BITS, SKETCH_RANK_BITS, SUM_DAYS
+from collector.storage.index.sums import SUM_DAYS
+from collector.storage.rules.visitors import RANK_MASK, REGISTERS, SKETCH_BITS, SKETCH_RANK_BITS, Union, place_of
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 _DAYS = 30  # the conversion's day and those before it
 _MOST_UNIONS = 100  # 1 KB each: today's, those of the orders that are matched a last time, and a backfill's
-_REGISTERS = 1 << SKETCH_BITS
-_ALPHA = 0.7213 / (1 + 1.079 / _REGISTERS)  # HyperLogLog's bias correction for m >= 128 (Flajolet 2007)
 _MOST_WAITING = 2_000  # as many as a group has: an order never waits for more
 _MANY = 256  # clicks of one store and hour side by side, after which it pays to look for the lowest register
 _ANY = 1 << SKETCH_RANK_BITS
-_RANK_MASK = (1 << SKETCH_RANK_BITS) - 1
-_MOST_RANK = SKETCH_RANK_BITS + 1
 _FOLDED_SKETCH = "SELECT register, rank FROM visitor_sketch WHERE store = ? AND day = ?"
-_POWERS = [1 << _MOST_RANK - rank for rank in range(_MOST_RANK + 1)]  # 2^-rank, as integers: sums without rounding
-
-
-class _Union:
-    """The registers of a store's last days as one sketch, kept up to date click by click."""
-
-    __slots__ = ("_registers", "_sum")
-
-    def __init__(self, sketches: list[bytearray]) -> None:
-        self._registers = bytearray(map(max, bytes(_REGISTERS), *sketches)) if sketches else bytearray(_REGISTERS)
-        self._sum = sum(map(_POWERS.__getitem__, self._registers))
-
-    def raise_to(self, register: int, rank: int) -> None:
-        before = self._registers[register]
-        if rank > before:
-            self._registers[register] = rank
-            self._sum += _POWERS[rank] - _POWERS[before]
-
-    def visitors(self) -> float:
-        zeros = self._registers.count(0)
-        estimate = _ALPHA * _REGISTERS * _REGISTERS / (self._sum / _POWERS[0])
-        if estimate <= 2.5 * _REGISTERS and zeros:  # linear counting for small sets
-            return _REGISTERS * log(_REGISTERS / zeros)
-        return estimate
 
 
 class Frequencies:
@@ -66,7 +38,7 @@ class Frequencies:
         self._sketches: dict[tuple[int, int], bytearray] = {}
         # Of a busy day's visitors, only those whose upper bits are below this raise a register.
         self._useful: dict[tuple[int, int], int] = {}
-        self._unions: dict[int, dict[int, _Union]] = defaultdict(dict)  # by store and last day
+        self._unions: dict[int, dict[int, Union]] = defaultdict(dict)  # by store and last day
         self._waiting: list[ClickRow] = []  # added, not yet counted
 
     def load(self, db: apsw.Connection) -> None:
@@ -84,7 +56,7 @@ class Frequencies:
     def _sketch(self, store: int, day: int) -> bytearray:
         sketch = self._sketches.get((store, day))
         if sketch is None:
-            sketch = self._sketches[store, day] = bytearray(_REGISTERS)
+            sketch = self._sketches[store, day] = bytearray(REGISTERS)
             self._forget(store, day - SUM_DAYS)
         return sketch
 
@@ -123,8 +95,8 @@ class Frequencies:
             if ua_k is not None:
                 agents[ua_k] += 1
             visitor = visitor_k if visitor_k is not None else fbclid_k
-            if visitor is not None and visitor >> SKETCH_BITS & _RANK_MASK < useful:
-                self._sight(sketch, store, day, *_place_of(visitor))
+            if visitor is not None and visitor >> SKETCH_BITS & RANK_MASK < useful:
+                self._sight(sketch, store, day, *place_of(visitor))
         self._count_hour(counted_store, hour, n)
 
     def _count_hour(self, store: int, hour: int, n: int) -> None:
@@ -157,7 +129,7 @@ class Frequencies:
         self._count()
         if (store, day) not in self._sketches:
             return
-        sketch = self._sketches[store, day] = bytearray(_REGISTERS)
+        sketch = self._sketches[store, day] = bytearray(REGISTERS)
         self._useful.pop((store, day), None)
         self._unions.pop(store, None)
         for register, rank in db.execute(_FOLDED_SKETCH, (store, day)):
@@ -166,7 +138,7 @@ class Frequencies:
             if row.store == store and row.ts // _DAY_MS == day and not row.flags & UNCOUNTED:
                 visitor = row.visitor_k if row.visitor_k is not None else row.fbclid_k
                 if visitor is not None:
-                    self._sight(sketch, store, day, *_place_of(visitor))
+                    self._sight(sketch, store, day, *place_of(visitor))
 
     def clicks_between(self, store: int, since: int, until: int) -> int:
         """Eligible clicks of the hours that touch [since, until] (ms)."""
@@ -202,14 +174,8 @@ class Frequencies:
             if len(unions) >= _MOST_UNIONS:
                 del unions[next(iter(unions))]
             days = [s for d in range(day - _DAYS + 1, day + 1) if (s := self._sketches.get((store, d))) is not None]
-            union = unions[day] = _Union(days)
+            union = unions[day] = Union(days)
         return union.visitors()
-
-
-def _place_of(visitor: int) -> tuple[int, int]:
-    """A visitor's register, and the rank to which it raises that."""
-    upper = visitor >> SKETCH_BITS & _RANK_MASK
-    return visitor & (_REGISTERS - 1), _MOST_RANK - (upper | 1).bit_length()
 
 
 def _sum(counts: dict[int, int], first: int, end: int) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
@@ -21,7 +21,7 @@ import apsw
 from collector import telemetry
 from collector.config import StorageConfig
 from collector.errors import Damaged, StorageError
-from collector.storage.ground.database import DATABASE, INDEX, connect, immediate, migrate
+from collector.storage.ground.database import DATABASE, INDEX, connect, immediate, migrate, plan_once
 from collector.storage.index import changing, merging, sums
 from collector.storage.index.bloom import LOW_BITS, LOW_MASK
 from collector.storage.index.tables import BUCKET, CLICKS, CONVERSIONS, ELIGIBLE, MINUTE_MS, VISITOR_TAG, Key, Table
@@ -65,6 +65,25 @@ def open_index(data_dir: Path, config: StorageConfig, *, mend: bool = True) -> a
         while _last(db, table) - watermark(db, table) > MOST_UNFOLDED:
             fold(db, table, MOST_UNFOLDED)
     return db
+
+
+def unfolded(db: apsw.Connection, data_dir: Path, config: StorageConfig) -> int:
+    """How many ids of a table the index lacks, at most: whoever looks up beside the keeper holds their rows in memory.
+
+    `db`: the journal. A start after a restore builds the index while others are at work already.
+    """
+    with ExitStack() as opened:
+        index = None
+        if (data_dir / INDEX).exists():
+            index = opened.enter_context(closing(connect(data_dir / INDEX, config, readonly=True)))
+        lacking = []
+        for table in (CLICKS, CONVERSIONS):
+            through = 0
+            with suppress(apsw.SQLError):  # it has no table yet
+                through = watermark(index, table) if index else 0
+            last = int(db.execute(f"SELECT coalesce(max(id), 0) FROM {table.name}").get)
+            lacking.append(last - through)
+    return max(lacking)
 
 
 def _discard(data_dir: Path) -> None:
@@ -237,7 +256,7 @@ class IndexReader:
     """Look-ups in the folded index, on a read-only connection of the caller's thread."""
 
     def __init__(self, data_dir: Path, config: StorageConfig) -> None:
-        self._db = connect(data_dir / INDEX, config, readonly=True)
+        self._db = plan_once(connect(data_dir / INDEX, config, readonly=True))
         # Look-ups read scattered pages. Mapped, and not checked cell by cell since all of it can be rebuilt, an order's
         # matching at 10⁶ clicks takes 1.5 times that at 10⁴; otherwise 2.0.
         self._db.pragma("mmap_size", _MAPPED_BYTES)

@@ -21,12 +21,9 @@ from collector.storage.index.index import IndexReader
 from collector.storage.index.origins import Origins
 from collector.storage.index.tables import CLICKS, CONVERSIONS, MINUTE_MS, Table, click_tag
 from collector.storage.index.tail import Tail
+from collector.storage.rules.matched import AHEAD_MS, MOST_CANDIDATES, PER_KEY, PER_VISITOR, candidate
 
 _DAY_MS = 86_400_000
-AHEAD_MS = 10 * 60_000  # a click's own time is at most this far ahead of its receipt
-PER_KEY = 32  # candidates taken per key, the newest: the right click on a hot address is usually under (address, agent)
-MOST_CANDIDATES = 96
-_PER_VISITOR = 8  # candidates taken per visitor that an identity leads to
 _VISITORS_COUNTED = 256  # entries read to count a value's visitors; beyond it the count is extrapolated
 _PASSED_OVER = 2_048  # entries read of a value, those of later clicks among them
 _FREQUENCY_DAYS = 30
@@ -286,8 +283,8 @@ class Lookup:
         own = bool(ids)
         for visitor in query.identity_visitors:
             if visitor != query.visitor_k:
-                found = self.find(CLICKS, "visitor", visitor, since, _PER_VISITOR)
-                whole = whole and len(found) < _PER_VISITOR
+                found = self.find(CLICKS, "visitor", visitor, since, PER_VISITOR)
+                whole = whole and len(found) < PER_VISITOR
                 ids.update(found)
         return Named(ids, own, whole and len(ids) <= MOST_CANDIDATES)
 
@@ -378,11 +375,6 @@ class Lookup:
         spanned = max(newest[0] - newest[-1], 1)
         covered = max(newest[0] - self.index.first_id(CLICKS, since), spanned)
         return len({entries[i] for i in newest}) * covered / spanned
-
-
-def candidate(row: ClickRow) -> Candidate:
-    """A click's row as the matcher sees it."""
-    return Candidate(row.id, row.ts, row.last_ts, *row[5:13])
 
 
 def _rows(db: apsw.Connection, tail: Tail[ClickRow], ids: set[int]) -> list[ClickRow]:

@@ -11,26 +11,18 @@ from typing import Any, Final
 
 import apsw
 
-from collector.core import flags
 from collector.core.events import StoredEvent
-from collector.core.learning import FUNNEL
-from collector.exchange.naming import kind_of
 from collector.exchange.rows import ConversionRow
+from collector.storage.rules.origins import ALL, PROVEN, UNPROVEN, Place, Series, place_of
 
 _HOUR_MS: Final = 3_600_000
 _HOURS: Final = 30 * 24
 _KEPT_HOURS: Final = 122 * 24  # an event may be told 90 days late, and its figures go back 30 days
-_PROOFS: Final = frozenset({"click_id", "fbclid", "visitor_id", "fbp", "fbc_unseen"})
-_UNCOUNTED: Final = flags.INELIGIBLE | flags.UNCONFIRMED
-_PROVEN, _UNPROVEN, _ALL = 0, 1, 2
 _MOST_REMEMBERED: Final = 256
 _LOAD: Final = "SELECT store, kind, hour, proven, unproven, orders FROM order_hour"
 _ADD: Final = """
 INSERT INTO order_hour VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET proven = proven + excluded.proven,
        unproven = unproven + excluded.unproven, orders = orders + excluded.orders"""
-
-Series = tuple[int, int]  # store, kind
-Place = tuple[Series, int, int]  # series, hour, and whether proof names the order
 
 
 class Origins:
@@ -54,7 +46,7 @@ class Origins:
 
     def note(self, before: tuple[ConversionRow, StoredEvent] | None, row: ConversionRow, event: StoredEvent) -> None:
         """An event is stored, or changed from what it was `before`."""
-        old, new = _place(*before) if before is not None else None, _place(row, event)
+        old, new = place_of(*before) if before is not None else None, place_of(row, event)
         if old != new:
             for place, n in ((old, -1), (new, 1)):
                 if place is not None:
@@ -64,8 +56,8 @@ class Origins:
     def _count(self, place: Place, n: int) -> None:
         series, hour, proof = place
         counts = self._hours[series].setdefault(hour, [0, 0, 0])
-        counts[_ALL] += n
-        if proof != _ALL:
+        counts[ALL] += n
+        if proof != ALL:
             counts[proof] += n
         if len(self._known) > _MOST_REMEMBERED:
             self._known.clear()
@@ -85,17 +77,17 @@ class Origins:
         month = [hours[h] for h in range(end - _HOURS, end) if h in hours]
         window = [hours[h] for h in range(end - window_ms // _HOUR_MS, end) if h in hours]
         return {
-            "proven": sum(n[_PROVEN] for n in month),
-            "unproven": sum(n[_UNPROVEN] for n in month),
-            "orders_in_window": sum(n[_ALL] for n in window),
+            "proven": sum(n[PROVEN] for n in month),
+            "unproven": sum(n[UNPROVEN] for n in month),
+            "orders_in_window": sum(n[ALL] for n in window),
         }
 
     def flush(self) -> None:
         """Write what was noted into the open transaction."""
         sums: dict[tuple[Series, int], list[int]] = defaultdict(lambda: [0, 0, 0])
         for (series, hour, proof), n in self._changes[self._written :]:
-            sums[series, hour][_ALL] += n
-            if proof != _ALL:
+            sums[series, hour][ALL] += n
+            if proof != ALL:
                 sums[series, hour][proof] += n
         if sums:
             self._db.executemany(_ADD, [(*series, hour, *n) for (series, hour), n in sums.items()])
@@ -119,12 +111,3 @@ class Origins:
                     "DELETE FROM order_hour WHERE store = ? AND kind = ? AND hour < ?", (store, kind, oldest)
                 )
                 self._hours[store, kind] = {hour: n for hour, n in hours.items() if hour >= oldest}
-
-
-def _place(row: ConversionRow, event: StoredEvent) -> Place | None:
-    """Where an event counts; nowhere a renewal, a step of the funnel, what a page alone told, a refusal."""
-    if row.flags & _UNCOUNTED or event.renewal_of is not None or event.event_type in FUNNEL:
-        return None
-    cookies = row.visitor_k is not None or row.fbp_k is not None
-    proof = _PROVEN if row.method in _PROOFS else _UNPROVEN if cookies else _ALL
-    return (row.store, kind_of(row.event_type)), row.ts // _HOUR_MS, proof

@@ -13,9 +13,8 @@ from collector.core.flags import UNCOUNTED
 from collector.exchange.rows import ClickRow
 from collector.storage.ground.database import immediate
 from collector.storage.index.tables import COUNTED
+from collector.storage.rules.visitors import SKETCH_BITS, SKETCH_RANK_BITS
 
-SKETCH_BITS: Final = 10
-SKETCH_RANK_BITS: Final = 52
 SUM_DAYS: Final = 122  # an event may be told 90 days late, and its figures go back 30 days
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 86_400_000

@@ -14,11 +14,12 @@ from collector.core.matching.links import People
 from collector.exchange import clicks
 from collector.exchange.rows import ClickRow
 from collector.exchange.stores import Store
-from collector.storage.index.lookup import Lookup, candidate
+from collector.storage.index.lookup import Lookup
 from collector.storage.index.tables import CLICKS, CONVERSIONS, PLACE
 from collector.storage.journal.clicks import Clicks
 from collector.storage.learning import models
 from collector.storage.learning.sightings import network_of
+from collector.storage.rules.matched import alike, candidate, enrichment_of, first_order
 
 _decode_match = msgspec.msgpack.Decoder(Match).decode
 _UNASKED = Statistics()  # where no inference is made
@@ -56,7 +57,7 @@ class Attribution:
             found = self._found(store, query, event, model)
             if found.click is None or self._lookup.confirm(found.click):
                 break
-        if event.renewal_of is not None and query.consent != "denied":
+        if (event.renewal_of is not None or event.refund_of is not None) and query.consent != "denied":
             found = self._renewed(store, event) or found
         if found.attributed and found.click is None and found.method == "fbc_unseen":
             found = self._recover(store, query, event, found, now)
@@ -75,7 +76,7 @@ class Attribution:
         if policy.probabilistic and query.consent == "granted":
             ids = ids | lookup.alike(query, policy.window_ms)
         candidates = self._candidates(store, query, event, ids)
-        weighed = any(_alike(query, c) for c in candidates)
+        weighed = any(alike(query, c) for c in candidates)
         statistics = lookup.statistics(store.number, query, policy.window_ms) if weighed else _UNASKED
         return match(query, candidates, statistics, model, policy)
 
@@ -125,7 +126,11 @@ class Attribution:
         return any((row.store, row.fbclid_k) == (store, name) and not row.flags & flags.RECOVERED for row in rows)
 
     def _renewed(self, store: Store, event: StoredEvent) -> Match | None:
-        """A renewal inherits the first order's attribution."""
+        """A renewal inherits the first order's attribution, a refund its order's."""
+        if event.refund_of is not None:
+            return next(
+                (renew(_decode_match(r.match), r.ts) for r in self._lookup.conversion_rows({event.refund_of})), None
+            )
         first = first_order(self._names, store.number, event)
         for row in self._lookup.conversion_rows(set(self._lookup.find(CONVERSIONS, "dedup", first, 0, 4))):
             if row.store == store.number and row.dedup_k == first:
@@ -154,29 +159,4 @@ class Attribution:
             return Enrichment(), click
         if self._lookup.is_new(found.click):
             self._clicks.flush()
-        ip, agent = network_of(self._db, found.click)
-        return (
-            Enrichment(
-                fbc=click.fbc if _same_click(click) else clickid.build_fbc(click.fbclid, row.ts),
-                fbp=click.fbp,
-                ip=ip,
-                user_agent=agent,
-                event_source_url=click.landing_page or None,
-            ),
-            click,
-        )
-
-
-def first_order(names: KeyedHash, store: int, event: StoredEvent) -> int:
-    """The name of the order that a renewal renews."""
-    return names.name(store, "once", f"{event.event_type}\0o{event.renewal_of}")
-
-
-def _alike(query: Query, c: Candidate) -> bool:
-    """Whether inference would weigh the click."""
-    return (c.ip_k == query.ip_k and c.ip_k is not None) or (c.fp_k == query.fp_k and c.fp_k is not None)
-
-
-def _same_click(click: StoredClick) -> bool:
-    fbc = clickid.parse_fbc(click.fbc) if click.fbc else None
-    return fbc is not None and fbc.fbclid == click.fbclid
+        return enrichment_of(row, click, network_of(self._db, found.click)), click

@@ -6,27 +6,22 @@ from collections.abc import Iterable, Sequence
 
 import apsw
 import msgspec
-from msgspec import structs
 
 from collector.core import flags
 from collector.core.events import StoredClick
-from collector.core.matching.shapes import FP_VERSION_MASK
-from collector.exchange.clicks import ClickResult, NewClick, without_visitor
+from collector.exchange.clicks import ClickResult, NewClick
 from collector.exchange.rows import ClickRow
-from collector.storage.ground import kept, multirow
+from collector.storage.ground import multirow
+from collector.storage.ground.kept import ClickSums
 from collector.storage.index.bloom import Bloom
-from collector.storage.index.lookup import PER_KEY, Lookup
+from collector.storage.index.lookup import Lookup
 from collector.storage.index.tables import CLICKS
+from collector.storage.rules.click_reports import LAST_SEEN_STEP_MS, REFUSED, united
+from collector.storage.rules.matched import PER_KEY
 
 _row = tuple.__new__  # a named tuple of values that are there already: half the time of calling its class
-_encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(StoredClick).decode
 _SIGHTED = "UPDATE click SET ts = ?, last_ts = ? WHERE id = ?"
-_LAST_SEEN_STEP_MS = 60_000  # a reload within a minute does not rewrite the row
-_FILLED = ("referrer", "visitor_id", "fbp", "fbc", "fingerprint_version", "event_id")
-_REFUSED = flags.DENIED | flags.WITHDRAWN
-_EITHER = _REFUSED | flags.RECOVERED
-_UNLESS_BOTH = flags.BOT | flags.PREFETCH | flags.PENDING | flags.TEST | flags.TIME_CORRECTED
 _COMPLETED = f"UPDATE click SET {', '.join(f'{column} = ?' for column in ClickRow._fields[6:])} WHERE id = ?"
 _NETWORK = "INSERT INTO click_network VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
 _EARLIER_NETWORK = f"{_NETWORK}ip = coalesce(excluded.ip, ip), user_agent = coalesce(excluded.user_agent, user_agent)"
@@ -44,6 +39,7 @@ class Clicks:
         self.filtered = False  # the filter knows every stored click; until then each is looked up
         self._rows: list[ClickRow] = []
         self._networks: list[tuple[int, str | None, str | None]] = []
+        self._sums = ClickSums(db)
 
     def learn(self, names: Iterable[int]) -> None:
         """Fill the filter with names that the index has (the tail's are added as they come)."""
@@ -106,19 +102,19 @@ class Clicks:
         """One click however often it is reported: its window starts at the first sighting, the last one is kept."""
         ts = click.row[1]
         first, last = min(row.ts, ts), max(row.last_ts, ts)
-        united = row if click.row[4:] == row[5:] else _united(row, ClickRow(row.id, *click.row))
-        if united != row:
+        both = row if click.row[4:] == row[5:] else united(row, ClickRow(row.id, *click.row))
+        if both != row:
             self.flush()
-            self._db.execute(_COMPLETED, (*united[6:], row.id))
-            self._unite_networks(united, click.network, earlier=ts < row.ts)
-        if united != row or first < row.ts or last >= row.last_ts + _LAST_SEEN_STEP_MS:
+            self._db.execute(_COMPLETED, (*both[6:], row.id))
+            self._unite_networks(both, click.network, earlier=ts < row.ts)
+        if both != row or first < row.ts or last >= row.last_ts + LAST_SEEN_STEP_MS:
             self.flush()
             self._db.execute(_SIGHTED, (first, last, row.id))
-            self._lookup.changed(row, united._replace(ts=first, last_ts=last))
-        return ClickResult(row.id, first, True, row if united != row else None)
+            self._lookup.changed(row, both._replace(ts=first, last_ts=last))
+        return ClickResult(row.id, first, True, row if both != row else None)
 
     def _unite_networks(self, row: ClickRow, network: tuple[str | None, str | None], *, earlier: bool) -> None:
-        if row.flags & _REFUSED:
+        if row.flags & REFUSED:
             self._db.execute("DELETE FROM click_network WHERE id = ?", (row.id,))
         elif network != (None, None):
             self._db.execute(_EARLIER_NETWORK if earlier else _LATER_NETWORK, (row.id, *network))
@@ -126,7 +122,7 @@ class Clicks:
     def flush(self) -> None:
         """Write what was appended into the open transaction."""
         if self._rows:
-            with kept.counting(self._db, self._rows):
+            with self._sums.counting(self._rows):
                 multirow.write(self._db, "INSERT INTO click", self._rows)
             self._rows = []
         if self._networks:
@@ -137,46 +133,4 @@ class Clicks:
         """Drop what was appended: the transaction is rolled back. The filter may keep it: it only says "maybe"."""
         self._rows = []
         self._networks = []
-
-
-def _united(row: ClickRow, other: ClickRow) -> ClickRow:
-    """Two reports of a click as one, whichever came first: each adds what the other lacks, the earlier sighting wins.
-
-    A refusal stands, also beside a grant; a grant ends the wait for a decision; a person's hit confirms what a crawler
-    or a prefetch told before.
-    """
-    first, second = (other, row) if other.ts < row.ts else (row, other)
-    bits = first.flags & second.flags & _UNLESS_BOTH | (first.flags | second.flags) & _EITHER
-    if bits & _REFUSED:
-        bits &= ~flags.PENDING
-        body = without_visitor(_unite_bodies(first, second, bits))
-        bare = row._replace(visitor_k=None, fbp_k=None, ip_k=None, ua_k=None, fp_k=None, ua_class=0)
-        return bare._replace(flags=bits, body=_encode(body))
-    bits |= (first if first.fp_k is not None else second).flags & FP_VERSION_MASK
-    agent = first if first.ua_k is not None else second
-    return row._replace(
-        visitor_k=_either(first.visitor_k, second.visitor_k),
-        fbp_k=_either(first.fbp_k, second.fbp_k),
-        ip_k=_either(first.ip_k, second.ip_k),
-        ua_k=agent.ua_k,
-        fp_k=_either(first.fp_k, second.fp_k),
-        ua_class=agent.ua_class,
-        flags=bits,
-        body=_encode(_unite_bodies(first, second, bits)),
-    )
-
-
-def _either(first: int | None, second: int | None) -> int | None:
-    return second if first is None else first
-
-
-def _unite_bodies(first: ClickRow, second: ClickRow, bits: int) -> StoredClick:
-    a, b = _decode(first.body), _decode(second.body)
-    filled = {name: getattr(b, name) for name in _FILLED if getattr(a, name) is None}
-    return structs.replace(
-        a,
-        **filled,
-        marketing="denied" if bits & _REFUSED else "pending" if bits & flags.PENDING else "granted",
-        ldu=a.ldu or b.ldu,
-        bot=a.bot or b.bot if bits & flags.BOT else None,
-    )
+        self._sums.forget()

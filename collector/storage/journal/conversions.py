@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import apsw
 import msgspec
 from msgspec import structs
 
-from collector.core import flags, orders
+from collector.core import flags, orders, refunds
 from collector.core.capi.gate import Gate
 from collector.core.capi.states import CapiState
-from collector.core.events import StoredEvent
+from collector.core.events import Enrichment, GivenBack, StoredEvent
 from collector.core.keyed import KeyedHash
-from collector.core.matching import Match, Query
+from collector.core.matching import Match, Query, renew
 from collector.core.orders import Rank
-from collector.exchange.naming import NewEvent, query_of
+from collector.exchange.naming import NewEvent, query_of, told_of
 from collector.exchange.operations import ShopTold
 from collector.exchange.rows import ConversionRow
 from collector.exchange.states import EventResult, EventState
@@ -25,15 +26,20 @@ from collector.storage.ground.event_names import EventNames
 from collector.storage.index import leaving
 from collector.storage.index.lookup import Lookup
 from collector.storage.index.tables import CONVERSIONS
-from collector.storage.journal.attribution import Attribution, first_order
+from collector.storage.journal.attribution import Attribution
 from collector.storage.journal.clicks import Clicks
 from collector.storage.journal.reader import event_state
+from collector.storage.journal.refunds import Landed, Refunds
 from collector.storage.journal.shared_ids import SharedIds
-from collector.storage.journal.shop_orders import OrderNames, ended, named, values_differ
-from collector.storage.journal.weighing import Weighing, without_device
+from collector.storage.journal.shop_orders import OrderNames, named
+from collector.storage.journal.weighing import Weighing
 from collector.storage.outbox import notices, outbox
 from collector.storage.outbox.queueing import Figures, Queueing
 from collector.storage.people.identities import Identities
+from collector.storage.rules.matched import first_order
+from collector.storage.rules.shop_tellings import ended, is_refund_of_a_pages, values_differ
+from collector.storage.rules.told_again import KEY_OF, NOBODY, bits_of, complete, row_of, same_answer, second_click
+from collector.storage.rules.weighed import without_device
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
@@ -56,6 +62,7 @@ class Conversions:
         self._event_names = EventNames(db)
         self.identities = Identities(db)
         self._shared = SharedIds(db, names)
+        self.refunds = Refunds(db)
         self.order_names = OrderNames(db, lookup, figures)
         self._figures = figures
         self.weighing = Weighing(db, names, lookup, self.update, self.order_names)
@@ -82,18 +89,23 @@ class Conversions:
         known = named(self._lookup, store, event.event_type, new.order_k)
         by = told.delivery.webhook
         known = known or self.order_names.order(store, event, new.order_k, told.names, told.numbers, by)
-        if known is None and told.ends:
+        if told.ends and (known is None or is_refund_of_a_pages(event, known)):
             return None
-        if known is not None and values_differ(known, event):
+        if known is not None and not told.ends and values_differ(known, event):
             self.order_names.note(store, "value_differs", event, known)
         taken = self._again(known, ended(new) if told.ends else new, now) if known is not None else self._new(new, now)
         row = taken.state.row
         own = [new.order_k] if new.order_k is not None else []
         self.order_names.keep(row.id, {*own, *told.names} - {row.dedup_k}, set(told.numbers) - {row.dedup_k})
-        met = [self.weighing.tellings.weigh_again(other) for other in told.others]  # each, not the first alone
-        if any(met):
+        if self.weighing.tellings.any and self._told_by_pages(new, told.others):
             self._figures.append((store, "shop.page_number"))
         return taken
+
+    def _told_by_pages(self, new: NewEvent, called: Sequence[str]) -> bool:
+        """Have what pages told under the order's other names weighed; whether there is any."""
+        names, weigh = self._names, self.weighing.tellings.weigh_again
+        others = [told_of(names, new.store.number, new.event, new.query.ip_k, new.identities, one) for one in called]
+        return sum(weigh(other) for other in others if other is not None) > 0
 
     def _new(self, new: NewEvent, now: int) -> EventResult:
         event_id = self._next_id()
@@ -111,26 +123,30 @@ class Conversions:
         taken = self._first(event_id, told.order, now, heir=told.heir)
         return structs.replace(taken, duplicate=told.confirmed)
 
-    def _first(self, event_id: int, new: NewEvent, now: int, *, heir: bool = False) -> EventResult:
-        """A new row. `heir`: a delivery has been handed over to it."""
+    def _first(self, event_id: int, new: NewEvent, now: int, *, heir: StoredEvent | None = None) -> EventResult:
+        """A new row. `heir`: as what a delivery that has been handed over to it went out, or may be under way."""
         event = self._named_apart(event_id, new, now)
         people = self.identities.known(new.store.number, new.identities, new.query.visitor_k, new.former)
         witness = new.witness(new.query.visitor_k)
         meant = people.people(event.ts, witness)
         found, enrichment, click = self._attribution.of(new.store, new.query, meant, event, now)
-        if heir:
+        if heir is not None:
+            had = heir.value if heir.sent_value is None else heir.sent_value
+            if had != event.value and self.refunds.pixels(event_id):
+                event = structs.replace(event, sent_value=had)
+            self.refunds.note_sent(event_id, heir, event)
             queued = self._queueing.requeue(event_id, new.store, event, enrichment, now)
         else:
             note = event.note_of is not None
             as_told = structs.replace(event, note_of=None) if note else event
             queued = self._queueing.queue(event_id, new.store, as_told, enrichment, now, note=note)
         state = CapiState.SKIPPED if event.note_of is not None else queued.state
-        row = _row(event_id, new.store.number, new.dedup_k, new.query, event, found, state, 0)
+        row = row_of(event_id, new.store.number, new.dedup_k, new.query, event, found, state, 0)
         self._append(row)
         self._lookup.origins.note(None, row, event)
         self.related = self.identities.link(people, event.ts, witness)
         self.identities.carry(event_id, new.identities)
-        if second := _second_click(new.query, row):
+        if second := second_click(new.query, row):
             self.identities.gain(event_id, second)
             self.gained = True
         self._renew(event_id, new.store, event)
@@ -194,6 +210,7 @@ class Conversions:
         self.identities.forget()
         self._event_names.forget()
         self.weighing.tellings.forget()
+        self.order_names.forget()
 
     def _again(self, row: ConversionRow, new: NewEvent, now: int) -> EventResult:
         """The same event again: nothing is sent twice, and nothing richer is lost; a refusal then or now stands."""
@@ -206,13 +223,23 @@ class Conversions:
         if new.by_page and new.told is not None:
             self.weighing.tellings.keep(row.id, new.told)
         if new.by_page or orders.rank_of(old) > Rank.PAGE:
-            query = _complete(query_of(self._names, row, merged), new.query)
+            row = self._give_way(row, orders.replaced(old, merged))
+            query = complete(query_of(self._names, row, merged), new.query)
         else:  # T1: a page's person and device give way
             self.identities.drop(row.id, row.store, row.visitor_k)
             leaving.note(self._db, CONVERSIONS, row, kept=("dedup",))
-            row, query = row._replace(**_NOBODY), new.query
-        query = structs.replace(query, flags=_bits_of(row, new, merged))
+            row, query = row._replace(**NOBODY), new.query
+        query = structs.replace(query, flags=bits_of(row, new, old, merged))
         return self._changed(row, old, merged, query, new, now)
+
+    def _give_way(self, row: ConversionRow, filled: Collection[str]) -> ConversionRow:
+        """The row without these keys, which a page had filled and a server tells otherwise (T1)."""
+        if not filled:
+            return row
+        gone = [KEY_OF[name] for name in filled]
+        without: dict[str, Any] = {f"{key}_k": None for key in gone}
+        leaving.note(self._db, CONVERSIONS, row, kept=[key.name for key in CONVERSIONS.keys if key.name not in gone])
+        return row._replace(**without)
 
     def _changed(
         self,
@@ -236,27 +263,34 @@ class Conversions:
             more, query = [], Query(ts=0, flags=query.flags)  # asks for nobody
         if (query.visitor_k is None and row.visitor_k is not None) or merged.marketing == "denied":
             leaving.note(self._db, CONVERSIONS, row, kept=("dedup",))  # the same order must be known again
-            row = row._replace(**_NOBODY)
+            row = row._replace(**NOBODY)
         keys = list(dict.fromkeys([*self.identities.keys_in(event_id), *more]))
         query = structs.replace(query, ts=merged.ts, consent=merged.marketing)
         people = self.identities.known(store.number, keys, query.visitor_k, new.former)
         witness = new.witness(query.visitor_k)
         meant = people.people(merged.ts, witness)
         found, enrichment, click = self._attribution.of(store, query, meant, merged, now)
-        if merged.value != old.value and merged.sent_value is None and self._is_sent(event_id):
-            merged = structs.replace(merged, sent_value=old.value)
+        had = next((one.value for one in self.refunds.landed(now, event_id) if one.value is not None), None)
+        if had is None and self.refunds.pixels(event_id):
+            had = old.value
+        if merged.sent_value is None and had is not None and had != merged.value:
+            merged = structs.replace(merged, sent_value=had)
+        self.refunds.note_sent(event_id, old, merged)
         queued = self._queueing.requeue(event_id, store, merged, enrichment, now)
+        merged, given_back = self.refunds.due(event_id, store, merged, now)
         revision = row.revision + 1
-        changed = _row(event_id, store.number, row.dedup_k, query, merged, found, queued.state, revision)
+        changed = row_of(event_id, store.number, row.dedup_k, query, merged, found, queued.state, revision)
         self.update(changed)
         self._lookup.origins.note((first, old), changed, merged)
         gained = {n for n in CONVERSIONS.names(changed)[1:] if n is not None} - set(CONVERSIONS.names(row))
-        if gained := gained | _second_click(query, changed):
+        if gained := gained | second_click(query, changed):
             self.identities.gain(event_id, gained)
             self.gained = True
         self.related = self.identities.link(people, merged.ts, witness) - {event_id}
         self.identities.carry(event_id, more)
         self._renew(event_id, store, merged)
+        for one in given_back:
+            self._tell_refund(changed, merged, one, store, query, enrichment, now)
         self._queueing.flush()
         queued = self._standing(event_id, queued)
         state = EventState(changed, merged, found, queued.state, queued.reason, click)
@@ -267,9 +301,42 @@ class Conversions:
         delivery = outbox.delivery_of(self._db, event_id)
         return Gate(delivery.state, delivery.reason) if delivery else queued
 
-    def _is_sent(self, event_id: int) -> bool:
-        delivery = outbox.delivery_of(self._db, event_id)
-        return delivery is not None and delivery.state is CapiState.SENT
+    def _tell_refund(
+        self,
+        order: ConversionRow,
+        event: StoredEvent,
+        one: GivenBack,
+        store: Store,
+        query: Query,
+        enrichment: Enrichment,
+        now: int,
+    ) -> None:
+        """A refund as an event of its own, for the pixels that have the Purchase; its answer is the order's."""
+        name = store.config.shop.refund_event
+        back = refunds.event_of(event, order.id, one, name, store.config.id, now)
+        called = self._names.name(store.number, "once", f"{name}\0r{order.id}\0{one.id}")
+        event_id, own = self._next_id(), structs.replace(enrichment, event_source_url=None)
+        self._event_names.tell(store.number, name, by_page=False)
+        queued = self._queueing.queue(event_id, store, back, own, now, only=self.refunds.pixels(order.id))
+        asked, found = structs.replace(query, ts=back.ts), renew(_decode_match(order.match), order.ts)
+        self._append(row_of(event_id, store.number, called, asked, back, found, queued.state, 0))
+        self.identities.carry(event_id, self.identities.keys_in(order.id))
+        if order.dedup_k is not None:
+            self.identities.renew(event_id, order.dedup_k)
+            self.renewed = True
+
+    def land(self, landed: Landed, store: Store, row: ConversionRow, now: int) -> None:
+        """It is known what Meta has of an order that changed before: write it down, or send what it is by now."""
+        event = _decode_event(row.body)
+        if landed.value is not None and event.sent_value is None and landed.value != event.value:
+            event = structs.replace(event, sent_value=landed.value)
+        enrichment, _ = self._attribution.enrichment(_decode_match(row.match))
+        self._queueing.requeue(row.id, store, event, enrichment, now)
+        event, given_back = self.refunds.due(row.id, store, event, now)
+        row = row._replace(body=_encode(event))
+        self.update(row)
+        for one in given_back:
+            self._tell_refund(row, event, one, store, query_of(self._names, row, event), enrichment, now)
 
     def reconsider(self, row: ConversionRow, store: Store, now: int) -> ConversionRow | None:
         """Match a stored event anew with what is known by now; its new row if the answer changed, else None."""
@@ -281,7 +348,7 @@ class Conversions:
         )
         if before == structs.replace(found, label=before.label):
             return None
-        same = _same_answer(before, found)  # only its journey, its rivals or their weights are others
+        same = same_answer(before, found)  # only its journey, its rivals or their weights are others
         changed = row._replace(
             click=found.click if found.attributed else None,
             confidence=found.confidence if found.attributed else None,
@@ -303,73 +370,3 @@ class Conversions:
         else:
             self._db.execute(_UPDATE, (*row[1:], row.id))
         self._lookup.conversions.replace(row)
-
-
-def _row(
-    event_id: int,
-    store: int,
-    dedup_k: int | None,
-    query: Query,
-    event: StoredEvent,
-    found: Match,
-    state: CapiState,
-    revision: int,
-) -> ConversionRow:
-    return ConversionRow(
-        event_id,
-        store,
-        event.ts,
-        event.received,
-        event.event_type,
-        dedup_k,
-        query.fbc_k if query.fbclid_k is None else query.fbclid_k,
-        query.visitor_k,
-        query.fbp_k,
-        query.ip_k,
-        query.ua_k,
-        query.fp_k,
-        query.ua_class,
-        query.flags,
-        found.click if found.attributed else None,
-        found.confidence if found.attributed else None,
-        found.method,
-        revision,
-        int(state),
-        _encode(event),
-        _encode(found),
-    )
-
-
-def _second_click(query: Query, row: ConversionRow) -> set[int]:
-    """The click id inside `fbc` where the event also names another: the row is found by that one."""
-    return set() if query.fbc_k in (None, row.fbclid_k) else {query.fbc_k}
-
-
-def _complete(query: Query, new: Query) -> Query:
-    """The first request's keys, and the second's where the first had none."""
-    absent = {f: value for f in _KEYS if getattr(query, f) is None and (value := getattr(new, f)) is not None}
-    return structs.replace(query, ua_class=query.ua_class or new.ua_class, **absent)
-
-
-def _bits_of(row: ConversionRow, new: NewEvent, merged: StoredEvent) -> int:
-    """The flags of an order that was told again."""
-    bits = row.flags & ~flags.UNCONFIRMED | new.query.flags if new.by_page else new.query.flags
-    bits &= ~(flags.DENIED | flags.PENDING)
-    withdrawn = row.flags & flags.WITHDRAWN
-    if merged.marketing == "denied" and not withdrawn:
-        bits |= flags.DENIED
-    return bits | withdrawn | (flags.PENDING if merged.marketing == "pending" else 0)
-
-
-_NOBODY: dict[str, Any] = {"visitor_k": None, "fbp_k": None, "ip_k": None, "ua_k": None, "fp_k": None, "ua_class": 0}
-_KEYS = ("visitor_k", "fbp_k", "ip_k", "ua_k", "fp_k", "click_id")
-
-
-def _same_answer(before: Match, after: Match) -> bool:
-    return (before.attributed, before.click, before.confidence, before.method, before.reason) == (
-        after.attributed,
-        after.click,
-        after.confidence,
-        after.method,
-        after.reason,
-    )

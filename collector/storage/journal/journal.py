@@ -42,7 +42,7 @@ class Journal:
 
     def _open(self, config: Config, clock: Clock) -> None:
         crowded = database.Ballast(self.data_dir, config.storage).make_room()
-        self._db = database.open_database(config.storage)
+        self._db = database.plan_once(database.open_database(config.storage))
         self.names = KeyedHash(database.load_pepper(self._db, self.data_dir, config.privacy.pepper_file))
         self.public = PublicIds(self.names.subkey("public ids"))
         if (lost := damage.told(self.data_dir)) is not None:
@@ -88,8 +88,17 @@ class Journal:
         """Upkeep between groups; whether there is more of it."""
         return self._writer.rest()
 
-    def count(self, figures: Iterable[tuple[int, str, int]], totals: Mapping[str, int]) -> None:
-        """Add to daily figures (store, name, by how many) and to running ones; a crash may lose seconds of them."""
+    def count(
+        self,
+        figures: Iterable[tuple[int, str, int]],
+        totals: Mapping[str, int],
+        refused: Iterable[tuple[str, str, str]] = (),
+    ) -> None:
+        """Add to daily figures (store, name, by how many) and to running ones; a crash may lose seconds of them.
+
+        `refused`: code, field and order's number of some that were refused of the merchant's own.
+        """
+        self._transaction.refusals.add(refused)
         for store, name, n in figures:
             self._transaction.daily[store, name] += n
         self._transaction.grown.update(totals)
@@ -110,6 +119,11 @@ class Journal:
     def erased(self) -> Mapping[int, int]:
         """Names of those who were erased, and when (ms); it only grows, the newest last."""
         return self._transaction.erased.names
+
+    @property
+    def waiting(self) -> int:
+        """Grows whenever another process has written and orders wait in the inbox."""
+        return self._transaction.inbox
 
     @property
     def keys(self) -> Mapping[bytes, ApiKey]:

@@ -40,11 +40,12 @@ from collector.exchange.rows import ClickRow, ConversionRow
 from collector.exchange.states import EventResult
 from collector.exchange.stores import Store
 from collector.storage.ground import multirow
-from collector.storage.index.lookup import AHEAD_MS, Lookup
+from collector.storage.index.lookup import Lookup
 from collector.storage.index.tables import CLICKS, CONVERSIONS, PLACE
 from collector.storage.journal.clicks import Clicks
 from collector.storage.journal.conversions import Conversions
 from collector.storage.journal.reopened import Reopened
+from collector.storage.rules.matched import AHEAD_MS
 
 # A store that has told nothing for so long (by our clock) has fallen silent: its event time will not come to an end.
 SILENT_MS: Final = 7 * 86_400_000

@@ -8,34 +8,31 @@ O8  names that the platform itself gives always lead to the order; numbers as pe
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from decimal import Decimal
 from typing import Final, cast
 
 import apsw
-import msgspec
-from msgspec import structs
 
-from collector.core import amounts
 from collector.core.events import StoredEvent
-from collector.core.orders import Rank
-from collector.exchange.naming import NewEvent
 from collector.exchange.operations import ShopDelivery, ShopTaken
 from collector.exchange.rows import ConversionRow
 from collector.storage.index.lookup import Lookup
 from collector.storage.index.tables import CONVERSIONS
 from collector.storage.outbox.queueing import Figures
+from collector.storage.rules.shop_tellings import is_same_sale
 
 KEPT_MS: Final = 8 * 86_400_000
-_CENT: Final = Decimal("0.01")
-_NEAR_MS: Final = 7 * 86_400_000  # so far apart two orders of one number may be one sale
-_FORGET: Final = "DELETE FROM shop_delivery WHERE id IN (SELECT id FROM shop_delivery WHERE at < ? LIMIT 500)"
+_MOST_REMEMBERED: Final = 2_000  # orders
+_MOST_FORGOTTEN: Final = 500  # at once
+_FORGET_MS: Final = 10_000
+_FORGET: Final = (
+    f"DELETE FROM shop_delivery WHERE id IN (SELECT id FROM shop_delivery WHERE at < ? LIMIT {_MOST_FORGOTTEN})"
+)
 _KEEP: Final = "INSERT OR REPLACE INTO shop_delivery VALUES (?, ?, ?, ?, ?, ?, ?)"
 _MOST_NOTES: Final = 100  # of a kind and store
 _NOTE: Final = "INSERT OR REPLACE INTO shop_note VALUES (?, ?, ?, ?, ?)"
 _CUT_NOTES: Final = """
 DELETE FROM shop_note WHERE store = ?1 AND kind = ?2 AND at < (
        SELECT at FROM shop_note WHERE store = ?1 AND kind = ?2 ORDER BY at DESC LIMIT 1 OFFSET ?3)"""
-_decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
 
 
 class Deliveries:
@@ -43,6 +40,7 @@ class Deliveries:
 
     def __init__(self, db: apsw.Connection) -> None:
         self._db = db
+        self._forgot = 0  # ms, when it last forgot
 
     def known(self, delivery: ShopDelivery, now: int) -> ShopTaken | None:
         """What came of the same delivery before. What came to nothing is looked at anew: settings may have changed."""
@@ -54,7 +52,9 @@ class Deliveries:
         """Remember a delivery and what came of it."""
         one = delivery
         self._db.execute(_KEEP, (one.id, now, one.store, one.webhook, one.topic, taken.reason, taken.conversion))
-        self._db.execute(_FORGET, (now - KEPT_MS,))
+        if abs(now - self._forgot) >= _FORGET_MS:
+            self._db.execute(_FORGET, (now - KEPT_MS,))
+            self._forgot = now if self._db.changes() < _MOST_FORGOTTEN else 0
 
 
 class OrderNames:
@@ -63,11 +63,19 @@ class OrderNames:
     def __init__(self, db: apsw.Connection, lookup: Lookup, figures: Figures) -> None:
         self._db, self._lookup, self._figures = db, lookup, figures
         self.any = bool(db.execute("SELECT EXISTS (SELECT 1 FROM order_name)").get)
+        self._kept: dict[int, list[tuple[int, int, int]]] = {}  # of late: an order is told several times in a row
+
+    def forget(self) -> None:
+        """The transaction is rolled back: nothing of it is kept."""
+        self._kept.clear()
 
     def keep(self, conversion: int, names: Collection[int], numbers: Collection[int]) -> None:
         """Have an order found by these names as well."""
         rows = [(name, conversion, 0) for name in names] + [(name, conversion, 1) for name in numbers]
-        if rows:
+        if rows and self._kept.get(conversion) != rows:
+            if len(self._kept) >= _MOST_REMEMBERED:
+                self._kept.clear()
+            self._kept[conversion] = rows
             self._db.executemany("INSERT OR IGNORE INTO order_name VALUES (?, ?, ?)", rows)
             self.any = True
 
@@ -123,25 +131,6 @@ class OrderNames:
         return [row for row in found if row is not None]
 
 
-def is_same_sale(store: int, event: StoredEvent, row: ConversionRow) -> bool:
-    """Whether a number's two orders are one: near in time, of one value, and of nobody else's e-mail."""
-    kept = _decode_event(row.body)
-    if row.store != store or abs(row.ts - event.ts) > _NEAR_MS:
-        return False
-    if kept.value is None or event.value is None or kept.currency != event.currency:
-        return False
-    one, other = set(kept.user_data.get("em", ())), set(event.user_data.get("em", ()))
-    return amounts.same(kept.value, event.value, event.currency) and (not one or not other or bool(one & other))
-
-
-def values_differ(row: ConversionRow, event: StoredEvent) -> bool:
-    """Whether a server told the order at another value than its shop now does for the first time (O6)."""
-    kept = _decode_event(row.body)
-    if kept.rank >= Rank.SHOP or kept.value is None or event.value is None or kept.currency != event.currency:
-        return False  # the other currency of the same order is no difference
-    return abs(kept.value - event.value) > _CENT
-
-
 def named(lookup: Lookup, store: int, event_type: str, name: int | None) -> ConversionRow | None:
     """The event of this name: the order, or what else it is by that."""
     ids = lookup.find(CONVERSIONS, "dedup", name, 0, 4) if name is not None else []
@@ -149,9 +138,3 @@ def named(lookup: Lookup, store: int, event_type: str, name: int | None) -> Conv
         if row.store == store and row.dedup_k == name and row.event_type == event_type:
             return row
     return None
-
-
-def ended(new: NewEvent) -> NewEvent:
-    """The telling of an end alone: it says nothing of what the order was worth."""
-    facts = [structs.replace(fact, value=None, currency=None) for fact in new.event.told]
-    return structs.replace(new, event=structs.replace(new.event, value=None, currency=None, told=facts))

@@ -13,17 +13,15 @@ from typing import Final, cast
 
 import apsw
 import msgspec
-from msgspec import Struct
 
 from collector.core.events import StoredEvent
-from collector.core.orders import Browser
 from collector.exchange.naming import Told
 from collector.exchange.rows import ConversionRow
 from collector.storage.ground import multirow
+from collector.storage.rules.weighed import MOST_LOOKED_AT, PageTelling, browser_of
 
 _decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
 
-MOST_LOOKED_AT: Final = 32  # of a kind of witness; one buyer reloads a page a few times
 _TOLD: Final = -2  # in the place of an identity's kind
 _KEEP: Final = "INSERT OR IGNORE INTO conversion_identity"
 _FIND: Final = (
@@ -89,40 +87,10 @@ class Tellings:
         return {row[0] for row in self._db.execute(_NAMES, (conversion,))}
 
 
-class PageTelling(Struct, frozen=True):
-    """A page's telling of an order, as its row has it."""
-
-    row: ConversionRow
-    event: StoredEvent
-    browser: Browser
-
-
 def page_tellings(rows: Collection[ConversionRow], tellings: Tellings, told: Told) -> Iterator[PageTelling]:
     """The rows that are pages' word of the order that `told` names, the first first."""
     for row in sorted(rows):
         names = tellings.names_of(row.id)
         if told.order in names:
             event = _decode_event(row.body)
-            yield PageTelling(row, event, _browser(row, event, names, told))
-
-
-def _browser(row: ConversionRow, event: StoredEvent, names: set[int], told: Told) -> Browser:
-    return Browser(
-        received=event.received,
-        visitor=told.visitor if told.visitor in names else None,
-        address=told.address if told.address in names else row.ip_k,
-        people=frozenset(names.intersection(told.emails)),
-        keys=(event.visitor_id, event.fbp, event.fbc),
-        refused=event.marketing == "denied",
-    )
-
-
-def order_browser(event: StoredEvent, told: Told) -> Browser:
-    """Where the order's own telling came from."""
-    return Browser(
-        received=event.received,
-        visitor=told.visitor,
-        address=told.address,
-        people=frozenset(told.emails),
-        keys=tuple(key for key in (event.visitor_id, event.fbp, event.fbc, event.fbclid, event.click) if key),
-    )
+            yield PageTelling(row, event, browser_of(row, event, names, told))

@@ -6,7 +6,8 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
 from collector.errors import ApiError, StorageError
 from collector.exchange.clicks import ClickResult, NewClick
-from collector.exchange.clock import Clock
+from collector.exchange.clock import Clock, SignOfLife
 from collector.exchange.keys import ApiKey
 from collector.exchange.naming import NewEvent
 from collector.exchange.operations import (
@@ -30,17 +31,15 @@ from collector.exchange.operations import (
     Operation,
     Remember,
     Reworded,
-    ShopTaken,
     ShopTold,
     Withdraw,
 )
-from collector.exchange.shops import Page
-from collector.exchange.states import EventState
 from collector.exchange.stores import Store
 from collector.storage.ground import clock as clocks
 from collector.storage.ground import damage, database, keys
 from collector.storage.ground.acknowledged import Ledger
-from collector.storage.ground.kept import QUARTER_MS
+from collector.storage.ground.commits import Commits
+from collector.storage.ground.kept import QUARTER_MS, NewEvents
 from collector.storage.ground.space import Space
 from collector.storage.index import index
 from collector.storage.index.lookup import Lookup
@@ -49,13 +48,13 @@ from collector.storage.journal.answers import Answers
 from collector.storage.journal.clicks import Clicks
 from collector.storage.journal.conversions import Conversions
 from collector.storage.journal.late import Late
+from collector.storage.journal.refusals import Refusals
 from collector.storage.journal.remembered import recall
-from collector.storage.journal.shop_orders import Deliveries
+from collector.storage.journal.shops import Shops
 from collector.storage.journal.withdrawals import Withdrawals
 from collector.storage.outbox.queueing import Figures
 from collector.storage.people.erased import Erased
-from collector.storage.shops.book import Book
-from collector.storage.shops.requests import Requests
+from collector.storage.rules.erased import or_raise
 
 log = telemetry.logger("storage")
 
@@ -66,6 +65,7 @@ _KEYS_CHECK_S = 1.0
 _MODELS_CHECK_S = 60.0
 _DAY_MS = 86_400_000
 _BEAT_S = 5.0
+_CALM_BEAT_S = 15.0  # where there is nothing new to say
 _LAST_MATCHES = 16  # per step: 5 ms, which somebody may wait for
 _REST = 9  # times a step's length
 _COUNT = "INSERT INTO counter VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
@@ -100,22 +100,25 @@ class GroupTransaction:
         self.figures: Figures = deque(maxlen=100_000)  # daily figures to add one to
         self.daily: Counter[tuple[int, str]] = Counter()  # those, and the edges', that are not in the database yet
         self.grown: Counter[str] = Counter()  # likewise of the installation's running figures
+        self.refusals = Refusals()
         numbered = self._numbered = {store.number: store for store in known.values()}
         self.conversions = Conversions(db, names, self.lookup, self.clicks, self.figures)
         self.answers = Answers(db, PublicIds(names.subkey("public ids")))
         self.late = Late(db, names, self.lookup, self.conversions, self.clicks, numbered)
         self.withdrawals = Withdrawals(db, self.lookup, self.clicks, self.conversions, self.late, numbered)
-        self.deliveries = Deliveries(db)
-        self.book = Book(db)
-        self.requests = Requests(db)
         self.erased = Erased(db)
         self.erased.refresh()
+        self.shops = Shops(db, self.conversions, self.late, self.erased, self._heed_erasures)
         self.make_way: Callable[[], None] = lambda: None  # waits while the log is too long for another group
         self.oldest_reader: Callable[[], float] = float  # seconds, of readers that hold up the log
         self.keys: dict[bytes, ApiKey] = {}
         self._keys_at = 0.0
+        self._others = Commits(db)
+        self._behind = True  # another process has written what is not learnt yet
+        self.inbox = 0  # how often another process was seen to have written while orders waited in the shops' inbox
         self._models_at = time.monotonic()
         self._space = Space(data_dir, config)
+        self._sums = NewEvents(db)
         self._committed = dict(self.lookup.last)
         ledger.note(self._committed[CLICKS], self._committed[CONVERSIONS])
         self.distrusted = False
@@ -124,6 +127,9 @@ class GroupTransaction:
         self.all_learned = threading.Event()
         self.wants_fold = threading.Event()
         self._beat_at = 0.0
+        self._sign = SignOfLife()
+        self._life: dict[str, int | bool] = {}  # as it was written last
+        self._stored = True  # a group since then
         self._last_matches_at = 0.0
         self.broken = False  # the last write failed; each sign of life tries again
 
@@ -160,6 +166,7 @@ class GroupTransaction:
         self.make_way()
         self._now = self._clock()
         self._db.execute("BEGIN IMMEDIATE")
+        self._sums.begin(self._committed[CONVERSIONS])
         self.lookup.begin(self._clock.horizon())
         self._heed_erasures()
         self.late.mark()
@@ -167,6 +174,7 @@ class GroupTransaction:
     def _heed_erasures(self) -> None:
         if erased := self.erased.refresh():
             self.lookup.evict(erased)
+            self.refusals.forget_numbers()
 
     def apply(self, operations: Sequence[Operation]) -> list[Any]:
         results: list[Any] = []
@@ -199,7 +207,7 @@ class GroupTransaction:
     def _one(self, operation: Operation) -> Any:
         if type(operation) is NewEvent:
             if self.erased:
-                operation = _or_raise(self.erased.admit_event(operation))
+                operation = or_raise(self.erased.admit_event(operation))
             taken = self.conversions.take(operation, self._now)
             self.late.after_event(operation.store, operation.event.ts, taken, self._now)
             return taken
@@ -218,57 +226,10 @@ class GroupTransaction:
             case Remember():
                 return recall(self.lookup, operation)
             case ShopTold():
-                return self._shop(operation)
+                return self.shops.take(operation, self._now)
             case Withdraw():
                 return self.withdrawals.take(operation, self._now)
         raise TypeError(f"not an operation: {type(operation).__name__}")
-
-    def _shop(self, told: ShopTold) -> ShopTaken:
-        """What came of a delivery, now or the first time (D1); a repeat mends nothing, so all of it is an answer."""
-        known = self.deliveries.known(told.delivery, self._now)
-        self.book.take_out(told.page)
-        if known is not None:
-            self.book.see(known.conversion or 0, told.page)
-            return known
-        try:
-            taken = self._shop_order(told)
-        except ApiError:
-            taken = ShopTaken(None, "erased")  # what the edge has let through is refused for this alone
-        self.deliveries.keep(told.delivery, taken, self._now)
-        return taken
-
-    def _shop_order(self, told: ShopTold) -> ShopTaken:
-        new = told.event
-        if told.request is not None:
-            self.requests.take(told.delivery, told.request, self._now)
-            self._heed_erasures()
-        if new is None:
-            if not self._is_erased(told.page):
-                self.book.keep_out(told.delivery.store, told.page, told.reason or "", self._now)
-            return ShopTaken(None, told.reason)
-        if self.erased:
-            if not self.erased.names.keys().isdisjoint(told.names):
-                return ShopTaken(None, "erased")
-            new = _or_raise(self.erased.admit_event(new))
-        taken = self.conversions.take_shop(told, new, self._now)
-        if taken is None:
-            return ShopTaken(None, "no_order")
-        self.late.after_event(new.store, new.event.ts, taken, self._now)
-        self._book(told, taken.state)
-        return ShopTaken(taken.state.row.id)
-
-    def _is_erased(self, page: Page) -> bool:
-        return page.kept_out is not None and page.kept_out.name in self.erased.names
-
-    def _book(self, told: ShopTold, known: EventState) -> None:
-        """Enter the order in the shop's own list, by what is known of it now."""
-        row = known.row
-        if row.dedup_k is None:
-            return
-        own = told.event.order_k if told.event is not None else None
-        called = {name for name in (row.dedup_k, own, *told.names, *told.numbers) if name is not None}
-        standing = (known.state, known.reason)
-        self.book.enter(row.store, row.id, row.dedup_k, known.event, standing, told.page, called, self._now)
 
     def _once(self, operation: Once) -> Answered:
         known = self.answers.known(operation, self._now)
@@ -283,6 +244,7 @@ class GroupTransaction:
             self.clicks.flush()
             self.conversions.flush()
             self.late.flush()
+            self._sums.count(self.lookup.last[CONVERSIONS])
             syncing = True
             self._db.execute("COMMIT")
         except apsw.Error as error:
@@ -293,7 +255,7 @@ class GroupTransaction:
                 log.error("the disk failed a commit: starting anew")
                 self.distrusted = True
             raise
-        self.broken = False
+        self.broken, self._stored = False, True
         last = self.lookup.last
         self._ledger.note(last[CLICKS], last[CONVERSIONS])
         self._committed = dict(last)
@@ -303,6 +265,7 @@ class GroupTransaction:
     def rollback(self) -> None:
         if (error := sys.exception()) is not None:  # what it is called for, whichever step met it
             self.notice(error)
+        self._sums.forget()
         self.clicks.forget()
         self.conversions.forget()
         self.late.forget()
@@ -331,9 +294,12 @@ class GroupTransaction:
         self._space.check()
         if not self._space.refusing and time.monotonic() - self._beat_at >= _BEAT_S:
             self._beat_at = time.monotonic()
-            self.beat()
+            if self._has_news():
+                self.beat()
             clocks.refresh(self._clock, self._db)
             self.late.look_around(self._clock.trusted())
+            if self._db.execute("SELECT 1 FROM sent_before LIMIT 1").get is not None:
+                self._land()
         due = self.late.due or self.late.reopened or self.conversions.weighing.tellings.waiting
         if due and not self._space.refusing and time.monotonic() >= self._last_matches_at:
             self._last_matches()
@@ -347,17 +313,33 @@ class GroupTransaction:
         """
         started = time.monotonic()
         try:
+            with self._step():
+                self.late.again_some(self._now, _LAST_MATCHES)
+                self.late.finish(self._clock.trusted(), _LAST_MATCHES)
+                self._weigh(_LAST_MATCHES)
+        finally:
+            ended = time.monotonic()
+            self._last_matches_at = ended + _REST * (ended - started)
+
+    def _land(self) -> None:
+        """See what became of orders that changed while a request with them was under way."""
+        with self._step():
+            over = sorted(self.conversions.refunds.landed(self._now), key=lambda one: one.value is not None)
+            landed = {one.conversion: one for one in over}
+            for row in self.lookup.conversion_rows(set(landed)):
+                if (store := self._numbered.get(row.store)) is not None:
+                    self.conversions.land(landed[row.id], store, row, self._now)
+
+    @contextmanager
+    def _step(self) -> Iterator[None]:
+        """A transaction of upkeep's own."""
+        try:
             self.begin()
-            self.late.again_some(self._now, _LAST_MATCHES)
-            self.late.finish(self._clock.trusted(), _LAST_MATCHES)
-            self._weigh(_LAST_MATCHES)
+            yield
             self.commit()
         except BaseException:
             self.rollback()
             raise
-        finally:
-            ended = time.monotonic()
-            self._last_matches_at = ended + _REST * (ended - started)
 
     def _weigh(self, most: int) -> None:
         for row in self.lookup.conversion_rows(set(self.conversions.weighing.tellings.unweighed(most))):
@@ -366,30 +348,46 @@ class GroupTransaction:
             if store is not None and taken is not None:
                 self.late.after_event(store, taken.state.event.ts, taken, self._now)
 
+    def _living(self) -> dict[str, int | bool]:
+        """What the sign of life says."""
+        return {
+            "tailRows": len(self.lookup.clicks),
+            "filtered": self.clicks.filtered,
+            "oldestReaderSeconds": int(self.oldest_reader()),
+        }
+
+    def _has_news(self) -> bool:
+        """Whether there is something to write down, or nothing was for so long that the process seems dead."""
+        news = self._stored or self.broken or self.figures or self.daily or self.grown
+        is_due = self._sign.is_due(self._clock.reading(), _CALM_BEAT_S - 1)
+        return bool(news) or self._living() != self._life or is_due
+
     def beat(self) -> None:
         """Write the figures and a sign of life; a disk that refuses it refuses posts too, until it takes one again."""
         self.daily.update(self.figures.popleft() for _ in range(len(self.figures)))
         now, grown = self._clock(), Counter(self.grown)
         for (_, name), n in self.daily.items():
             grown[name] += n
-        life = {
-            "tailRows": len(self.lookup.clicks),
-            "filtered": self.clicks.filtered,
-            "oldestReaderSeconds": int(self.oldest_reader()),
-        }
+        life, reading = self._living(), self._clock.reading()
         try:
             with database.immediate(self._db):
                 self._db.execute(
-                    "INSERT OR REPLACE INTO heartbeat VALUES ('keeper', ?, ?)", (now, msgspec.json.encode(life))
+                    "INSERT OR REPLACE INTO heartbeat VALUES ('keeper', ?, ?)",
+                    (reading.system, msgspec.json.encode(life)),
                 )
                 self.late.save()
                 self._db.executemany(_COUNT, [(now // _DAY_MS, s, name, n) for (s, name), n in self.daily.items()])
                 self._db.executemany(_TOTAL, [(name, n) for name, n in grown.items() if n])
                 refused = [(name.partition(".")[2], n) for name, n in grown.items() if n and name.startswith(_REFUSED)]
                 self._db.executemany(_REFUSAL, [(now // QUARTER_MS, code, n) for code, n in refused])
-            self.broken = False
+                self._heed_erasures()  # one that is not on disk yet empties what is written here by itself
+                self.refusals.write(self._db, now)
+            self.broken = self._stored = False
+            self._life = life
+            self._sign.written(reading)
             self.grown.clear()
             self.daily.clear()
+            self.refusals.written()
         except apsw.FullError:
             self._space.full()
         except apsw.Error as error:
@@ -398,14 +396,14 @@ class GroupTransaction:
             log.failed("a sign of life could not be written", error)
 
     def refresh_keys(self, *, force: bool = False) -> None:
-        if force or time.monotonic() - self._keys_at >= _KEYS_CHECK_S:
-            self._keys_at = time.monotonic()
-            self._lost = damage.told(self._data_dir)
+        """Learn what other processes have done: keys, erasures, orders that wait, losses that a person accepts."""
+        if not force and time.monotonic() - self._keys_at < _KEYS_CHECK_S:
+            return
+        self._keys_at = time.monotonic()
+        self._lost = damage.told(self._data_dir)
+        self._behind |= self._others.happened() or force
+        if self._behind:
             self._heed_erasures()  # before the next group: pages are asked for their cookies ahead of it
             self.keys = {key.hash: key for key in keys.list_keys(self._db) if key.revoked is None}
-
-
-def _or_raise(admitted: NewEvent | ApiError) -> NewEvent:
-    if isinstance(admitted, ApiError):
-        raise admitted
-    return admitted
+            self.inbox += self._db.execute("SELECT 1 FROM shop_inbox LIMIT 1").get is not None
+            self._behind = False

@@ -9,7 +9,7 @@ import apsw
 import msgspec
 from msgspec import Struct, structs
 
-from collector.core import amounts, canonical, clickid, flags, orders
+from collector.core import flags, orders
 from collector.core.capi.states import CapiState
 from collector.core.events import StoredEvent
 from collector.core.keyed import KeyedHash
@@ -20,8 +20,9 @@ from collector.exchange.stores import Store
 from collector.storage.index.lookup import Lookup
 from collector.storage.journal import tellings
 from collector.storage.journal.shop_orders import OrderNames, named
-from collector.storage.journal.tellings import PageTelling, Tellings
+from collector.storage.journal.tellings import Tellings
 from collector.storage.outbox import outbox
+from collector.storage.rules.weighed import PageTelling, completed, is_same_sale, own_of
 
 TOLD_ELSEWHERE: Final = "a server or shop told this order: the page's telling is only a note"
 _encode = msgspec.msgpack.Encoder().encode
@@ -33,7 +34,7 @@ class Weighed(Struct, frozen=True):
 
     order: NewEvent
     confirmed: bool
-    heir: bool
+    heir: StoredEvent | None  # the page's event whose delivery is the order's now
 
 
 class Weighing:
@@ -97,7 +98,7 @@ class Weighing:
         pages = list(tellings.page_tellings([page], self.tellings, told))
         for one in pages:
             self.make_note(one, row.id, now)
-        new = self.completed(new, self.own_of(new, pages))
+        new = completed(self._names, new, own_of(new, pages))
         event = orders.noted(structs.replace(new.event, event_id=old.event_id), [one.event for one in pages])
         return (row, old, event, new.query, new) if event != old else None
 
@@ -117,44 +118,13 @@ class Weighing:
         assert new.told is not None
         rows = [row for row in self._lookup.conversion_rows(told) if row.store == new.store.number]
         pages = list(tellings.page_tellings(rows, self.tellings, new.told))
-        own = self.own_of(new, pages)
-        new, heir = self.completed(new, own), self._handed_over(event_id, new, pages, own, now)
+        own = own_of(new, pages)
+        new, heir = completed(self._names, new, own), self._handed_over(event_id, new, pages, own, now)
         event = orders.noted(new.event, [page.event for page in pages])
         if heir is not None and new.is_derived:
             event = structs.replace(event, event_id=heir.event.event_id)
-        confirmed = bool(own) or any(_is_same_sale(page.event, event) for page in pages)
-        return Weighed(structs.replace(new, event=event), confirmed, heir is not None)
-
-    def own_of(self, new: NewEvent, pages: list[PageTelling]) -> list[PageTelling]:
-        """Those that are of the order's own browser."""
-        assert new.told is not None
-        order = tellings.order_browser(new.event, new.told)
-        return [pages[n] for n in orders.own_browsers(order, [page.browser for page in pages])]
-
-    def completed(self, new: NewEvent, own: list[PageTelling]) -> NewEvent:
-        """The order with its own browser's keys; without that visitor's device, where he refused there (T5)."""
-        if any(page.browser.refused for page in own):
-            return structs.replace(new, event=orders.without_device(new.event), query=without_device(new.query))
-        event = new.event
-        for page in own:
-            event = orders.filled(event, page.event)
-        if own and new.is_derived:
-            event = structs.replace(event, event_id=own[0].event.event_id)
-        query = self._with_browser(new.store.number, new.query, event)
-        return structs.replace(new, event=event, query=query, filled=query.visitor_k != new.query.visitor_k)
-
-    def _with_browser(self, store: int, query: Query, event: StoredEvent) -> Query:
-        """The question with the names of the browser's keys that the event has by now."""
-        fbc = clickid.parse_fbc(event.fbc) if event.fbc else None
-        visitor = event.visitor_id if event.visitor_id and canonical.visitor_id(event.visitor_id) else None
-        return structs.replace(
-            query,
-            visitor_k=self._names.optional(store, "visitor", visitor),
-            fbp_k=self._names.optional(store, "fbp", event.fbp),
-            fbc_k=self._names.optional(store, "fbclid", fbc and fbc.fbclid),
-            fbc_created=fbc.created if fbc else None,
-            jar_since=clickid.fbp_created(event.fbp) if event.fbp else None,
-        )
+        confirmed = bool(own) or any(is_same_sale(page.event, event) for page in pages)
+        return Weighed(structs.replace(new, event=event), confirmed, heir.event if heir is not None else None)
 
     def _handed_over(
         self, event_id: int, new: NewEvent, pages: list[PageTelling], own: list[PageTelling], now: int
@@ -163,7 +133,7 @@ class Weighing:
         heir: PageTelling | None = None
         for page in pages:
             sent = not page.row.flags & flags.UNCONFIRMED and outbox.delivery_of(self._db, page.row.id) is not None
-            if heir is None and sent and (page in own or _is_same_sale(page.event, new.event)):
+            if heir is None and sent and (page in own or is_same_sale(page.event, new.event)):
                 outbox.hand_over(self._db, page.row.id, event_id)
                 heir = page
             self.make_note(page, event_id, now)
@@ -176,15 +146,3 @@ class Weighing:
             event = structs.replace(page.event, note_of=order)
             marks = page.row.flags | flags.UNCONFIRMED
             self._update(page.row._replace(flags=marks, capi=int(CapiState.SKIPPED), body=_encode(event)))
-
-
-def _is_same_sale(page: StoredEvent, order: StoredEvent) -> bool:
-    """Whether a page said of the order what its server says."""
-    if page.value is None or order.value is None or page.currency != order.currency:
-        return page.value is order.value
-    return amounts.same(page.value, order.value, order.currency)
-
-
-def without_device(query: Query) -> Query:
-    """The question of nobody's browser and network."""
-    return Query(ts=query.ts, flags=query.flags, rank=query.rank, consent=query.consent)

@@ -117,11 +117,11 @@ class Withdrawals:
 
     def _forget_person(self, row: ConversionRow, now: int) -> None:
         store = self._stores.get(row.store)
-        if store is not None and orders.is_consented(_decode_event(row.body)):
+        if store is not None and orders.outlives(_decode_event(row.body)):
             self._db.execute("DELETE FROM conversion_identity WHERE conversion = ? AND kind = 0", (row.id,))
             self._conversions.lose_device(row, store, now)  # T5
             return
-        event = structs.replace(orders.without_person(_decode_event(row.body)), marketing="denied")
+        event = structs.replace(orders.without_person(_decode_event(row.body)), marketing="denied", unasked=False)
         changed = row._replace(
             fbclid_k=None,
             visitor_k=None,

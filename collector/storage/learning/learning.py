@@ -19,9 +19,10 @@ from collector.core import addresses, clickid, flags
 from collector.core.keyed import KeyedHash
 from collector.core.learning import FUNNEL, Pair, is_order, learn, pair
 from collector.core.matching import DEFAULT_MODEL, Match, Model, Policy, Query, match
-from collector.errors import CollectorError
+from collector.errors import CollectorError, StorageError
 from collector.exchange.rows import ClickRow
 from collector.storage.ground.database import INDEX, immediate, load_pepper
+from collector.storage.index.index import unfolded
 from collector.storage.index.lookup import Lookup
 from collector.storage.index.tables import CLICKS, click_tag
 from collector.storage.learning import models
@@ -31,6 +32,7 @@ DAY_MS: Final = 86_400_000
 # Most of what changes an answer later (late clicks, new links) has arrived after a day.
 SETTLED_MS: Final = DAY_MS
 MOST_ROWS: Final = 300_000
+MOST_UNFOLDED: Final = 200_000  # rows that a night holds in memory, 0.5 KB each: some seconds of the fullest load
 _SLICE: Final = 2_000
 _SAMPLE: Final = 400  # clicks and orders that make pairs; each click meets ten orders
 _PARTNERS: Final = 10
@@ -106,7 +108,8 @@ def night_if_due(db: apsw.Connection, config: Config, now: int) -> dict[str, Mod
 
 def night(db: apsw.Connection, config: Config, now: int, settled_ms: int = SETTLED_MS) -> dict[str, Model]:
     """Learn for every store; the new models by store id. A store without new conversions keeps its model."""
-    if not (Path(config.storage.data_dir) / INDEX).exists():  # the keeper may be building it anew
+    data_dir = Path(config.storage.data_dir)  # the keeper may be building the index anew
+    if not (data_dir / INDEX).exists() or unfolded(db, data_dir, config.storage) > MOST_UNFOLDED:
         return {}
     found = _learn_all(db, config, now, lambda number: Until(now, now - settled_ms, "received"), None)
     with immediate(db):
@@ -115,7 +118,12 @@ def night(db: apsw.Connection, config: Config, now: int, settled_ms: int = SETTL
 
 
 def at_once(db: apsw.Connection, config: Config, now: int, store: str | None) -> dict[str, Model]:
-    """As `night`, for all stores or one, whenever it is asked for: each store's own events tell what time it is."""
+    """As `night`, for all stores or one, whenever it is asked for: each store's own events tell what time it is.
+
+    StorageError where the index lacks much: the rows that it lacks would be held in memory.
+    """
+    if (lacking := unfolded(db, Path(config.storage.data_dir), config.storage)) > MOST_UNFOLDED:
+        raise StorageError(f"the index lacks {lacking} rows: start the collector, which builds it, and learn then")
 
     def until(number: int) -> Until:
         latest = cast("int | None", db.execute(_LATEST, (number,)).get) or 0

@@ -42,7 +42,7 @@ def of_addresses(
     """Visitors seen again since then (event time, ms), and the addresses on which several were seen in 30 days."""
     clicks, events = (list(_hits(db, store, names, table, now)) for table in ("click", "conversion"))
     hits = sorted([*clicks, *events])
-    crowds = crowds_of([(hit.address, hit.visitor) for hit in hits], {hit.visitor for hit in clicks})
+    crowds = crowds_of(hits, {hit.visitor for hit in clicks})
     return seen_again(hits, since), crowds
 
 

@@ -38,8 +38,9 @@ SELECT id, due, deadline FROM outbox INDEXED BY outbox_deadline
  WHERE pixel = ? AND settled IS NULL AND state < 2 ORDER BY deadline"""
 _READ_SQL: Final = """
 SELECT o.id, o.attempts, o.doubt_at, o.deadline, o.test_code, p.body, v.flags
-  FROM carray(?) c JOIN outbox o ON o.id = c.value LEFT JOIN outbox_payload p ON p.id = o.id
-  LEFT JOIN conversion v ON v.id = o.conversion"""
+  FROM carray(?) c CROSS JOIN outbox o ON o.id = c.value LEFT JOIN outbox_payload p ON p.id = o.id
+  LEFT JOIN conversion v ON v.id = o.conversion
+ WHERE o.settled IS NULL AND o.state < 2"""
 _OPEN_SQL: Final = """
 INSERT INTO request (pixel, at, events, outcome, lease_owner, lease_until, ids)
 VALUES (?, ?, ?, 'in_flight', ?, ?, ?) RETURNING id"""
@@ -48,8 +49,8 @@ UPDATE request SET outcome = :outcome, http_status = :http_status, code = :code,
        trace_id = :trace_id, message = :message, took_ms = :took_ms, lease_owner = NULL, lease_until = NULL, ids = NULL
  WHERE id = :id"""
 _SETTLE_SQL: Final = """
-UPDATE outbox SET state = ?, settled = ?, attempts = attempts + ?, request = coalesce(?, request), reason = ?
- WHERE id IN (SELECT value FROM carray(?))"""
+UPDATE outbox SET state = ?1, settled = ?2, attempts = attempts + ?3, request = coalesce(?4, request), reason = ?5
+ WHERE (settled IS NULL OR ?1 = 10) AND id IN (SELECT value FROM carray(?6))"""
 _EARLIER_SQL: Final = """
 INSERT INTO attempt (outbox, request)
 SELECT id, request FROM outbox WHERE id IN (SELECT value FROM carray(?)) AND request IS NOT NULL AND request != ?
@@ -60,6 +61,9 @@ _REQUEUE_SQL: Final = """
 UPDATE outbox SET state = 1, due = ?1, reason = ?2,
        doubt_at = coalesce(doubt_at, ?3), doubts = doubts + (?3 IS NOT NULL)
  WHERE settled IS NULL AND state < 2 AND id IN (SELECT value FROM carray(?4))"""
+_DOUBT_STOPPED_SQL: Final = """
+UPDATE outbox SET doubt_at = coalesce(doubt_at, ?1), doubts = doubts + 1
+ WHERE state IN (2, 13) AND id IN (SELECT value FROM carray(?2))"""
 _EXPIRE_SQL: Final = """
 SELECT id FROM outbox INDEXED BY outbox_deadline
  WHERE pixel = ? AND settled IS NULL AND state < 2 AND deadline < ? LIMIT ?"""
@@ -92,6 +96,11 @@ class Claim(Struct, frozen=True):
     request: int
     pixel: int
     events: list[Claimed]
+
+    @property
+    def ids(self) -> list[int]:
+        """Its events', in their order."""
+        return [event.id for event in self.events]
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -126,7 +135,11 @@ class Outbox:
     def __init__(self, db: apsw.Connection, owner: str) -> None:
         self._db = db
         self._owner = owner
-        self._flying: set[int] = set()
+        self._flying: dict[int, int] = {}  # events to their pixel
+
+    def is_sending(self, pixel: int) -> bool:
+        """Whether a request with events of this pixel is under way."""
+        return pixel in self._flying.values()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -206,6 +219,22 @@ class Outbox:
         return cast(int, self._db.execute("SELECT due FROM outbox WHERE id = ?", (number,)).get) <= now
 
     def _claim(self, pixel: int, ids: list[int], now: int, lease_ms: int, trusted: int) -> Claim | None:
+        claim = self.open_request(pixel, ids, now, lease_ms, trusted=trusted)
+        if claim is not None:
+            self._flying.update(dict.fromkeys(claim.ids, pixel))
+        return claim
+
+    def open_request(self, pixel: int, ids: Sequence[int], now: int, lease_ms: int, *, trusted: int) -> Claim | None:
+        """Write down that these events are about to be sent; they are in flight until `close_request`.
+
+        Read and written in one transaction: what changes after it knows that these bytes are under way. What was
+        settled or held since `ids` were chosen, or may go no more, is left out; None without any other.
+        """
+        with self.transaction():
+            events = self._sendable(ids, now, trusted)
+            return self._opened(pixel, events, now, lease_ms) if events else None
+
+    def _sendable(self, ids: Sequence[int], now: int, trusted: int) -> list[Claimed]:
         events: list[Claimed] = []
         late: list[int] = []
         bare: list[int] = []
@@ -226,36 +255,28 @@ class Outbox:
                 unsure.append(number)
             elif not events or code == events[0].test_code:  # one request carries one test_event_code
                 events.append(Claimed(number, attempts, doubt_at, deadline, code, body))
-        try:
-            with self.transaction():
-                self.settle(unwanted, CapiState.SKIPPED, now, reason="consent withdrawn")
-                self.settle(late, CapiState.EXPIRED, now, reason=EXPIRED_REASON)
-                self.settle(bare, CapiState.REJECTED, now, reason="its payload is no longer kept")
-                self.settle(doubtful, CapiState.REJECTED, now, reason=DOUBT_REASON)
-                self.requeue(unsure, now + _UNSURE_MS, reason=UNSURE_REASON)
-                return self.open_request(pixel, events, now, lease_ms) if events else None
-        except BaseException:  # a full disk, at the commit: nothing is under way, and nothing may seem to be
-            self._flying.difference_update(event.id for event in events)
-            raise
+        self.settle(unwanted, CapiState.SKIPPED, now, reason="consent withdrawn")
+        self.settle(late, CapiState.EXPIRED, now, reason=EXPIRED_REASON)
+        self.settle(bare, CapiState.REJECTED, now, reason="its payload is no longer kept")
+        self.settle(doubtful, CapiState.REJECTED, now, reason=DOUBT_REASON)
+        self.requeue(unsure, now + _UNSURE_MS, reason=UNSURE_REASON)
+        return events
 
-    def open_request(self, pixel: int, events: list[Claimed], now: int, lease_ms: int) -> Claim:
-        """Write down that these events are about to be sent; they are in flight until `close_request`."""
-        ids = [event.id for event in events]
-        with self.transaction():
-            lease = (pixel, now, len(ids), self._owner, now + lease_ms, msgspec.msgpack.encode(ids))
-            request = cast(int, self._db.execute(_OPEN_SQL, lease).get)
-        self._flying.update(ids)
-        return Claim(request, pixel, events)
+    def _opened(self, pixel: int, events: list[Claimed], now: int, lease_ms: int) -> Claim:
+        ids = msgspec.msgpack.encode([event.id for event in events])
+        lease = (pixel, now, len(events), self._owner, now + lease_ms, ids)
+        return Claim(cast(int, self._db.execute(_OPEN_SQL, lease).get), pixel, events)
 
     def land(self, ids: Sequence[int]) -> None:
         """These events are no longer in flight."""
-        self._flying.difference_update(ids)
+        for number in ids:
+            self._flying.pop(number, None)
 
     # -- settling
 
     def close_request(self, claim: Claim, report: Report) -> None:
         """Write down what came of the request, and the attempt in each of its events; their state stays as it is."""
-        ids = _carray([event.id for event in claim.events])
+        ids = _carray(claim.ids)
         with self.transaction():
             self._db.execute(_CLOSE_SQL, {"id": claim.request, **msgspec.structs.asdict(report)})
             if any(event.attempts for event in claim.events):
@@ -264,7 +285,7 @@ class Outbox:
 
     def close_sent(self, claim: Claim, report: Report, now: int) -> None:
         """As `close_request` followed by `settle` as SENT, in one pass over the rows: the common case."""
-        ids = _carray([event.id for event in claim.events])
+        ids = _carray(claim.ids)
         with self.transaction():
             self._db.execute(_CLOSE_SQL, {"id": claim.request, **msgspec.structs.asdict(report)})
             if any(event.attempts for event in claim.events):
@@ -273,13 +294,13 @@ class Outbox:
 
     def close_rehearsed(self, claim: Claim, now: int) -> None:
         """As `close_sent`, for a dry run: nothing left the machine."""
-        ids = _carray([event.id for event in claim.events])
+        ids = _carray(claim.ids)
         with self.transaction():
             self._db.execute(_CLOSE_SQL, {"id": claim.request, **msgspec.structs.asdict(Report(outcome="dry_run"))})
             self._db.execute(_SETTLE_SQL, (int(CapiState.DRY_RUN), now, 0, claim.request, None, ids))
 
     def settle(self, ids: Sequence[int], state: CapiState, now: int, *, reason: str | None = None) -> None:
-        """The last word on these events."""
+        """The last word on these events; only that Meta has one comes after another."""
         if ids:
             with self.transaction():
                 self._db.execute(_SETTLE_SQL, (int(state), now, 0, None, reason, _carray(ids)))
@@ -289,6 +310,8 @@ class Outbox:
         if ids:
             with self.transaction():
                 self._db.execute(_REQUEUE_SQL, (due, reason, doubt_at, _carray(ids)))
+                if doubt_at is not None:
+                    self._db.execute(_DOUBT_STOPPED_SQL, (doubt_at, _carray(ids)))
 
     def expire(self, pixel: int, now: int, limit: int = 1000) -> int:
         """Settle as EXPIRED what Meta would no longer take, also while the pixel is blocked or the event is held."""
@@ -360,6 +383,11 @@ def may_open_later(error: BaseException) -> bool:
     """Whether a database that could not be opened may open soon: a full disk (SQLite says IOERR then), or a lock."""
     cause = error.__cause__ or error
     return isinstance(cause, apsw.IOError) or is_temporary(cause)
+
+
+def is_locked(error: BaseException) -> bool:
+    """A lock that another process holds for long: it counts the sums anew after an upgrade."""
+    return isinstance(error.__cause__ or error, apsw.BusyError | apsw.LockedError)
 
 
 def is_temporary(error: BaseException) -> bool:

@@ -9,20 +9,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import apsw
-from msgspec import Struct
 
-from collector.core.capi.payload import BuiltEvent
-from collector.core.capi.states import CapiState, combine
+from collector.core.capi import payload
+from collector.core.capi.states import CapiState
 from collector.storage.ground import multirow
+from collector.storage.rules.deliveries import Delivery, OutboxRow, standing_of, values_of
 
-PURCHASE_LANE: Final = 0
-OTHER_LANE: Final = 1
-# An event may wait so much of the configured time for company; the rest is for noticing it and for the request.
-_WAIT_SHARE: Final = 0.75
-
-_MERGE_SQL: Final = """
-INSERT OR REPLACE INTO outbox_payload (id, body)
-SELECT id, :body FROM outbox WHERE conversion = :conversion AND pixel = :pixel AND settled IS NULL"""
+_MERGED_SQL: Final = """
+SELECT id FROM outbox WHERE conversion = :conversion AND pixel = :pixel
+   AND (settled IS NULL OR state IN (11, 12, 14) AND id IN (SELECT id FROM outbox_payload))"""
+_WRITE_SQL: Final = "INSERT OR REPLACE INTO outbox_payload (id, body) VALUES (?, ?)"
+# Held since it was queued: a restore doubts all that is open, and what nobody has sent yet is no copy of what went.
+NEVER_LEFT: Final = "(state = 2 AND attempts = 0)"
+# What Meta may have of a delivery: its bytes, if they are still here, and its value, if the order's is another by now.
+_MAY_HAVE_SQL: Final = f"""
+SELECT p.body, b.value FROM outbox o
+  LEFT JOIN outbox_payload p ON p.id = o.id LEFT JOIN sent_before b ON b.outbox = o.id
+ WHERE o.id = ? AND NOT {NEVER_LEFT} AND (o.doubt_at IS NOT NULL OR b.value IS NOT NULL)"""
 _RELEASE_SQL: Final = """
 UPDATE outbox SET state = 0, reason = NULL, due = :due
  WHERE conversion = :conversion AND state = 2 AND settled IS NULL"""
@@ -33,104 +36,34 @@ UPDATE outbox SET state = 0, settled = NULL, reason = NULL, due = :due, deadline
  WHERE conversion = :conversion AND pixel = :pixel
    AND (state = 11 AND attempts = 0 OR state = 13 OR state = 12 AND doubts = 0 AND :deadline > :now)
  RETURNING id"""
-_DEADLINE_SQL: Final = "UPDATE outbox SET deadline = :deadline WHERE conversion = :conversion AND settled IS NULL"
-_HAND_OVER_SQL: Final = "UPDATE outbox SET conversion = :heir WHERE conversion = :conversion"
+_DEADLINE_SQL: Final = f"""
+UPDATE outbox SET deadline = :deadline
+ WHERE conversion = :conversion AND settled IS NULL AND (doubt_at IS NULL OR {NEVER_LEFT})"""
+_HAND_OVER_SQL: Final = (
+    "UPDATE outbox SET conversion = :heir WHERE conversion = :conversion",
+    "UPDATE sent_before SET conversion = :heir WHERE conversion = :conversion",
+)
+# What is held in doubt keeps its body: Meta may have it, though a restore forgot the attempt.
 _HOLD_SQL: Final = """
-UPDATE outbox SET state = 2, reason = :reason WHERE conversion = :conversion AND state < 2 AND settled IS NULL"""
+UPDATE outbox SET state = 2, reason = :reason, attempts = max(attempts, doubt_at IS NOT NULL)
+ WHERE conversion = :conversion AND state < 2 AND settled IS NULL"""
 _WIPE_SQL: Final = """
-DELETE FROM outbox_payload WHERE id IN (SELECT id FROM outbox WHERE conversion = :conversion AND settled IS NULL)"""
+DELETE FROM outbox_payload WHERE id IN
+ (SELECT id FROM outbox WHERE conversion = :conversion AND (settled IS NULL OR state IN (11, 12, 14)){})"""
 _DROP_SQL: Final = """
 UPDATE outbox SET state = :state, settled = :now, reason = :reason
  WHERE conversion = :conversion AND settled IS NULL"""
+_NOT_AT_META: Final = " AND doubt_at IS NULL AND id NOT IN (SELECT outbox FROM sent_before)"
 _STATE_SQL: Final = "SELECT state, reason FROM outbox WHERE conversion = ?"
-
-
-class OutboxRow(Struct, frozen=True):
-    """One event for one pixel. `payload` is the encoded event, empty where there is nothing to send."""
-
-    conversion: int
-    pixel: int
-    state: int
-    lane: int
-    created: int
-    due: int
-    deadline: int
-    payload: bytes
-    reason: str | None = None
-    test_code: str | None = None
-
-
-class Delivery(Struct, frozen=True):
-    """How an event stands over all its pixels; `reason` is the first one that a row states."""
-
-    state: CapiState
-    reason: str | None
-
-
-def lane_of(event_type: str) -> int:
-    """Purchases first."""
-    return PURCHASE_LANE if event_type == "Purchase" else OTHER_LANE
-
-
-def due_at(now: int, wait_seconds: float) -> int:
-    """The moment (ms) at which a queued event goes out with whatever company it has."""
-    return now + int(wait_seconds * 1000 * _WAIT_SHARE)
-
-
-def row(
-    conversion: int,
-    pixel: int,
-    event_type: str,
-    built: BuiltEvent,
-    *,
-    now: int,
-    wait_seconds: float,
-    held: tuple[CapiState, str | None] | None = None,
-    unconfirmed: bool = False,
-    test_code: str | None = None,
-) -> OutboxRow:
-    """The outbox row of a built event. `held` is the gate's answer when that is not QUEUED (core/capi/gate.py).
-
-    An `unconfirmed` one is held though Meta would refuse it: nobody knows yet whether there is anything to send (T6).
-    """
-    state, reason = built.state, built.refused
-    if held is not None and (built.refused is None or unconfirmed):
-        state, reason = held
-    due = due_at(now, wait_seconds)
-    return OutboxRow(
-        conversion, pixel, int(state), lane_of(event_type), now, due, built.deadline, built.payload, reason, test_code
-    )
 
 
 def insert(db: apsw.Connection, rows: Sequence[OutboxRow]) -> None:
     """Queue the rows in order; they are on disk when the caller's transaction is."""
     last: Any = db.execute("SELECT max(id) FROM outbox").get
     numbered = list(enumerate(rows, start=(last or 0) + 1))
-    multirow.write(db, "INSERT INTO outbox", [_values(number, item) for number, item in numbered])
+    multirow.write(db, "INSERT INTO outbox", [values_of(number, item) for number, item in numbered])
     payloads = [(number, item.payload) for number, item in numbered if item.payload]
     multirow.write(db, "INSERT INTO outbox_payload", payloads)
-
-
-def _values(number: int, item: OutboxRow) -> tuple[int | str | None, ...]:
-    """The row in the order of the table's columns."""
-    settled = None if item.state <= CapiState.HELD else item.created
-    return (
-        number,
-        item.conversion,
-        item.pixel,
-        item.state,
-        item.lane,
-        item.created,
-        item.due,
-        item.deadline,
-        0,  # attempts
-        0,  # doubts
-        None,  # doubt_at
-        settled,
-        None,  # request
-        item.test_code,
-        item.reason,
-    )
 
 
 def merge(db: apsw.Connection, conversion: int, payloads: Mapping[int, bytes], deadline: int) -> int:
@@ -138,9 +71,17 @@ def merge(db: apsw.Connection, conversion: int, payloads: Mapping[int, bytes], d
     db.execute(_DEADLINE_SQL, {"conversion": conversion, "deadline": deadline})
     changed = 0
     for pixel, body in payloads.items():
-        db.execute(_MERGE_SQL, {"body": body, "conversion": conversion, "pixel": pixel})
-        changed += db.changes()
+        rows: Any = db.execute(_MERGED_SQL, {"conversion": conversion, "pixel": pixel}).fetchall()
+        for (number,) in rows:
+            _write(db, number, body)
+            changed += 1
     return changed
+
+
+def _write(db: apsw.Connection, number: int, body: bytes) -> None:
+    """Give a row its payload. What Meta may have of it stays as it went out: of two with one id it keeps the first."""
+    may_have: Any = db.execute(_MAY_HAVE_SQL, (number,)).fetchone()
+    db.execute(_WRITE_SQL, (number, payload.as_sent(body, *may_have) if may_have is not None else body))
 
 
 def revive(
@@ -153,8 +94,9 @@ def revive(
     revived = 0
     for pixel, body in payloads.items():
         bind = {"conversion": conversion, "pixel": pixel, "due": due, "deadline": deadline, "now": now}
-        for (number,) in db.execute(_REVIVE_SQL, bind).fetchall():
-            db.execute("INSERT OR REPLACE INTO outbox_payload (id, body) VALUES (?, ?)", (number, body))
+        rows: Any = db.execute(_REVIVE_SQL, bind).fetchall()
+        for (number,) in rows:
+            _write(db, number, body)
             revived += 1
     return revived
 
@@ -173,22 +115,32 @@ def hold(db: apsw.Connection, conversion: int, *, reason: str) -> int:
 
 def hand_over(db: apsw.Connection, conversion: int, heir: int) -> None:
     """Make one conversion's deliveries another's, whatever has become of them: both are one event to Meta."""
-    db.execute(_HAND_OVER_SQL, {"conversion": conversion, "heir": heir})
+    for statement in _HAND_OVER_SQL:
+        db.execute(statement, {"conversion": conversion, "heir": heir})
 
 
-def drop(db: apsw.Connection, conversion: int, *, now: int, reason: str, state: CapiState = CapiState.SKIPPED) -> int:
+def drop(
+    db: apsw.Connection,
+    conversion: int,
+    *,
+    now: int,
+    reason: str,
+    state: CapiState = CapiState.SKIPPED,
+    but_at_meta: bool = False,
+) -> int:
     """Never send what is not settled yet, and forget its payload; how many there were.
 
-    What is in flight at this moment may still become SENT: the row then says what is true.
+    What is in flight at this moment may still become SENT: the row then says what is true. `but_at_meta`: what Meta may
+    have goes on, so that it is known whether it has.
     """
-    db.execute(_WIPE_SQL, {"conversion": conversion})
-    db.execute(_DROP_SQL, {"conversion": conversion, "now": now, "reason": reason, "state": int(state)})
+    bind = {"conversion": conversion, "now": now, "reason": reason, "state": int(state)}
+    but = _NOT_AT_META if but_at_meta else ""
+    db.execute(_WIPE_SQL.format(but), {"conversion": conversion})
+    db.execute(_DROP_SQL + but, bind)
     return db.changes()
 
 
 def delivery_of(db: apsw.Connection, conversion: int) -> Delivery | None:
     """How the event stands at this moment; None when it has no row (it was never meant to go out)."""
     rows: list[tuple[int, str | None]] = db.execute(_STATE_SQL, (conversion,)).fetchall()  # type: ignore[assignment]
-    if not rows:
-        return None
-    return Delivery(combine(state for state, _ in rows), next((reason for _, reason in rows if reason), None))
+    return standing_of(rows)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 
 import apsw
-from msgspec import structs
 
+from collector.core import refunds
 from collector.core.capi import payload
 from collector.core.capi.gate import Gate
 from collector.core.capi.payload import BuiltEvent
@@ -14,7 +15,7 @@ from collector.core.capi.states import CapiState
 from collector.core.events import Enrichment, StoredEvent
 from collector.exchange.stores import Store, decide
 from collector.storage.outbox import outbox
-from collector.storage.outbox.outbox import OutboxRow
+from collector.storage.rules.deliveries import OutboxRow, as_of_payment, row_of
 
 Figures = deque[tuple[int, str]]  # daily figures of a store to add one to
 
@@ -39,18 +40,26 @@ class Queueing:
 
     def _build(self, store: Store, event: StoredEvent, enrichment: Enrichment, now: int) -> BuiltEvent:
         """The event as Meta takes it; what had to be left out is counted by name."""
-        built = payload.build_event(_as_of_payment(event, store, now), enrichment, store.profile)
+        built = payload.build_event(as_of_payment(event, store, now), enrichment, store.profile)
         self._figures.extend((store.number, f"left_out.{name}") for name in built.dropped)
         return built
 
     def queue(
-        self, event_id: int, store: Store, event: StoredEvent, enrichment: Enrichment, now: int, *, note: bool = False
+        self,
+        event_id: int,
+        store: Store,
+        event: StoredEvent,
+        enrichment: Enrichment,
+        now: int,
+        *,
+        note: bool = False,
+        only: Collection[int] | None = None,
     ) -> Gate:
         """One outbox row per pixel that takes the event; the state that the event has by it, and why.
 
-        `note`: none, and the state that it would have had.
+        `note`: none, and the state that it would have had. `only`: for these pixels, by their numbers.
         """
-        pixels = [p for p in store.pixels if p.takes(event.event_type)]
+        pixels = [p for p in store.pixels if p.takes(event.event_type) and (only is None or p.number in only)]
         verdict = decide(event, store)
         if verdict.state not in (CapiState.QUEUED, CapiState.HELD) or not pixels:
             return verdict
@@ -58,7 +67,7 @@ class Queueing:
         self._figures.extend((store.number, f"missing.{name}") for name in built.missing)
         wait = store.purchase_wait if event.event_type == "Purchase" else store.other_wait
         rows = [
-            outbox.row(
+            row_of(
                 event_id,
                 pixel.number,
                 event.event_type,
@@ -83,7 +92,8 @@ class Queueing:
         pixels = [p for p in store.pixels if p.takes(event.event_type)]
         verdict = decide(event, store)
         if verdict.state is CapiState.SKIPPED:
-            outbox.drop(self._db, event_id, now=now, reason=verdict.reason or "", state=CapiState.SKIPPED)
+            reason, goes_on = verdict.reason or "", refunds.is_told(event, store.config.shop.refund_event)
+            outbox.drop(self._db, event_id, now=now, reason=reason, but_at_meta=goes_on)
             return self._standing(event_id, verdict)
         built = self._build(store, event, enrichment, now)
         if built.refused is None:
@@ -117,10 +127,3 @@ class Queueing:
                 outbox.revive(self._db, event_id, payloads, now=now, due=event.received, deadline=built.deadline)
         elif state is CapiState.QUEUED or (state is CapiState.HELD and not event.unconfirmed):
             outbox.drop(self._db, event_id, now=now, reason=built.refused, state=built.state)
-
-
-def _as_of_payment(event: StoredEvent, store: Store, now: int) -> StoredEvent:
-    """The event at the time of its payment, where the store sends it then (O4); windows keep the order's own time."""
-    if event.paid_at is None or store.terms.send_purchase_on != "paid" or event.event_type != "Purchase":
-        return event
-    return structs.replace(event, ts=event.paid_at, received=now)

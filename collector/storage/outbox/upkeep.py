@@ -6,6 +6,7 @@ how many rows it took; 0 means that nothing is left to do. Deleting costs as muc
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
@@ -18,6 +19,7 @@ from collector.core.retention import Cuts
 from collector.storage.ground.database import immediate
 
 SLICE: Final = 500
+_LONG_LOG: Final = 1024  # pages: 4 MiB, which the keeper lets it reach only while a reader is in the way
 
 _WIPE_SQL: Final = """
 SELECT p.id, o.settled IS NOT NULL AND (o.state IN (10, 13) OR o.settled < :dead)
@@ -77,13 +79,12 @@ class Upkeep:
                     today += last - max(first, self._first_since(table, "received", now - _DAY_MS)) + 1
         return filling.growth(size, today, kept, oldest, cut)
 
-    def checkpoint(self) -> int:
-        """Move the WAL's pages into the file as far as nobody is disturbed; the pages that were in the WAL."""
-        try:
-            frames, _ = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        except apsw.BusyError:  # somebody else is at it
-            return 0
-        return max(0, frames)
+    def checkpoint(self) -> None:
+        """Where the keeper does not keep the log short, move its pages into the file as far as nobody is disturbed."""
+        with contextlib.suppress(apsw.BusyError):  # somebody else is at it
+            pages, _ = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+            if pages > _LONG_LOG:
+                self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     # -- forgetting
 
@@ -100,6 +101,11 @@ class Upkeep:
             with immediate(self._db):
                 self._db.executemany("DELETE FROM outbox_payload WHERE id = ?", gone)
         return len(gone)
+
+    @property
+    def wiping(self) -> bool:
+        """Whether the last slice was not the end of a round."""
+        return self._payload_after > 0
 
     def cut(self, cuts: Cuts, limit: int = SLICE) -> int:
         """One slice of every kind that is past its time; 0 when nothing is."""

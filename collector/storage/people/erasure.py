@@ -32,6 +32,7 @@ from collector.storage.ground.database import DATABASE, immediate, load_pepper, 
 from collector.storage.index import index, leaving
 from collector.storage.index.tables import CLICKS, CONVERSIONS
 from collector.storage.people.person import Asked, Finder, Nameless, Person, Value
+from collector.storage.people.unread import unread_of
 
 _encode = msgspec.msgpack.Encoder().encode
 _PATIENCE_MS: Final = 30_000
@@ -49,6 +50,7 @@ _STRIPPED: Final = (
     "UPDATE conversion SET visitor_k = NULL, fbp_k = NULL, fp_k = NULL, fbclid_k = NULL, body = ? WHERE id = ?"
 )
 _OTHER_NAMES: Final = "SELECT name FROM order_name WHERE conversion = ? AND number = 0"
+NO_NAME: Final = 0  # of an erasure that leaves no name; no keyed name is expected to be 0 (one in 2^63)
 ERASED: Final = "this was about somebody who was erased on request"
 
 
@@ -64,6 +66,7 @@ class Receipt(Struct, frozen=True, rename="camel"):
     sent: int = 0  # events that Meta has, or may have: it alone can erase those
     not_sent: int = 0  # events that were still to be sent
     shared: int = 0  # values that too many share to be one person's: nobody was followed from them
+    unread: int = 0  # orders that a pull or a file had found and that were not stored yet
 
 
 class Erasure(Struct, frozen=True, rename="camel"):
@@ -131,6 +134,7 @@ class Eraser:
         self._db = db
         self._folded = folded
         self._reader = reader
+        self._names = names
         self._finder = Finder(db, reader, names)
         self.public = PublicIds(names.subkey("public ids"))
 
@@ -182,6 +186,8 @@ class Eraser:
             [row[0] for row in self._db.execute("SELECT DISTINCT event_type FROM conversion")] if asked.order else []
         )
         people = {name: self._finder.find(*store, asked, types) for name, store in stores.items()}
+        for name, person in people.items():
+            person.unread = self._unread(name, *stores[name], asked, person)
         flying = self._in_flight()
         for person in people.values():  # before their rows go
             person.links = len(self.links(person))
@@ -210,6 +216,7 @@ class Eraser:
             sent=person.sent,
             not_sent=person.not_sent,
             shared=len(person.shared),
+            unread=len(person.unread),
         )
 
     # -- what goes
@@ -221,6 +228,12 @@ class Eraser:
         """Events that the courier holds in a request at this moment: Meta may get them whatever we delete."""
         rows = cast("Iterable[tuple[bytes | None]]", self._db.execute(_IN_FLIGHT))
         return {number for (ids,) in rows if ids for number in msgspec.msgpack.decode(ids, type=list[int])}
+
+    def _unread(self, name: str, store: int, country: str, asked: Asked, person: Person) -> list[int]:
+        orders = {row.dedup_k for row in person.conversions.values() if row.dedup_k is not None}
+        if asked.order is not None:
+            orders.add(self._names.name(store, "once", f"Purchase\0o{asked.order}"))
+        return unread_of(self._db, self._names, (name, store, country), person.own_values - person.shared, orders)
 
     def links(self, person: Person) -> set[tuple[int, int, int, int]]:
         """Links of the person's devices, and of the values that are the person's own."""
@@ -234,6 +247,8 @@ class Eraser:
     def _delete(self, store: int, person: Person, now: int) -> None:
         many = self._db.executemany
         carried = {value for row in person.conversions for value in self._finder.carried(row)}
+        self._db.execute("UPDATE refusal SET called = ''")  # whose a refused order was, nobody can tell
+        many("DELETE FROM shop_inbox WHERE id = ?", [(row,) for row in person.unread])
         many("DELETE FROM identity_link WHERE store = ? AND kind = ? AND key = ? AND visitor_k = ?", self.links(person))
         ids = [(i,) for i in person.conversions]
         outbox = [(number,) for (conversion,) in ids for number, *_ in self._outbox(conversion)]
@@ -285,7 +300,7 @@ class Eraser:
             fbclids.add(click.fbclid_k)
         # A link that was passed on stays the others'.
         names |= {n for n in fbclids if n is not None and not self._finder.clicks_under(store, "fbclid", n)}
-        rows = [(store, name, now) for name in sorted(names)]
+        rows = [(store, name, now) for name in sorted(names) or [NO_NAME]]  # the keeper is to hear of each erasure
         self._db.executemany("INSERT INTO erased (store, name, at) VALUES (?, ?, ?)", rows)
 
     def _is_still_known(self, store: int, kind: int, key: int) -> bool:

@@ -7,12 +7,12 @@ from functools import lru_cache
 from typing import Any, Final
 
 import apsw
-from msgspec import Struct
 
-from collector.core.matching.links import MOST_VALUES, MOST_VISITORS, Link, People, kept, people_of
+from collector.core.matching.links import Link, kept
 from collector.core.matching.shapes import Identity
 from collector.exchange.naming import KINDS, Keys, Witness
 from collector.storage.ground import multirow
+from collector.storage.rules.linking import Known, linked_by
 
 _GAINED: Final = 0  # in the place of a kind: not who the person is, but a further key by which a late click finds it
 _RENEWS: Final = -1  # likewise: the name of the order whose answer a renewal inherits
@@ -65,40 +65,6 @@ def _question(places: tuple[int, ...], visited: bool) -> str:
     if visited:
         parts += [_HELD, _ANY_CARRIED.replace("{marks}", ", ".join("?" * len(places)))]
     return " UNION ALL ".join(parts)
-
-
-class Known(Struct, gc=False):
-    """What the journal knows of the values that an event carries, and of the visitor who brought it."""
-
-    store: int
-    keys: Keys
-    visitor: int | None
-    seen: list[list[Link]]  # the visitors of each value
-    held: dict[tuple[int, int], bool]  # the visitor's values, as (kind, key), and whether a server told of both
-    carried: bool  # some earlier conversion carries one of the values
-    former: dict[int, int] = {}  # former names, by those of now
-
-    def people(self, ts: int, witness: Witness | None = None) -> People:
-        """Whom the values lead to, for a conversion of `ts` (ms); `witness`: what the conversion itself tells."""
-        values = zip([kind for kind, _ in self.keys], self.seen, strict=True)
-        if witness is None or self.visitor is None or not witness.keys:
-            return people_of(values, ts)
-        own = Link(self.visitor, ts, ts)
-        return people_of(
-            [
-                (kind, [own, *(x for x in links if x.visitor != own.visitor)] if pair in witness.keys else links)
-                for pair, (kind, links) in zip(self.keys, values, strict=True)
-            ],
-            ts,
-        )
-
-    def take_over(self) -> None:
-        """Have what is known under former names under those of now; each visitor once, its confirmed link rather."""
-        for (kind, key), links in zip(self.keys, self.seen, strict=True):
-            links[:] = {link.visitor: link for link in sorted(links, key=lambda x: x.confirmed_ts is not None)}.values()
-            was = self.held.pop((KINDS[kind], self.former[key]), None) if key in self.former else None
-            if was is not None:
-                self.held[KINDS[kind], key] = was or self.held.get((KINDS[kind], key), False)
 
 
 def links_of(db: apsw.Connection, store: int, number: int, key: int) -> list[Link]:
@@ -157,24 +123,17 @@ class Identities:
 
     def _link(self, known: Known, kind: Identity, key: int, links: list[Link], ts: int, witness: Witness) -> bool:
         """Whether an answer may change by it."""
+        linked = linked_by(known, kind, key, links, witness)
+        if linked is None:
+            return False
         number, visitor, confirmed = KINDS[kind], known.visitor, (kind, key) in witness.keys
         assert visitor is not None
-        others = [sure for (k, v), sure in known.held.items() if k == number and v != key]
-        if (sum(others) if confirmed else len(others)) >= MOST_VALUES:
-            return False
-        before = known.held.get((number, key))
-        crowded = before is None and len(links) > MOST_VISITORS
-        if crowded and not confirmed and any(link.source == witness.source for link in links):
-            return False  # it would be the first to be dropped
-        row = (known.store, number, key, visitor, ts, ts, ts if confirmed else None, witness.source)
-        self._links.append(row)
+        self._links.append((known.store, number, key, visitor, ts, ts, ts if confirmed else None, witness.source))
         self._unwritten.update((key, visitor))
-        known.held[number, key] = confirmed or bool(before)
-        if crowded:
+        known.held[number, key] = confirmed or known.held.get((number, key), False)
+        if linked.crowded:
             self._trim(known.store, number, key)
-        if confirmed:
-            return not before and sum(link.confirmed_ts is not None for link in links) <= MOST_VISITORS
-        return before is None and not any(link.confirmed_ts is not None for link in links) and not crowded
+        return linked.news
 
     def _trim(self, store: int, number: int, key: int) -> None:
         """Keep only so many visitors of a value as show that it has too many."""

@@ -18,6 +18,7 @@ from hashlib import sha256
 from typing import Any, Final, cast
 
 import apsw
+import msgspec
 from msgspec import Struct
 
 from collector.core.capi.phones import e164_digits
@@ -39,9 +40,14 @@ _CARRYING: Final = "SELECT conversion FROM conversion_identity WHERE key = ? AND
 _GAINED: Final = "SELECT conversion FROM conversion_identity WHERE key = ? AND kind = 0"  # by a merge, after its fold
 _CARRIED: Final = "SELECT kind, key FROM conversion_identity WHERE conversion = ? AND kind > 0"
 
+_INHERITING: Final = "SELECT conversion FROM conversion_identity WHERE key = ? AND kind = -1"  # identities.py: _RENEWS
 _EVER: Final = 1 << 62
 
 Value = tuple[int, int]  # kind and keyed name
+
+
+class _OfOrder(Struct):
+    refund_of: int | None = None
 
 
 class Nameless(CollectorError):
@@ -74,6 +80,7 @@ class Person(Struct):
     others: dict[int, ConversionRow] = {}  # somebody else's, on one of the person's devices
     shared: set[Value] = set()  # values that many share
     links: int = 0  # of a value with a visitor
+    unread: list[int] = []  # of the shop's inbox, its rows
     sent: int = 0  # events that Meta has, or may have
     not_sent: int = 0
 
@@ -116,6 +123,7 @@ class Finder:
         for value in sorted(person.values):
             self._follow(store, value, person)
         self._take_devices(store, person)
+        self._take_refunds(store, person)
         return person
 
     def _take_order(self, store: int, order: str, types: Collection[str], person: Person) -> None:
@@ -128,6 +136,14 @@ class Finder:
                 person.values |= self.strict(row.id)
                 if row.visitor_k is not None:
                     person.visitors.add(row.visitor_k)
+
+    def _take_refunds(self, store: int, person: Person) -> None:
+        """What told Meta of refunds of the person's orders."""
+        for order in list(person.conversions.values()):
+            ids = [row[0] for row in self._db.execute(_INHERITING, (order.dedup_k,))]
+            for row in self.conversions(store, ids):
+                if msgspec.msgpack.decode(row.body, type=_OfOrder).refund_of == order.id:
+                    person.conversions[row.id] = row
 
     def _otherwise_named(self, store: int, name: int) -> list[ConversionRow]:
         """The order that a shop calls so beside its own name; none where it calls several so."""

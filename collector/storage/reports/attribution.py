@@ -6,8 +6,8 @@ Orders without a click are a line of their own: nothing is left out of the sum.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import Final, Literal
@@ -15,10 +15,13 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
+from collector.config import Config
 from collector.core import credit, flags, statuses, times
-from collector.core.events import StoredClick
-from collector.core.landing import Campaign, campaign_of
+from collector.core.days import Days
+from collector.core.landing import campaign_of, labels_of
+from collector.storage.reports import insights
 from collector.storage.reports.folds import DAY_MS, MISSING
+from collector.storage.reports.kept import Span
 from collector.storage.reports.money import from_minor, to_minor
 from collector.storage.reports.reader import Reader, Row
 from collector.storage.reports.totals import first_received
@@ -28,12 +31,15 @@ DayOf = Literal["order", "click"]
 WINDOWS: Final = (1, 7, 28, 30, 90)
 UNATTRIBUTED: Final = "(not attributed)"
 _SLICE: Final = 10_000  # rows that one question looks through: most are page views
-_PAGE: Final = 500
+_PAGE: Final = 5_000
 _AHEAD_MS: Final = 600_000  # an event's own time may lie ten minutes ahead of its receipt
 
 ORDER_SQL: Final = """
-SELECT store, ts, flags, body, match FROM conversion
+SELECT store, ts, flags, body, match, id FROM conversion
  WHERE id >= ? AND id < ? AND event_type = ? AND ts >= ? AND ts < ?"""
+PURCHASE_SQL: Final = """
+SELECT store, ts, flags, body, match, id FROM conversion
+ WHERE event_type = 'Purchase' AND store = ? AND ts >= ? AND ts < ? AND (ts, id) > (?, ?) ORDER BY ts, id LIMIT ?"""
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -49,17 +55,29 @@ class Question(Struct, frozen=True, kw_only=True):
     store: int | None = None
 
 
-class Line(Struct, frozen=True, rename="camel"):
-    """One label's credit in one currency. `conversions` may be a fraction: an order can be shared."""
+class Line(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """One label's credit in one currency. `conversions` may be a fraction: an order can be shared.
+
+    With an ad account, by campaign, ad set or ad: what Meta says that it cost in that currency, for each conversion
+    too, and value for each unit spent, of proven orders alone and of all (`roas_proven`, `roas`).
+    """
 
     label: str
     currency: str
     conversions: float
     value: Decimal
+    proven_value: Decimal | None = None
+    spend: Decimal | None = None
+    cost_per_conversion: Decimal | None = None
+    roas_proven: Decimal | None = None
+    roas: Decimal | None = None
 
 
-class Report(Struct, frozen=True, rename="camel"):
-    """The answer: lines with the largest credit first, and the totals that they sum to."""
+class Report(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """The answer: lines with the largest credit first, and the totals that they sum to.
+
+    `spend_days`: the ad account's days that the lines' spend is of.
+    """
 
     model: str
     by: str
@@ -68,6 +86,7 @@ class Report(Struct, frozen=True, rename="camel"):
     until: str
     orders: int
     lines: list[Line]
+    spend_days: str | None = None
 
 
 class _Order(Struct):
@@ -76,10 +95,18 @@ class _Order(Struct):
     order_status: str | None = None
 
 
+class _Landed(Struct, array_like=True):
+    """The first fields of a StoredClick."""
+
+    fbclid: str
+    landing_page: str
+
+
 class _Journey(Struct):
     click: int | None = None
     click_ts: int | None = None
     attributed: bool = False
+    deterministic: bool = False
     first_ts: int | None = None
     window_days: float = 7.0
     journey: list[tuple[int, int]] = []
@@ -87,37 +114,58 @@ class _Journey(Struct):
 
 _decode_order = msgspec.msgpack.Decoder(_Order).decode
 _decode_journey = msgspec.msgpack.Decoder(_Journey).decode
-_decode_click = msgspec.msgpack.Decoder(StoredClick).decode
+_decode_click = msgspec.msgpack.Decoder(_Landed).decode
 
-_LABELS: Final[dict[str, Callable[[Campaign], str]]] = {
-    "campaign": lambda place: place.campaign,
-    "source": lambda place: place.source,
-    "adset": lambda place: place.adset,
-    "ad": lambda place: place.ad,
-    "landing-page": lambda place: place.page,
+# Of a landing page's address.
+_LABELS: Final[dict[str, Callable[[str], str]]] = {
+    "source": lambda address: labels_of(address)[0],
+    "campaign": lambda address: labels_of(address)[1],
+    "adset": lambda address: labels_of(address)[2],
+    "ad": lambda address: labels_of(address)[3],
+    "landing-page": lambda address: campaign_of(address).page,
 }
 
 
 class _Sum:
-    """Credit of one label and currency; units are kept at the finest decimals seen."""
+    """Credit of one label and currency; minor units are added up by their decimals, as whole numbers."""
 
     def __init__(self) -> None:
-        self.conversions = Fraction(0)
-        self.value = Decimal(0)
+        self._whole, self._shares = 0, Fraction(0)  # most orders are not shared, and a fraction costs ten times as much
+        self._units: Counter[tuple[int, bool]] = Counter()
+
+    def add(self, share: Fraction | int, units: int, decimals: int, *, proven: bool) -> None:
+        """A part of an order. `proven`: it carries the click's own proof."""
+        if share == 1:
+            self._whole += 1
+        else:
+            self._shares += share
+        self._units[decimals, proven] += units
+
+    @property
+    def conversions(self) -> Fraction:
+        return self._whole + self._shares
+
+    @property
+    def value(self) -> Decimal:
+        return sum((from_minor(n, decimals) for (decimals, _), n in self._units.items()), Decimal(0))
+
+    @property
+    def proven(self) -> Decimal:
+        """Of the value, that of proven orders."""
+        return sum((from_minor(n, decimals) for (decimals, sure), n in self._units.items() if sure), Decimal(0))
 
 
-async def attribution(reader: Reader, question: Question) -> Report:
-    """Share out every order of the span. Reads in pages; memory follows the number of labels."""
+async def attribution(reader: Reader, question: Question, config: Config | None = None) -> Report:
+    """Share out every order of the span. Reads in pages; memory follows the number of labels.
+
+    With a `config` that names an ad account, the lines say what they cost.
+    """
     sums: dict[tuple[str, str], _Sum] = defaultdict(_Sum)
     orders = 0
-    ends = await reader.one("SELECT (SELECT min(id) FROM conversion), (SELECT max(id) FROM conversion)")
-    if ends is not None and ends[0] is not None:
-        oldest, newest = ends
-        first = await first_received(reader, "conversion", oldest, newest, question.since - _AHEAD_MS)
-        for start in range(first, newest + 1, _SLICE):
-            span = (start, start + _SLICE, question.event_type, question.since, question.until)
-            wanted = [row for row in await reader.rows(ORDER_SQL, *span) if _is_wanted(row, question)]
-            orders += await _share(reader, wanted, question, sums)
+    async for rows in _purchases(reader, question) if question.event_type == "Purchase" else _events(reader, question):
+        wanted = [row for row in rows if _is_wanted(row, question)]
+        orders += await _share(reader, wanted, question, sums)
+    spend, days = await _spend(reader, question, config) if config else ({}, None)
     return Report(
         model=question.model,
         by=question.by,
@@ -125,8 +173,50 @@ async def attribution(reader: Reader, question: Question) -> Report:
         since=times.text(question.since),
         until=times.text(question.until),
         orders=orders,
-        lines=_lines(sums),
+        lines=_lines(sums, spend),
+        spend_days=days and f"{days.first}..{days.last}",
     )
+
+
+async def _purchases(reader: Reader, question: Question) -> AsyncIterator[list[Row]]:
+    """By their index: page views, of which there are many more, are never read."""
+    stores = [row[0] for row in await reader.rows("SELECT id FROM store ORDER BY id")]
+    for store in stores if question.store is None else [question.store]:
+        at = question.since, -1
+        while rows := await reader.rows(PURCHASE_SQL, store, at[0], question.until, *at, _SLICE):
+            at = rows[-1][1], rows[-1][5]
+            yield rows
+
+
+async def _events(reader: Reader, question: Question) -> AsyncIterator[list[Row]]:
+    """Of another name: no index is by it."""
+    ends = await reader.one("SELECT (SELECT min(id) FROM conversion), (SELECT max(id) FROM conversion)")
+    if ends is None or ends[0] is None:
+        return
+    oldest, newest = ends
+    first = await first_received(reader, "conversion", oldest, newest, question.since - _AHEAD_MS)
+    for start in range(first, newest + 1, _SLICE):
+        span = (start, start + _SLICE, question.event_type, question.since, question.until)
+        yield await reader.rows(ORDER_SQL, *span)
+
+
+Spend = dict[tuple[str, str], Decimal]  # by label and currency
+
+
+async def _spend(reader: Reader, question: Question, config: Config) -> tuple[Spend, Days | None]:
+    """What each label's ads cost, and on which days of the account; nothing where Meta does not tell it so."""
+    place = {"campaign": 0, "adset": 1, "ad": 2}.get(question.by)
+    if place is None or not config.insights.ad_account:
+        return {}, None
+    stores = [row[0] for row in await reader.rows("SELECT id FROM store")]
+    wanted = tuple(number for number in stores if question.store in (None, number))
+    days = await insights.account_days(reader, config, question.since, question.until)
+    found = await insights.by_line(reader, config, days, Span(wanted, question.since, question.until))
+    out: Spend = defaultdict(Decimal)
+    for path, currencies in found.items():
+        for code, one in currencies.items():
+            out[path[place], code] += one.spend
+    return out, days
 
 
 def _is_wanted(row: Row, question: Question) -> bool:
@@ -136,21 +226,24 @@ def _is_wanted(row: Row, question: Question) -> bool:
 
 async def _share(reader: Reader, rows: Sequence[Row], question: Question, sums: dict[tuple[str, str], _Sum]) -> int:
     """Share out some orders; how many they were. Refunded and cancelled ones have nothing to share."""
-    read = [(ts, _decode_order(body), match) for _, ts, _, body, match in rows]
+    read = [(ts, _decode_order(body), match) for _, ts, _, body, match, _ in rows]
     found = [
-        (ts, order, *_touches(_decode_journey(match), ts, question))
+        (ts, order, journey.deterministic, *_touches(journey, ts, question))
         for ts, order, match in read
         if not statuses.has_ended(order.order_status)
+        for journey in (_decode_journey(match),)
     ]
     labels = await _labels(reader, {click for *_, touches in found for click, _ in touches}, question.by)
-    for ts, order, asked, touches in found:
+    for ts, order, proven, asked, touches in found:
         names = [_label(touch, ts, labels, question) for touch in touches] or [UNATTRIBUTED]
-        shares = credit.weights(question.model, [at for _, at in touches], asked) or [Fraction(1)]
         units, decimals = to_minor(order.value or Decimal(0), order.currency or "")
-        for name, share, part in zip(names, shares, credit.allocate(units, shares), strict=True):
-            own = sums[name, order.currency or ""]
-            own.conversions += share
-            own.value += from_minor(part, decimals)
+        shares: Sequence[Fraction | int] = [1]
+        parts = [units]
+        if len(touches) > 1:
+            shares = weights = credit.weights(question.model, [at for _, at in touches], asked)
+            parts = credit.allocate(units, weights)
+        for name, share, part in zip(names, shares, parts, strict=True):
+            sums[name, order.currency or ""].add(share, part, decimals, proven=proven)
     return len(found)
 
 
@@ -190,10 +283,29 @@ async def _labels(reader: Reader, clicks: Iterable[int], by: By) -> dict[int, st
         chunk = wanted[i : i + _PAGE]
         sql = f"SELECT id, body FROM click WHERE id IN ({','.join('?' * len(chunk))})"
         for number, body in await reader.rows(sql, *chunk):
-            out[number] = _LABELS[by](campaign_of(_decode_click(body).landing_page))
+            out[number] = _LABELS[by](_decode_click(body).landing_page)
     return out
 
 
-def _lines(sums: dict[tuple[str, str], _Sum]) -> list[Line]:
-    lines = [Line(label, code, float(s.conversions), s.value) for (label, code), s in sums.items()]
+def _lines(sums: dict[tuple[str, str], _Sum], spend: Spend) -> list[Line]:
+    lines = [_line(key, sums.get(key, _Sum()), spend.get(key), told=bool(spend)) for key in {**sums, **spend}]
     return sorted(lines, key=lambda line: (line.label == UNATTRIBUTED, -line.conversions, line.label, line.currency))
+
+
+def _line(key: tuple[str, str], own: _Sum, spend: Decimal | None, *, told: bool) -> Line:
+    conversions = float(own.conversions)
+    if not told:
+        return Line(*key, conversions, own.value)
+    if not spend:
+        return Line(*key, conversions, own.value, own.proven, spend)
+    each = round(spend * own.conversions.denominator / own.conversions.numerator, 4) if own.conversions else None
+    return Line(
+        *key,
+        conversions,
+        own.value,
+        own.proven,
+        spend,
+        cost_per_conversion=each,
+        roas_proven=round(own.proven / spend, 4),
+        roas=round(own.value / spend, 4),
+    )

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-# A spreadsheet takes these as the start of a formula, quoted or not.
-_RISKY: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\0")
+# A spreadsheet takes these as the start of a formula, quoted or not; those of full width where its language has them.
+_RISKY: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _QUOTED: Final = re.compile(r'[",\r\n]')
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 

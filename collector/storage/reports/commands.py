@@ -7,13 +7,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, BinaryIO, Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from collector.config import Config
+from collector.core.days import Days
 from collector.core.shops.counted import Line
+from collector.core.weekly import Week
 from collector.errors import Damaged
 from collector.storage.ground import acknowledged, damage
 from collector.storage.reports import export as exports
+from collector.storage.reports import insights
 from collector.storage.reports.attribution import Question, Report
 from collector.storage.reports.attribution import attribution as shared
 from collector.storage.reports.explain import explain as explained
@@ -28,6 +31,7 @@ from collector.storage.reports.shop_ways import ways
 from collector.storage.reports.status import Clock, Status
 from collector.storage.reports.status import clock as believed
 from collector.storage.reports.status import status as stand
+from collector.storage.reports.weekly import weekly as of_a_week
 
 _CHECK_SECONDS: Final = 0.5  # of SQLite's quick_check before an answer; `status` has a tenth of a second in all
 
@@ -69,6 +73,7 @@ def status(config: Config, now: int) -> Status:
         async with _whole(config, 20, check=False) as reader:
             found = await stand(reader, now, config.matching.threshold)
             found.shops = await ways(reader, config, now)
+            found.insights = await insights.state(reader, config)
             return found
 
     return asyncio.run(ask())
@@ -115,7 +120,17 @@ def attribution(config: Config, question: Question) -> Report:
 
     async def ask() -> Report:
         async with _whole(config, 30) as reader:
-            return await shared(reader, question)
+            return await shared(reader, question, config)
+
+    return asyncio.run(ask())
+
+
+def weekly(config: Config, days: Days, store: str | None) -> Week:
+    """A week of one shop, or of each, beside the one before."""
+
+    async def ask() -> Week:
+        async with _whole(config, 30) as reader:
+            return await of_a_week(reader, config, days, store)
 
     return asyncio.run(ask())
 
@@ -205,6 +220,6 @@ def health(config: Config, now: int) -> Facts:
 
     async def ask() -> Facts:
         async with _whole(config) as reader:
-            return await found(reader, now)
+            return structs.replace(await found(reader, now), insights=await insights.state(reader, config))
 
     return asyncio.run(ask())

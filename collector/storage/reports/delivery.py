@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from collector.core.capi.states import combine
 from collector.core.latency import Latency
-from collector.storage.reports.reader import Reader
+from collector.storage.reports.kept import CUSTOM, STANDARD_SQL, Span
+from collector.storage.reports.reader import Reader, Row
 
 # min(id) and not min(created): the partial index holds the row number, so a backlog of a million is counted without
 # touching its rows.
@@ -26,10 +28,6 @@ REQUEST_SQL = """
 SELECT r.id, p.name, r.at, r.events, r.outcome, r.http_status, r.code, r.subcode, r.trace_id, r.message, r.took_ms
   FROM request r LEFT JOIN pixel p ON p.id = r.pixel WHERE r.id < ? ORDER BY r.id DESC LIMIT ?"""
 # The literal states let SQLite use the partial index of dead letters.
-DEAD_SQL = """
-SELECT o.id, o.conversion, p.name, o.state, o.settled, o.attempts, o.reason
-  FROM outbox o JOIN pixel p ON p.id = o.pixel
- WHERE o.state IN (11, 12) ORDER BY o.settled DESC LIMIT ?"""
 DEAD_COUNT_SQL = "SELECT count(*) FROM outbox WHERE state IN (11, 12) AND settled >= ?"
 
 TALLY_SQL = """
@@ -38,6 +36,8 @@ SELECT r.id, coalesce(p.name, r.pixel), r.at, r.outcome, r.took_ms
 _PIXELS_SQL = "SELECT id, name FROM pixel"
 _SUCCESS_SQL = """
 SELECT at FROM request WHERE pixel = ? AND id > ? AND outcome IN ('sent', 'short') ORDER BY id DESC LIMIT 1"""
+# Before those: when what Meta took last had come, to the quarter of an hour; another pixel's requests are many.
+_TAKEN_SQL = "SELECT quarter * 900000 FROM wait_sum WHERE pixel = ? AND n > 0 ORDER BY quarter DESC LIMIT 1"
 _LOOK_BACK = 200_000
 _TOOK = ("sent", "short")
 
@@ -46,6 +46,7 @@ _TOOK = ("sent", "short")
 STATES_SQL = "(SELECT group_concat(state) FROM outbox WHERE conversion = c.id)"
 
 
+@lru_cache(maxsize=1024)
 def combined(at_intake: int, states: str | None) -> int:
     """How an event stands over all its pixels; what it was at intake when it never had an outbox row."""
     return int(combine(int(state) for state in states.split(","))) if states else at_intake
@@ -130,6 +131,7 @@ class Requests:
     async def refresh(self, reader: Reader) -> None:
         """Count what is new and over; a request in flight is left for the next time."""
         if self._after is None:
+            self.last_success = await last_success(reader)  # a small shop's may be older than those that are counted
             row = await reader.one("SELECT max(id) FROM request")
             self._after = max(0, ((row and row[0]) or 0) - _LOOK_BACK)
         async for page in reader.pages(TALLY_SQL, self._after, size=5000):
@@ -145,11 +147,15 @@ class Requests:
 
 
 async def last_success(reader: Reader) -> dict[str, int]:
-    """When Meta last took events (ms), by the pixel's name; of the newest requests."""
+    """When Meta last took events (ms), by the pixel's name: its newest request's time, or no earlier than this."""
     row = await reader.one("SELECT max(id) FROM request")
     after = max(0, ((row and row[0]) or 0) - _LOOK_BACK)
-    found = {name: await reader.one(_SUCCESS_SQL, number, after) for number, name in await reader.rows(_PIXELS_SQL)}
-    return {name: success[0] for name, success in found.items() if success}
+    found = {}
+    for number, name in await reader.rows(_PIXELS_SQL):
+        success = await reader.one(_SUCCESS_SQL, number, after) or await reader.one(_TAKEN_SQL, number)
+        if success:
+            found[name] = success[0]
+    return found
 
 
 async def heartbeats(reader: Reader) -> list[Heartbeat]:
@@ -174,24 +180,73 @@ def _figures(body: bytes) -> dict[str, Any]:
     return figures if isinstance(figures, dict) else {}
 
 
-class Ended(Struct, frozen=True):
-    """An event that will not be sent any more, and why."""
-
-    id: int
-    conversion: int
-    pixel: str
-    state: int
-    settled: int
-    attempts: int
-    reason: str | None
-
-
-async def dead_letters(reader: Reader, *, limit: int = 50) -> list[Ended]:
-    """The events that were rejected or expired last."""
-    return [Ended(*row) for row in await reader.rows(DEAD_SQL, limit)]
-
-
 async def dead_since(reader: Reader, since: int) -> int:
     """How many events were rejected or expired from `since` (ms) on."""
     row = await reader.one(DEAD_COUNT_SQL, since)
     return row[0] if row else 0
+
+
+class Cause(Struct, frozen=True):
+    """Events that ended badly for one reason; `example` is the newest one's row, `order` its number."""
+
+    pixel: str
+    state: int
+    code: int | None
+    subcode: int | None
+    reason: str
+    n: int
+    first: int
+    last: int
+    example: int
+    order: str
+
+
+CAUSES_FROM: Final = 20_000  # dead letters that are looked through
+_CAUSES: Final = f"""
+SELECT coalesce(p.name, ''), found.state, CASE found.state WHEN 11 THEN r.code END,
+       CASE found.state WHEN 11 THEN r.subcode END, coalesce(found.reason, ''),
+       count(*), min(found.settled), max(found.settled), max(c.id)
+  FROM (SELECT * FROM outbox WHERE state IN (11, 12) AND settled >= ?
+         ORDER BY settled DESC LIMIT {CAUSES_FROM}) AS found
+  JOIN conversion c ON c.id = found.conversion LEFT JOIN pixel p ON p.id = found.pixel
+  LEFT JOIN request r ON r.id = found.request
+ WHERE c.ts >= ? AND c.ts < ? AND c.store IN ({{}}) AND c.flags & 145 = 0 AND {{}}
+ GROUP BY 1, 2, 3, 4, 5 ORDER BY 6 DESC, 8 DESC LIMIT 50"""
+
+
+class _Numbered(Struct):
+    order_id: str | None = None
+
+
+_numbered = msgspec.msgpack.Decoder(_Numbered).decode
+
+
+async def causes(reader: Reader, span: Span, event: str) -> list[Cause]:
+    """Why events of a name and of a span were refused or expired, most first; of the newest dead letters."""
+    named = "c.event_type = ?" if event != CUSTOM else f"c.event_type NOT IN ({STANDARD_SQL}) AND ? <> ''"
+    sql = _CAUSES.format(",".join(map(str, span.stores)) or "0", named)
+    rows = await reader.rows(sql, span.since, span.since, span.until, event)
+    return [await _cause(reader, row) for row in rows]
+
+
+async def _cause(reader: Reader, row: Row) -> Cause:
+    pixel, state, code, subcode, reason, n, first, last, example = row
+    return Cause(pixel, state, code, subcode, reason, n, first, last, example, await _number(reader, example))
+
+
+async def _number(reader: Reader, conversion: int) -> str:
+    row = await reader.one("SELECT body FROM conversion WHERE id = ?", conversion)
+    return (_numbered(row[0]).order_id if row else None) or ""
+
+
+_LAST: Final = """
+SELECT r.id, ?1, r.at, r.events, r.outcome, r.http_status, r.code, r.subcode, r.trace_id, r.message, r.took_ms
+  FROM request r WHERE r.pixel = ?2 AND r.id > ?3 AND r.outcome <> 'in_flight' ORDER BY r.id DESC LIMIT 1"""
+
+
+async def last_answers(reader: Reader) -> dict[str, Request]:
+    """The newest answer to each pixel, by its name; of the newest requests."""
+    row = await reader.one("SELECT max(id) FROM request")
+    after = max(0, ((row and row[0]) or 0) - _LOOK_BACK)
+    found = {name: await reader.one(_LAST, name, number, after) for number, name in await reader.rows(_PIXELS_SQL)}
+    return {name: Request(*answer) for name, answer in found.items() if answer}

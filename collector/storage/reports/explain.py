@@ -71,6 +71,7 @@ def _explained(found: conversions.Conversion, why: Explanation, ids: PublicIds) 
         "path": [_click(click, ids) for click in match.path],
         "orderStatus": event.order_status,
         "value": _value(found),
+        "refundEvents": [{"refund": one.id, "value": one.told} for one in event.refunds if one.told],
         "sharesEventIdWith": ids.public("conv", event.shares_id) if event.shares_id else None,
         "tellings": [_telling(fact) for fact in orders.facts_of(event)] if event.order_id else [],
         "capiStatus": NAMES.get(found.capi, str(found.capi)),
@@ -104,7 +105,7 @@ def _telling(fact: Fact) -> dict[str, Any]:
         "orderStatus": fact.status or ("updated" if fact.edited else None),
         "eventValue": fact.value,
         "currency": fact.currency,
-    }
+    } | ({"refund": fact.refund, "givenBack": fact.less} if fact.refund else {})
 
 
 def why_unqueued(found: conversions.Conversion) -> str | None:

@@ -10,25 +10,34 @@ from collector.core.flags import UNCOUNTED
 from collector.storage.ground.pepper import WITNESS_SQL, Witness
 from collector.storage.reports import delivery
 from collector.storage.reports.delivery import Heartbeat, Pixel, Waiting
+from collector.storage.reports.insights import InsightState
 from collector.storage.reports.reader import Reader
-from collector.storage.reports.status import Clock, clock
+from collector.storage.reports.status import Clock, clock, never_given
+from collector.storage.reports.totals import first_received
 
 _DAY_MS: Final = 86_400_000
-_NEWEST: Final = 100_000  # rows of each table are looked at, so that the answer comes at once at any size
+_NEWEST: Final = 10_000  # clicks are looked at, so that the answer comes at once at any size
+_ORDERS_NEWEST: Final = 2_000  # of each store: a page view is no order, and another store's is none
 _ADDRESSES: Final = 200
 
 _KEYS: Final = "SELECT kind, coalesce(store, '') FROM api_key WHERE revoked IS NULL"
 _CLICKS: Final = f"""
 SELECT coalesce(s.name, ''), max(c.received) FROM click c LEFT JOIN store s ON s.id = c.store
  WHERE c.id > ? AND c.flags & {UNCOUNTED} = 0 GROUP BY c.store"""
+# Before that, by the kept sums: another store's clicks are many. To the quarter of an hour.
+_CLICKS_BEFORE: Final = """
+SELECT name, (
+       SELECT quarter * 900000 FROM click_quarter WHERE store = s.id AND n > 0 ORDER BY quarter DESC LIMIT 1) AS at
+  FROM store s WHERE at IS NOT NULL"""
+_STORES: Final = "SELECT id, name FROM store"
+# Each order once, however many pixels it goes to.
 _ORDERS: Final = """
-SELECT coalesce(s.name, ''), max(c.received), sum(o.state = 2 AND o.settled IS NULL), count(*)
-  FROM conversion c LEFT JOIN store s ON s.id = c.store LEFT JOIN outbox o ON o.conversion = c.id
- WHERE c.id > ? AND c.event_type = 'Purchase' GROUP BY c.store"""
+SELECT max(received), coalesce(sum(held), 0), count(*)
+  FROM (SELECT received, EXISTS (SELECT 1 FROM outbox WHERE conversion = c.id AND state = 2 AND settled IS NULL) AS held
+          FROM conversion c WHERE event_type = 'Purchase' AND store = ? ORDER BY ts DESC LIMIT ?)"""
 _WEBHOOKS: Final = """
 SELECT coalesce(s.name, ''), d.webhook, max(d.at) FROM shop_delivery d LEFT JOIN store s ON s.id = d.store
  GROUP BY d.store, d.webhook"""
-_DAILY: Final = "SELECT count(*) FROM {} WHERE id > ? AND received >= ?"
 
 
 class Orders(Struct, frozen=True):
@@ -56,14 +65,12 @@ class Facts(Struct, frozen=True, kw_only=True):
     webhooks: dict[tuple[str, str], int]  # the last delivery by store and webhook; ms
     addresses: list[str]  # of the newest visitors
     bytes_a_day: int  # by which the database grows, as of its last day
+    insights: InsightState | None = None  # of the ad account, where one is set
 
 
 async def facts(reader: Reader, now: int) -> Facts:
     """Everything at `now` (ms)."""
     named = await reader.one(WITNESS_SQL)
-    requests = delivery.Requests()
-    await requests.refresh(reader)
-    orders = {row[0]: Orders(*row[1:]) for row in await reader.rows(_ORDERS, await _from(reader, "conversion"))}
     return Facts(
         schema=((await reader.one("PRAGMA user_version")) or (0,))[0],
         witness=Witness(named[0], bool(named[1])) if named else Witness(None, named=False),
@@ -71,20 +78,27 @@ async def facts(reader: Reader, now: int) -> Facts:
         beats=await delivery.heartbeats(reader),
         waiting=await delivery.waiting(reader),
         pixels=await delivery.pixels(reader),
-        successes=requests.last_success,
+        successes=await delivery.last_success(reader),
         dead=await delivery.dead_since(reader, now - _DAY_MS),
         keys={(kind, store) for kind, store in await reader.rows(_KEYS)},
-        clicks=dict(await reader.rows(_CLICKS, await _from(reader, "click"))),
-        orders=orders,
+        clicks=await _clicks(reader),
+        orders=await _orders(reader),
         webhooks={(row[0], row[1]): row[2] for row in await reader.rows(_WEBHOOKS)},
         addresses=await _addresses(reader),
         bytes_a_day=await _growth(reader, now),
     )
 
 
-async def _from(reader: Reader, table: str) -> int:
-    row = await reader.one(f"SELECT max(id) FROM {table}")
-    return max(0, ((row and row[0]) or 0) - _NEWEST)
+async def _clicks(reader: Reader) -> dict[str, int]:
+    row = await reader.one("SELECT max(id) FROM click")
+    newest = await reader.rows(_CLICKS, ((row and row[0]) or 0) - _NEWEST)
+    return {**dict(await reader.rows(_CLICKS_BEFORE)), **dict(newest)}
+
+
+async def _orders(reader: Reader) -> dict[str, Orders]:
+    """By store; those that have any."""
+    found = {name: await reader.one(_ORDERS, number, _ORDERS_NEWEST) for number, name in await reader.rows(_STORES)}
+    return {name: Orders(*row) for name, row in found.items() if row and row[2]}
 
 
 async def _addresses(reader: Reader) -> list[str]:
@@ -96,8 +110,10 @@ async def _growth(reader: Reader, now: int) -> int:
     """Bytes a day: the last day's rows, each as large as the file's average."""
     today = total = 0
     for table in ("click", "conversion"):
-        day = await reader.one(_DAILY.format(table), await _from(reader, table), now - _DAY_MS)
-        span = await reader.one(f"SELECT (SELECT max(id) FROM {table}), (SELECT min(id) FROM {table})")
-        today += day[0] if day else 0
-        total += span[0] - span[1] + 1 if span and span[0] is not None else 0
-    return reader.size() * today // total if total else 0
+        row = await reader.one(f"SELECT (SELECT max(id) FROM {table}), (SELECT min(id) FROM {table})")
+        if row and row[0] is not None:
+            newest, oldest = row
+            first = await first_received(reader, table, oldest, newest + 1, now - _DAY_MS)
+            today += newest + 1 - first - await never_given(reader, table, first)
+            total += newest + 1 - oldest - await never_given(reader, table, oldest)
+    return reader.size() * max(today, 0) // total if total > 0 else 0

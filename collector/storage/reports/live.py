@@ -1,4 +1,4 @@
-"""What is happening now: clicks, events, attempts, refusals and reloads, each once, as it comes. For `collector tail`.
+"""What is happening now: clicks, events, attempts, refusals and reloads, each once, as it comes. For tail and console.
 
 Nothing of a person is told: no address, no cookie, no click id, no order number.
 """
@@ -66,6 +66,7 @@ class Follower:
         self._refused: Counter[str] = Counter()
         self._since = 0
         self._audit = 0
+        self._noted: list[audit.Entry] = []  # reloads of before, told with the first step
 
     async def begin(self, now: int, last: int) -> None:
         """Begin with the newest `last` rows of each table."""
@@ -74,7 +75,8 @@ class Follower:
             self._after[table] = max(0, (newest[0] if newest else 0) - last)
         self._since = now // 900_000 - 1
         self._refused = Counter(dict(await self._reader.rows(_REFUSALS, self._since)))
-        self._audit = audit.read(self._reader.path.parent)[1]
+        entries, self._audit = audit.read(self._reader.path.parent)
+        self._noted = [entry for entry in entries if _is_reload(entry)][-last:] if last else []
 
     async def step(self, now: int) -> list[Item]:
         """What has come since the last step, oldest first; at most a page of each kind."""
@@ -156,5 +158,9 @@ class Follower:
 
     def _reloads(self) -> list[Item]:
         entries, self._audit = audit.read(self._reader.path.parent, self._audit)
-        mine = [entry for entry in entries if entry.action.startswith("reload")]
+        mine, self._noted = self._noted + [entry for entry in entries if _is_reload(entry)], []
         return [{"at": e.at, "kind": "reload", "who": e.who, "action": e.action, **e.about} for e in mine]
+
+
+def _is_reload(entry: audit.Entry) -> bool:
+    return entry.action.startswith("reload")

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Set
 from typing import Final
 
 from collector.config import Config
+from collector.core.event_names import STANDARD
 from collector.errors import StorageError
 from collector.storage.index.bloom import LOW_BITS, LOW_MASK
 from collector.storage.index.tables import BUCKET, CONVERSIONS
@@ -16,9 +17,19 @@ from collector.storage.reports.names import keyed_hash
 from collector.storage.reports.reader import Reader
 
 _CHUNK: Final = 500
-_MOST_NAMES: Final = 200  # stores times event types
+_MOST_NAMES: Final = 200  # stores times event types, or as many as there are stores
 _TAIL: Final = 60_000  # the keeper folds at 50,000 unfolded rows at the latest
 _INDEX: Final = CONVERSIONS.index_table("dedup")
+_EVENTS: Final = "SELECT name FROM event_name"
+# By the sums' key: a list of all that they have would be a walk through them.
+_HAS_EVENT: Final = """
+SELECT EXISTS (SELECT 1 FROM store s CROSS JOIN sale_day d WHERE d.store = s.id AND d.event = ?)"""
+
+
+async def seen_events(reader: Reader) -> set[str]:
+    """The names of all events that there are."""
+    told = {name for name in sorted(STANDARD) if await reader.one(_HAS_EVENT, name) == (1,)}
+    return told | {name for (name,) in await reader.rows(_EVENTS)}
 
 
 async def of_order(reader: Reader, config: Config, order_id: str, event_types: Iterable[str]) -> list[int]:
@@ -26,8 +37,8 @@ async def of_order(reader: Reader, config: Config, order_id: str, event_types: I
     stores = [row[0] for row in await reader.rows("SELECT id FROM store")]
     hashed = await keyed_hash(reader, config)
     types = sorted({"Purchase", *event_types}, key=lambda name: name != "Purchase")
-    names = {hashed.name(store, "once", f"{kind}\0o{order_id}") for kind in types for store in stores}
-    wanted = set(list(names)[:_MOST_NAMES]) if len(names) > _MOST_NAMES else names
+    names = [hashed.name(store, "once", f"{kind}\0o{order_id}") for kind in types for store in stores]
+    wanted = set(names[: max(_MOST_NAMES, len(stores))])  # every store's purchases first
     row = await reader.one("SELECT max(id) FROM conversion")
     newest: int = (row and row[0]) or 0
     folded, maybe = await _folded(reader, wanted, newest)

@@ -4,27 +4,95 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from decimal import Decimal
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from collector.core.events import StoredClick
-from collector.core.landing import Campaign, campaign_of
+from collector.core.landing import Campaign, campaign_id_of, campaign_of, labels_of
 from collector.storage.reports.delivery import STATES_SQL, combined
 from collector.storage.reports.kept import Span
 from collector.storage.reports.reader import Reader, Row
 
 _PAGE: Final = 200
-# The literal event lets SQLite use the index of purchases; 145: what is no sale (core/flags.py: NO_SALE).
+_NEXT_PAGES: Final = 1_000  # who goes on looks through many
+LOOKED_AT: Final = 10_000  # of a span's purchases, the newest, where not all can be
+WAYS_FROM: Final = 2_000  # of those, the attributed ones
+_GROUPS: Final = 100  # SQLite merges up to 500
+_SALE: Final = "flags & 145 = 0"  # core/flags.py: NO_SALE
+
+
+def newest_sql(span: Span, most: int = LOOKED_AT, only: str = "1", *, up: bool = False) -> str:
+    """The newest purchases of a span as a table `(id, ts)`, newest first; `only`: a condition on the row.
+
+    `up`: the oldest, oldest first. Each store's are read from that end on and merged: no more than `most` that meet
+    it, whatever another store has.
+    """
+    groups = [span.stores[i::_GROUPS] for i in range(min(_GROUPS, len(span.stores)))] or [(0,)]
+    # The literal event lets SQLite use the index of purchases.
+    parts = [
+        f"SELECT id, ts FROM conversion WHERE event_type = 'Purchase' AND store IN ({','.join(map(str, group))})"
+        f" AND ts >= {span.since} AND ts < {span.until} AND {only}"
+        for group in groups
+    ]
+    way = "" if up else " DESC"
+    return f"({' UNION ALL '.join(parts)} ORDER BY ts{way}, id{way} LIMIT {most}) AS found"
+
+
 _SQL: Final = f"""
 SELECT c.id, coalesce(s.name, ''), c.ts, c.capi, {STATES_SQL}, c.confidence, c.body, c.match, k.body,
        (SELECT max(doubts) FROM outbox WHERE conversion = c.id),
        (SELECT reason FROM outbox WHERE conversion = c.id AND reason IS NOT NULL LIMIT 1)
-  FROM conversion c LEFT JOIN store s ON s.id = c.store LEFT JOIN click k ON k.id = c.click
- WHERE c.event_type = 'Purchase' AND c.ts >= ? AND c.ts < ? AND (c.ts, c.id) < (?, ?)
-   AND c.store IN ({{}}) AND c.flags & 145 = 0
- ORDER BY c.ts DESC, c.id DESC LIMIT {_PAGE}"""
+  FROM {{found}} CROSS JOIN conversion c ON c.id = found.id
+  LEFT JOIN store s ON s.id = c.store LEFT JOIN click k ON k.id = c.click ORDER BY found.ts {{way}}, found.id {{way}}"""
+
+
+# How soon after its click, and whether nobody whom it names has bought before, as far as it is kept. kind > 0: who the
+# person is. Before is by the orders' own time: history may be imported later. Of the newest orders alone, so that a
+# page is as soon told of a year.
+_WAYS_SQL: Final = f"""
+SELECT sold.ts - k.ts, k.body, CASE
+  WHEN EXISTS (SELECT 1 FROM conversion_identity WHERE conversion = sold.id AND kind > 0)
+       THEN NOT EXISTS (
+            SELECT 1 FROM conversion_identity i JOIN conversion_identity j ON j.key = i.key AND j.kind = i.kind
+              JOIN conversion o ON o.id = j.conversion
+             WHERE i.conversion = sold.id AND i.kind > 0 AND (o.ts, o.id) < (sold.ts, sold.id)
+               AND o.event_type = 'Purchase' AND o.store = sold.store AND o.{_SALE}) END
+  FROM (SELECT c.id, c.ts, c.store, c.click FROM {{}} CROSS JOIN conversion c ON c.id = found.id
+         WHERE c.click IS NOT NULL AND c.{_SALE} ORDER BY found.ts DESC, found.id DESC LIMIT {WAYS_FROM}) AS sold
+  JOIN click k ON k.id = sold.click"""
+_LAGS_SQL: Final = f"""
+SELECT sold.ts - k.ts
+  FROM (SELECT c.ts, c.click FROM {{}} CROSS JOIN conversion c ON c.id = found.id
+         WHERE c.click IS NOT NULL AND c.{_SALE} ORDER BY found.ts DESC, found.id DESC LIMIT {WAYS_FROM}) AS sold
+  JOIN click k ON k.id = sold.click"""
+
+
+class Way(NamedTuple):
+    """How an order came of its click. `new`: whether its customer is; None where it names nobody."""
+
+    place: Campaign
+    after_ms: int
+    new: bool | None
+    campaign_id: str = ""  # Meta's own, where the landing page has it
+
+
+async def newest_ways(reader: Reader, span: Span) -> list[Way]:
+    """Of the newest purchases of a span (LOOKED_AT) those with a click, at most WAYS_FROM."""
+    rows = await reader.rows(_WAYS_SQL.format(newest_sql(span)))
+    return [_way(*row) for row in rows]
+
+
+def _way(after: int, body: bytes, new: int | None) -> Way:
+    address = _click(body).landing_page
+    place = Campaign(*labels_of(address))
+    return Way(place, max(after, 0), None if new is None else bool(new), campaign_id_of(address))
+
+
+async def lags(reader: Reader, span: Span) -> list[int]:
+    """Milliseconds from click to order, of the same as `newest_ways`."""
+    return [lag for (lag,) in await reader.rows(_LAGS_SQL.format(newest_sql(span)))]
 
 
 class _Sold(Struct):
@@ -92,11 +160,20 @@ def _order(row: Row) -> Order:
     )
 
 
-async def orders(reader: Reader, span: Span, after: tuple[int, int] | None = None) -> AsyncIterator[Order]:
-    """The orders of a span, newest first; `after` is the (ts, id) of the last one seen."""
-    at = after or (1 << 62, 0)
-    sql = _SQL.format(",".join(map(str, span.stores)) or "0")
-    while rows := await reader.rows(sql, span.since, span.until, *at):
+async def orders(
+    reader: Reader, span: Span, after: tuple[int, int] | None = None, *, up: bool = False
+) -> AsyncIterator[Order]:
+    """The orders of a span, newest first, or (`up`) oldest first; `after` is the (ts, id) of the last one seen."""
+    at, size = after, _PAGE
+    while rows := await reader.rows(_SQL.format(found=_page_sql(span, at, size, up), way="" if up else "DESC")):
         for row in rows:
             yield _order(row)
-        at = rows[-1][2], rows[-1][0]
+        at, size = (rows[-1][2], rows[-1][0]), _NEXT_PAGES
+
+
+def _page_sql(span: Span, at: tuple[int, int] | None, size: int, up: bool) -> str:
+    """The next page; the bound on the time alone is what the index begins at."""
+    if at is None:
+        return newest_sql(span, size, _SALE, up=up)
+    rest = span._replace(since=max(span.since, at[0])) if up else span._replace(until=min(span.until, at[0] + 1))
+    return newest_sql(rest, size, f"(ts, id) {'>' if up else '<'} ({at[0]}, {at[1]}) AND {_SALE}", up=up)

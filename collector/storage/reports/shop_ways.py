@@ -10,7 +10,6 @@ from msgspec import Struct
 from collector.config import Config, StoreConfig
 from collector.config_loader import shops
 from collector.core import times
-from collector.core.shops.order import IGNORE
 from collector.storage.reports.reader import Reader
 
 _DAYS: Final = 7
@@ -85,7 +84,7 @@ async def _webhook(reader: Reader, config: Config, store: StoreConfig, number: i
     return Webhook(
         name=hook.name,
         url=f"{base}/v1/webhooks/{hook.name}/{store.id}",
-        topics=[topic for topic, forced in hook.platform.topics.items() if not forced.startswith(IGNORE)],
+        topics=shops.taken(hook),
         last_delivery=times.text(last[0]) if last else None,
         last_order=times.text(order[0]) if order else None,
     )

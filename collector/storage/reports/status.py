@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct, json
 
@@ -12,10 +12,15 @@ from collector.core import times, trusted
 from collector.core.capi.states import NAMES
 from collector.storage.reports import decoys, delivery, kept, models, trust
 from collector.storage.reports.folds import DAY_MS
+from collector.storage.reports.insights import InsightState
 from collector.storage.reports.kept import Sale, Span
 from collector.storage.reports.reader import Reader
 from collector.storage.reports.shop_ways import ShopWays
 from collector.storage.reports.totals import HORIZON_DAYS
+
+_NEVER_GIVEN: Final = """
+SELECT coalesce(sum(n), 0) FROM total
+ WHERE name GLOB ?1 || '*' AND CAST(substr(name, length(?1) + 1) AS INTEGER) > ?2"""
 
 
 class Camel(Struct, rename="camel", kw_only=True):
@@ -120,6 +125,7 @@ class Status(Camel):
     processes: list[Process]
     clock: Clock
     confidence: Confidence
+    insights: InsightState | None = None  # of the ad account, where one is set; filled as `shops`
     shops: list[ShopWays] = []  # by which ways each shop tells; `ways` fills it, which knows the configuration
 
 
@@ -136,8 +142,8 @@ async def status(reader: Reader, now: int, threshold: int) -> Status:
         database_bytes=reader.size(),
         wal_bytes=reader.wal_size(),
         oldest_reader_seconds=await delivery.oldest_reader(reader),
-        total_clicks=await _newest(reader, "click"),
-        total_conversions=await _newest(reader, "conversion"),
+        total_clicks=await _came(reader, "click"),
+        total_conversions=await _came(reader, "conversion"),
         today=_counts(await kept.clicks(reader, days[1]), await kept.sales(reader, days[1])),
         days7=_counts(await kept.clicks(reader, days[7]), sales7),
         revenue7=_revenue(sales7),
@@ -185,10 +191,16 @@ async def _ambiguous(reader: Reader, day: int) -> int:
     return (row and row[0]) or 0
 
 
-async def _newest(reader: Reader, table: str) -> int:
-    """How many rows ever came: they are numbered in order of arrival."""
-    row = await reader.one(f"SELECT max(id) FROM {table}")
-    return (row and row[0]) or 0
+async def _came(reader: Reader, table: str) -> int:
+    """How many rows ever came: they are numbered in order of arrival, but for what was lost or skipped by a restore."""
+    newest = await reader.one(f"SELECT max(id) FROM {table}")
+    return ((newest and newest[0]) or 0) - await never_given(reader, table, 0)
+
+
+async def never_given(reader: Reader, table: str, above: int) -> int:
+    """How many of the numbers above `above` no row ever had: each loss is noted by the row that stands for it."""
+    row = await reader.one(_NEVER_GIVEN, f"never.{table}.", above)
+    return row[0] if row else 0
 
 
 def _counts(clicks: tuple[int, int], sales: list[tuple[str, Sale]]) -> Counts:

@@ -16,13 +16,15 @@ from collector.exchange.shops import Page
 
 _SETTLE: Final = "DELETE FROM shop_order WHERE store = ? AND name = ? AND conversion IS NULL"
 _OF_CONVERSION: Final = """
-UPDATE shop_order SET status = ?, value = ?, currency = ?, ts = ?, channel = ?, reason = ?, seen = seen | ?
+UPDATE shop_order SET status = ?, value = ?, currency = ?, ts = ?, channel = coalesce(nullif(?, ''), channel),
+       reason = ?, seen = seen | ?
  WHERE conversion = ?"""
 _NEW: Final = """
 INSERT INTO shop_order (store, name, called, ts, status, value, currency, channel, reason, conversion, seen, first)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (store, name) DO UPDATE SET status = excluded.status, value = excluded.value, ts = excluded.ts,
-       currency = excluded.currency, channel = excluded.channel, conversion = coalesce(excluded.conversion, conversion),
+       currency = excluded.currency, channel = coalesce(nullif(excluded.channel, ''), channel),
+       conversion = coalesce(excluded.conversion, conversion),
        reason = CASE WHEN excluded.conversion IS NULL AND conversion IS NOT NULL THEN reason ELSE excluded.reason END,
        seen = seen | excluded.seen"""
 _SEEN: Final = "UPDATE shop_order SET seen = seen | ? WHERE conversion = ?"

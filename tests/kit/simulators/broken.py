@@ -8,6 +8,9 @@ from math import floor
 from msgspec import structs
 
 from collector.core.matching import Candidate, Match, Model, Policy, Query, Statistics, match
+from collector.core.matching.model import Network
+
+NOWHERE = {0: Network((1.0, 1.0, 1.0), (1.0, 1.0, 1.0))}  # a night has been, or it would be cautious for lack of one
 
 
 def constant_95(
@@ -25,7 +28,7 @@ def without_frequencies(
     averages = structs.replace(
         statistics, visitors_on_ip=1.5, visitors_on_ua=0.03 * statistics.visitors, visitors_on_fp=1.5
     )
-    unknowing = structs.replace(model, networks={}, crowds={}, clickers_per_visitor=0.0)
+    unknowing = structs.replace(model, networks=NOWHERE, crowds={}, bunched={}, clickers_per_visitor=0.0)
     return match(query, candidates, averages, unknowing, policy)
 
 

@@ -35,6 +35,8 @@ import httptools
 import msgspec
 
 from collector.process import hardening
+from tests.kit.simulators.ad_account import PATH as ACCOUNT
+from tests.kit.simulators.ad_account import AdAccount
 from tests.kit.simulators.graph_rules import TOP_KEYS, judge
 
 _PATH = re.compile(rb"/v(\d+)\.0/([^/?]+)/events(\?.*)?")
@@ -119,6 +121,7 @@ class State:
         self.last: deque[Any] = deque(maxlen=5000)
         self.heads: deque[Any] = deque(maxlen=2000)
         self.faults: dict[str, dict[str, Any]] = {}
+        self.accounts: dict[str, AdAccount] = {}
 
     def fault_for(self, pixel: str) -> dict[str, Any] | None:
         plan = self.faults.get(pixel) or self.faults.get("*")
@@ -175,7 +178,7 @@ class _Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._mode = None
-        found = _PATH.fullmatch(self._url)
+        found = _PATH.fullmatch(self._url) or ACCOUNT.fullmatch(self._url)
         if found is not None:
             self._mode = self._state.fault_for(found[2].decode())
             if self._mode is not None and self._mode["name"] == "reset_before":
@@ -222,6 +225,8 @@ class _Connection(asyncio.Protocol):
 
     def _graph(self, body: bytes, mode: dict[str, Any] | None) -> tuple[int, bytes]:
         state = self._state
+        if (found := ACCOUNT.fullmatch(self._url)) is not None:
+            return self._account(found[2].decode(), mode)
         found = _PATH.fullmatch(self._url)
         if found is None:
             return _error(400, 2500, message="Unknown path components")
@@ -230,11 +235,33 @@ class _Connection(asyncio.Protocol):
         state.requests[f"{pixel}:{name}"] += 1
         if name in ANSWERS:
             return ANSWERS[name]
+        if name == "wall" and mode and mode["word"].encode() in body:  # a firewall that reads bodies
+            return mode["status"], _HTML
         if (refused := self._unauthorised()) is not None:
             return refused
         if state.trust:
             return self._count(pixel, [m.decode() for m in _EVENT_ID.findall(body)], mode)
         return self._judge(pixel, body, mode)
+
+    def _account(self, name: str, mode: dict[str, Any] | None) -> tuple[int, bytes]:
+        """What a token that may read ads is told of an ad account."""
+        if mode and mode["name"] in ANSWERS:
+            return ANSWERS[mode["name"]]
+        account = self._state.accounts.get(name)
+        if account is None:
+            return ANSWERS["100_33"]
+        scheme, _, token = self._headers.get("authorization", "").partition(" ")
+        if b"access_token" in self._url or scheme != "Bearer":
+            return _error(400, 104, message="An access token is required to request this resource.")
+        if token != account.token:
+            return ANSWERS["190"]
+        if not account.may_read:
+            said = "Ad account owner has NOT grant ads_management or ads_read permission"
+            return _error(403, 200, message=f"(#200) {said}")
+        if mode and mode["name"] in TAKING:
+            return TAKING[mode["name"]]
+        status, body = account.answer(self._url.decode())
+        return _error(400, 100, message=str(body)) if status != 200 else (200, msgspec.json.encode(body))
 
     def _unauthorised(self) -> tuple[int, bytes] | None:
         if b"access_token" in self._url:
@@ -332,12 +359,12 @@ class GraphSimulator:
 
     def __enter__(self) -> GraphSimulator:
         self._thread.start()
-        self._ready.wait(5)
+        assert self._ready.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(5)
+        self._thread.join(60)
 
     def _run(self) -> None:
         asyncio.run(self.serve())

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from msgspec import structs
 
 from collector.core import flags
-from collector.core.learning import Pair, learn, pair, see_again
+from collector.core.learning import Pair, crowded, learn, pair, see_again
 from collector.core.matching import DEFAULT_MODEL, Candidate, Match, Model, Policy, Query, Statistics, match
 from collector.core.matching.links import Link, people_of
 from collector.core.matching.model import CAPS_KNOWN
@@ -189,14 +189,8 @@ def counted(public: Public, shelf: Shelf | None = None) -> Nightly:
         counts = dict(model.counts)
         strangers = shelf.night("strangers", day, lambda: met(day))
         crowds = crowds_by(public, shelf, day)
-        return structs.replace(
-            model,
-            networks=see_again(model.networks, again_by(public, shelf, day), strangers, counts, 1.0),
-            counts=counts,
-            crowds=crowds.visitors,
-            clickers_per_visitor=crowds.clickers_per_visitor,
-            caps=CAPS_KNOWN,
-        )
+        networks = see_again(model.networks, again_by(public, shelf, day), strangers, counts, 1.0)
+        return crowded(structs.replace(model, networks=networks, counts=counts, caps=CAPS_KNOWN), crowds)
 
     return step
 
@@ -207,7 +201,7 @@ def crowds_by(public: Public, shelf: Shelf, day: int) -> Crowds:
     def find() -> Crowds:
         until = START + day * DAY
         first, last = (bisect_left(public.sightings, (ts,)) for ts in (until - 30 * DAY, until))
-        seen = ((address, visitor) for _, visitor, address in public.sightings[first:last])
+        seen = (Hit(*hit, public.net_of[hit[2]]) for hit in public.sightings[first:last])
         clicked = {c.visitor_k for c in _between(shelf.allowed, until - 30 * DAY, until) if c.visitor_k is not None}
         return crowds_of(seen, clicked)
 

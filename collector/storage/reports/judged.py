@@ -6,10 +6,10 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Final
 
-from collector.cli.doctor.findings import Finding, fail, ok, warn
 from collector.config import Config, StoreConfig
 from collector.core import times
 from collector.storage.ground.schema import newest_schema
+from collector.storage.reports.findings import Finding, fail, ok, warn
 from collector.storage.reports.health import Facts
 
 _MINUTE_MS: Final = 60_000
@@ -28,6 +28,7 @@ def judge(facts: Facts, config: Config, now: int) -> Iterator[Finding]:
     yield from _queue(facts, config, now)
     yield from _pixels(facts, config, now)
     yield from _visitors(facts)
+    yield from _insights(facts, config)
     for store in config.store:
         if store.active:
             yield from _store(facts, store, now)
@@ -121,6 +122,29 @@ def _pixels(facts: Facts, config: Config, now: int) -> Iterator[Finding]:
             yield fail(
                 "pixel.gone", f"events wait for pixel {name}, which is not configured", "put [[store.pixel]] back"
             )
+
+
+def _insights(facts: Facts, config: Config) -> Iterator[Finding]:
+    account, state = config.insights.ad_account, facts.insights
+    if not account:
+        return
+    if state is not None and state.fault:
+        yield fail(
+            "insights.fault",
+            f"the ad account cannot be read since {state.fault_since}: {state.fault}",
+            "mend what it names; a new token is taken within a minute, and SIGHUP tries at once",
+        )
+    elif state is None or state.last_read is None:
+        yield warn(
+            "insights.never", f"the ad account {account} was never read", "the courier reads it: collector serve"
+        )
+    elif state.unread:
+        what = f"{state.unread} rows of the ad account's answer were of no use"
+        yield warn("insights.unread", what, "their spend is missing; is there a newer release? collector version")
+    else:
+        yield ok(
+            "insights", f"the ad account {account} was read at {state.last_read}, days {state.since} to {state.until}"
+        )
 
 
 def _visitors(facts: Facts) -> Iterator[Finding]:
