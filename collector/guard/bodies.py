@@ -30,10 +30,14 @@ UNBOUNDED: Final = 1 << 62
 
 
 class BodyLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes: of one body that nobody vouches for, of all bodies, of all bodies of an address."""
+    """Bytes: of one body that nobody vouches for, of all bodies, of all bodies of an address.
+
+    From `of_strangers` on, only who holds a secret key finds room: pages, however many, never shut out a shop's server.
+    """
 
     of_page: int = 65_536
     in_all: int = 64 * 1024 * 1024
+    of_strangers: int = 48 * 1024 * 1024
     of_address: int = 2 * 1024 * 1024
     # Half of all: who holds a secret key posts batches side by side, and one of them must not shut out the others.
     of_vouched_address: int = 32 * 1024 * 1024
@@ -52,7 +56,7 @@ class Bodies:
     def take(self, address: str | None, count: int, *, vouched: bool) -> bool:
         """Count so many bytes more, of this address or (None) of nobody in particular; False where they do not fit."""
         limits = self.limits
-        if self.total + count > limits.in_all:
+        if self.total + count > (limits.in_all if vouched else min(limits.in_all, limits.of_strangers)):
             return False
         if address is not None:
             held = self.by_address.get(address, 0) + count
@@ -117,17 +121,28 @@ class Loads:
         self._loads.append(Load(bodies, self._address, bodies.limits.of_page, scope))
 
     def take(self, count: int) -> Refusal | None:
-        """Count a piece of the newest request's body; say why it may not come."""
+        """Count a piece of the newest request's body; say why it may not come.
+
+        Of a body that is too large what it may have is counted: whoever keeps more holds memory that nobody counts.
+        """
         load = self._loads[-1]
         size = load.size + count
+        refusal = None
         if size > load.most and self._allowed(load) < size:
-            return BODY_TOO_LARGE
+            refusal = BODY_TOO_LARGE
+            size = load.most
+            count = size - load.size
         if size > SMALL_BYTES and load.address is None:
             self._charge_the_caller(load)
         if not self._fits(load, count):
             return OVERLOADED
         load.size = size
-        return None
+        return refusal
+
+    @property
+    def size(self) -> int:
+        """Bytes of the newest request's body that are counted."""
+        return self._loads[-1].size
 
     def _fits(self, load: Load, count: int) -> bool:
         """Who holds a secret key has more room, and is asked for it once the usual room is full."""

@@ -184,14 +184,17 @@ class GuardedProtocol(Connection):
         cycle = self.cycle
         if cycle.response_complete or self.deaf:
             return
+        before = self.loads.size
         refusal = self.loads.take(len(body))
         if refusal is not None and refusal is not refusals.BODY_TOO_LARGE:
             self.fault = refusal
             raise _Refused
-        cycle.body += body
-        if refusal is not None:
-            # The application has the piece that is too much, and refuses before we do: a page may read its answer, and
-            # what a shop could not tell is counted.
+        if refusal is None:
+            cycle.body += body
+        else:
+            # The application has one byte too much, and refuses before we do: a page may read its answer, and what a
+            # shop could not tell is counted. No more is kept: on a busy machine one read holds 256 KiB of a flood.
+            cycle.body += body[: self.loads.size - before + 1]
             self.deaf = True
             cycle.message_event.set()
             self.loop.call_soon(self._refuse, cycle)

@@ -167,6 +167,31 @@ def test_D1_the_key_is_asked_for_only_where_it_matters() -> None:
     assert bodies.total == 0
 
 
+def test_D1_of_a_body_that_is_too_large_no_more_is_kept_than_it_may_have() -> None:
+    """A read holds up to 256 KiB: a thousand of them, before the application ran, took an edge to 168 MB."""
+    bodies = Bodies(BodyLimits(), lambda: None)
+    loads = Loads(lambda _: bodies, "a", lambda _: None, lambda _: PAGE)
+    loads.begin({})
+    assert loads.take(4 * PAGE) is BODY_TOO_LARGE
+    assert (loads.size, bodies.total) == (PAGE, PAGE)
+    with serve(GuardLimits(), allowance=lambda _: PAGE) as served:
+        answer = exchange(served.port, IN_CHUNKS + b"30000\r\n" + b"x" * 0x30000 + b"\r\n")
+        assert (answer.status, served.app.longest) == (413, PAGE + 1), "the application sees that it is too large"
+
+
+def test_D1_strangers_leave_room_for_who_holds_a_key() -> None:
+    bodies = Bodies(BodyLimits(in_all=10 * PAGE, of_strangers=8 * PAGE), lambda: None)
+    strangers = Loads(lambda _: bodies, None, lambda _: None, lambda _: PAGE)
+    shop = Loads(lambda _: bodies, None, lambda _: None, lambda _: 1_000_000)
+    told = []
+    for _ in range(9):
+        strangers.begin({})
+        told.append(strangers.take(PAGE))
+    assert told == [None] * 8 + [OVERLOADED]
+    shop.begin({})
+    assert [shop.take(PAGE), shop.take(PAGE), shop.take(1)] == [None, None, OVERLOADED]
+
+
 def test_D1_a_stranger_stops_at_the_page_and_at_his_address() -> None:
     bodies = Bodies(BodyLimits(of_address=2 * PAGE), lambda: None)
     loads = Loads(lambda _: bodies, "a", lambda _: None, lambda _: PAGE)

@@ -120,6 +120,7 @@ class Notebook:
     def __init__(self) -> None:
         self.seen: list[tuple[str, bytes, list[tuple[bytes, bytes]]]] = []
         self.broken = 0
+        self.longest = 0  # bytes of a body, whole or not
         self.holding = 0
         self.release = threading.Event()
 
@@ -148,6 +149,7 @@ class Notebook:
             if message["type"] == "http.disconnect":
                 return None
             body += message["body"]
+            self.longest = max(self.longest, len(body))
             if not message["more_body"]:
                 return body
 
