@@ -4,7 +4,8 @@ CollectorError                    anything we raise on purpose
 ├── ConfigError                   exit code 2; carries every fault found
 ├── StorageError                  exit code 3 / HTTP 503 storage_unavailable
 │   ├── SchemaTooNew              the data directory was written by a newer release
-│   └── Damaged                   rows or pages of the database are lost or unreadable
+│   ├── Damaged                   rows or pages of the database are lost or unreadable
+│   └── Unavailable               it passes by itself: the same may work in a moment
 └── ApiError                      one refused request or batch item, in the contract's shape
 """
 
@@ -60,6 +61,10 @@ class SchemaTooNew(StorageError):
 
 class Damaged(StorageError):
     """The database is damaged, or has lost what was acknowledged; the text says what to do."""
+
+
+class Unavailable(StorageError):
+    """A database that is locked, full or failed over for the moment; the same may work in a moment."""
 
 
 class ApiError(CollectorError):

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
@@ -38,15 +37,11 @@ from collector.courier.waiting import told
 from collector.courier.weekly import WeeklySender, weekly_work
 from collector.errors import ConfigError, StorageError
 from collector.exchange.clock import boot_ms, system_ms
+from collector.storage import delivery
+from collector.storage.delivery import Commits
 from collector.storage.ground import damage
-from collector.storage.ground.acknowledged import COURIER, Ledger
-from collector.storage.ground.clock import Kept
-from collector.storage.ground.commits import Commits
-from collector.storage.ground.database import DATABASE, connect, open_database, prepare_data_dir
-from collector.storage.learning import learning
-from collector.storage.outbox.dispatch import Outbox, is_locked, may_open_later
-from collector.storage.outbox.notices import Notices
-from collector.storage.outbox.upkeep import Upkeep
+from collector.storage.ground.database import DATABASE, prepare_data_dir
+from collector.storage.outbox.dispatch import is_locked, may_open_later
 from collector.telemetry import logger
 
 log = logger("courier")
@@ -151,19 +146,14 @@ class Courier:
         storage = msgspec.structs.replace(self._config.storage, cache_mb=_CACHE_MB)
         if (doubt := versions.warning(self._config.meta.api_version, datetime.now(UTC).date())) is not None:
             log.warning("api_version", setting="meta.api_version", fault=doubt)
-        db = await self._opened(lambda: open_database(storage))
-        ledger = Ledger(Path(storage.data_dir), COURIER)  # a settling that the log loses is noticed too
-        ledger.attach(db, lambda _: ledger.note(0, 0))
-        desk = Desk(Outbox(db, owner=f"courier-{os.getpid()}"))
+        side = await self._opened(lambda: delivery.opened(msgspec.structs.replace(self._config, storage=storage)))
+        desk = Desk(side.outbox)
         graph = GraphClient(self._config.meta)
         stores = {pixel.id: store.id for store in self._config.store for pixel in store.pixel}
         alerts = Alerts(self._config.alerts, stores, f"http://{self._config.console.listen}")
-        spare = await self._opened(lambda: connect(Path(storage.data_dir) / DATABASE, storage))
-        commits = Commits(await self._opened(lambda: connect(Path(storage.data_dir) / DATABASE, storage)))
-        self._time = Timekeeper(Kept(spare), self._clock, self._ticks)
-        upkeep = Upkeep(spare)
+        self._time = Timekeeper(side.kept, self._clock, self._ticks)
         self._house = house = Housekeeping(
-            upkeep,
+            side.upkeep,
             desk,
             self._queues,
             self._stats,
@@ -171,11 +161,11 @@ class Courier:
             self._config.privacy,
             self._time,
             lambda: self._metas_clock(graph),
-            lambda now: learning.night_if_due(spare, self._config, now),
-            lambda: damage.told(Path(storage.data_dir)),
-            Revisions(self._config.alerts.revisions_url, Notices(spare, self._config)),
+            side.night,
+            side.loss,
+            Revisions(self._config.alerts.revisions_url, side.notices),
             Copies(self._config, alerts),
-            Disk(self._config, upkeep, alerts),
+            Disk(self._config, side.upkeep, alerts),
         )
         try:
             await self._take_over(desk)
@@ -188,15 +178,12 @@ class Courier:
                 ) as self._insights,
                 weekly_work(self._config, self._time.clock.trusted) as reports,
             ):
-                await self._serve(desk, graph, alerts, house, [*shops, *self._insights, *reports], commits)
+                await self._serve(desk, graph, alerts, house, [*shops, *self._insights, *reports], side.commits)
         finally:
             await graph.close()
             desk.close()
             house.close()
-            commits.close()
-            spare.close()
-            db.close()
-            ledger.close()
+            side.close()
 
     async def _metas_clock(self, graph: GraphClient) -> int | None:
         """What Graph's clock shows (ms); None where nothing is sent to Meta, or it does not say."""
@@ -219,14 +206,7 @@ class Courier:
     async def _take_over(self, desk: Desk) -> None:
         now = self._time.clock()
 
-        def write() -> int:
-            with desk.outbox.transaction():
-                doubtful = desk.outbox.take_over(now)
-                if doubtful:
-                    desk.outbox.count("ambiguous", doubtful, now)
-                return doubtful
-
-        doubtful = await desk.insist(write)
+        doubtful = await desk.insist(lambda: desk.outbox.take_over(now))
         self._stats.ambiguous += doubtful
         if doubtful:
             log.warning("a former courier ended in the middle of a request", events=doubtful)
@@ -282,7 +262,7 @@ class Courier:
 
     async def _pixels(self, desk: Desk) -> dict[str, int]:
         """Whose events are delivered, and their numbers."""
-        return await desk.ask(desk.outbox.pixels) if self._config.meta.mode != "off" else {}
+        return await desk.ask(lambda: desk.outbox.lease(self._time.clock())) if self._config.meta.mode != "off" else {}
 
     def _queue(self, name: str, number: int, desk: Desk, graph: GraphClient, alerts: Alerts) -> PixelQueue:
         return PixelQueue(

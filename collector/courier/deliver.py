@@ -36,7 +36,7 @@ from collector.courier.suspects import Suspects
 from collector.courier.targets import Target
 from collector.courier.timekeeper import Timekeeper
 from collector.courier.waiting import told
-from collector.storage.outbox.dispatch import Claim, PixelHealth, Report
+from collector.storage.rules.sending import Claim, PixelHealth, Report
 from collector.telemetry import logger
 
 log = logger("courier")
@@ -269,7 +269,7 @@ class PixelQueue:
             case Kind.SENT:
                 await self._on_sent(claim, report)
             case Kind.SHORT:
-                await self._relieved(await self._register.short(claim, verdict, report))
+                await self._relieved(await self._register.short(claim, report))
             case Kind.REFUSED:
                 await self._on_refused(claim, verdict, report)
             case Kind.TOO_BIG | Kind.WALLED if len(claim.events) > 1:

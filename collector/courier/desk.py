@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from collector.errors import StorageError
-from collector.storage.outbox.dispatch import Outbox, is_temporary
+from collector.storage.delivery import Outbox
+from collector.storage.outbox.dispatch import is_temporary
 from collector.telemetry import logger
 
 T = TypeVar("T")

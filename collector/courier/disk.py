@@ -10,8 +10,8 @@ from collector.config import Config
 from collector.core import filling
 from collector.core.retention import cuts
 from collector.courier.alerts import Alerts
+from collector.storage.delivery import Upkeep
 from collector.storage.ground import copies
-from collector.storage.outbox.upkeep import Upkeep
 
 _MB: Final = 1 << 20
 

@@ -23,8 +23,9 @@ from collector.courier.register import Stats
 from collector.courier.revisions import Revisions
 from collector.courier.timekeeper import Timekeeper
 from collector.exchange.clock import SignOfLife
+from collector.storage.delivery import Upkeep
 from collector.storage.outbox.dispatch import is_temporary
-from collector.storage.outbox.upkeep import SLICE, Upkeep
+from collector.storage.outbox.upkeep import SLICE
 from collector.telemetry import logger
 
 log = logger("courier")

@@ -27,8 +27,9 @@ from collector.courier.deliver import PixelQueue
 from collector.courier.desk import Desk
 from collector.courier.graph import GraphClient
 from collector.courier.targets import Target, base_of
+from collector.storage.delivery import Outbox
 from collector.storage.ground.database import DATABASE, connect
-from collector.storage.outbox.dispatch import Outbox, is_temporary
+from collector.storage.outbox.dispatch import is_temporary
 from collector.storage.outbox.insights import InsightBook
 from collector.telemetry import logger
 

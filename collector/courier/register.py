@@ -10,7 +10,7 @@ from collector.core.capi.states import CapiState
 from collector.core.capi.verdicts import Verdict
 from collector.courier.desk import Desk
 from collector.exchange.clock import Clock
-from collector.storage.outbox.dispatch import Claim, PixelHealth, Report
+from collector.storage.rules.sending import Claim, PixelHealth, Report
 
 
 class Stats(Struct):
@@ -59,26 +59,13 @@ class Register:
         await self._desk.insist(lambda: self._outbox.close_sent(claim, report, now))
         self._stats.sent += len(claim.events)
 
-    async def short(self, claim: Claim, verdict: Verdict, report: Report) -> int:
-        """Meta counted fewer: once more with the same ids, which Meta removes where it had them; then taken as sent.
-
-        Gives how many were taken as sent.
-        """
+    async def short(self, claim: Claim, report: Report) -> int:
+        """Meta counted fewer: once more, then taken as sent. Gives how many were taken as sent."""
         now = self._now()
-        again = [event.id for event in claim.events if event.doubt_at is None]
-        taken = [event.id for event in claim.events if event.doubt_at is not None]
-
-        def write() -> None:
-            with self._outbox.transaction():
-                self._outbox.close_request(claim, report)
-                self._outbox.requeue(again, now, reason=verdict.message, doubt_at=now)
-                self._outbox.settle(taken, CapiState.SENT, now, reason=verdict.message)
-                self._outbox.count("ambiguous", len(again), now)
-
-        await self._desk.insist(write)
-        self._stats.ambiguous += len(again)
-        self._stats.sent += len(taken)
-        return len(taken)
+        taken = await self._desk.insist(lambda: self._outbox.close_short(claim, report, now))
+        self._stats.ambiguous += len(claim.events) - taken
+        self._stats.sent += taken
+        return taken
 
     async def rejected(self, ids: Sequence[int], verdict: Verdict) -> None:
         """Meta refuses these for what they are: kept with Meta's own words, for replay."""
@@ -88,19 +75,13 @@ class Register:
 
     async def again(self, claim: Claim, due: int, verdict: Verdict, report: Report) -> None:
         """These go once more, not before `due`."""
-        now, reason, ids = self._now(), reason_of(verdict), claim.ids
-
-        def write() -> None:
-            with self._outbox.transaction():
-                self._outbox.close_request(claim, report)
-                self._outbox.requeue(ids, due, reason=reason, doubt_at=now if verdict.doubt else None)
-                if verdict.doubt:
-                    self._outbox.count("ambiguous", len(ids), now)
-
-        await self._desk.insist(write)
-        self._stats.retried += len(ids)
+        now, reason = self._now(), reason_of(verdict)
+        await self._desk.insist(
+            lambda: self._outbox.close_again(claim, report, now, due, reason=reason, doubt=verdict.doubt)
+        )
+        self._stats.retried += len(claim.events)
         if verdict.doubt:
-            self._stats.ambiguous += len(ids)
+            self._stats.ambiguous += len(claim.events)
 
     async def back(self, ids: Sequence[int], reason: str) -> None:
         """These were not judged: they wait as before."""

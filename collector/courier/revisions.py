@@ -9,7 +9,7 @@ import httpx
 from msgspec import json
 
 from collector.errors import StorageError
-from collector.storage.outbox.notices import Notices
+from collector.storage.delivery import Notices
 from collector.telemetry import logger
 
 log = logger("courier")

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from collector.core import trusted
 from collector.core.trusted import AGREED_MS, TOLERANCE_MS, Mark, State
 from collector.exchange.clock import Clock
-from collector.storage.ground.clock import Kept
+from collector.storage.delivery import Kept
 from collector.telemetry import logger
 
 log = logger("courier")

@@ -306,7 +306,7 @@ def test_a_courier_that_finds_the_database_locked_at_start_is_to_be_tried_again(
         raise fault
 
     monkeypatch.setattr(app, "OPEN_PATIENCE_S", -1.0)
-    monkeypatch.setattr(app, "open_database", locked)
+    monkeypatch.setattr("collector.storage.delivery.open_database", locked)
     assert app.run(config_for(tmp_path, "http://127.0.0.1:1")) == code
 
 

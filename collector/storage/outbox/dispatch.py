@@ -15,17 +15,28 @@ from typing import Any, Final, cast
 
 import apsw
 import msgspec
-from msgspec import Struct
 
 from collector.core.capi.states import CapiState
-from collector.core.flags import DENIED, WITHDRAWN
-from collector.core.retry import may_resend
+from collector.errors import Unavailable
 from collector.storage.ground.database import immediate
+from collector.storage.rules.sending import (
+    AMBIGUOUS,
+    EXPIRED_REASON,
+    FRESH_MS,
+    INTERRUPTED,
+    UNSURE_MS,
+    UNSURE_REASON,
+    Claim,
+    Claimed,
+    PixelHealth,
+    Report,
+    Waiting,
+    halves,
+    sort_out,
+)
 
-FRESH_MS: Final = 15 * 60_000
 _QUEUED, _RETRYING = int(CapiState.QUEUED), int(CapiState.RETRYING)
 _FAR: Final = 1 << 62
-_UNWANTED: Final = DENIED | WITHDRAWN
 
 _DUE_SQL: Final = """
 SELECT id FROM outbox
@@ -70,60 +81,6 @@ SELECT id FROM outbox INDEXED BY outbox_deadline
 _EXPIRE_HELD_SQL: Final = """
 SELECT id FROM outbox WHERE pixel = ? AND state = 2 AND settled IS NULL AND deadline < ? LIMIT ?"""
 
-DOUBT_REASON: Final = (
-    "in doubt: Meta may have taken it over 47 hours ago and would count it twice now; "
-    "`collector replay` sends it all the same"
-)
-UNSURE_REASON: Final = "waits until the clock is sure: it says that the event is too old, and is not believed yet"
-_UNSURE_MS: Final = 5 * 60_000
-EXPIRED_REASON: Final = "waited longer than Meta takes (7 days after the event)"
-
-
-class Claimed(Struct, frozen=True):
-    """One event of a batch: its row, its bytes, and what is known of earlier attempts."""
-
-    id: int
-    attempts: int
-    doubt_at: int | None
-    deadline: int
-    test_code: str | None
-    body: bytes
-
-
-class Claim(Struct, frozen=True):
-    """A batch in flight under its request's lease."""
-
-    request: int
-    pixel: int
-    events: list[Claimed]
-
-    @property
-    def ids(self) -> list[int]:
-        """Its events', in their order."""
-        return [event.id for event in self.events]
-
-
-class Report(Struct, frozen=True, kw_only=True):
-    """What came of one request; `outcome` is a word of core/capi/verdicts.py."""
-
-    outcome: str
-    http_status: int | None = None
-    code: int | None = None
-    subcode: int | None = None
-    trace_id: str | None = None
-    message: str | None = None
-    took_ms: int | None = None
-
-
-class PixelHealth(Struct, frozen=True):
-    """How a pixel's queue stands, as the console and `status` show it."""
-
-    state: str = "open"
-    since: int = 0
-    until: int | None = None
-    reason: str | None = None
-    way_hash: bytes | None = None  # of the token, version and address that were refused
-
 
 def _carray(ids: Sequence[int]) -> Any:
     return apsw.carray(array("q", ids), flags=apsw.SQLITE_CARRAY_INT64)
@@ -149,6 +106,13 @@ class Outbox:
             return
         with immediate(self._db):
             yield
+
+    def lease(self, now: int) -> dict[str, int]:
+        """The pixels whose queues this courier sends, and their numbers: all, for one courier works on a directory."""
+        return self.pixels()
+
+    def release(self) -> None:
+        """Nobody waits for them."""
 
     def pixels(self) -> dict[str, int]:
         """Meta's pixel ids that have ever been given an event, to their short numbers."""
@@ -235,31 +199,11 @@ class Outbox:
             return self._opened(pixel, events, now, lease_ms) if events else None
 
     def _sendable(self, ids: Sequence[int], now: int, trusted: int) -> list[Claimed]:
-        events: list[Claimed] = []
-        late: list[int] = []
-        bare: list[int] = []
-        doubtful: list[int] = []
-        unwanted: list[int] = []
-        unsure: list[int] = []  # over by one clock, and not by another
-        for row in self._db.execute(_READ_SQL, (_carray(ids),)):
-            number, attempts, doubt_at, deadline, code, body, flags = cast("tuple[Any, ...]", row)
-            if flags is not None and flags & _UNWANTED:  # consent is asked again at sending
-                unwanted.append(number)
-            elif deadline < trusted:
-                late.append(number)
-            elif body is None:
-                bare.append(number)
-            elif not may_resend(doubt_at, trusted):
-                doubtful.append(number)
-            elif deadline < now or not may_resend(doubt_at, now):
-                unsure.append(number)
-            elif not events or code == events[0].test_code:  # one request carries one test_event_code
-                events.append(Claimed(number, attempts, doubt_at, deadline, code, body))
-        self.settle(unwanted, CapiState.SKIPPED, now, reason="consent withdrawn")
-        self.settle(late, CapiState.EXPIRED, now, reason=EXPIRED_REASON)
-        self.settle(bare, CapiState.REJECTED, now, reason="its payload is no longer kept")
-        self.settle(doubtful, CapiState.REJECTED, now, reason=DOUBT_REASON)
-        self.requeue(unsure, now + _UNSURE_MS, reason=UNSURE_REASON)
+        rows = cast("Iterator[Waiting]", self._db.execute(_READ_SQL, (_carray(ids),)))
+        events, endings, unsure = sort_out(rows, now, trusted)
+        for ending in endings:
+            self.settle(ending.ids, ending.state, now, reason=ending.reason)
+        self.requeue(unsure, now + UNSURE_MS, reason=UNSURE_REASON)
         return events
 
     def _opened(self, pixel: int, events: list[Claimed], now: int, lease_ms: int) -> Claim:
@@ -298,6 +242,27 @@ class Outbox:
         with self.transaction():
             self._db.execute(_CLOSE_SQL, {"id": claim.request, **msgspec.structs.asdict(Report(outcome="dry_run"))})
             self._db.execute(_SETTLE_SQL, (int(CapiState.DRY_RUN), now, 0, claim.request, None, ids))
+
+    def close_again(self, claim: Claim, report: Report, now: int, due: int, *, reason: str | None, doubt: bool) -> None:
+        """As `close_request`; all go once more, not before `due`. `doubt`: Meta may have taken them."""
+        with self.transaction():
+            self.close_request(claim, report)
+            self.requeue(claim.ids, due, reason=reason, doubt_at=now if doubt else None)
+            if doubt:
+                self.count(AMBIGUOUS, len(claim.events), now)
+
+    def close_short(self, claim: Claim, report: Report, now: int) -> int:
+        """Meta counted fewer: once more with the same ids, which Meta removes where it had them; then taken as sent.
+
+        Gives how many were taken as sent.
+        """
+        again, taken = halves(claim)
+        with self.transaction():
+            self.close_request(claim, report)
+            self.requeue(again, now, reason=report.message, doubt_at=now)
+            self.settle(taken, CapiState.SENT, now, reason=report.message)
+            self.count(AMBIGUOUS, len(again), now)
+        return len(taken)
 
     def settle(self, ids: Sequence[int], state: CapiState, now: int, *, reason: str | None = None) -> None:
         """The last word on these events; only that Meta has one comes after another."""
@@ -346,12 +311,11 @@ class Outbox:
             for request, at, pixel, blob in cast("list[tuple[int, int, int, bytes]]", rows):
                 ids = msgspec.msgpack.decode(blob, type=list[int])
                 events = [Claimed(number, 1, None, 0, None, b"") for number in ids]
-                report = Report(
-                    outcome="interrupted", message="the courier ended before Meta's answer was written down"
-                )
-                self.close_request(Claim(request, pixel, events), report)
+                self.close_request(Claim(request, pixel, events), Report(outcome="interrupted", message=INTERRUPTED))
                 self.requeue(ids, now, reason="interrupted", doubt_at=at)
                 doubtful += len(ids)
+            if doubtful:
+                self.count(AMBIGUOUS, doubtful, now)
         return doubtful
 
     # -- pixels
@@ -392,4 +356,4 @@ def is_locked(error: BaseException) -> bool:
 
 def is_temporary(error: BaseException) -> bool:
     """A lock held by another process or a full disk: the same statement may work in a moment."""
-    return isinstance(error, apsw.BusyError | apsw.LockedError | apsw.FullError)
+    return isinstance(error, apsw.BusyError | apsw.LockedError | apsw.FullError | Unavailable)

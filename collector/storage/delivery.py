@@ -1,0 +1,153 @@
+"""What the courier asks of whichever engine keeps the events: its verbs, and the opening of one (`[storage] engine`).
+
+Every verb is one transaction, asked from a thread that may wait; what passes by itself (a full disk, a lock, a database
+that is being failed over) is told by `is_temporary`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from collector.config import Config
+from collector.core.capi.states import CapiState
+from collector.core.matching import Model
+from collector.core.retention import Cuts
+from collector.core.trusted import State
+from collector.storage.ground import damage
+from collector.storage.ground.acknowledged import COURIER, Ledger
+from collector.storage.ground.clock import Kept as SqliteKept
+from collector.storage.ground.commits import Commits as SqliteCommits
+from collector.storage.ground.database import DATABASE, connect, open_database
+from collector.storage.learning import learning
+from collector.storage.outbox.dispatch import Outbox as SqliteOutbox
+from collector.storage.outbox.notices import Noted
+from collector.storage.outbox.notices import Notices as SqliteNotices
+from collector.storage.outbox.upkeep import Upkeep as SqliteUpkeep
+from collector.storage.rules.sending import Claim, PixelHealth, Report
+
+
+class Outbox(Protocol):
+    """What waits for Meta. Times are ms."""
+
+    def lease(self, now: int) -> dict[str, int]: ...
+    def release(self) -> None: ...
+    def is_sending(self, pixel: int) -> bool: ...
+    def pixels(self) -> dict[str, int]: ...
+    def next_due(self, pixel: int) -> int | None: ...
+    def first_deadline(self, pixel: int) -> int | None: ...
+    def claim_fresh(
+        self, pixel: int, limit: int, now: int, lease_ms: int, *, trusted: int | None = None
+    ) -> Claim | None: ...
+    def claim_backlog(
+        self, pixel: int, limit: int, now: int, lease_ms: int, *, trusted: int | None = None
+    ) -> Claim | None: ...
+    def open_request(
+        self, pixel: int, ids: Sequence[int], now: int, lease_ms: int, *, trusted: int
+    ) -> Claim | None: ...
+    def land(self, ids: Sequence[int]) -> None: ...
+    def close_request(self, claim: Claim, report: Report) -> None: ...
+    def close_sent(self, claim: Claim, report: Report, now: int) -> None: ...
+    def close_rehearsed(self, claim: Claim, now: int) -> None: ...
+    def close_again(
+        self, claim: Claim, report: Report, now: int, due: int, *, reason: str | None, doubt: bool
+    ) -> None: ...
+    def close_short(self, claim: Claim, report: Report, now: int) -> int: ...
+    def settle(self, ids: Sequence[int], state: CapiState, now: int, *, reason: str | None = None) -> None: ...
+    def requeue(self, ids: Sequence[int], due: int, *, reason: str | None, doubt_at: int | None = None) -> None: ...
+    def expire(self, pixel: int, now: int, limit: int = 1000) -> int: ...
+    def pull_forward(self, pixel: int, now: int, horizon_ms: int) -> int: ...
+    def take_over(self, now: int) -> int: ...
+    def health(self, pixel: int) -> PixelHealth: ...
+    def mark(self, pixel: int, health: PixelHealth) -> None: ...
+
+
+class Upkeep(Protocol):
+    """What is kept in order beside delivery: each verb one slice, 0 where nothing is left."""
+
+    @property
+    def wiping(self) -> bool: ...
+    def beat(self, process: str, now: int, figures: dict[str, Any]) -> None: ...
+    def backlog(self, pixel: int) -> dict[str, int]: ...
+    def growth(self, now: int, cut: int) -> int: ...
+    def checkpoint(self) -> None: ...
+    def wipe_payloads(self, dead_before: int) -> int: ...
+    def cut(self, cuts: Cuts) -> int: ...
+
+
+class Kept(Protocol):
+    """The mark of the trusted now."""
+
+    def read(self) -> State | None: ...
+    def change(self, change: Callable[[State | None], State]) -> None: ...
+
+
+class Commits(Protocol):
+    """Has anybody committed since it was asked last?"""
+
+    def happened(self) -> bool: ...
+
+
+class Notices(Protocol):
+    """Answers that changed after they were given."""
+
+    def pending(self, now: int, limit: int) -> list[Noted]: ...
+    def told(self, noted: Iterable[Noted]) -> None: ...
+    def drop_all(self) -> None: ...
+
+
+class Side(Protocol):
+    """A courier's side of an engine, open until `close`: the outbox for one thread, upkeep and notices for another."""
+
+    @property
+    def outbox(self) -> Outbox: ...
+    @property
+    def upkeep(self) -> Upkeep: ...
+    @property
+    def kept(self) -> Kept: ...
+    @property
+    def commits(self) -> Commits: ...
+    @property
+    def notices(self) -> Notices: ...
+    def night(self, now: int) -> dict[str, Model]: ...
+    def loss(self) -> str | None: ...
+    def close(self) -> None: ...
+
+
+class SqliteSide:
+    """Connections of the courier's own to the file in the data directory."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        folder = Path(config.storage.data_dir)
+        self._db = open_database(config.storage)
+        self._ledger = ledger = Ledger(folder, COURIER)  # a settling that the log loses is noticed too
+        ledger.attach(self._db, lambda _: ledger.note(0, 0))
+        self._spare = connect(folder / DATABASE, config.storage)
+        self.commits = SqliteCommits(connect(folder / DATABASE, config.storage))
+        self.outbox = SqliteOutbox(self._db, owner=f"courier-{os.getpid()}")
+        self.upkeep = SqliteUpkeep(self._spare)
+        self.kept = SqliteKept(self._spare)
+        self.notices = SqliteNotices(self._spare, config)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.commits.close()
+        self._spare.close()
+        self._db.close()
+        self._ledger.close()
+
+    def night(self, now: int) -> dict[str, Model]:
+        """What a day has taught, once a day."""
+        return learning.night_if_due(self._spare, self._config, now)
+
+    def loss(self) -> str | None:
+        """The sentence of a loss that nobody has accepted yet."""
+        return damage.told(Path(self._config.storage.data_dir))
+
+
+def opened(config: Config) -> Side:
+    """The courier's side of the engine that is configured."""
+    return SqliteSide(config)
