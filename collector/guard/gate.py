@@ -45,7 +45,10 @@ class GuardLimits(msgspec.Struct, frozen=True, kw_only=True):
     bodies: BodyLimits = BodyLimits()
     aside: bytes = b""  # how the paths begin whose bodies are counted by themselves; empty: none
     aside_bodies: BodyLimits = BodyLimits(
-        in_all=32 * 1024 * 1024, of_strangers=32 * 1024 * 1024, of_address=16 * 1024 * 1024, of_vouched_address=16 * 1024 * 1024
+        in_all=32 * 1024 * 1024,
+        of_strangers=32 * 1024 * 1024,
+        of_address=16 * 1024 * 1024,
+        of_vouched_address=16 * 1024 * 1024,
     )
 
 
