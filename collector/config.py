@@ -38,6 +38,11 @@ class ConsoleConfig(Struct, frozen=True, kw_only=True):
 
 
 class StorageConfig(Struct, frozen=True, kw_only=True):
+    engine: Literal["sqlite", "postgres"] = "sqlite"
+    dsn: str = ""  # secret, as it holds a password
+    pool: Annotated[int, Meta(ge=2, le=64)] = 4  # connections of a keeper, courier or console
+    standby: Literal["required", "warn", "none"] = "required"
+    group_timeout_seconds: Annotated[float, Meta(gt=0, le=60)] = 5.0
     data_dir: Annotated[str, Meta(min_length=1)] = "./collector-data"
     durability: Literal["full", "normal"] = "full"
     cache_mb: Annotated[int, Meta(ge=2, le=16_384)] = 64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import sys
 import tempfile
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
-from tests.kit import far_sqlite
+from tests.kit import far_sqlite, postgres
 
 far_sqlite.install()
 # Programs under test start from compiled files, as installed ones do: compiling cost each start half a second.
@@ -91,3 +92,28 @@ def temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
         patch.setattr(tempfile, "tempdir", None)  # read again at the next use
         yield
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Node]:
+    """A PostgreSQL server, one for each process of the suite. Who breaks it makes another one."""
+    with postgres.server() as node:
+        yield node
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def database(postgres_server: postgres.Node) -> Iterator[postgres.Database]:
+    """An empty database in it."""
+    made = postgres.make_database(postgres_server, f"test_{next(_numbers)}")
+    yield made
+    postgres_server.sql(f"DROP DATABASE {made.name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="module")
+def postgres_pair() -> Iterator[postgres.Pair]:
+    """A primary and its synchronous standby."""
+    with postgres.pair() as both:
+        yield both

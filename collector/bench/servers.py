@@ -22,13 +22,12 @@ from collector.edge import app
 from collector.errors import CollectorError
 from collector.exchange import links
 from collector.exchange.clicks import ClickResult, NewClick
-from collector.exchange.operations import Operation
+from collector.exchange.operations import Operation, Submission
 from collector.keeper import app as keeper
 from collector.process import hardening, listening
 from collector.storage.ground import keys
 from collector.storage.ground.database import open_database
 from collector.storage.journal.journal import Journal
-from collector.storage.journal.writer import Submission
 
 SHOP_SECRET: Final = "bench"
 _LEARNING_SECONDS: Final = 300.0

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import collector
 from collector.config import Config
 from collector.config_loader import Role
-from collector.storage.ground.keys import NewKey, create, list_keys
+from collector.storage.ground.keys import create, list_keys
+from collector.storage.rules.keys import NewKey
 
 # Meta's click ids begin so; the rest is random, so that each start's click is a new one.
 FBCLID_PREFIX = "IwAR"

@@ -26,7 +26,7 @@ from collector.errors import CollectorError, ConfigError, StorageError, why
 from collector.process import hardening
 from collector.storage.ground import keys
 from collector.storage.ground.database import DATABASE, load_pepper, open_database
-from collector.storage.ground.keys import NewKey
+from collector.storage.rules.keys import NewKey
 
 CONFIG: Final = "collector.toml"
 TOKEN: Final = "meta.token"

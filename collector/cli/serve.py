@@ -12,6 +12,7 @@ from collector import __version__, certificate, telemetry
 from collector.cli.settings import flags_of, settings_of
 from collector.config import Config
 from collector.config_loader import Role, for_role, load
+from collector.errors import ConfigError
 from collector.supervisor import supervise
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def _supervise(args: argparse.Namespace, roles: tuple[Role, ...]) -> int:
 
     settings = settings_of(args) if role == "all" else None
     config = settings.config if settings else read()
+    if config.storage.engine == "postgres":
+        raise ConfigError(['[storage] engine: this release takes no events into PostgreSQL yet; set "sqlite"'])
     if role == "all":
         _tell(_first_line(config))
     telemetry.configure(config.log, "supervisor")

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 from collector import certificate
 from collector.config import Config, PixelConfig, StoreConfig
-from collector.config_loader import shops
+from collector.config_loader import engines, shops
 from collector.config_loader.faults import Fault, Path
-from collector.config_loader.secret_files import Role
+from collector.config_loader.secret_files import Role, may_hold
 from collector.core.days import zone_of
 from collector.core.weeks import due_of
 
@@ -44,10 +44,12 @@ def check(config: Config, *, role: Role, env: Mapping[str, str]) -> list[Fault]:
         *_privacy(config, env),
         *_places(config),
     ]
+    # A child that reads the file again has none of the secrets that stand in its supervisor's environment.
+    is_child = "COLLECTOR_CONFIG_FD" in env
+    faults += engines.check(config.storage, needs_dsn=may_hold(role, ("storage", "dsn")) and not is_child)
     faults += _alerts(config)
     faults += _certificate(config) if role in ("all", "edge") else ()
-    # A child that reads the file again has none of the tokens that stand in its supervisor's environment.
-    needs_tokens = role in ("all", "courier") and "COLLECTOR_CONFIG_FD" not in env
+    needs_tokens = role in ("all", "courier") and not is_child
     faults += _insights(config, needs_token=needs_tokens)
     for index, store in enumerate(config.store):
         faults += _store(store, ("store", index))

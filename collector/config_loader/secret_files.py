@@ -14,25 +14,27 @@ from collector.config import Config
 from collector.config_loader.faults import Path, names
 from collector.errors import why
 
-# "all": the supervisor while it validates, `config check` and `config show`. "none": a command that needs no secret.
+# "all": the supervisor while it validates, `config check` and `config show`. "none": a command, which needs no secret
+# but the database's.
 Role = Literal["all", "none", "edge", "keeper", "courier", "console"]
 
 # Edge is what the world reaches, so it never holds a Meta token; only the courier talks to Meta and to the alert hook.
-HOLDERS: Final[dict[tuple[str, ...], Role]] = {
-    ("console", "password_hash"): "console",
-    ("meta", "app_secret"): "courier",
-    ("alerts", "webhook_url"): "courier",
-    ("alerts", "revisions_url"): "courier",
-    ("alerts", "smtp_url"): "courier",
-    ("insights", "access_token"): "courier",
-    ("store", "webhook_secrets"): "edge",
-    ("store", "webhook", "secret"): "edge",
-    ("store", "pixel", "access_token"): "courier",
-    ("store", "shop", "client_secret"): "courier",
-    ("store", "shop", "access_token"): "courier",
-    ("store", "shop", "consumer_key"): "courier",
-    ("store", "shop", "consumer_secret"): "courier",
-    ("store", "shop", "restricted_key"): "courier",
+HOLDERS: Final[dict[tuple[str, ...], tuple[Role, ...]]] = {
+    ("storage", "dsn"): ("none", "keeper", "courier", "console"),
+    ("console", "password_hash"): ("console",),
+    ("meta", "app_secret"): ("courier",),
+    ("alerts", "webhook_url"): ("courier",),
+    ("alerts", "revisions_url"): ("courier",),
+    ("alerts", "smtp_url"): ("courier",),
+    ("insights", "access_token"): ("courier",),
+    ("store", "webhook_secrets"): ("edge",),
+    ("store", "webhook", "secret"): ("edge",),
+    ("store", "pixel", "access_token"): ("courier",),
+    ("store", "shop", "client_secret"): ("courier",),
+    ("store", "shop", "access_token"): ("courier",),
+    ("store", "shop", "consumer_key"): ("courier",),
+    ("store", "shop", "consumer_secret"): ("courier",),
+    ("store", "shop", "restricted_key"): ("courier",),
 }
 LARGEST_SECRET = 64 * 1024  # bytes; a token has a few hundred
 
@@ -47,7 +49,9 @@ def is_secret(path: Path) -> bool:
 def may_hold(role: Role, path: Path) -> bool:
     """True when this process may read and keep the value."""
     parts = names(path)
-    return role == "all" or all(role == holder for secret, holder in HOLDERS.items() if parts[: len(secret)] == secret)
+    return role == "all" or all(
+        role in holders for secret, holders in HOLDERS.items() if parts[: len(secret)] == secret
+    )
 
 
 def for_role(config: Config, role: Role) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -104,3 +105,13 @@ class ShopTaken(Struct, array_like=True, tag=6, frozen=True):
 
 
 Operation = NewClick | NewEvent | Once | Reworded | Again | Remember | Withdraw | ShopTold
+
+
+class Submission:
+    """Operations that one request waits for, and what became of them: a list of results, or the exception of all."""
+
+    __slots__ = ("operations", "results")
+
+    def __init__(self, operations: Sequence[Any]) -> None:
+        self.operations = operations
+        self.results: list[Any] | Exception = []

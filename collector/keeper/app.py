@@ -38,10 +38,10 @@ from collector.exchange.frames import (
     State,
     ToEdge,
 )
-from collector.exchange.operations import Operation
+from collector.exchange.operations import Operation, Submission
 from collector.keeper.link import Link
-from collector.storage.journal.journal import Journal
-from collector.storage.journal.writer import Submission
+from collector.storage import engine
+from collector.storage.engine import Journal
 
 log = telemetry.logger("keeper")
 
@@ -224,7 +224,10 @@ class Keeper:
 
 
 def run(
-    config: Config, control: socket.socket, ready: Callable[[], None], open_journal: type[Journal] = Journal
+    config: Config,
+    control: socket.socket,
+    ready: Callable[[], None],
+    open_journal: Callable[[Config, Clock], Journal] = engine.journal,
 ) -> int:
     """Keep until SIGTERM; the exit code. `control`: where the supervisor sends the edges' connections."""
     journal = open_journal(config, Clock())

@@ -13,10 +13,10 @@ import pytest
 from collector.core.events import CustomerData, values_of
 from collector.core.intake import Caller
 from collector.errors import StorageError
+from collector.exchange.operations import Submission
 from collector.storage.journal import transaction
 from collector.storage.journal.late import Late
 from collector.storage.journal.transaction import GroupTransaction
-from collector.storage.journal.writer import Submission
 from tests.kit.journal_kit import HOUR, MINUTE, NOW, STORE, Kit, click, order
 
 JANE = {"email": "jane@example.com"}

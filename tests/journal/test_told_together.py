@@ -13,8 +13,8 @@ from collector.core.capi.states import CapiState
 from collector.core.consent import Decision
 from collector.core.intake import Caller
 from collector.exchange.naming import NewEvent
+from collector.exchange.operations import Submission
 from collector.exchange.states import EventResult
-from collector.storage.journal.writer import Submission
 from tests.journal.test_tellers import SAFARI
 from tests.kit.journal_kit import DAY, HOUR, NOW, SERVER, STORE, Kit, click, config_for, order
 

@@ -16,10 +16,10 @@ from collector.core.intake import Caller, check_click, check_event
 from collector.errors import ApiError
 from collector.exchange import clicks, naming
 from collector.exchange.clock import Clock
+from collector.exchange.operations import Submission
 from collector.exchange.states import EventState
 from collector.storage.journal.journal import Journal
 from collector.storage.journal.reader import Reader
-from collector.storage.journal.writer import Submission
 
 NOW = 1_790_000_000_000  # 2026-09-21T14:13:20Z
 STORE = "store_abc123"

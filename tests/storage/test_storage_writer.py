@@ -9,7 +9,8 @@ from typing import Any
 import apsw
 
 from collector.errors import ApiError, StorageError
-from collector.storage.journal.writer import MOST_ROWS, GroupWriter, Submission
+from collector.exchange.operations import Submission
+from collector.storage.journal.writer import MOST_ROWS, GroupWriter
 
 
 class Notebook:

@@ -22,13 +22,12 @@ from collector.errors import CollectorError, StorageError
 from collector.exchange import frames, links
 from collector.exchange.clock import Clock
 from collector.exchange.frames import Frames, Hello, Submitted, ToEdge, ToKeeper
-from collector.exchange.operations import Operation
+from collector.exchange.operations import Operation, Submission
 from collector.exchange.stores import Store
 from collector.process import hardening
 from collector.storage.ground import lock
 from collector.storage.ground.database import DATABASE
 from collector.storage.journal.journal import Journal
-from collector.storage.journal.writer import Submission
 
 _PATIENCE_SECONDS: Final = 30.0  # a keeper that is replaced is back within a second or two
 _AGAIN_SECONDS: Final = 0.2

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +13,6 @@ from pathlib import Path
 import apsw
 
 from collector.config import StorageConfig
-from collector.core.keyed import PEPPER_BYTES
 from collector.errors import Damaged, SchemaTooNew, StorageError, why
 from collector.storage.ground import damage, kept, losses, pepper
 from collector.storage.ground.schema import newest_schema, scripts
@@ -91,7 +88,7 @@ def load_pepper(db: apsw.Connection, data_dir: Path, pepper_file: str) -> bytes:
     key, witness = pepper.read(path), _witness(db)
     pepper.refuse_stranger(path, key, witness)
     if key is None:
-        key = _new_pepper(path)
+        key = pepper.make(path)
     if witness.check != pepper.check_value(key):
         _be_known(db, path, key)
     return key
@@ -110,32 +107,6 @@ def _be_known(db: apsw.Connection, path: Path, key: bytes) -> None:
             db.execute("INSERT OR REPLACE INTO pepper_check VALUES (1, ?)", (pepper.check_value(key),))
     except apsw.Error as error:
         raise StorageError(f"[storage] data_dir: {DATABASE} cannot be written: {error}") from error
-
-
-def _new_pepper(path: Path) -> bytes:
-    """A fresh key, or the one that another process made at the same moment."""
-    try:
-        _make_pepper(path)
-    except OSError as error:
-        raise StorageError(f"[privacy] pepper_file: cannot write {str(path)!r}: {why(error, path.parent)}") from error
-    made = pepper.read(path)
-    if made is None:
-        raise StorageError(f"[privacy] pepper_file: {str(path)!r} was made and is gone again")
-    return made
-
-
-def _make_pepper(path: Path) -> None:
-    """Whole or not at all: a crash or a full disk leaves no half key behind, and of two processes one wins."""
-    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(secrets.token_bytes(PEPPER_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(name, path)
-    finally:
-        os.unlink(name)
 
 
 def connect(

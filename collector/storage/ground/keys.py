@@ -1,40 +1,16 @@
-"""API keys: made once, shown once, kept as a hash."""
+"""The API keys of a database."""
 
 from __future__ import annotations
 
-import secrets
-import string
-
 import apsw
-from msgspec import Struct
 
-from collector.errors import CollectorError
 from collector.exchange.keys import ApiKey, Kind, digest
-
-_PREFIX = {"secret": "sk_", "publishable": "pk_"}
-_ALPHABET = string.ascii_letters + string.digits
-_LENGTH = 40  # 238 bits: no slow hash is needed against guessing
-
-
-class NewKey(Struct, frozen=True):
-    """A key at the only moment when it is known."""
-
-    id: str
-    key: str
-    kind: Kind
-    store: str | None
+from collector.storage.rules.keys import NewKey, new_key
 
 
 def create(db: apsw.Connection, *, store: str | None, kind: Kind, now: int) -> NewKey:
     """Make a key; `now` in ms. A publishable key always belongs to one store."""
-    if kind == "publishable" and store is None:
-        raise CollectorError("a publishable key belongs to a store: add --store ID")
-    key = NewKey(
-        id="key_" + secrets.token_hex(6),
-        key=_PREFIX[kind] + "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH)),
-        kind=kind,
-        store=store,
-    )
+    key = new_key(store, kind)
     db.execute(
         "INSERT INTO api_key (id, hash, kind, store, created) VALUES (?, ?, ?, ?, ?)",
         (key.id, digest(key.key), kind, store, now),

@@ -7,8 +7,11 @@ one, or none, beside rows does not start. Asked by processes with apsw and by th
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import stat
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -65,6 +68,32 @@ def read(path: Path) -> bytes | None:
             f"put the key back from the backup. {_LOST}"
         )
     return pepper
+
+
+def make(path: Path) -> bytes:
+    """A fresh key, or the one that another process made at the same moment."""
+    try:
+        _make(path)
+    except OSError as error:
+        raise StorageError(f"[privacy] pepper_file: cannot write {str(path)!r}: {why(error, path.parent)}") from error
+    made = read(path)
+    if made is None:
+        raise StorageError(f"[privacy] pepper_file: {str(path)!r} was made and is gone again")
+    return made
+
+
+def _make(path: Path) -> None:
+    """Whole or not at all: a crash or a full disk leaves no half key behind, and of two processes one wins."""
+    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(secrets.token_bytes(PEPPER_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(name, path)
+    finally:
+        os.unlink(name)
 
 
 def refuse_stranger(path: Path, pepper: bytes | None, witness: Witness) -> None:

@@ -12,6 +12,7 @@ from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
 from collector.exchange.clock import Clock
 from collector.exchange.keys import ApiKey
+from collector.exchange.operations import Submission
 from collector.exchange.rows import ClickRow
 from collector.exchange.shops import Waiting
 from collector.exchange.states import Attempt, Delivery, EventState
@@ -24,7 +25,7 @@ from collector.storage.index import index
 from collector.storage.journal.flusher import Flusher
 from collector.storage.journal.reader import Reader
 from collector.storage.journal.transaction import GroupTransaction
-from collector.storage.journal.writer import GroupWriter, Submission
+from collector.storage.journal.writer import GroupWriter
 from collector.storage.shops.inbox import Inbox
 
 log = telemetry.logger("storage")

@@ -17,6 +17,7 @@ import apsw
 
 from collector import telemetry
 from collector.errors import StorageError
+from collector.exchange.operations import Submission
 
 log = telemetry.logger("writer")
 
@@ -61,16 +62,6 @@ class Transaction(Protocol):
     def idle(self) -> bool:
         """Between groups: upkeep that must not delay an answer. True: there is more of it, so call again soon."""
         ...
-
-
-class Submission:
-    """Operations that one request waits for, and what became of them: a list of results, or the exception of all."""
-
-    __slots__ = ("operations", "results")
-
-    def __init__(self, operations: Sequence[Any]) -> None:
-        self.operations = operations
-        self.results: list[Any] | Exception = []
 
 
 class GroupWriter:

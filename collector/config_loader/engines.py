@@ -1,0 +1,62 @@
+"""Which database is it that [storage] names, and do its settings go together? It is not asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from collector.config import StorageConfig
+from collector.config_loader.faults import Fault
+
+PORT: Final = 5432
+_EXAMPLE: Final = "postgresql://collector@db1,db2/collector?sslmode=verify-full"
+
+Host = tuple[str, int]  # a name, an address or the folder of a socket; the port
+
+
+def check(storage: StorageConfig, *, needs_dsn: bool) -> Iterator[Fault]:
+    """`needs_dsn`: whether this process would open it. A fault never holds the dsn: there may be a password in it."""
+    if storage.engine == "sqlite" and storage.dsn:
+        yield Fault(("storage", "dsn"), 'names a database, and engine is "sqlite"; set engine = "postgres"')
+        yield Fault(("storage", "engine"), '"sqlite" keeps all in data_dir; set "postgres", or take dsn out')
+    if storage.engine == "postgres" and not storage.dsn and needs_dsn:
+        yield Fault(("storage", "engine"), '"postgres" needs a database, and dsn names none')
+        yield Fault(("storage", "dsn"), f"missing; give dsn_file, or COLLECTOR_STORAGE__DSN: {_EXAMPLE}")
+    if storage.dsn and not _is_whole(storage.dsn):
+        yield Fault(("storage", "dsn"), f"expected user, hosts and database, as in {_EXAMPLE}")
+
+
+def _is_whole(dsn: str) -> bool:
+    try:
+        way, hosts = urlsplit(dsn), hosts_of(dsn)
+    except ValueError:
+        return False
+    named = way.username and len(way.path) > 1 and hosts and all(host for host, _ in hosts)
+    return way.scheme in ("postgresql", "postgres") and bool(named) and dsn.isprintable()
+
+
+def hosts_of(dsn: str) -> list[Host]:
+    """`postgresql://u@db1:5433,[::1]/d` to db1 and 5433, ::1 and 5432, in their order. ValueError: a port is none."""
+    way = urlsplit(dsn)
+    given = parse_qs(way.query)
+    named = way.netloc.rpartition("@")[2] or ",".join(given.get("host", []))
+    ports = given.get("port", [str(PORT)])[-1].split(",")
+    return [_host(text, ports[n] if n < len(ports) else ports[-1]) for n, text in enumerate(named.split(",")) if named]
+
+
+def _host(text: str, port: str) -> Host:
+    host, colon, own = text.rpartition(":")
+    if not colon or own.endswith("]"):
+        host, own = text, port
+    return unquote(host.strip("[]")), int(own)
+
+
+def user_of(dsn: str) -> str:
+    """Who logs in, for a sentence."""
+    return unquote(urlsplit(dsn).username or "")
+
+
+def database_of(dsn: str) -> str:
+    """The database's name, for a sentence."""
+    return unquote(urlsplit(dsn).path.removeprefix("/"))

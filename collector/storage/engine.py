@@ -1,0 +1,95 @@
+"""Which engine keeps the events? [storage] engine says; nobody outside storage names one, its SQL or its driver."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from collector.config import Config
+from collector.core.ids import PublicIds
+from collector.core.keyed import KeyedHash
+from collector.exchange.clock import Clock
+from collector.exchange.keys import ApiKey
+from collector.exchange.operations import Submission
+from collector.exchange.rows import ClickRow
+from collector.exchange.shops import Waiting
+from collector.exchange.states import Attempt, Delivery, EventState
+from collector.exchange.stores import Store
+
+
+class Journal(Protocol):
+    """The keeper's door to what is stored; all of it belongs to one thread. It raises StorageError and ApiError."""
+
+    clock: Clock
+    names: KeyedHash
+    public: PublicIds
+    stores: dict[str, Store]
+
+    def start(self) -> None:
+        """Begin what goes on beside the groups."""
+
+    def commit(self, waiting: deque[Submission]) -> Sequence[Submission]:
+        """Take the next group off `waiting` and return it once it is safe, each submission with its results.
+
+        A result is a value, an ApiError too. A submission of which nothing was stored has an exception instead:
+        StorageError where storage refused it or nobody knows, its own defect otherwise.
+        """
+
+    def rest(self) -> bool:
+        """Upkeep between groups, after their answers; whether there is more of it."""
+
+    def count(
+        self,
+        figures: Iterable[tuple[int, str, int]],
+        totals: Mapping[str, int],
+        refused: Iterable[tuple[str, str, str]] = (),
+    ) -> None:
+        """Add to daily figures (store, name, by how many) and to running ones; a crash may lose seconds of them."""
+
+    def conversion(self, row_id: int) -> tuple[EventState, list[Delivery], list[Attempt]] | None:
+        """A committed conversion with its deliveries and every attempt; None when there is none."""
+
+    def inbox(self) -> list[Waiting]:
+        """The oldest orders that a pull or a file has found."""
+
+    def click(self, row_id: int) -> tuple[ClickRow, list[int]] | None:
+        """A committed click and the conversions that it was given."""
+
+    @property
+    def erased(self) -> Mapping[int, int]:
+        """Names of those who were erased, and when (ms); it only grows, the newest last."""
+
+    @property
+    def waiting(self) -> int:
+        """Grows whenever another process has written and orders wait in the inbox."""
+
+    @property
+    def keys(self) -> Mapping[bytes, ApiKey]:
+        """The keys in force by their digest; what a command did is seen within seconds."""
+
+    @property
+    def refusing(self) -> bool:
+        """Whether there is no room to take anything."""
+
+    @property
+    def able(self) -> bool:
+        """Whether an event could be stored now, as far as is known."""
+
+    @property
+    def distrusted(self) -> bool:
+        """Whether nothing more may be acknowledged by this process."""
+
+    @property
+    def damage(self) -> str | None:
+        """What is lost or damaged, in a sentence with the mend, until it is mended or accepted."""
+
+    def close(self) -> None:
+        """Write the last figures and let go."""
+
+
+def journal(config: Config, clock: Clock) -> Journal:
+    """The journal of the engine that is chosen, open; StorageError says why it cannot be used."""
+    from collector.storage.journal import journal as sqlite
+
+    return sqlite.Journal(config, clock)

@@ -1,0 +1,110 @@
+"""What PostgreSQL, or the way to it, refuses: a sentence for people that says where and what to do, and no secret.
+
+A server's own words are told only where they cannot hold a row's values: of everything else, its code.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import asyncpg
+from asyncpg import exceptions as pg
+
+from collector.config import StorageConfig
+from collector.config_loader.engines import Host, database_of, user_of
+from collector.errors import StorageError
+
+REFUSALS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)  # OSError: also TimeoutError and TLS
+LOST: Final = (pg.PostgresConnectionError, pg.AdminShutdownError, pg.CrashShutdownError, pg.InterfaceError, OSError)
+AGAIN: Final = (pg.SerializationError, pg.DeadlockDetectedError)  # the same transaction may succeed at once
+
+
+class ReadOnly(StorageError):
+    """The server takes no writes: a standby, or one that was set so."""
+
+
+def named(host: Host) -> str:
+    """`db1:5432`."""
+    name, port = host
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+
+
+def of_connecting(error: Exception, storage: StorageConfig, host: Host) -> StorageError:
+    """Why a host cannot be used."""
+    at, user, database = named(host), user_of(storage.dsn), database_of(storage.dsn)
+    match error:
+        case pg.InvalidAuthorizationSpecificationError():
+            why = (error.message or "").partition(" for user ")[0]
+            return StorageError(f'[storage] dsn: {at} refused user "{user}": {why}')
+        case pg.InvalidCatalogNameError():
+            return StorageError(
+                f'[storage] dsn: {at} has no database "{database}"; create it: CREATE DATABASE {database} OWNER {user}'
+            )
+        case ssl.SSLError():
+            return StorageError(f"[storage] dsn: no TLS with {at}: {_plain(error)}")
+        case ConnectionError() if "SSL" in str(error):
+            return StorageError(f"[storage] dsn: no TLS with {at}: the server has none; see sslmode")
+        case pg.ClientConfigurationError() | ValueError():
+            return StorageError("[storage] dsn: it cannot be understood, or names a file that cannot be read")
+        case TimeoutError():
+            return StorageError(f"[storage] dsn: {at} does not answer")
+        case OSError():
+            return StorageError(f"[storage] dsn: {at} cannot be reached: {_plain(error)}")
+    return explained(error, at)
+
+
+def explained(error: Exception, at: str = "the server") -> StorageError:
+    """Why a question was not answered; `at`: of whom it was asked."""
+    match error:
+        case pg.TooManyConnectionsError():
+            said = "53300: the server takes no more connections; lower [storage] pool or raise max_connections"
+        case pg.DiskFullError():
+            said = "53100: the server's disk is full"
+        case pg.ReadOnlySQLTransactionError():
+            return ReadOnly("no host of [storage] dsn takes writes")
+        case pg.CannotConnectNowError():
+            said = f"{at} takes no connections now: it starts, stops or recovers"
+        case pg.InsufficientPrivilegeError():
+            said = f"[storage] dsn: 42501: {at} refuses the user a right; let it own its database (ALTER DATABASE)"
+        case pg.LockNotAvailableError():
+            said = "55P03: a row or table stayed locked by others"
+        case pg.PostgresConnectionError() | pg.InterfaceError() | OSError() | pg.AdminShutdownError():
+            said = f"the connection to {at} was lost"
+        case pg.PostgresError():
+            said = f"{at} refused a statement: {error.sqlstate} {type(error).__name__}"
+        case _:
+            said = f"{at} could not be asked: {type(error).__name__}"
+    return StorageError(said)
+
+
+def no_host(problems: list[StorageError]) -> StorageError:
+    """Why none of the hosts can be used."""
+    if any(isinstance(problem, ReadOnly) for problem in problems):
+        others = "; ".join(str(problem) for problem in problems)
+        return ReadOnly(f"no host of [storage] dsn takes writes: {others}")
+    if len(problems) == 1:
+        return problems[0]
+    return StorageError("[storage] dsn: " + "; ".join(str(one).removeprefix("[storage] dsn: ") for one in problems))
+
+
+@contextmanager
+def as_storage_errors(at: str = "the server") -> Iterator[None]:
+    """At the room's doors: what the driver raises becomes a StorageError."""
+    try:
+        yield
+    except REFUSALS as error:
+        raise explained(error, at) from error
+
+
+def _plain(error: OSError) -> str:
+    """The system's words, without numbers and places in its source."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError | socket.gaierror) or not error.errno:
+        return (error.strerror or type(error).__name__).partition(" (_ssl.c")[0]
+    return os.strerror(error.errno)  # asyncio has words of its own

@@ -1,0 +1,48 @@
+"""The database open and found fit: each refusal is a sentence that names the setting."""
+
+from __future__ import annotations
+
+import time
+
+from collector.config import StorageConfig
+from collector.errors import StorageError
+from collector.storage.postgres import examining, partitions
+from collector.storage.postgres.database import Database
+from collector.storage.postgres.examining import Facts
+from collector.storage.postgres.faults import as_storage_errors
+from collector.storage.postgres.migrating import migrate
+from collector.telemetry import logger
+
+log = logger("storage")
+
+
+async def opened(storage: StorageConfig, name: str, *, takes: bool = False) -> tuple[Database, Facts]:
+    """Connections, and what the server says of itself. `takes`: for a process that acknowledges events.
+
+    StorageError says in one sentence why it cannot be used.
+    """
+    database = Database(storage, name)
+    try:
+        with as_storage_errors():
+            found = await _examined(database, storage, takes=takes)
+            await migrate(database, storage)
+            async with database.transaction() as connection:
+                await partitions.ahead(connection, time.time_ns() // 1_000_000)
+    except BaseException:
+        await database.close()
+        raise
+    return database, found
+
+
+async def _examined(database: Database, storage: StorageConfig, *, takes: bool) -> Facts:
+    async with database.connection() as one, database.connection() as other:
+        found = await examining.facts(one)
+        examining.refuse_stranger(found, storage)
+        await examining.refuse_fake_locks(one, other)
+    if (doubt := examining.clocks_apart(found)) is not None:
+        log.warning(doubt)
+    if takes and storage.standby != "none" and (lacking := examining.no_standby(found)) is not None:
+        if storage.standby == "required":
+            raise StorageError(lacking)
+        log.warning(lacking)
+    return found
