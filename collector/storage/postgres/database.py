@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
 from collector.config import StorageConfig
-from collector.errors import StorageError
+from collector.errors import StorageError, Unavailable
 from collector.storage.postgres import faults
 from collector.storage.postgres.connecting import Connection, connect
 
@@ -98,13 +98,13 @@ class Database:
     async def _commit(self, connection: Connection) -> None:
         connection.warned.clear()
         if await connection.execute("COMMIT") != "COMMIT":
-            raise StorageError(f"{connection.at} rolled a transaction back")
+            raise Unavailable(f"{connection.at} rolled a transaction back")
         self._refuse_a_warning(connection)
 
     @staticmethod
     def _refuse_a_warning(connection: Connection) -> None:
         if connection.warned:
-            raise StorageError(f"{connection.at} warned of a commit, so it may be on one disk alone")
+            raise Unavailable(f"{connection.at} warned of a commit, so it may be on one disk alone")
 
     @asynccontextmanager
     async def _in_time(self, connection: Connection, seconds: float | None = None) -> AsyncIterator[None]:
@@ -114,7 +114,7 @@ class Database:
             yield
         except faults.LOST as error:
             connection.terminate()
-            raise StorageError(f"the connection to {connection.at} was lost, or gave no answer in time") from error
+            raise Unavailable(f"the connection to {connection.at} was lost, or gave no answer in time") from error
         finally:
             cut.cancel()
 

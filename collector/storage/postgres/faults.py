@@ -17,14 +17,16 @@ from asyncpg import exceptions as pg
 
 from collector.config import StorageConfig
 from collector.config_loader.engines import Host, database_of, user_of
-from collector.errors import StorageError
+from collector.errors import StorageError, Unavailable
 
 REFUSALS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)  # OSError: also TimeoutError and TLS
 LOST: Final = (pg.PostgresConnectionError, pg.AdminShutdownError, pg.CrashShutdownError, pg.InterfaceError, OSError)
+# Classes of SQLSTATE: connection, rolled back, no resources, not in that state, an operator, the system.
+_PASSING: Final = ("08", "40", "53", "55", "57", "58")
 AGAIN: Final = (pg.SerializationError, pg.DeadlockDetectedError)  # the same transaction may succeed at once
 
 
-class ReadOnly(StorageError):
+class ReadOnly(Unavailable):
     """The server takes no writes: a standby, or one that was set so."""
 
 
@@ -52,34 +54,36 @@ def of_connecting(error: Exception, storage: StorageConfig, host: Host) -> Stora
         case pg.ClientConfigurationError() | ValueError():
             return StorageError("[storage] dsn: it cannot be understood, or names a file that cannot be read")
         case TimeoutError():
-            return StorageError(f"[storage] dsn: {at} does not answer")
+            return Unavailable(f"[storage] dsn: {at} does not answer")
         case OSError():
-            return StorageError(f"[storage] dsn: {at} cannot be reached: {_plain(error)}")
+            return Unavailable(f"[storage] dsn: {at} cannot be reached: {_plain(error)}")
     return explained(error, at)
 
 
 def explained(error: Exception, at: str = "the server") -> StorageError:
-    """Why a question was not answered; `at`: of whom it was asked."""
+    """Why a question was not answered; `at`: of whom it was asked. Unavailable: it passes by itself."""
     match error:
         case pg.TooManyConnectionsError():
-            said = "53300: the server takes no more connections; lower [storage] pool or raise max_connections"
+            return Unavailable(
+                "53300: the server takes no more connections; lower [storage] pool or raise max_connections"
+            )
         case pg.DiskFullError():
-            said = "53100: the server's disk is full"
+            return Unavailable(f"53100: the disk of {at} is full")
         case pg.ReadOnlySQLTransactionError():
             return ReadOnly("no host of [storage] dsn takes writes")
         case pg.CannotConnectNowError():
-            said = f"{at} takes no connections now: it starts, stops or recovers"
-        case pg.InsufficientPrivilegeError():
-            said = f"[storage] dsn: 42501: {at} refuses the user a right; let it own its database (ALTER DATABASE)"
+            return Unavailable(f"{at} takes no connections now: it starts, stops or recovers")
         case pg.LockNotAvailableError():
-            said = "55P03: a row or table stayed locked by others"
-        case pg.PostgresConnectionError() | pg.InterfaceError() | OSError() | pg.AdminShutdownError():
-            said = f"the connection to {at} was lost"
+            return Unavailable("55P03: a row or table stayed locked by others")
+        case pg.InsufficientPrivilegeError():
+            return StorageError(f"[storage] dsn: 42501: {at} refuses the user a right; let it own its database")
+        case pg.PostgresError() if (error.sqlstate or "")[:2] in _PASSING:
+            return Unavailable(f"{at} refused a statement for now: {error.sqlstate} {type(error).__name__}")
         case pg.PostgresError():
-            said = f"{at} refused a statement: {error.sqlstate} {type(error).__name__}"
-        case _:
-            said = f"{at} could not be asked: {type(error).__name__}"
-    return StorageError(said)
+            return StorageError(f"{at} refused a statement: {error.sqlstate} {type(error).__name__}")
+        case pg.InterfaceError() | OSError():
+            return Unavailable(f"the connection to {at} was lost")
+    return StorageError(f"{at} could not be asked: {type(error).__name__}")
 
 
 def no_host(problems: list[StorageError]) -> StorageError:
@@ -89,7 +93,8 @@ def no_host(problems: list[StorageError]) -> StorageError:
         return ReadOnly(f"no host of [storage] dsn takes writes: {others}")
     if len(problems) == 1:
         return problems[0]
-    return StorageError("[storage] dsn: " + "; ".join(str(one).removeprefix("[storage] dsn: ") for one in problems))
+    said = "[storage] dsn: " + "; ".join(str(one).removeprefix("[storage] dsn: ") for one in problems)
+    return Unavailable(said) if any(isinstance(one, Unavailable) for one in problems) else StorageError(said)
 
 
 @contextmanager

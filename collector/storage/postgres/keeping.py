@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 from collector.config import Config
 from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
-from collector.errors import StorageError
+from collector.errors import StorageError, Unavailable
 from collector.exchange.clock import Clock
 from collector.exchange.keys import ApiKey
 from collector.exchange.stores import Store
@@ -152,7 +152,7 @@ class Keeping:
         async with self._database.connection() as connection:
             lacking = examining.no_standby(await examining.facts(connection))
         if lacking is not None:
-            raise StorageError(lacking)
+            raise Unavailable(lacking)
 
     async def _examine(self) -> None:
         """Compare the clocks, and have the weeks that are to come."""

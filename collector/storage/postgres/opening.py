@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from collector.config import StorageConfig
-from collector.errors import StorageError
+from collector.errors import Unavailable
 from collector.storage.postgres import examining, partitions
 from collector.storage.postgres.database import Database
 from collector.storage.postgres.examining import Facts
@@ -43,6 +43,6 @@ async def _examined(database: Database, storage: StorageConfig, *, takes: bool) 
         log.warning(doubt)
     if takes and storage.standby != "none" and (lacking := examining.no_standby(found)) is not None:
         if storage.standby == "required":
-            raise StorageError(lacking)
+            raise Unavailable(lacking)
         log.warning(lacking)
     return found
