@@ -25,8 +25,8 @@ from collector.exchange.naming import NewEvent
 from collector.exchange.stores import Store
 from collector.storage.ground import database, stores
 from collector.storage.ground.acknowledged import EDGE, Ledger
-from collector.storage.journal.attribution import Attribution
 from collector.storage.journal.transaction import GroupTransaction
+from collector.storage.verbs.attribution import Attribution
 
 KINDS: Final = ("proved", "inferred", "organic", "hottest")
 _GROUP: Final = 64
@@ -61,7 +61,7 @@ def measure(config: Config, stored: int, orders: int) -> Matching:
         store, names = known[people.STORE], names_of(db, config)
         public = PublicIds(names.subkey("public ids"))
         writer = GroupTransaction(db, config, data_dir, names, known, Ledger(data_dir, EDGE), Clock())
-        attribution = Attribution(db, names, writer.lookup, writer.clicks)
+        attribution = writer.conversions.attribution
 
         def made(kind: str, count: int) -> list[NewEvent]:
             recent = max(1, stored // 14)

@@ -21,7 +21,7 @@ from collector.exchange import clicks
 from collector.exchange.clicks import NewClick
 from collector.storage.ground import database, multirow, stores
 from collector.storage.index import index, merging
-from collector.storage.index.tables import CLICKS
+from collector.storage.rules.tables import CLICKS
 
 SPAN_DAYS: Final = 60  # over which the stored clicks came
 _CHUNK: Final = 20_000

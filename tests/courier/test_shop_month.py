@@ -280,7 +280,7 @@ def test_control_without_the_signature_check_the_month_is_not_true(
 def test_control_without_the_orders_own_name_it_is_sent_twice(
     tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("collector.storage.journal.conversions.named", lambda *_: None)
+    monkeypatch.setattr("collector.storage.verbs.conversions.named", lambda *_: None)
     monkeypatch.setattr(OrderNames, "order", lambda *_: None)
     with pytest.raises(AssertionError):
         test_a_month_of_a_shop_in_small(tmp_path, capsys)

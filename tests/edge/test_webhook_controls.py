@@ -17,7 +17,7 @@ from tests.kit.shops import STORE
 NAMES = "from collector.storage.journal.shop_orders import OrderNames as N; "
 OFF: dict[str, tuple[str, Callable[[Edge, Path], Any]]] = {
     "R1, answered and not stored": (
-        "from collector.storage.journal.conversions import Conversions as C; C._append = lambda *a: None",
+        "from collector.storage.verbs.conversions import Conversions as C; C._append = lambda *a: None",
         lambda edge, _: rules.test_R1_a_signed_order_is_a_queued_purchase(edge),
     ),
     "R1, as it is written": (
@@ -109,7 +109,7 @@ OFF: dict[str, tuple[str, Callable[[Edge, Path], Any]]] = {
         lambda edge, _: rules.test_O8_an_order_has_one_conversion_under_all_its_names(edge, "gid", True),
     ),
     "O8, a number is enough": (
-        "import collector.storage.journal.shop_orders as o; o.is_same_sale = lambda *a: True",
+        "import collector.storage.verbs.order_names as o; o.is_same_sale = lambda *a: True",
         lambda edge, folder: rules.test_O8_a_number_alone_does_not_make_two_sales_one(
             edge, folder, {"eventValue": 117.9}, True
         ),

@@ -14,8 +14,8 @@ from collector.core.consent import Decision
 from collector.exchange.operations import Again, Withdraw
 from collector.storage.ground import kept
 from collector.storage.journal import transaction
-from collector.storage.journal.conversions import Conversions
 from collector.storage.journal.late import Late
+from collector.storage.verbs.conversions import Conversions
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, Kit, click, order
 from tests.kit.program import wait_until
 

@@ -378,7 +378,7 @@ import sys
 from pathlib import Path
 from collector.config import StorageConfig
 from collector.storage.index.index import fold, open_index
-from collector.storage.index.tables import CONVERSIONS
+from collector.storage.rules.tables import CONVERSIONS
 db = open_index(Path(sys.argv[1]), StorageConfig(data_dir=sys.argv[1]))
 print(fold(db, CONVERSIONS, 100))
 db.close()

@@ -27,9 +27,7 @@ from collector.courier.shops import apis, http, pull
 from collector.courier.shops.watch import Watch
 from collector.edge import webhooks
 from collector.errors import CollectorError
-from collector.storage.journal import conversions, transaction
-from collector.storage.journal import shop_orders as journal_orders
-from collector.storage.journal.conversions import Conversions
+from collector.storage.journal import transaction
 from collector.storage.journal.shop_orders import Deliveries, OrderNames
 from collector.storage.people import erasure as people_erasure
 from collector.storage.people.erased import Erased
@@ -42,6 +40,8 @@ from collector.storage.shops.book import Book
 from collector.storage.shops.files import Files
 from collector.storage.shops.health import Health
 from collector.storage.shops.requests import Requests
+from collector.storage.verbs import conversions, order_names
+from collector.storage.verbs.conversions import Conversions
 from tests.core import test_orders
 from tests.courier import test_shop_pull, test_shop_watch
 from tests.courier.test_shop_pull import make, server  # noqa: F401
@@ -165,7 +165,7 @@ OFF: dict[str, Off] = {
     "O6 not listed": Off(conversions, "values_differ", lambda *_: False, (told(test_shop_reconcile.test_O6_a_server_that_told_another_value_is_named, value="100.00", notes=[f"value_differs: 1 ({test_shop_reconcile.NUMBER})"]),)),
     "O7 the first person alone": Off(orders, "_united", lambda first, _: first.user_data, (test_orders.test_O7_people_are_united_and_the_first_event_id_stays,)),
     "O8 no other names": Off(OrderNames, "order", lambda *_, **__: None, (test_shop_erasure.test_P5_an_order_that_a_server_told_by_its_number_is_erased_under_the_shops_names_too,)),
-    "O8 a number is enough": Off(journal_orders, "is_same_sale", lambda *_: True, (test_shop_orders.test_O8_two_hooks_with_one_number_and_other_value_are_counted,)),
+    "O8 a number is enough": Off(order_names, "is_same_sale", lambda *_: True, (test_shop_orders.test_O8_two_hooks_with_one_number_and_other_value_are_counted,)),
     "O9 a note is a change": Off(orders, "is_only_noted", lambda *_: False, (test_shop_orders.test_O9_tags_and_notes_change_nothing,)),
     "P1 nobody is noted": Off(Requests, "take", lambda *_: None, (test_shop_watch.test_P1_word_of_a_redacted_customer_is_ignored_from_that_commit_on,)),
     "P1 nobody erases": Off(shop_erasure, "run", lambda *_: 0, (test_shop_watch.test_P1_the_courier_erases_and_leaves_a_receipt,)),

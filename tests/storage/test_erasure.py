@@ -20,9 +20,9 @@ from collector.exchange.prepared import PreparedEvent
 from collector.storage.ground.database import connect
 from collector.storage.ground.kept import know
 from collector.storage.index import index, leaving, merging, tables
-from collector.storage.index.tables import CLICKS, CONVERSIONS
 from collector.storage.people.erasure import Erasure, erase_person
 from collector.storage.people.person import Asked, Nameless
+from collector.storage.rules.tables import CLICKS, CONVERSIONS
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, STORE, Kit, click, order
 
 JANE = {"email": "Jane.Doe@example.com", "phone": "+14155550100", "externalId": "cust-77"}

@@ -10,7 +10,7 @@ import pytest
 from collector.config import StorageConfig
 from collector.storage.ground.database import connect, open_database
 from collector.storage.index import index, tables
-from collector.storage.index.tables import CLICKS
+from collector.storage.rules.tables import CLICKS
 
 BUCKET = 8
 

@@ -14,7 +14,7 @@ from collector.storage.ground.kept import know
 from collector.storage.index import index
 from collector.storage.index.index import BUCKET
 from collector.storage.index.lookup import Lookup
-from collector.storage.index.tables import CLICKS, CONVERSIONS
+from collector.storage.rules.tables import CLICKS, CONVERSIONS
 from tests.kit.journal_kit import DAY, HOUR, NOW, Kit, click, order
 
 

@@ -15,7 +15,7 @@ from collector.config import StorageConfig
 from collector.exchange.rows import ClickRow
 from collector.storage.ground.database import open_database
 from collector.storage.index import changing, index, merging, tables
-from collector.storage.index.tables import CLICKS, MINUTE_MS
+from collector.storage.rules.tables import CLICKS, MINUTE_MS
 from tests.kit.journal_kit import Kit, click
 
 BUCKET = 8

@@ -16,7 +16,7 @@ from collector.exchange.rows import ClickRow
 from collector.storage.ground.database import immediate
 from collector.storage.index import merging, sums
 from collector.storage.index.bloom import LOW_BITS, LOW_MASK
-from collector.storage.index.tables import BUCKET, CLICKS, MINUTE_MS, Key, click_tag
+from collector.storage.rules.tables import BUCKET, CLICKS, MINUTE_MS, Key, click_tag
 
 # What may change of a click and what the index has of it.
 _COLUMNS: Final = ("ts", "visitor_k", "fbp_k", "ip_k", "ua_k", "fp_k", "flags")

@@ -24,7 +24,7 @@ from collector.errors import Damaged, StorageError
 from collector.storage.ground.database import DATABASE, INDEX, connect, immediate, migrate, plan_once
 from collector.storage.index import changing, merging, sums
 from collector.storage.index.bloom import LOW_BITS, LOW_MASK
-from collector.storage.index.tables import BUCKET, CLICKS, CONVERSIONS, ELIGIBLE, MINUTE_MS, VISITOR_TAG, Key, Table
+from collector.storage.rules.tables import BUCKET, CLICKS, CONVERSIONS, ELIGIBLE, MINUTE_MS, VISITOR_TAG, Key, Table
 
 log = telemetry.logger("storage")
 

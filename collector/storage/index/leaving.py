@@ -15,7 +15,7 @@ from collector.storage.ground.database import immediate
 from collector.storage.index import index
 from collector.storage.index.bloom import LOW_MASK
 from collector.storage.index.index import Entry
-from collector.storage.index.tables import Table
+from collector.storage.rules.tables import Table
 
 _AT_ONCE: Final = 1_000
 

@@ -7,21 +7,22 @@ from collections.abc import Collection, Iterable, Iterator
 from heapq import merge
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import apsw
 
 from collector.config import StorageConfig
-from collector.core.flags import UNCOUNTED
+from collector.core.flags import UNCONFIRMED, UNCOUNTED
 from collector.core.matching import Candidate, Query, Statistics
 from collector.exchange.rows import ClickRow, ConversionRow
 from collector.storage.index import changing
 from collector.storage.index.frequency import Frequencies
 from collector.storage.index.index import IndexReader
 from collector.storage.index.origins import Origins
-from collector.storage.index.tables import CLICKS, CONVERSIONS, MINUTE_MS, Table, click_tag
 from collector.storage.index.tail import Tail
 from collector.storage.rules.matched import AHEAD_MS, MOST_CANDIDATES, PER_KEY, PER_VISITOR, candidate
+from collector.storage.rules.tables import CLICKS, CONVERSIONS, MINUTE_MS, PLACE, Table, click_tag
+from collector.storage.verbs.ports import Named
 
 _DAY_MS = 86_400_000
 _VISITORS_COUNTED = 256  # entries read to count a value's visitors; beyond it the count is extrapolated
@@ -31,14 +32,6 @@ _FEW = 1_000  # rows of the tail: a millisecond
 _MOST_TOUCHED = 100_000  # far more than change in the second until the folder follows
 _FAR = 1 << 62
 _NAME_BY = {key.name: key.of for key in CLICKS.keys}
-
-
-class Named(NamedTuple):
-    """Ids of clicks; whether the conversion's own identifiers name one of them; whether these are all there are."""
-
-    ids: set[int]
-    own: bool
-    whole: bool
 
 
 class Lookup:
@@ -231,7 +224,7 @@ class Lookup:
     def tail_of(self, table: Table) -> Tail[ClickRow] | Tail[ConversionRow]:
         return self.clicks if table is CLICKS else self.conversions
 
-    def find(self, table: Table, key: str, name: int, since: int, limit: int = PER_KEY) -> list[int]:
+    def find(self, table: Table, key: str, name: int, since: int, limit: int = PER_KEY, *, store: int = 0) -> list[int]:
         """At most `limit` ids under `name` received at `since` (ms) or later, newest arrivals first."""
         found = self.tail_of(table).find(key, name, limit)
         if len(found) < limit and since <= self._indexed_until[table]:
@@ -265,7 +258,7 @@ class Lookup:
             rows = sorted(rows, key=lambda row: (row.ts, row.fbclid_k or 0), reverse=True)[:MOST_CANDIDATES]
         return rows
 
-    def named(self, query: Query, click_ms: int) -> Named:
+    def named(self, query: Query, click_ms: int, *, store: int = 0) -> Named:
         """The clicks that the conversion's identifiers name."""
         since = query.ts - click_ms - AHEAD_MS
         ids: set[int] = set() if query.click_id is None else {query.click_id}
@@ -288,7 +281,7 @@ class Lookup:
                 ids.update(found)
         return Named(ids, own, whole and len(ids) <= MOST_CANDIDATES)
 
-    def alike(self, query: Query, window_ms: int) -> set[int]:
+    def alike(self, query: Query, window_ms: int, *, store: int = 0) -> set[int]:
         """Clicks from the conversion's address or device."""
         since = query.ts - window_ms - AHEAD_MS
         ids: set[int] = set()
@@ -299,6 +292,22 @@ class Lookup:
         if query.fp_k is not None:
             ids.update(self._near("fp", query.fp_k, since, query.ts))
         return ids
+
+    def taken(self, ids: set[int], query: Query, kind: str, *, store: int = 0) -> frozenset[int]:
+        """Clicks that an earlier conversion of the same kind has: earlier in event time, whatever arrived first."""
+        marks = ", ".join("?" * len(ids))
+        sql = f"SELECT click FROM conversion WHERE click IN ({marks}) AND event_type = ? AND {PLACE} < (?, ?)"
+        sql += f" AND flags & {UNCONFIRMED} = 0"  # what only a page says holds no click (T6)
+        own = (query.ts, query.rank)
+        written = {row[0] for row in self._db.execute(sql, (*ids, kind, *own))}
+        new = self.unwritten.values()
+        sold = [r for r in new if r.event_type == kind and r.place < own and not r.flags & UNCONFIRMED]
+        return frozenset(written | {r.click for r in sold if r.click in ids})
+
+    def network(self, click: int) -> tuple[str | None, str | None]:
+        """Raw address and user agent of a click, while they are kept."""
+        row: Any = self._db.execute("SELECT ip, user_agent FROM click_network WHERE id = ?", (click,)).fetchone()
+        return row or (None, None)
 
     def _near(self, key: str, name: int, since: int, until: int) -> list[int]:
         """As `find`, of clicks made by `until` (ms): an order matched again days later finds what it found then."""

@@ -15,7 +15,7 @@ import apsw
 
 from collector.storage.ground.database import immediate
 from collector.storage.index.bloom import LOW_BITS, LOW_MASK
-from collector.storage.index.tables import BUCKET, Key, Table
+from collector.storage.rules.tables import BUCKET, Key, Table
 
 GROUP: Final = 8  # buckets
 _SLICE_BITS: Final = 6

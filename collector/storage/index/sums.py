@@ -12,7 +12,7 @@ import apsw
 from collector.core.flags import UNCOUNTED
 from collector.exchange.rows import ClickRow
 from collector.storage.ground.database import immediate
-from collector.storage.index.tables import COUNTED
+from collector.storage.rules.tables import COUNTED
 from collector.storage.rules.visitors import SKETCH_BITS, SKETCH_RANK_BITS
 
 SUM_DAYS: Final = 122  # an event may be told 90 days late, and its figures go back 30 days

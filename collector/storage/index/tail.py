@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Generic, TypeVar
 
 from collector.exchange.rows import ClickRow, ConversionRow
-from collector.storage.index.tables import Key, Table
+from collector.storage.rules.tables import Key, Table
 
 GENERATION = 10_000  # rows, or as many more as the last group brought
 

@@ -1,4 +1,4 @@
--- The index database beside the tables that storage/index/tables.py names: all of it can be rebuilt from the main database.
+-- The index database beside the tables that storage/rules/tables.py names: all of it can be rebuilt from the main database.
 CREATE TABLE watermark (subject TEXT PRIMARY KEY, id INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE bucket (
     subject        TEXT NOT NULL,

@@ -15,14 +15,18 @@ from collector.storage.ground import multirow
 from collector.storage.ground.kept import ClickSums
 from collector.storage.index.bloom import Bloom
 from collector.storage.index.lookup import Lookup
-from collector.storage.index.tables import CLICKS
 from collector.storage.rules.click_reports import LAST_SEEN_STEP_MS, REFUSED, united
 from collector.storage.rules.matched import PER_KEY
+from collector.storage.rules.tables import CLICKS
 
 _row = tuple.__new__  # a named tuple of values that are there already: half the time of calling its class
 _decode = msgspec.msgpack.Decoder(StoredClick).decode
 _SIGHTED = "UPDATE click SET ts = ?, last_ts = ? WHERE id = ?"
 _COMPLETED = f"UPDATE click SET {', '.join(f'{column} = ?' for column in ClickRow._fields[6:])} WHERE id = ?"
+_WITHDRAWN = (
+    "UPDATE click SET visitor_k = NULL, fbp_k = NULL, ip_k = NULL, ua_k = NULL, fp_k = NULL, flags = ?, body = ? "
+    "WHERE id = ?"
+)
 _NETWORK = "INSERT INTO click_network VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
 _EARLIER_NETWORK = f"{_NETWORK}ip = coalesce(excluded.ip, ip), user_agent = coalesce(excluded.user_agent, user_agent)"
 _LATER_NETWORK = f"{_NETWORK}ip = coalesce(ip, excluded.ip), user_agent = coalesce(user_agent, excluded.user_agent)"
@@ -118,6 +122,12 @@ class Clicks:
             self._db.execute("DELETE FROM click_network WHERE id = ?", (row.id,))
         elif network != (None, None):
             self._db.execute(_EARLIER_NETWORK if earlier else _LATER_NETWORK, (row.id, *network))
+
+    def withdraw(self, row: ClickRow, changed: ClickRow) -> None:
+        """Keep a stored click without its visitor, and nothing of his network."""
+        self._db.execute(_WITHDRAWN, (changed.flags, changed.body, row.id))
+        self._db.execute("DELETE FROM click_network WHERE id = ?", (row.id,))
+        self._lookup.changed(row, changed)
 
     def flush(self) -> None:
         """Write what was appended into the open transaction."""

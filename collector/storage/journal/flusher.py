@@ -15,8 +15,8 @@ from collector.config import Config
 from collector.storage.ground import database
 from collector.storage.ground.commits import Commits
 from collector.storage.index import changing, index, leaving, merging
-from collector.storage.index.tables import CLICKS, CONVERSIONS
 from collector.storage.journal.transaction import FOLD_AT_ONCE, FOLD_ROWS, GroupTransaction
+from collector.storage.rules.tables import CLICKS, CONVERSIONS
 
 log = telemetry.logger("storage")
 

@@ -23,38 +23,34 @@ cuts (32 clicks per key, 3 identity values per visitor), what arrived decides wh
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Any, Final
 
 import apsw
 
-from collector.core.flags import BOT, DENIED, INELIGIBLE, PENDING, RECOVERED, UNCONFIRMED, WITHDRAWN
+from collector.core.flags import BOT, DENIED, WITHDRAWN
 from collector.core.keyed import KeyedHash
 from collector.core.matching.proofs import ENRICHING
 from collector.core.matching.shapes import OPEN_MS
 from collector.errors import StorageError
 from collector.exchange.clicks import ClickResult, NewClick
-from collector.exchange.rows import ClickRow, ConversionRow
+from collector.exchange.rows import ConversionRow
 from collector.exchange.states import EventResult
 from collector.exchange.stores import Store
 from collector.storage.ground import multirow
 from collector.storage.index.lookup import Lookup
-from collector.storage.index.tables import CLICKS, CONVERSIONS, PLACE
 from collector.storage.journal.clicks import Clicks
-from collector.storage.journal.conversions import Conversions
 from collector.storage.journal.reopened import Reopened
 from collector.storage.rules.matched import AHEAD_MS
+from collector.storage.rules.tables import CONVERSIONS
+from collector.storage.verbs.conversions import Conversions
+from collector.storage.verbs.relations import MOST, SKEW_MS, Relations
 
 # A store that has told nothing for so long (by our clock) has fallen silent: its event time will not come to an end.
 SILENT_MS: Final = 7 * 86_400_000
-# Clocks of callers differ: a click may be stamped this much later than the conversion that it caused.
-SKEW_MS: Final = 5 * 60_000
-_PER_KEY: Final = 32
 _MOST_AT_ONCE: Final = 2_000  # matches that follow from one event; 0.3 ms each
 _NEVER: Final = 1 << 62
-_NEVER_SHARED: Final = INELIGIBLE & ~PENDING  # that a visitor has not decided yet is an answer's reason
 _NOT_MATCHED: Final = BOT | DENIED | WITHDRAWN
 _CLOCKS: Final = "SELECT store, ts, conversion_ts, heard FROM event_clock"
 # A crash may have lost the last seconds of the clocks.
@@ -68,18 +64,6 @@ _OVER: Final = "SELECT ts, conversion FROM unproven WHERE store = ? AND ts < ? O
 _FIRST: Final = "SELECT min(ts) FROM unproven WHERE store = ?"
 _KNOWN: Final = "SELECT 1 FROM unproven WHERE store = ? AND ts = ? AND conversion = ?"
 _DONE: Final = "DELETE FROM unproven WHERE store = ? AND ts = ? AND conversion = ?"
-# Where a click may be given once, an order that arrives late takes it from the orders after it.
-_GIVEN: Final = "SELECT id FROM conversion WHERE click = ? ORDER BY id DESC LIMIT 32"
-_SALE: Final = f"flags & {UNCONFIRMED} = 0"  # what only a page says holds no click (T6)
-_LATER: Final = f"SELECT id FROM conversion WHERE click = ? AND event_type = ? AND {PLACE} > (?, ?) AND {_SALE}"
-_EARLIER: Final = (
-    f"SELECT id FROM conversion WHERE click = ? AND event_type = ? AND {PLACE} < (?, ?) AND {_SALE} LIMIT 1"
-)
-
-_INFERABLE: Final = (
-    "SELECT id FROM conversion WHERE id IN (SELECT value FROM carray(?)) AND ts >= ? "
-    "AND (method IS NULL OR method = 'probabilistic')"
-)
 
 
 class Late:
@@ -92,6 +76,7 @@ class Late:
         lookup: Lookup,
         conversions: Conversions,
         clicks: Clicks,
+        relations: Relations,
         stores: Mapping[int, Store],
     ) -> None:
         self._db = db
@@ -99,6 +84,7 @@ class Late:
         self._lookup = lookup
         self._conversions = conversions
         self._clicks = clicks
+        self._relations = relations
         self._stores = stores
         self._siblings = {number: store.siblings for number, store in stores.items() if store.siblings}
         self._clock = lookup.latest
@@ -138,8 +124,8 @@ class Late:
             ts = click.row[1] if before is None else result.ts
             if ts <= ordered.get(store, 0):
                 for row in self._lookup.click_rows({result.id}):
-                    shared = self._sharing(row) if before is None else self._sharing(row) | self._sharing(before)
-                    self._reopen(shared, store, ts - SKEW_MS)
+                    former = self._relations.sharing(before) if before is not None else set()
+                    self._reopen(self._relations.sharing(row) | former, store, ts - SKEW_MS)
         for click, result in zip(clicks, results, strict=True) if self._siblings else ():
             if not result.duplicate:
                 self._reopen_siblings(click)
@@ -152,7 +138,7 @@ class Late:
         for store in self._siblings.get(click.row[0], ()):
             name = self._names.name(store, "fbclid", click.fbclid)
             since = self._clock.get(store, 0) - OPEN_MS - AHEAD_MS
-            ids = set(self._lookup.find(CONVERSIONS, "fbclid", name, since, _PER_KEY))
+            ids = set(self._lookup.find(CONVERSIONS, "fbclid", name, since, MOST))
             if self._conversions.gained:
                 ids |= self._conversions.identities.conversions_with([name])
             self._reopen(ids, store)
@@ -166,7 +152,7 @@ class Late:
         if not taken.duplicate or (taken.before is not None and taken.before.ts != row.ts):
             self._keep(row)
         related, self._conversions.related = self._conversions.related, set()
-        self._reopen(related | self._resting_on(taken.before, row, known), store)
+        self._reopen(related | self._relations.resting_on(taken.before, row, known), store)
 
     def again(self, conversion: int, now: int) -> None:
         """Look at one conversion again, while it is open: its values may have become more common or rarer.
@@ -187,7 +173,7 @@ class Late:
         if known is None:
             return
         if known.config.count == "one":
-            heirs = {i for row in left for i in self._heirs(row)} - rows.keys()
+            heirs = {i for row in left for i in self._relations.heirs(row)} - rows.keys()
             rows = rows | {row.id: row for row in self._open(heirs, known)}
         self._match_all(rows.values(), known, now)
 
@@ -289,38 +275,6 @@ class Late:
 
     # -- what may change
 
-    def _sharing(self, click: ClickRow) -> set[int]:
-        """Conversions that share a key with the click and are not earlier than it."""
-        if click.flags & _NEVER_SHARED:
-            return set()
-        ids: set[int] = set()
-        since = click.ts - SKEW_MS
-        find, identities = self._lookup.find, self._conversions.identities
-        for key, name in (("fbclid", click.fbclid_k), ("visitor", click.visitor_k), ("fbp", click.fbp_k)):
-            if name is not None:
-                ids.update(find(CONVERSIONS, key, name, since, _PER_KEY))
-        if ids or self._conversions.gained:
-            ids |= self._of_recovered(click)
-        for key, name in (("ip", click.ip_k), ("fp", click.fp_k)):
-            if name is not None:
-                ids |= self._inferable(find(CONVERSIONS, key, name, since, _PER_KEY), click.ts)
-        if click.visitor_k is not None:
-            ids |= identities.conversions_with(identities.values_of(click.store, click.visitor_k))
-        if self._conversions.gained:  # by a merge after their rows were folded into the index, or beside a first fbclid
-            names = [n for n in (click.fbclid_k, click.visitor_k, click.fbp_k, click.ip_k, click.fp_k) if n is not None]
-            ids |= identities.conversions_with(names)
-        return ids
-
-    def _of_recovered(self, click: ClickRow) -> set[int]:
-        """Conversions that were given the click when it was known from an fbc alone: some name it by its id."""
-        if click.fbclid_k is None or click.flags & RECOVERED:
-            return set()
-        rows = self._lookup.click_rows(set(self._lookup.find(CLICKS, "fbclid", click.fbclid_k, 0)))
-        known = [r.id for r in rows if r.flags & RECOVERED and (r.store, r.fbclid_k) == (click.store, click.fbclid_k)]
-        if known:
-            self._conversions.flush()
-        return {found[0] for row_id in known for found in self._db.execute(_GIVEN, (row_id,))}
-
     def _reopen(self, ids: set[int], store: int, since: int = 0) -> None:
         """Have those of the conversions matched anew that are of `since` (ms, event time) or later, and still open."""
         known = self._stores.get(store)
@@ -370,43 +324,7 @@ class Late:
         if changed is None:
             return set()
         self._keep(changed)
-        return self._resting_on(row, changed, known)
-
-    def _resting_on(self, before: ConversionRow | None, row: ConversionRow, known: Store) -> set[int]:
-        """Its renewals and, where a click may be given once, later ones that have its click, or may have its former."""
-        ids: set[int] = set()
-        if row.dedup_k is not None and self._conversions.renewed:  # 20 µs, in every order
-            ids |= self._conversions.identities.renewals_of(row.dedup_k, _PER_KEY)
-        if known.config.count == "one":
-            self._conversions.flush()
-            if row.click is not None:
-                ids.update(found[0] for found in self._holders(_LATER, row))
-            if before is not None and before.click != row.click:
-                ids |= self._heirs(before)
-        return ids - {row.id}
-
-    def _heirs(self, before: ConversionRow) -> set[int]:
-        """Who may have the click that this conversion had, unless an earlier one has it still."""
-        if before.click is None or self._holders(_EARLIER, before):
-            return set()
-        return {i for click in self._lookup.click_rows({before.click}) for i in self._sharing(click)}
-
-    def _holders(self, which: str, row: ConversionRow) -> list[Any]:
-        return self._db.execute(which, (row.click, row.event_type, *row.place)).fetchall()
-
-    def _inferable(self, conversions: list[int], ts: int) -> set[int]:
-        """Those of which a click of `ts` on the same address or device may be the cause: neither proved nor earlier.
-
-        One click at a hot address would match 32 conversions anew for nothing.
-        """
-        held = self._lookup.conversions.get
-        rows = {i: row for i in conversions if (row := held(i)) is not None}
-        found = {i for i, row in rows.items() if row.ts >= ts and row.method in (None, "probabilistic")}
-        folded = array("q", [i for i in conversions if i not in rows])
-        if folded:
-            rows_on_disk: Any = self._db.execute(_INFERABLE, (apsw.carray(memoryview(folded)), ts))
-            found.update(row[0] for row in rows_on_disk)
-        return found
+        return self._relations.resting_on(row, changed, known)
 
     def _is_open(self, row: ConversionRow) -> bool:
         """A proved one by the clock, any other until its last match, which follows within moments."""

@@ -18,8 +18,8 @@ from collector.exchange import clicks
 from collector.exchange.rows import ClickRow, ConversionRow
 from collector.exchange.states import Attempt, Delivery, EventState
 from collector.storage.ground.database import DATABASE, connect
-from collector.storage.index.tables import CLICKS, CONVERSIONS
 from collector.storage.outbox import outbox
+from collector.storage.rules.tables import CLICKS, CONVERSIONS
 
 _decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
 _decode_match = msgspec.msgpack.Decoder(Match).decode

@@ -14,6 +14,7 @@ from collector.core.capi.states import CapiState
 from collector.core.events import GivenBack, StoredEvent
 from collector.exchange.stores import Store
 from collector.storage.outbox.outbox import NEVER_LEFT
+from collector.storage.verbs.ports import Landed
 
 _SENT: Final = "SELECT pixel FROM outbox WHERE conversion = ? AND state = ?"
 _OPEN: Final = "SELECT id FROM outbox WHERE conversion = ? AND state != 10"  # one that was dropped may be under way
@@ -36,13 +37,6 @@ SELECT b.outbox, b.conversion, b.value, o.state = 10, o.state != 10 AND o.doubt_
    AND (?1 IS NULL OR b.conversion = ?1) LIMIT 100"""
 _LOOKED_AT: Final = "UPDATE sent_before SET request = 1 WHERE outbox = ?"
 _LONG_MS: Final = 86_400_000  # so long a pixel in doubt holds up what another is to be told
-
-
-class Landed(msgspec.Struct, frozen=True):
-    """It is known by now what Meta has of an order whose state has changed. `value`: of it; None: nothing."""
-
-    conversion: int
-    value: Decimal | None
 
 
 class Refunds:

@@ -1,13 +1,11 @@
 """What a shop's webhook tells, inside the writer's transaction: each delivery once, each order under all its names.
 
 D1  a delivery is its webhook, topic, sender's id and body; it is known for eight days
-O8  names that the platform itself gives always lead to the order; numbers as people write them only where value,
-    currency, time and e-mail say that it is the same sale
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import Final, cast
 
 import apsw
@@ -15,10 +13,9 @@ import apsw
 from collector.core.events import StoredEvent
 from collector.exchange.operations import ShopDelivery, ShopTaken
 from collector.exchange.rows import ConversionRow
-from collector.storage.index.lookup import Lookup
-from collector.storage.index.tables import CONVERSIONS
-from collector.storage.outbox.queueing import Figures
-from collector.storage.rules.shop_tellings import is_same_sale
+from collector.storage.verbs import order_names as verbs
+from collector.storage.verbs.ports import Finding
+from collector.storage.verbs.queueing import Figures
 
 KEPT_MS: Final = 8 * 86_400_000
 _MOST_REMEMBERED: Final = 2_000  # orders
@@ -57,20 +54,19 @@ class Deliveries:
             self._forgot = now if self._db.changes() < _MOST_FORGOTTEN else 0
 
 
-class OrderNames:
+class OrderNames(verbs.OrderNames):
     """Owned by the writer thread: which order is meant by a name that is not its own (O8)."""
 
-    def __init__(self, db: apsw.Connection, lookup: Lookup, figures: Figures) -> None:
-        self._db, self._lookup, self._figures = db, lookup, figures
+    def __init__(self, db: apsw.Connection, lookup: Finding, figures: Figures) -> None:
+        super().__init__(lookup, figures)
+        self._db = db
         self.any = bool(db.execute("SELECT EXISTS (SELECT 1 FROM order_name)").get)
         self._kept: dict[int, list[tuple[int, int, int]]] = {}  # of late: an order is told several times in a row
 
     def forget(self) -> None:
-        """The transaction is rolled back: nothing of it is kept."""
         self._kept.clear()
 
-    def keep(self, conversion: int, names: Collection[int], numbers: Collection[int]) -> None:
-        """Have an order found by these names as well."""
+    def keep(self, conversion: int, names: Collection[int], numbers: Collection[int], *, store: int = 0) -> None:
         rows = [(name, conversion, 0) for name in names] + [(name, conversion, 1) for name in numbers]
         if rows and self._kept.get(conversion) != rows:
             if len(self._kept) >= _MOST_REMEMBERED:
@@ -79,62 +75,15 @@ class OrderNames:
             self._db.executemany("INSERT OR IGNORE INTO order_name VALUES (?, ?, ?)", rows)
             self.any = True
 
-    def order(
-        self,
-        store: int,
-        event: StoredEvent,
-        own: int | None,
-        names: Sequence[int] = (),
-        numbers: Sequence[int] = (),
-        webhook: str | None = None,
-    ) -> ConversionRow | None:
-        """The order that a telling means, where it is known by another name.
-
-        `own`: the name that it has in the telling; `names`, `numbers`: what else the shop itself calls it; `webhook`:
-        by which it tells.
-        """
-        mine = [own] if own is not None else []
-        sure = self._rows([*mine, *names], number=0) if self.any else []
-        sure = sure or self._own(store, event, names)
-        if sure:
-            return sure[0]
-        near = self._own(store, event, numbers)
-        if self.any:
-            near += self._rows([*mine, *numbers], number=1)
-        near = [row for row in near if webhook is None or not self._has_told(webhook, row.id)]
-        for row in near:
-            if is_same_sale(store, event, row):
-                return row
-        if near:
-            self.note(store, "name_conflict", event, near[0])
-        return None
-
-    def note(self, store: int, kind: str, event: StoredEvent, held_against: ConversionRow) -> None:
-        """Count and list an order that a person should look at."""
-        self._figures.append((store, f"shop.{kind}"))
+    def _list(self, store: int, kind: str, event: StoredEvent, held_against: ConversionRow) -> None:
         self._db.execute(_NOTE, (store, kind, event.order_id or "", held_against.id, event.received))
         self._db.execute(_CUT_NOTES, (store, kind, _MOST_NOTES - 1))
 
     def _has_told(self, webhook: str, conversion: int) -> bool:
-        """Whether the same platform has told this order by its own id, which was another one: then it is another."""
         sql = "SELECT 1 FROM shop_delivery WHERE conversion = ? AND webhook = ?"
         return self._db.execute(sql, (conversion, webhook)).fetchone() is not None
 
-    def _rows(self, names: Iterable[int], *, number: int) -> list[ConversionRow]:
+    def _rows(self, store: int, names: Iterable[int], *, number: int) -> list[ConversionRow]:
         sql = "SELECT conversion FROM order_name WHERE name = ? AND number = ? LIMIT 4"
         found = {row[0] for name in names for row in self._db.execute(sql, (name, number))}
         return sorted(self._lookup.conversion_rows(found))
-
-    def _own(self, store: int, event: StoredEvent, names: Iterable[int]) -> list[ConversionRow]:
-        """Orders whose own name is one of these."""
-        found = [named(self._lookup, store, event.event_type, name) for name in names]
-        return [row for row in found if row is not None]
-
-
-def named(lookup: Lookup, store: int, event_type: str, name: int | None) -> ConversionRow | None:
-    """The event of this name: the order, or what else it is by that."""
-    ids = lookup.find(CONVERSIONS, "dedup", name, 0, 4) if name is not None else []
-    for row in lookup.conversion_rows(set(ids)):
-        if row.store == store and row.dedup_k == name and row.event_type == event_type:
-            return row
-    return None

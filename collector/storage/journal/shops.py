@@ -10,13 +10,13 @@ from collector.errors import ApiError
 from collector.exchange.operations import ShopTaken, ShopTold
 from collector.exchange.shops import Page
 from collector.exchange.states import EventState
-from collector.storage.journal.conversions import Conversions
 from collector.storage.journal.late import Late
 from collector.storage.journal.shop_orders import Deliveries
 from collector.storage.people.erased import Erased
 from collector.storage.rules.erased import or_raise
 from collector.storage.shops.book import Book
 from collector.storage.shops.requests import Requests
+from collector.storage.verbs.conversions import Conversions
 
 
 class Shops:

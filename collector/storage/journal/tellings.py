@@ -8,19 +8,14 @@ he tells.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Final, cast
 
 import apsw
-import msgspec
 
-from collector.core.events import StoredEvent
 from collector.exchange.naming import Told
-from collector.exchange.rows import ConversionRow
 from collector.storage.ground import multirow
-from collector.storage.rules.weighed import MOST_LOOKED_AT, PageTelling, browser_of
-
-_decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
+from collector.storage.rules.weighed import MOST_LOOKED_AT
 
 _TOLD: Final = -2  # in the place of an identity's kind
 _KEEP: Final = "INSERT OR IGNORE INTO conversion_identity"
@@ -42,7 +37,7 @@ class Tellings:
         self.any = bool(db.execute(_ANY).get)  # most stores' pages tell of no orders
         self.waiting = self.any  # some may be unweighed
 
-    def keep(self, conversion: int, told: Told) -> None:
+    def keep(self, conversion: int, told: Told, *, store: int = 0) -> None:
         """Have a page's telling found from its order's side, and weighed against it soon."""
         self._new += [(conversion, _TOLD, name) for name in told.names]
         self._unweighed.append((conversion,))
@@ -66,7 +61,7 @@ class Tellings:
         self.waiting = len(ids) == most
         return cast("list[int]", ids)
 
-    def weigh_again(self, told: Told) -> bool:
+    def weigh_again(self, told: Told, *, store: int = 0) -> bool:
         """Have what pages told under these names weighed against its order, which is known by them now; any?"""
         found = [(conversion,) for conversion in self.of(told.names)] if self.any else []
         if found:
@@ -74,7 +69,7 @@ class Tellings:
             self.waiting = True
         return bool(found)
 
-    def of(self, names: Collection[int]) -> set[int]:
+    def of(self, names: Collection[int], *, store: int = 0) -> set[int]:
         """Page tellings (conversions) under these names, the first ones."""
         if self._new:
             self.flush()
@@ -85,12 +80,3 @@ class Tellings:
         if self._new:
             self.flush()
         return {row[0] for row in self._db.execute(_NAMES, (conversion,))}
-
-
-def page_tellings(rows: Collection[ConversionRow], tellings: Tellings, told: Told) -> Iterator[PageTelling]:
-    """The rows that are pages' word of the order that `told` names, the first first."""
-    for row in sorted(rows):
-        names = tellings.names_of(row.id)
-        if told.order in names:
-            event = _decode_event(row.body)
-            yield PageTelling(row, event, browser_of(row, event, names, told))

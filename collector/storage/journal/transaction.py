@@ -39,22 +39,33 @@ from collector.storage.ground import clock as clocks
 from collector.storage.ground import damage, database, keys
 from collector.storage.ground.acknowledged import Ledger
 from collector.storage.ground.commits import Commits
+from collector.storage.ground.event_names import EventNames
 from collector.storage.ground.kept import QUARTER_MS, NewEvents
 from collector.storage.ground.space import Space
 from collector.storage.index import index
 from collector.storage.index.lookup import Lookup
-from collector.storage.index.tables import CLICKS, CONVERSIONS
 from collector.storage.journal.answers import Answers
 from collector.storage.journal.clicks import Clicks
-from collector.storage.journal.conversions import Conversions
 from collector.storage.journal.late import Late
+from collector.storage.journal.refunds import Refunds
 from collector.storage.journal.refusals import Refusals
-from collector.storage.journal.remembered import recall
+from collector.storage.journal.rows import Rows
+from collector.storage.journal.shared_ids import SharedIds
+from collector.storage.journal.shop_orders import OrderNames
 from collector.storage.journal.shops import Shops
-from collector.storage.journal.withdrawals import Withdrawals
-from collector.storage.outbox.queueing import Figures
+from collector.storage.journal.tellings import Tellings
+from collector.storage.learning import models
+from collector.storage.outbox.outbox import Bound
 from collector.storage.people.erased import Erased
+from collector.storage.people.identities import Identities
 from collector.storage.rules.erased import or_raise
+from collector.storage.rules.tables import CLICKS, CONVERSIONS
+from collector.storage.verbs.conversions import Conversions
+from collector.storage.verbs.ports import Parts
+from collector.storage.verbs.queueing import Figures
+from collector.storage.verbs.relations import Relations
+from collector.storage.verbs.remembered import recall
+from collector.storage.verbs.withdrawals import Withdrawals
 
 log = telemetry.logger("storage")
 
@@ -102,10 +113,25 @@ class GroupTransaction:
         self.grown: Counter[str] = Counter()  # likewise of the installation's running figures
         self.refusals = Refusals()
         numbered = self._numbered = {store.number: store for store in known.values()}
-        self.conversions = Conversions(db, names, self.lookup, self.clicks, self.figures)
+        self.tellings = Tellings(db)
+        parts = Parts(
+            lookup=self.lookup,
+            clicks=self.clicks,
+            rows=Rows(db, self.lookup),
+            outbox=Bound(db),
+            identities=Identities(db),
+            refunds=Refunds(db),
+            order_names=OrderNames(db, self.lookup, self.figures),
+            tellings=self.tellings,
+            shared=SharedIds(db, names),
+            event_names=EventNames(db),
+            models=models.in_force(db),
+        )
+        self.conversions = Conversions(names, parts, self.figures)
         self.answers = Answers(db, PublicIds(names.subkey("public ids")))
-        self.late = Late(db, names, self.lookup, self.conversions, self.clicks, numbered)
-        self.withdrawals = Withdrawals(db, self.lookup, self.clicks, self.conversions, self.late, numbered)
+        relations = Relations(parts, self.conversions)
+        self.late = Late(db, names, self.lookup, self.conversions, self.clicks, relations, numbered)
+        self.withdrawals = Withdrawals(parts, self.conversions, self.late.rematch, numbered)
         self.erased = Erased(db)
         self.erased.refresh()
         self.shops = Shops(db, self.conversions, self.late, self.erased, self._heed_erasures)
@@ -290,7 +316,7 @@ class GroupTransaction:
         self.refresh_keys()
         if time.monotonic() - self._models_at >= _MODELS_CHECK_S:
             self._models_at = time.monotonic()
-            self.conversions.take_models()
+            self.conversions.take_models(models.in_force(self._db))
         self._space.check()
         if not self._space.refusing and time.monotonic() - self._beat_at >= _BEAT_S:
             self._beat_at = time.monotonic()
@@ -300,10 +326,10 @@ class GroupTransaction:
             self.late.look_around(self._clock.trusted())
             if self._db.execute("SELECT 1 FROM sent_before LIMIT 1").get is not None:
                 self._land()
-        due = self.late.due or self.late.reopened or self.conversions.weighing.tellings.waiting
+        due = self.late.due or self.late.reopened or self.tellings.waiting
         if due and not self._space.refusing and time.monotonic() >= self._last_matches_at:
             self._last_matches()
-        waiting = bool(self.late.reopened) or self.conversions.weighing.tellings.waiting
+        waiting = bool(self.late.reopened) or self.tellings.waiting
         return bool(self.learned) or not self.clicks.filtered or waiting
 
     def _last_matches(self) -> None:
@@ -342,7 +368,7 @@ class GroupTransaction:
             raise
 
     def _weigh(self, most: int) -> None:
-        for row in self.lookup.conversion_rows(set(self.conversions.weighing.tellings.unweighed(most))):
+        for row in self.lookup.conversion_rows(set(self.tellings.unweighed(most))):
             store = self._numbered.get(row.store)
             taken = self.conversions.weigh(row, store, self._now) if store is not None else None
             if store is not None and taken is not None:

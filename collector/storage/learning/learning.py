@@ -24,9 +24,9 @@ from collector.exchange.rows import ClickRow
 from collector.storage.ground.database import INDEX, immediate, load_pepper
 from collector.storage.index.index import unfolded
 from collector.storage.index.lookup import Lookup
-from collector.storage.index.tables import CLICKS, click_tag
 from collector.storage.learning import models
 from collector.storage.learning.sightings import network_of, of_addresses
+from collector.storage.rules.tables import CLICKS, click_tag
 
 DAY_MS: Final = 86_400_000
 # Most of what changes an answer later (late clicks, new links) has arrived after a day.

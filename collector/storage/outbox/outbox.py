@@ -6,6 +6,7 @@ Every function takes the caller's connection and neither begins nor commits. The
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import apsw
@@ -144,3 +145,17 @@ def delivery_of(db: apsw.Connection, conversion: int) -> Delivery | None:
     """How the event stands at this moment; None when it has no row (it was never meant to go out)."""
     rows: list[tuple[int, str | None]] = db.execute(_STATE_SQL, (conversion,)).fetchall()  # type: ignore[assignment]
     return standing_of(rows)
+
+
+class Bound:
+    """These verbs over the writer's connection (storage/verbs/ports.py: Outbox)."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self.insert = partial(insert, db)
+        self.delivery_of = partial(delivery_of, db)
+        self.merge = partial(merge, db)
+        self.revive = partial(revive, db)
+        self.release = partial(release, db)
+        self.hold = partial(hold, db)
+        self.hand_over = partial(hand_over, db)
+        self.drop = partial(drop, db)

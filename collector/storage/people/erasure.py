@@ -30,9 +30,9 @@ from collector.exchange.rows import ConversionRow
 from collector.storage.ground import damage, gaps
 from collector.storage.ground.database import DATABASE, immediate, load_pepper, open_existing
 from collector.storage.index import index, leaving
-from collector.storage.index.tables import CLICKS, CONVERSIONS
 from collector.storage.people.person import Asked, Finder, Nameless, Person, Value
 from collector.storage.people.unread import unread_of
+from collector.storage.rules.tables import CLICKS, CONVERSIONS
 
 _encode = msgspec.msgpack.Encoder().encode
 _PATIENCE_MS: Final = 30_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from typing import Any, Final
 
@@ -143,13 +143,13 @@ class Identities:
         gone = [(store, number, key, link.visitor) for link in links if link.visitor not in worth]
         self._db.executemany(_DROP, gone)
 
-    def carry(self, conversion: int, keys: Keys) -> None:
+    def carry(self, conversion: int, keys: Iterable[tuple[Identity, int]], *, store: int = 0) -> None:
         """Remember which values a conversion carries."""
         for kind, key in keys:
             self._carried.append((conversion, KINDS[kind], key))
             self._unwritten.update((conversion, key))
 
-    def gain(self, conversion: int, names: Collection[int]) -> None:
+    def gain(self, conversion: int, names: Collection[int], *, store: int = 0) -> None:
         """Remember keys that a merge gave to a conversion: the index has only those with which it was folded."""
         for name in names:
             self._carried.append((conversion, _GAINED, name))
@@ -161,16 +161,26 @@ class Identities:
         self._db.execute(_UNLINK, (store, visitor, conversion))
         self._db.execute("DELETE FROM conversion_identity WHERE conversion = ?", (conversion,))
 
-    def gained_by(self, name: int, most: int) -> set[int]:
+    def forget_visitor(self, store: int, visitor: int) -> None:
+        """Forget with which values a visitor was seen."""
+        self.flush()
+        self._db.execute("DELETE FROM identity_link WHERE store = ? AND visitor_k = ?", (store, visitor))
+
+    def forget_gained(self, conversion: int) -> None:
+        """Forget the keys that a merge gave to a conversion."""
+        self.flush()
+        self._db.execute("DELETE FROM conversion_identity WHERE conversion = ? AND kind = 0", (conversion,))
+
+    def gained_by(self, name: int, most: int, *, store: int = 0) -> set[int]:
         """At most `most` conversions to which a merge gave this key, the newest."""
         return self._led_to(name, _GAINED, most)
 
-    def renew(self, conversion: int, first: int) -> None:
+    def renew(self, conversion: int, first: int, *, store: int = 0) -> None:
         """Remember that a conversion inherits the answer of the order of this name."""
         self._carried.append((conversion, _RENEWS, first))
         self._unwritten.update((conversion, first))
 
-    def renewals_of(self, first: int, most: int) -> set[int]:
+    def renewals_of(self, first: int, most: int, *, store: int = 0) -> set[int]:
         """At most `most` conversions that inherit the answer of the order of this name, the newest."""
         return self._led_to(first, _RENEWS, most)
 
@@ -188,7 +198,7 @@ class Identities:
         self._write_what_names({conversion})
         return [(_NAMES[kind], key) for kind, key in self._db.execute(_KEYS, (conversion,))]
 
-    def conversions_with(self, keys: Collection[int]) -> set[int]:
+    def conversions_with(self, keys: Collection[int], *, store: int = 0) -> set[int]:
         """The newest conversions that carry one of the values, some of each."""
         self._write_what_names(keys)
         return self._carrying(keys)

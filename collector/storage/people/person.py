@@ -31,8 +31,8 @@ from collector.errors import CollectorError
 from collector.exchange.naming import KINDS, keys_of
 from collector.exchange.rows import ClickRow, ConversionRow
 from collector.storage.index.index import IndexReader
-from collector.storage.index.tables import CLICKS, CONVERSIONS, Table
 from collector.storage.people.identities import links_of
+from collector.storage.rules.tables import CLICKS, CONVERSIONS, Table
 
 _MOST: Final = 1_000_000  # rows of one name
 _STRICT: Final = (KINDS["external_id"], KINDS["email"], KINDS["phone"])  # the strongest first; no base of a mailbox

@@ -12,9 +12,9 @@ from collector.config import Config
 from collector.core.event_names import STANDARD
 from collector.errors import StorageError
 from collector.storage.index.bloom import LOW_BITS, LOW_MASK
-from collector.storage.index.tables import BUCKET, CONVERSIONS
 from collector.storage.reports.names import keyed_hash
 from collector.storage.reports.reader import Reader
+from collector.storage.rules.tables import BUCKET, CONVERSIONS
 
 _CHUNK: Final = 500
 _MOST_NAMES: Final = 200  # stores times event types, or as many as there are stores

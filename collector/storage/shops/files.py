@@ -23,7 +23,7 @@ from collector.core.shops.exports import FileOrder
 from collector.errors import StorageError
 from collector.storage.ground.database import immediate, load_pepper, open_existing
 from collector.storage.index import index
-from collector.storage.index.tables import CONVERSIONS
+from collector.storage.rules.tables import CONVERSIONS
 from collector.storage.shops.inbox import Found, Inbox
 
 _BATCH: Final = 500

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import apsw
+from collections.abc import Mapping
+
 import msgspec
 from msgspec import structs
 
@@ -14,12 +15,9 @@ from collector.core.matching.links import People
 from collector.exchange import clicks
 from collector.exchange.rows import ClickRow
 from collector.exchange.stores import Store
-from collector.storage.index.lookup import Lookup
-from collector.storage.index.tables import CLICKS, CONVERSIONS, PLACE
-from collector.storage.journal.clicks import Clicks
-from collector.storage.learning import models
-from collector.storage.learning.sightings import network_of
 from collector.storage.rules.matched import alike, candidate, enrichment_of, first_order
+from collector.storage.rules.tables import CLICKS, CONVERSIONS
+from collector.storage.verbs.ports import Appending, Finding
 
 _decode_match = msgspec.msgpack.Decoder(Match).decode
 _UNASKED = Statistics()  # where no inference is made
@@ -28,17 +26,15 @@ _UNASKED = Statistics()  # where no inference is made
 class Attribution:
     """Owned by the writer thread; works inside its transaction."""
 
-    def __init__(self, db: apsw.Connection, names: KeyedHash, lookup: Lookup, appended: Clicks) -> None:
-        self._db = db
+    def __init__(self, names: KeyedHash, lookup: Finding, appended: Appending, models: Mapping[int, Model]) -> None:
         self._names = names
         self._lookup = lookup
         self._clicks = appended
         self._read: dict[int, ClickRow] = {}  # the candidates of the event that is being matched
-        self.models: dict[int, Model] = models.in_force(db)
+        self.models = models  # of stores that have learnt something
 
-    def take_models(self) -> None:
+    def take_models(self, newest: Mapping[int, Model]) -> None:
         """Put in force what the last night has learnt."""
-        newest = models.in_force(self._db)
         if {store: m.version for store, m in newest.items()} != {store: m.version for store, m in self.models.items()}:
             self.models = newest
 
@@ -66,7 +62,7 @@ class Attribution:
     def _found(self, store: Store, query: Query, event: StoredEvent, model: Model) -> Match:
         """Proof first: where the event's own identifiers name its click, nobody asks which others look alike."""
         lookup, policy = self._lookup, store.policy
-        named = lookup.named(query, policy.click_ms)
+        named = lookup.named(query, policy.click_ms, store=store.number)
         if named.whole and (named.own or query.fbc_k is not None):
             candidates = self._candidates(store, query, event, named.ids)
             found = match(query, candidates, _UNASKED, model, policy)
@@ -74,7 +70,7 @@ class Attribution:
                 return found
         ids = named.ids
         if policy.probabilistic and query.consent == "granted":
-            ids = ids | lookup.alike(query, policy.window_ms)
+            ids = ids | lookup.alike(query, policy.window_ms, store=store.number)
         candidates = self._candidates(store, query, event, ids)
         weighed = any(alike(query, c) for c in candidates)
         statistics = lookup.statistics(store.number, query, policy.window_ms) if weighed else _UNASKED
@@ -89,7 +85,7 @@ class Attribution:
             rows += [real for row in named for real in self._told_of(store, query, row)]
         self._read = {row.id: row for row in rows}
         if store.config.count == "one":
-            query.taken = self._taken(set(self._read), query, event.event_type)
+            query.taken = self._lookup.taken(set(self._read), query, event.event_type, store=store.number)
         return list(map(candidate, rows))
 
     def _is_a_siblings(self, store: Store, row: ClickRow, ts: int) -> bool:
@@ -98,22 +94,12 @@ class Attribution:
 
     def _told_of(self, store: Store, query: Query, row: ClickRow) -> list[ClickRow]:
         """The hits that we were told of since the caller learnt the click's name: the first is what it names now."""
-        hits = self._lookup.rows_of(store.number, set(self._lookup.find(CLICKS, "fbclid", row.fbclid_k or 0, 0)))
+        same = self._lookup.find(CLICKS, "fbclid", row.fbclid_k or 0, 0, store=store.number)
+        hits = self._lookup.rows_of(store.number, set(same))
         real = [hit for hit in hits if hit.fbclid_k == row.fbclid_k and not hit.flags & flags.UNCOUNTED]
         if real:
             query.click_id = min(real, key=lambda hit: (hit.ts, hit.visitor_k or 0)).id
         return real
-
-    def _taken(self, ids: set[int], query: Query, kind: str) -> frozenset[int]:
-        """Clicks that an earlier conversion of the same kind has: earlier in event time, whatever arrived first."""
-        marks = ", ".join("?" * len(ids))
-        sql = f"SELECT click FROM conversion WHERE click IN ({marks}) AND event_type = ? AND {PLACE} < (?, ?)"
-        sql += f" AND flags & {flags.UNCONFIRMED} = 0"  # what only a page says holds no click (T6)
-        own = (query.ts, query.rank)
-        written = {row[0] for row in self._db.execute(sql, (*ids, kind, *own))}
-        new = self._lookup.unwritten.values()
-        sold = [r for r in new if r.event_type == kind and r.place < own and not r.flags & flags.UNCONFIRMED]
-        return frozenset(written | {r.click for r in sold if r.click in ids})
 
     def _known_elsewhere(self, store: Store, fbclid: str, ts: int) -> bool:
         """Whether another store on the same domain has a click of this id: then it is that store's click."""
@@ -122,7 +108,7 @@ class Attribution:
     def _known_in(self, store: int, fbclid: str, since: int) -> bool:
         """Whether the store was told of such a click; one that it knows from an fbc alone is nobody's yet."""
         name = self._names.name(store, "fbclid", fbclid)
-        rows = self._lookup.click_rows(set(self._lookup.find(CLICKS, "fbclid", name, since)))
+        rows = self._lookup.click_rows(set(self._lookup.find(CLICKS, "fbclid", name, since, store=store)))
         return any((row.store, row.fbclid_k) == (store, name) and not row.flags & flags.RECOVERED for row in rows)
 
     def _renewed(self, store: Store, event: StoredEvent) -> Match | None:
@@ -132,7 +118,8 @@ class Attribution:
                 (renew(_decode_match(r.match), r.ts) for r in self._lookup.conversion_rows({event.refund_of})), None
             )
         first = first_order(self._names, store.number, event)
-        for row in self._lookup.conversion_rows(set(self._lookup.find(CONVERSIONS, "dedup", first, 0, 4))):
+        found = self._lookup.find(CONVERSIONS, "dedup", first, 0, 4, store=store.number)
+        for row in self._lookup.conversion_rows(set(found)):
             if row.store == store.number and row.dedup_k == first:
                 return renew(_decode_match(row.match), row.ts)
         return None
@@ -159,4 +146,4 @@ class Attribution:
             return Enrichment(), click
         if self._lookup.is_new(found.click):
             self._clicks.flush()
-        return enrichment_of(row, click, network_of(self._db, found.click)), click
+        return enrichment_of(row, click, self._lookup.network(found.click)), click

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import apsw
 import msgspec
 from msgspec import structs
 
@@ -14,64 +13,53 @@ from collector.core.capi.gate import Gate
 from collector.core.capi.states import CapiState
 from collector.core.events import Enrichment, GivenBack, StoredEvent
 from collector.core.keyed import KeyedHash
-from collector.core.matching import Match, Query, renew
+from collector.core.matching import Match, Model, Query, renew
 from collector.core.orders import Rank
 from collector.exchange.naming import NewEvent, query_of, told_of
 from collector.exchange.operations import ShopTold
 from collector.exchange.rows import ConversionRow
 from collector.exchange.states import EventResult, EventState
 from collector.exchange.stores import Store
-from collector.storage.ground import multirow
-from collector.storage.ground.event_names import EventNames
-from collector.storage.index import leaving
-from collector.storage.index.lookup import Lookup
-from collector.storage.index.tables import CONVERSIONS
-from collector.storage.journal.attribution import Attribution
-from collector.storage.journal.clicks import Clicks
-from collector.storage.journal.reader import event_state
-from collector.storage.journal.refunds import Landed, Refunds
-from collector.storage.journal.shared_ids import SharedIds
-from collector.storage.journal.shop_orders import OrderNames, named
-from collector.storage.journal.weighing import Weighing
-from collector.storage.outbox import notices, outbox
-from collector.storage.outbox.queueing import Figures, Queueing
-from collector.storage.people.identities import Identities
 from collector.storage.rules.matched import first_order
 from collector.storage.rules.shop_tellings import ended, is_refund_of_a_pages, values_differ
+from collector.storage.rules.tables import CONVERSIONS
 from collector.storage.rules.told_again import KEY_OF, NOBODY, bits_of, complete, row_of, same_answer, second_click
 from collector.storage.rules.weighed import without_device
+from collector.storage.verbs.attribution import Attribution
+from collector.storage.verbs.order_names import named
+from collector.storage.verbs.ports import Landed, Parts
+from collector.storage.verbs.queueing import Figures, Queueing
+from collector.storage.verbs.weighing import Weighing
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
 _decode_match = msgspec.msgpack.Decoder(Match).decode
-_UPDATE = f"UPDATE conversion SET {', '.join(f'{c} = ?' for c in ConversionRow._fields[1:])} WHERE id = ?"
 
 
 class Conversions:
     """Owned by the writer thread. What is taken is findable at once and written by `flush`."""
 
-    def __init__(
-        self, db: apsw.Connection, names: KeyedHash, lookup: Lookup, appended: Clicks, figures: Figures
-    ) -> None:
-        self._db = db
+    def __init__(self, names: KeyedHash, parts: Parts, figures: Figures) -> None:
         self._names = names
-        self._lookup = lookup
-        self._clicks = appended
-        self._attribution = Attribution(db, names, lookup, appended)
-        self._queueing = Queueing(db, figures)
-        self._event_names = EventNames(db)
-        self.identities = Identities(db)
-        self._shared = SharedIds(db, names)
-        self.refunds = Refunds(db)
-        self.order_names = OrderNames(db, lookup, figures)
+        self._lookup = parts.lookup
+        self._clicks = parts.clicks
+        self._rows = parts.rows
+        self._outbox = parts.outbox
+        self.attribution = Attribution(names, parts.lookup, parts.clicks, parts.models)
+        self._queueing = Queueing(parts.outbox, figures)
+        self._event_names = parts.event_names
+        self.identities = parts.identities
+        self._shared = parts.shared
+        self.refunds = parts.refunds
+        self.order_names = parts.order_names
         self._figures = figures
-        self.weighing = Weighing(db, names, lookup, self.update, self.order_names)
+        self.weighing = Weighing(names, parts, self.update)
         self.gained, self.renewed = self.identities.beyond_values()
         self.related: set[int] = set()  # conversions with a value whose link to a visitor is new (late.py)
 
-    def take_models(self) -> None:
+    def take_models(self, newest: Mapping[int, Model]) -> None:
         """Put in force what the last night has learnt."""
-        self._attribution.take_models()
+        self.attribution.take_models(newest)
 
     def take(self, new: NewEvent, now: int) -> EventResult:
         """Store the event, matched and queued; an event that is here already is merged with what is new in it."""
@@ -96,7 +84,8 @@ class Conversions:
         taken = self._again(known, ended(new) if told.ends else new, now) if known is not None else self._new(new, now)
         row = taken.state.row
         own = [new.order_k] if new.order_k is not None else []
-        self.order_names.keep(row.id, {*own, *told.names} - {row.dedup_k}, set(told.numbers) - {row.dedup_k})
+        named_so, numbered = {*own, *told.names} - {row.dedup_k}, set(told.numbers) - {row.dedup_k}
+        self.order_names.keep(row.id, named_so, numbered, store=store)
         if self.weighing.tellings.any and self._told_by_pages(new, told.others):
             self._figures.append((store, "shop.page_number"))
         return taken
@@ -105,10 +94,10 @@ class Conversions:
         """Have what pages told under the order's other names weighed; whether there is any."""
         names, weigh = self._names, self.weighing.tellings.weigh_again
         others = [told_of(names, new.store.number, new.event, new.query.ip_k, new.identities, one) for one in called]
-        return sum(weigh(other) for other in others if other is not None) > 0
+        return sum(weigh(other, store=new.store.number) for other in others if other is not None) > 0
 
     def _new(self, new: NewEvent, now: int) -> EventResult:
-        event_id = self._next_id()
+        event_id = self._rows.next_id()
         if not new.event.event_id and new.public is not None:
             new = structs.replace(new, event=structs.replace(new.event, event_id=new.public.public("conv", event_id)))
         if new.order_k is None:
@@ -129,7 +118,7 @@ class Conversions:
         people = self.identities.known(new.store.number, new.identities, new.query.visitor_k, new.former)
         witness = new.witness(new.query.visitor_k)
         meant = people.people(event.ts, witness)
-        found, enrichment, click = self._attribution.of(new.store, new.query, meant, event, now)
+        found, enrichment, click = self.attribution.of(new.store, new.query, meant, event, now)
         if heir is not None:
             had = heir.value if heir.sent_value is None else heir.sent_value
             if had != event.value and self.refunds.pixels(event_id):
@@ -143,11 +132,11 @@ class Conversions:
         state = CapiState.SKIPPED if event.note_of is not None else queued.state
         row = row_of(event_id, new.store.number, new.dedup_k, new.query, event, found, state, 0)
         self._append(row)
-        self._lookup.origins.note(None, row, event)
+        self._rows.counted(None, row, event)
         self.related = self.identities.link(people, event.ts, witness)
-        self.identities.carry(event_id, new.identities)
+        self.identities.carry(event_id, new.identities, store=new.store.number)
         if second := second_click(new.query, row):
-            self.identities.gain(event_id, second)
+            self.identities.gain(event_id, second, store=new.store.number)
             self.gained = True
         self._renew(event_id, new.store, event)
         return EventResult(EventState(row, event, found, queued.state, queued.reason, click))
@@ -181,31 +170,22 @@ class Conversions:
     def _renew(self, event_id: int, store: Store, event: StoredEvent) -> None:
         """Have a renewal found by its first order, whose answer it inherits unless its own consent is denied."""
         if event.renewal_of is not None and event.marketing != "denied":
-            self.identities.renew(event_id, first_order(self._names, store.number, event))
+            self.identities.renew(event_id, first_order(self._names, store.number, event), store=store.number)
             self.renewed = True
 
-    def _next_id(self) -> int:
-        last = self._lookup.last
-        last[CONVERSIONS] += 1
-        return last[CONVERSIONS]
-
     def _append(self, row: ConversionRow) -> None:
-        self._lookup.conversions.add(row)
-        self._lookup.unwritten[row.id] = row
+        self._rows.append(row)
 
     def flush(self) -> None:
         """Write what was taken into the open transaction."""
-        if self._lookup.unwritten:
-            multirow.write(self._db, "INSERT INTO conversion", list(self._lookup.unwritten.values()))
-            self._lookup.unwritten = {}
+        self._rows.flush()
         self._queueing.flush()
         self.identities.flush()
         self.weighing.tellings.flush()
-        self._lookup.origins.flush()
 
     def forget(self) -> None:
         """Drop what is not written: the transaction is rolled back."""
-        self._lookup.unwritten = {}
+        self._rows.forget()
         self._queueing.forget()
         self.identities.forget()
         self._event_names.forget()
@@ -219,15 +199,15 @@ class Conversions:
         old = _decode_event(row.body)
         merged = orders.tell(old, new.event)
         if merged == old:
-            return EventResult(event_state(self._db, row), duplicate=True)
+            return EventResult(self._rows.state_of(row), duplicate=True)
         if new.by_page and new.told is not None:
-            self.weighing.tellings.keep(row.id, new.told)
+            self.weighing.tellings.keep(row.id, new.told, store=row.store)
         if new.by_page or orders.rank_of(old) > Rank.PAGE:
             row = self._give_way(row, orders.replaced(old, merged))
             query = complete(query_of(self._names, row, merged), new.query)
         else:  # T1: a page's person and device give way
             self.identities.drop(row.id, row.store, row.visitor_k)
-            leaving.note(self._db, CONVERSIONS, row, kept=("dedup",))
+            self._rows.lost(row, kept=("dedup",))
             row, query = row._replace(**NOBODY), new.query
         query = structs.replace(query, flags=bits_of(row, new, old, merged))
         return self._changed(row, old, merged, query, new, now)
@@ -238,7 +218,7 @@ class Conversions:
             return row
         gone = [KEY_OF[name] for name in filled]
         without: dict[str, Any] = {f"{key}_k": None for key in gone}
-        leaving.note(self._db, CONVERSIONS, row, kept=[key.name for key in CONVERSIONS.keys if key.name not in gone])
+        self._rows.lost(row, kept=[key.name for key in CONVERSIONS.keys if key.name not in gone])
         return row._replace(**without)
 
     def _changed(
@@ -257,19 +237,19 @@ class Conversions:
         event_id, store, more, first = row.id, new.store, new.identities, row
         if orders.is_only_noted(old, merged):
             self.update(row._replace(body=_encode(merged)))
-            return EventResult(event_state(self._db, row), duplicate=True)
+            return EventResult(self._rows.state_of(row), duplicate=True)
         if merged.marketing == "denied":
             self.identities.drop(event_id, store.number, row.visitor_k)
             more, query = [], Query(ts=0, flags=query.flags)  # asks for nobody
         if (query.visitor_k is None and row.visitor_k is not None) or merged.marketing == "denied":
-            leaving.note(self._db, CONVERSIONS, row, kept=("dedup",))  # the same order must be known again
+            self._rows.lost(row, kept=("dedup",))  # the same order must be known again
             row = row._replace(**NOBODY)
         keys = list(dict.fromkeys([*self.identities.keys_in(event_id), *more]))
         query = structs.replace(query, ts=merged.ts, consent=merged.marketing)
         people = self.identities.known(store.number, keys, query.visitor_k, new.former)
         witness = new.witness(query.visitor_k)
         meant = people.people(merged.ts, witness)
-        found, enrichment, click = self._attribution.of(store, query, meant, merged, now)
+        found, enrichment, click = self.attribution.of(store, query, meant, merged, now)
         had = next((one.value for one in self.refunds.landed(now, event_id) if one.value is not None), None)
         if had is None and self.refunds.pixels(event_id):
             had = old.value
@@ -281,13 +261,13 @@ class Conversions:
         revision = row.revision + 1
         changed = row_of(event_id, store.number, row.dedup_k, query, merged, found, queued.state, revision)
         self.update(changed)
-        self._lookup.origins.note((first, old), changed, merged)
+        self._rows.counted((first, old), changed, merged)
         gained = {n for n in CONVERSIONS.names(changed)[1:] if n is not None} - set(CONVERSIONS.names(row))
         if gained := gained | second_click(query, changed):
-            self.identities.gain(event_id, gained)
+            self.identities.gain(event_id, gained, store=store.number)
             self.gained = True
         self.related = self.identities.link(people, merged.ts, witness) - {event_id}
-        self.identities.carry(event_id, more)
+        self.identities.carry(event_id, more, store=store.number)
         self._renew(event_id, store, merged)
         for one in given_back:
             self._tell_refund(changed, merged, one, store, query, enrichment, now)
@@ -298,7 +278,7 @@ class Conversions:
 
     def _standing(self, event_id: int, queued: Gate) -> Gate:
         """How its deliveries stand, where it has any by now."""
-        delivery = outbox.delivery_of(self._db, event_id)
+        delivery = self._outbox.delivery_of(event_id)
         return Gate(delivery.state, delivery.reason) if delivery else queued
 
     def _tell_refund(
@@ -315,14 +295,14 @@ class Conversions:
         name = store.config.shop.refund_event
         back = refunds.event_of(event, order.id, one, name, store.config.id, now)
         called = self._names.name(store.number, "once", f"{name}\0r{order.id}\0{one.id}")
-        event_id, own = self._next_id(), structs.replace(enrichment, event_source_url=None)
+        event_id, own = self._rows.next_id(), structs.replace(enrichment, event_source_url=None)
         self._event_names.tell(store.number, name, by_page=False)
         queued = self._queueing.queue(event_id, store, back, own, now, only=self.refunds.pixels(order.id))
         asked, found = structs.replace(query, ts=back.ts), renew(_decode_match(order.match), order.ts)
         self._append(row_of(event_id, store.number, called, asked, back, found, queued.state, 0))
-        self.identities.carry(event_id, self.identities.keys_in(order.id))
+        self.identities.carry(event_id, self.identities.keys_in(order.id), store=store.number)
         if order.dedup_k is not None:
-            self.identities.renew(event_id, order.dedup_k)
+            self.identities.renew(event_id, order.dedup_k, store=store.number)
             self.renewed = True
 
     def land(self, landed: Landed, store: Store, row: ConversionRow, now: int) -> None:
@@ -330,7 +310,7 @@ class Conversions:
         event = _decode_event(row.body)
         if landed.value is not None and event.sent_value is None and landed.value != event.value:
             event = structs.replace(event, sent_value=landed.value)
-        enrichment, _ = self._attribution.enrichment(_decode_match(row.match))
+        enrichment, _ = self.attribution.enrichment(_decode_match(row.match))
         self._queueing.requeue(row.id, store, event, enrichment, now)
         event, given_back = self.refunds.due(row.id, store, event, now)
         row = row._replace(body=_encode(event))
@@ -343,7 +323,7 @@ class Conversions:
         event = _decode_event(row.body)
         before = _decode_match(row.match)
         people = self.identities.known(store.number, self.identities.keys_in(row.id), None)
-        found, enrichment, _ = self._attribution.of(
+        found, enrichment, _ = self.attribution.of(
             store, query_of(self._names, row, event), people.people(event.ts), event, now
         )
         if before == structs.replace(found, label=before.label):
@@ -357,16 +337,13 @@ class Conversions:
             match=_encode(found),
         )
         self.update(changed)
-        self._lookup.origins.note((row, event), changed, event)
+        self._rows.counted((row, event), changed, event)
         if not same:
             self._queueing.enrich(row.id, store, event, enrichment, now)
             if not row.flags & flags.UNCONFIRMED:  # what only a page says concerns nobody yet
-                notices.note(self._db, row.id, changed.revision, now)
+                self._rows.revised(row.id, changed.revision, now)
         return changed
 
     def update(self, row: ConversionRow) -> None:
-        if row.id in self._lookup.unwritten:
-            self._lookup.unwritten[row.id] = row
-        else:
-            self._db.execute(_UPDATE, (*row[1:], row.id))
-        self._lookup.conversions.replace(row)
+        """Store what a row has become."""
+        self._rows.update(row)

@@ -8,11 +8,9 @@ told only now. Nothing else tells that somebody withdrew.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-import apsw
 import msgspec
 from msgspec import structs
 
@@ -23,58 +21,45 @@ from collector.exchange import clicks
 from collector.exchange.operations import Withdraw
 from collector.exchange.rows import ClickRow, ConversionRow
 from collector.exchange.stores import Store
-from collector.storage.index import leaving
-from collector.storage.index.lookup import Lookup
-from collector.storage.index.tables import CLICKS, CONVERSIONS
-from collector.storage.journal.clicks import Clicks
-from collector.storage.journal.conversions import Conversions
-from collector.storage.journal.late import Late
+from collector.storage.rules.tables import CLICKS, CONVERSIONS
+from collector.storage.verbs.conversions import Conversions
+from collector.storage.verbs.ports import Parts
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
 MOST: Final = 2_000  # rows of one visitor; who has more is a script
-_UPDATE_CLICK: Final = (
-    "UPDATE click SET visitor_k = NULL, fbp_k = NULL, ip_k = NULL, ua_k = NULL, fp_k = NULL, flags = ?, body = ? "
-    "WHERE id = ?"
-)
-_CREDITED: Final = (
-    f"SELECT id FROM conversion WHERE click IN (SELECT value FROM carray(?)) ORDER BY id DESC LIMIT {MOST}"
-)
+
+Rematch = Callable[[dict[int, ConversionRow], list[ConversionRow], int, int], None]
 
 
 class Withdrawals:
     """Owned by the writer thread."""
 
-    def __init__(
-        self,
-        db: apsw.Connection,
-        lookup: Lookup,
-        clicks: Clicks,
-        conversions: Conversions,
-        late: Late,
-        stores: Mapping[int, Store],
-    ) -> None:
-        self._db = db
-        self._lookup = lookup
-        self._clicks = clicks
+    def __init__(self, parts: Parts, conversions: Conversions, rematch: Rematch, stores: Mapping[int, Store]) -> None:
+        """`rematch`: has some matched anew though their time may be over, and what rests on others that lost theirs."""
+        self._lookup = parts.lookup
+        self._clicks = parts.clicks
+        self._rows = parts.rows
+        self._identities = parts.identities
         self._conversions = conversions
-        self._late = late
+        self._rematch = rematch
         self._stores = stores
 
     def take(self, asked: Withdraw, now: int) -> None:
         """Forget the visitor in everything stored so far, and what others were given of it."""
         self._clicks.flush()
         self._conversions.flush()
-        self._db.execute("DELETE FROM identity_link WHERE store = ? AND visitor_k = ?", (asked.store, asked.visitor_k))
-        name, find = asked.visitor_k, self._lookup.find
+        self._identities.forget_visitor(asked.store, asked.visitor_k)
+        name, find, store = asked.visitor_k, self._lookup.find, asked.store
         forgotten = [
             click
-            for click in self._lookup.click_rows(set(find(CLICKS, "visitor", name, 0, MOST)))
+            for click in self._lookup.click_rows(set(find(CLICKS, "visitor", name, 0, MOST, store=store)))
             if click.store == asked.store and clicks.read(click).visitor_id == asked.visitor
         ]
         for click in forgotten:
             self._forget_click(click)
-        ids = {*find(CONVERSIONS, "visitor", name, 0, MOST), *self._conversions.identities.gained_by(name, MOST)}
+        ids = set(find(CONVERSIONS, "visitor", name, 0, MOST, store=store))
+        ids |= self._identities.gained_by(name, MOST, store=store)
         own = [
             row
             for row in self._lookup.conversion_rows(ids)
@@ -82,14 +67,13 @@ class Withdrawals:
         ]
         for row in own:
             self._forget_person(row, now)
-        self._late.rematch(self._indebted(asked.store, forgotten, own), own, asked.store, now)
+        self._rematch(self._indebted(asked.store, forgotten, own), own, asked.store, now)
 
     def _indebted(self, store: int, forgotten: list[ClickRow], own: list[ConversionRow]) -> dict[int, ConversionRow]:
         """Others that were given one of the clicks, their renewals, and the renewals of the visitor's own orders."""
         ids = self._renewals(own)
         if forgotten:
-            given = apsw.carray(memoryview(array("q", [click.id for click in forgotten])))
-            ids |= {row[0] for row in self._db.execute(_CREDITED, (given,))}
+            ids |= self._rows.credited([click.id for click in forgotten], MOST, store=store)
         found: dict[int, ConversionRow] = {}
         while ids and len(found) < MOST:
             rows = [row for row in self._lookup.conversion_rows(ids) if row.store == store]
@@ -98,8 +82,8 @@ class Withdrawals:
         return found
 
     def _renewals(self, orders: Iterable[ConversionRow]) -> set[int]:
-        renewals_of = self._conversions.identities.renewals_of
-        return {i for order in orders if order.dedup_k is not None for i in renewals_of(order.dedup_k, MOST)}
+        known = [(order.dedup_k, order.store) for order in orders if order.dedup_k is not None]
+        return {i for name, store in known for i in self._identities.renewals_of(name, MOST, store=store)}
 
     def _forget_click(self, row: ClickRow) -> None:
         changed = row._replace(
@@ -111,14 +95,12 @@ class Withdrawals:
             flags=row.flags | WITHDRAWN,
             body=_encode(clicks.without_visitor(clicks.read(row))),
         )
-        self._db.execute(_UPDATE_CLICK, (changed.flags, changed.body, row.id))
-        self._db.execute("DELETE FROM click_network WHERE id = ?", (row.id,))
-        self._lookup.changed(row, changed)  # by its fbclid it is still the click that it was
+        self._clicks.withdraw(row, changed)  # by its fbclid it is still the click that it was
 
     def _forget_person(self, row: ConversionRow, now: int) -> None:
         store = self._stores.get(row.store)
         if store is not None and orders.outlives(_decode_event(row.body)):
-            self._db.execute("DELETE FROM conversion_identity WHERE conversion = ? AND kind = 0", (row.id,))
+            self._identities.forget_gained(row.id)
             self._conversions.lose_device(row, store, now)  # T5
             return
         event = structs.replace(orders.without_person(_decode_event(row.body)), marketing="denied", unasked=False)
@@ -132,8 +114,8 @@ class Withdrawals:
             flags=row.flags | WITHDRAWN,
             body=_encode(event),
         )
-        self._db.execute("DELETE FROM conversion_identity WHERE conversion = ?", (row.id,))
+        self._identities.drop(row.id, row.store, None)
         self._conversions.update(changed)
-        leaving.note(self._db, CONVERSIONS, row, kept=("dedup",))  # the same order must be known again
+        self._rows.lost(row, kept=("dedup",))  # the same order must be known again
         if store is not None:
             self._conversions.reconsider(changed, store, now)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection
 
-import apsw
-
 from collector.core import refunds
 from collector.core.capi import payload
 from collector.core.capi.gate import Gate
@@ -14,8 +12,8 @@ from collector.core.capi.payload import BuiltEvent
 from collector.core.capi.states import CapiState
 from collector.core.events import Enrichment, StoredEvent
 from collector.exchange.stores import Store, decide
-from collector.storage.outbox import outbox
 from collector.storage.rules.deliveries import OutboxRow, as_of_payment, row_of
+from collector.storage.verbs.ports import Outbox
 
 Figures = deque[tuple[int, str]]  # daily figures of a store to add one to
 
@@ -23,15 +21,15 @@ Figures = deque[tuple[int, str]]  # daily figures of a store to add one to
 class Queueing:
     """Owned by the writer thread; works inside its transaction. New rows are written by `flush`."""
 
-    def __init__(self, db: apsw.Connection, figures: Figures) -> None:
-        self._db = db
+    def __init__(self, outbox: Outbox, figures: Figures) -> None:
+        self._outbox = outbox
         self._figures = figures
         self._rows: list[OutboxRow] = []
 
     def flush(self) -> None:
         """Write the new rows into the open transaction."""
         if self._rows:
-            outbox.insert(self._db, self._rows)
+            self._outbox.insert(self._rows)
             self._rows = []
 
     def forget(self) -> None:
@@ -86,30 +84,30 @@ class Queueing:
     def requeue(self, event_id: int, store: Store, event: StoredEvent, enrichment: Enrichment, now: int) -> Gate:
         """Bring what Meta has not taken yet in line with the order's new state; what was given up goes out again."""
         self.flush()
-        delivery = outbox.delivery_of(self._db, event_id)
+        delivery = self._outbox.delivery_of(event_id)
         if delivery is None:
             return self.queue(event_id, store, event, enrichment, now)
         pixels = [p for p in store.pixels if p.takes(event.event_type)]
         verdict = decide(event, store)
         if verdict.state is CapiState.SKIPPED:
             reason, goes_on = verdict.reason or "", refunds.is_told(event, store.config.shop.refund_event)
-            outbox.drop(self._db, event_id, now=now, reason=reason, but_at_meta=goes_on)
+            self._outbox.drop(event_id, now=now, reason=reason, but_at_meta=goes_on)
             return self._standing(event_id, verdict)
         built = self._build(store, event, enrichment, now)
         if built.refused is None:
             payloads = {p.number: built.payload for p in pixels}
-            outbox.merge(self._db, event_id, payloads, built.deadline)
-            outbox.revive(self._db, event_id, payloads, now=now, due=now, deadline=built.deadline)
+            self._outbox.merge(event_id, payloads, built.deadline)
+            self._outbox.revive(event_id, payloads, now=now, due=now, deadline=built.deadline)
         if verdict.state is CapiState.HELD:
-            outbox.hold(self._db, event_id, reason=verdict.reason or "")
+            self._outbox.hold(event_id, reason=verdict.reason or "")
         elif built.refused is None:
-            outbox.release(self._db, event_id, now=now)
+            self._outbox.release(event_id, now=now)
         else:
-            outbox.drop(self._db, event_id, now=now, reason=built.refused, state=built.state)
+            self._outbox.drop(event_id, now=now, reason=built.refused, state=built.state)
         return self._standing(event_id, verdict)
 
     def _standing(self, event_id: int, verdict: Gate) -> Gate:
-        after = outbox.delivery_of(self._db, event_id)
+        after = self._outbox.delivery_of(event_id)
         return Gate(after.state, after.reason) if after else verdict
 
     def enrich(self, event_id: int, store: Store, event: StoredEvent, enrichment: Enrichment, now: int) -> None:
@@ -122,8 +120,8 @@ class Queueing:
         state = decide(event, store).state
         if built.refused is None:
             payloads = {pixel.number: built.payload for pixel in store.pixels}
-            outbox.merge(self._db, event_id, payloads, built.deadline)
+            self._outbox.merge(event_id, payloads, built.deadline)
             if state is CapiState.QUEUED:
-                outbox.revive(self._db, event_id, payloads, now=now, due=event.received, deadline=built.deadline)
+                self._outbox.revive(event_id, payloads, now=now, due=event.received, deadline=built.deadline)
         elif state is CapiState.QUEUED or (state is CapiState.HELD and not event.unconfirmed):
-            outbox.drop(self._db, event_id, now=now, reason=built.refused, state=built.state)
+            self._outbox.drop(event_id, now=now, reason=built.refused, state=built.state)

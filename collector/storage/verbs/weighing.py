@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
-import apsw
 import msgspec
 from msgspec import Struct, structs
 
@@ -14,15 +13,12 @@ from collector.core.capi.states import CapiState
 from collector.core.events import StoredEvent
 from collector.core.keyed import KeyedHash
 from collector.core.matching import Query
-from collector.exchange.naming import NewEvent, query_of, told_of
+from collector.exchange.naming import NewEvent, Told, query_of, told_of
 from collector.exchange.rows import ConversionRow
 from collector.exchange.stores import Store
-from collector.storage.index.lookup import Lookup
-from collector.storage.journal import tellings
-from collector.storage.journal.shop_orders import OrderNames, named
-from collector.storage.journal.tellings import Tellings
-from collector.storage.outbox import outbox
-from collector.storage.rules.weighed import PageTelling, completed, is_same_sale, own_of
+from collector.storage.rules.weighed import PageTelling, browser_of, completed, is_same_sale, own_of
+from collector.storage.verbs.order_names import named
+from collector.storage.verbs.ports import Parts, Tellings
 
 TOLD_ELSEWHERE: Final = "a server or shop told this order: the page's telling is only a note"
 _encode = msgspec.msgpack.Encoder().encode
@@ -40,20 +36,13 @@ class Weighed(Struct, frozen=True):
 class Weighing:
     """Owned by the writer thread. `update` stores a changed row."""
 
-    def __init__(
-        self,
-        db: apsw.Connection,
-        names: KeyedHash,
-        lookup: Lookup,
-        update: Callable[[ConversionRow], None],
-        order_names: OrderNames,
-    ) -> None:
-        self._db = db
+    def __init__(self, names: KeyedHash, parts: Parts, update: Callable[[ConversionRow], None]) -> None:
         self._names = names
-        self._lookup = lookup
+        self._lookup = parts.lookup
+        self._outbox = parts.outbox
         self._update = update
-        self._order_names = order_names
-        self.tellings = Tellings(db)
+        self._order_names = parts.order_names
+        self.tellings = parts.tellings
 
     def page_order(self, event_id: int, new: NewEvent) -> NewEvent:
         """A page's telling as its own row, which is never the order's, however the order stands (T2, T4).
@@ -67,7 +56,7 @@ class Weighing:
             event = structs.replace(new.event, note_of=0)
             query = structs.replace(new.query, flags=new.query.flags | flags.UNCONFIRMED)
             new = structs.replace(new, event=event, query=query)
-        self.tellings.keep(event_id, told)
+        self.tellings.keep(event_id, told, store=new.store.number)
         return new
 
     def against_order(
@@ -95,7 +84,7 @@ class Weighing:
         )  # afterwards its visitor alone is a witness
         assert told is not None
         new = NewEvent(store, old, query_of(self._names, row, old), row.dedup_k, [], told=told)
-        pages = list(tellings.page_tellings([page], self.tellings, told))
+        pages = list(page_tellings([page], self.tellings, told))
         for one in pages:
             self.make_note(one, row.id, now)
         new = completed(self._names, new, own_of(new, pages))
@@ -107,17 +96,19 @@ class Weighing:
         order = named(self._lookup, new.store.number, new.event.event_type, new.order_k)
         if order is None and self._order_names.any:
             order = self._order_names.order(new.store.number, new.event, new.order_k)
-        return bool(self.tellings.of([new.told.order])) or order is not None
+        return bool(self.tellings.of([new.told.order], store=new.store.number)) or order is not None
 
     def told_of(self, new: NewEvent) -> set[int]:
         """Pages' tellings (conversions) of this order."""
-        return self.tellings.of(new.told.names) if self.tellings.any and new.told is not None else set()
+        if new.told is None or not self.tellings.any:
+            return set()
+        return self.tellings.of(new.told.names, store=new.store.number)
 
     def order(self, event_id: int, new: NewEvent, told: set[int], now: int) -> Weighed:
         """An order with what pages said of it before: notes; its own browser's keys fill gaps (T2)."""
         assert new.told is not None
         rows = [row for row in self._lookup.conversion_rows(told) if row.store == new.store.number]
-        pages = list(tellings.page_tellings(rows, self.tellings, new.told))
+        pages = list(page_tellings(rows, self.tellings, new.told))
         own = own_of(new, pages)
         new, heir = completed(self._names, new, own), self._handed_over(event_id, new, pages, own, now)
         event = orders.noted(new.event, [page.event for page in pages])
@@ -132,17 +123,26 @@ class Weighing:
         """Make pages' tellings notes. The event of one that was right, which may be at Meta, becomes the order's."""
         heir: PageTelling | None = None
         for page in pages:
-            sent = not page.row.flags & flags.UNCONFIRMED and outbox.delivery_of(self._db, page.row.id) is not None
+            sent = not page.row.flags & flags.UNCONFIRMED and self._outbox.delivery_of(page.row.id) is not None
             if heir is None and sent and (page in own or is_same_sale(page.event, new.event)):
-                outbox.hand_over(self._db, page.row.id, event_id)
+                self._outbox.hand_over(page.row.id, event_id)
                 heir = page
             self.make_note(page, event_id, now)
         return heir
 
     def make_note(self, page: PageTelling, order: int, now: int) -> None:
         """Have a page's telling count and go out no more: it is but a note of the order (a conversion)."""
-        outbox.drop(self._db, page.row.id, now=now, reason=TOLD_ELSEWHERE)
+        self._outbox.drop(page.row.id, now=now, reason=TOLD_ELSEWHERE)
         if page.event.note_of != order:
             event = structs.replace(page.event, note_of=order)
             marks = page.row.flags | flags.UNCONFIRMED
             self._update(page.row._replace(flags=marks, capi=int(CapiState.SKIPPED), body=_encode(event)))
+
+
+def page_tellings(rows: Collection[ConversionRow], tellings: Tellings, told: Told) -> Iterator[PageTelling]:
+    """The rows that are pages' word of the order that `told` names, the first first."""
+    for row in sorted(rows):
+        names = tellings.names_of(row.id)
+        if told.order in names:
+            event = _decode_event(row.body)
+            yield PageTelling(row, event, browser_of(row, event, names, told))
