@@ -19,9 +19,10 @@ from collector.exchange.operations import Once, Withdraw
 from collector.exchange.prepared import PreparedEvent
 from collector.storage.ground.database import connect
 from collector.storage.ground.kept import know
-from collector.storage.index import index, leaving, merging, tables
+from collector.storage.index import index, leaving, merging
 from collector.storage.people.erasure import Erasure, erase_person
 from collector.storage.people.person import Asked, Nameless
+from collector.storage.rules import tables
 from collector.storage.rules.tables import CLICKS, CONVERSIONS
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, STORE, Kit, click, order
 

@@ -9,7 +9,8 @@ import pytest
 
 from collector.config import StorageConfig
 from collector.storage.ground.database import connect, open_database
-from collector.storage.index import index, tables
+from collector.storage.index import index
+from collector.storage.rules import tables
 from collector.storage.rules.tables import CLICKS
 
 BUCKET = 8

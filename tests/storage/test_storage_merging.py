@@ -14,7 +14,8 @@ import pytest
 from collector.config import StorageConfig
 from collector.exchange.rows import ClickRow
 from collector.storage.ground.database import open_database
-from collector.storage.index import changing, index, merging, tables
+from collector.storage.index import changing, index, merging
+from collector.storage.rules import tables
 from collector.storage.rules.tables import CLICKS, MINUTE_MS
 from tests.kit.journal_kit import Kit, click
 
