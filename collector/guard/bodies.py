@@ -179,6 +179,13 @@ class Loads:
             self.taken_back()
 
 
+_due = 0.0  # when memory is given back next, by the loops' clock
+
+
 def trim_soon() -> None:
-    """Give memory back once the requests' tasks have let go of it."""
-    asyncio.get_running_loop().call_later(TRIM_SECONDS, trim)
+    """Give memory back once the requests' tasks have let go of it; bursts that end before then are served by one."""
+    global _due
+    loop = asyncio.get_running_loop()
+    if loop.time() >= _due:
+        _due = loop.time() + TRIM_SECONDS
+        loop.call_later(TRIM_SECONDS, trim)

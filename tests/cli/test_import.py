@@ -441,12 +441,14 @@ def test_beside_a_running_collector_and_killed_it_takes_every_line_once(place: I
     words = [sys.executable, "-m", "collector", "import", str(path), "--config", str(place.config)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with place.serve() as door:
-        for _ in range(3):
-            with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE) as cut:
+        for how in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL):
+            with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as cut:
                 before = sum(counts(place))
                 while sum(counts(place)) < before + 500 and cut.poll() is None:
                     time.sleep(0.01)
-                cut.send_signal(signal.SIGKILL)
+                cut.send_signal(how)
+                assert cut.stderr is not None
+                assert ("the same command with --resume goes on" in cut.stderr.read()) == (how == signal.SIGINT)
             words = [*words[:5], *words[5:], "--resume"] if "--resume" not in words else words
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import math
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from collector.core.addresses import Networks
-from collector.guard.bodies import BURST_BYTES, Bodies, BodyLimits, Loads
+from collector.guard.bodies import BURST_BYTES, Bodies, BodyLimits, Loads, trim_soon
 from collector.guard.gate import Gate, GuardLimits
 from collector.guard.refusals import BODY_TOO_LARGE, OVERLOADED
 from tests.edge.test_error_shape import CLICK, FROM_SHOP, assert_error
@@ -145,6 +146,19 @@ def test_D1_memory_is_given_back_once_after_a_burst() -> None:
     bodies.take(None, BURST_BYTES, vouched=False)
     bodies.give(None, BURST_BYTES)
     assert calls == [1], "control: no burst, no trim"
+
+
+async def test_D1_bursts_that_end_side_by_side_give_memory_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr("collector.guard.bodies.trim", lambda: calls.append(1))
+    monkeypatch.setattr("collector.guard.bodies._due", 0.0)
+    monkeypatch.setattr("collector.guard.bodies.TRIM_SECONDS", 0.0)
+    trim_soon()
+    await asyncio.sleep(0.01)
+    monkeypatch.setattr("collector.guard.bodies._due", math.inf)
+    trim_soon()
+    await asyncio.sleep(0.01)
+    assert calls == [1]
 
 
 def test_D1_the_key_is_asked_for_only_where_it_matters() -> None:

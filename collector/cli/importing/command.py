@@ -71,7 +71,12 @@ def run(args: argparse.Namespace) -> int:
         with contextlib.ExitStack() as around:
             rejects = around.enter_context(_Rejects(args.rejects, done.rejects))
             taker = around.enter_context(opened(config))
-            _Import(args, config, taker, rejects).run(file, shape, done)
+            try:
+                _Import(args, config, taker, rejects).run(file, shape, done)
+            except KeyboardInterrupt:
+                if not args.dry_run:
+                    print(f"stopped after line {done.line}; the same command with --resume goes on", file=sys.stderr)
+                raise
     if not args.dry_run:
         _state_file(config, path).unlink(missing_ok=True)
     _show(args, done)
