@@ -9,7 +9,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
@@ -35,7 +35,7 @@ from collector.courier.targets import Target, base_of, targets_of
 from collector.courier.timekeeper import Timekeeper
 from collector.courier.waiting import told
 from collector.courier.weekly import WeeklySender, weekly_work
-from collector.errors import ConfigError, StorageError
+from collector.errors import ConfigError, StorageError, Unavailable
 from collector.exchange.clock import boot_ms, system_ms
 from collector.storage import delivery
 from collector.storage.delivery import Commits
@@ -48,6 +48,7 @@ log = logger("courier")
 
 LOCK: Final = "courier.lock"
 T = TypeVar("T")
+Beside = Puller | Watch | InsightReader | WeeklySender
 LOCK_PATIENCE_S = 12.0  # a predecessor that drains may hold it for ten seconds
 OPEN_PATIENCE_S: Final = 10.0  # until a database that has no room must open
 # The data_version pragma costs two microseconds; a Purchase waits 0.75 s for company, so this is soon enough.
@@ -62,7 +63,7 @@ _CACHE_MB: Final = 8  # the queue's head and nothing more: memory stays flat at 
 def run(config: Config, ready: Callable[[], None] | None = None) -> int:
     """Deliver until SIGTERM; the exit code. `ready` is called once the outbox is open and taken over."""
     try:
-        with _alone(config.storage):
+        with _alone(config.storage) if delivery.is_alone(config) else nullcontext():
             _loop_runner()(_main(config, ready))
     except Exception as error:
         if (told := damage.explained(error, DATABASE)) is None:
@@ -171,19 +172,27 @@ class Courier:
             await self._take_over(desk)
             if ready is not None:
                 ready()
-            with (
-                shop_work(self._config, alerts, self._time.clock) as shops,
-                insight_work(
-                    self._config, desk, graph, alerts, self._time.clock, self._queues, self._read_again
-                ) as self._insights,
-                weekly_work(self._config, self._time.clock.trusted) as reports,
-            ):
-                await self._serve(desk, graph, alerts, house, [*shops, *self._insights, *reports], side.commits)
+            with self._books(desk, graph, alerts) if side.keeps_books else nullcontext(()) as beside:
+                await self._serve(desk, graph, alerts, house, beside, side.commits)
         finally:
             await graph.close()
+            with suppress(Unavailable):
+                await desk.once(desk.outbox.release)
             desk.close()
             house.close()
             side.close()
+
+    @contextmanager
+    def _books(self, desk: Desk, graph: GraphClient, alerts: Alerts) -> Iterator[Sequence[Beside]]:
+        """The work beside events: shops, the ad account, the week's report."""
+        with (
+            shop_work(self._config, alerts, self._time.clock) as shops,
+            insight_work(
+                self._config, desk, graph, alerts, self._time.clock, self._queues, self._read_again
+            ) as self._insights,
+            weekly_work(self._config, self._time.clock.trusted) as reports,
+        ):
+            yield [*shops, *self._insights, *reports]
 
     async def _metas_clock(self, graph: GraphClient) -> int | None:
         """What Graph's clock shows (ms); None where nothing is sent to Meta, or it does not say."""
@@ -217,7 +226,7 @@ class Courier:
         graph: GraphClient,
         alerts: Alerts,
         house: Housekeeping,
-        beside: Sequence[Puller | Watch | InsightReader | WeeklySender],
+        beside: Sequence[Beside],
         commits: Commits,
     ) -> None:
         async with asyncio.TaskGroup() as around:
@@ -238,18 +247,17 @@ class Courier:
         tasks: list[asyncio.Task[None]] = []
         try:
             async with asyncio.TaskGroup() as group:
-                busy = self._ticks()
+                busy = leased = self._ticks()
                 while not self._stopping.is_set():
-                    if commits.happened():
+                    if happened := commits.happened():
                         busy = self._ticks()
                         house.stir()
-                        for name, number in (await self._pixels(desk)).items():
-                            if name not in self._queues:
-                                queue = self._queue(name, number, desk, graph, alerts)
-                                self._queues[name] = queue
-                                tasks.append(group.create_task(queue.run()))
-                        for queue in self._queues.values():
-                            queue.look()
+                    if happened or self._ticks() - leased >= desk.outbox.lease_ms:
+                        leased = self._ticks()
+                        for queue in self._begun(await self._pixels(desk), desk, graph, alerts):
+                            tasks.append(group.create_task(queue.run()))
+                    for queue in self._queues.values() if happened else ():
+                        queue.look()
                     quiet = self._ticks() - busy > _QUIET_MS
                     await told(self._stopping, _QUIET_POLL_S if quiet else _POLL_S)
                 for queue in self._queues.values():
@@ -260,9 +268,25 @@ class Courier:
         finally:
             self._stopping.set()
 
-    async def _pixels(self, desk: Desk) -> dict[str, int]:
-        """Whose events are delivered, and their numbers."""
-        return await desk.ask(lambda: desk.outbox.lease(self._time.clock())) if self._config.meta.mode != "off" else {}
+    async def _pixels(self, desk: Desk) -> dict[str, int] | None:
+        """Whose events are delivered from here, and their numbers; None where nobody can tell for the moment."""
+        if self._config.meta.mode == "off":
+            return {}
+        try:
+            return await desk.once(lambda: desk.outbox.lease(self._time.clock()))
+        except Unavailable as error:
+            log.failed("nobody can tell which pixels are ours", error)
+            return None
+
+    def _begun(self, mine: dict[str, int] | None, desk: Desk, graph: GraphClient, alerts: Alerts) -> list[PixelQueue]:
+        """The queues of pixels that are new here; those of pixels that are another courier's by now end."""
+        if mine is None:
+            return []
+        for name in self._queues.keys() - mine.keys():
+            self._queues.pop(name).stop()
+        begun = {name: self._queue(name, mine[name], desk, graph, alerts) for name in mine if name not in self._queues}
+        self._queues |= begun
+        return list(begun.values())
 
     def _queue(self, name: str, number: int, desk: Desk, graph: GraphClient, alerts: Alerts) -> PixelQueue:
         return PixelQueue(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
-from collector.errors import StorageError
+from collector.errors import StorageError, Unavailable
 from collector.storage.delivery import Outbox
 from collector.storage.outbox.dispatch import is_temporary
 from collector.telemetry import logger
@@ -23,22 +23,41 @@ class Desk:
 
     def __init__(self, outbox: Outbox) -> None:
         self.outbox = outbox
+        self._is_told = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outbox")
 
-    async def ask(self, question: Callable[[], T]) -> T:
+    async def once(self, question: Callable[[], T]) -> T:
         """Run `question` in the connection's thread; raises what it raises."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, question)
+
+    async def ask(self, question: Callable[[], T]) -> T:
+        """As `once`, but while a database is failed over it is asked again."""
+        while True:
+            try:
+                answer = await self.once(question)
+            except Unavailable as error:
+                self._told(error)
+                await asyncio.sleep(_PAUSE_S)
+            else:
+                self._is_told = False
+                return answer
 
     async def insist(self, writing: Callable[[], T]) -> T:
         """Run `writing` until it works: what Meta has answered must be written down, also after a full disk."""
         while True:
             try:
-                return await self.ask(writing)
+                return await self.once(writing)
             except Exception as error:
                 if not is_temporary(error):
                     raise StorageError("the outbox cannot be written") from error
-                log.failed("outbox not writable for the moment", error)
+                self._told(error)
                 await asyncio.sleep(_PAUSE_S)
+
+    def _told(self, error: Exception) -> None:
+        """Once, until there is an answer again."""
+        if not self._is_told:
+            self._is_told = True
+            log.failed("outbox not writable for the moment", error)
 
     def close(self) -> None:
         """Wait for the last question."""

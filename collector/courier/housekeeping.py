@@ -157,9 +157,8 @@ class Housekeeping:
         """It is written where it says something new, and else as often as shows that the process lives."""
         reading = self._time.clock.reading()
         now = reading.system  # who reads it compares it with that clock
-        queues = {
-            name: await self._ask(partial(self._upkeep.backlog, queue.number)) for name, queue in self._queues.items()
-        }
+        numbers = {name: queue.number for name, queue in self._queues.items()}  # some may go while it is asked
+        queues = {name: await self._ask(partial(self._upkeep.backlog, number)) for name, number in numbers.items()}
         figures = {**msgspec.structs.asdict(self._stats), **self._disk.figures, "queues": queues}
         if writes := always or figures != self._said or self._sign.is_due(reading, _DUE_S):
             await self._ask(lambda: self._upkeep.beat("courier", now, figures))
@@ -168,7 +167,7 @@ class Housekeeping:
         for name, figures_of in queues.items():
             if figures_of["oldest"]:
                 self._alerts.backlog(name, figures_of["oldest"], now)
-            first = await self._desk.ask(partial(self._desk.outbox.first_deadline, self._queues[name].number))
+            first = await self._desk.ask(partial(self._desk.outbox.first_deadline, numbers[name]))
             self._alerts.expiring(name, first, now)
         return writes
 

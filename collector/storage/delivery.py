@@ -23,15 +23,17 @@ from collector.storage.ground.commits import Commits as SqliteCommits
 from collector.storage.ground.database import DATABASE, connect, open_database
 from collector.storage.learning import learning
 from collector.storage.outbox.dispatch import Outbox as SqliteOutbox
-from collector.storage.outbox.notices import Noted
 from collector.storage.outbox.notices import Notices as SqliteNotices
 from collector.storage.outbox.upkeep import Upkeep as SqliteUpkeep
+from collector.storage.rules.noticed import Noted
 from collector.storage.rules.sending import Claim, PixelHealth, Report
 
 
 class Outbox(Protocol):
     """What waits for Meta. Times are ms."""
 
+    @property
+    def lease_ms(self) -> int: ...
     def lease(self, now: int) -> dict[str, int]: ...
     def release(self) -> None: ...
     def is_sending(self, pixel: int) -> bool: ...
@@ -94,13 +96,15 @@ class Notices(Protocol):
     """Answers that changed after they were given."""
 
     def pending(self, now: int, limit: int) -> list[Noted]: ...
-    def told(self, noted: Iterable[Noted]) -> None: ...
+    def told(self, these: Iterable[Noted]) -> None: ...
     def drop_all(self) -> None: ...
 
 
 class Side(Protocol):
-    """A courier's side of an engine, open until `close`: the outbox for one thread, upkeep and notices for another."""
+    """A courier's side of an engine. `keeps_books`: shops, insights and weekly reports are kept there too. Open until `close`: the outbox for one thread, upkeep and notices for another."""
 
+    @property
+    def keeps_books(self) -> bool: ...
     @property
     def outbox(self) -> Outbox: ...
     @property
@@ -118,6 +122,8 @@ class Side(Protocol):
 
 class SqliteSide:
     """Connections of the courier's own to the file in the data directory."""
+
+    keeps_books = True
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -148,6 +154,15 @@ class SqliteSide:
         return damage.told(Path(self._config.storage.data_dir))
 
 
+def is_alone(config: Config) -> bool:
+    """Whether one courier at a time may work on it."""
+    return config.storage.engine == "sqlite"
+
+
 def opened(config: Config) -> Side:
     """The courier's side of the engine that is configured."""
+    if config.storage.engine == "postgres":
+        from collector.storage.postgres.delivering import PostgresSide
+
+        return PostgresSide(config)
     return SqliteSide(config)

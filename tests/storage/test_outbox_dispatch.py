@@ -45,114 +45,6 @@ def conversions(edge: Bench, claim: Claim | None) -> list[int]:
     return [found[event.id] for event in claim.events]
 
 
-def test_purchases_go_first_and_others_ride_along(edge: Bench, box: Outbox) -> None:
-    edge.put(3, first=1, name="PageView")
-    edge.put(2, first=11)
-    claim = box.claim_fresh(pixel(edge), 4, now_ms() + 1_000, LEASE)
-    assert conversions(edge, claim) == [11, 12, 1, 2]
-
-
-def test_nothing_is_claimed_before_it_is_due_unless_a_batch_is_full(edge: Bench, box: Outbox) -> None:
-    edge.put(3)
-    now = now_ms() - 1_000
-    assert box.claim_fresh(pixel(edge), 4, now, LEASE) is None
-    assert len(conversions(edge, box.claim_fresh(pixel(edge), 3, now, LEASE))) == 3
-
-
-def test_a_batch_in_flight_is_not_claimed_again(edge: Bench, box: Outbox) -> None:
-    edge.put(5)
-    first = box.claim_fresh(pixel(edge), 3, now_ms() + 1_000, LEASE)
-    second = box.claim_fresh(pixel(edge), 3, now_ms() + 1_000, LEASE)
-    assert conversions(edge, first) + conversions(edge, second) == [1, 2, 3, 4, 5]
-    assert box.claim_fresh(pixel(edge), 3, now_ms() + 1_000, LEASE) is None
-
-
-def test_what_is_sent_is_settled_with_its_request_and_never_claimed_again(edge: Bench, box: Outbox) -> None:
-    edge.put(2)
-    now = now_ms() + 1_000
-    claim = box.claim_fresh(pixel(edge), 10, now, LEASE)
-    assert claim is not None
-    box.close_sent(claim, SENT, now)
-    box.land([event.id for event in claim.events])
-    assert edge.states() == {"sent": 2}
-    assert box.claim_fresh(pixel(edge), 10, now + FRESH_MS, LEASE) is None
-    assert edge.rows("SELECT request, attempts, settled FROM outbox") == [(claim.request, 1, now)] * 2
-    assert edge.rows("SELECT outcome, ids, lease_owner FROM request") == [("sent", None, None)]
-
-
-def test_the_backlog_goes_by_earliest_deadline_and_leaves_the_fresh_alone_until_it_is_due(
-    edge: Bench, box: Outbox
-) -> None:
-    old = now_ms() - 3_600_000
-    edge.put(1, first=1, created=old)
-    edge.put(1, first=2, created=old - 3_600_000)
-    edge.put(1, first=3)
-    assert conversions(edge, box.claim_fresh(pixel(edge), 1, now_ms() + 1_000, LEASE)) == [3]
-    assert conversions(edge, box.claim_backlog(pixel(edge), 10, now_ms(), LEASE)) == [2, 1]
-    assert box.claim_backlog(pixel(edge), 10, now_ms(), LEASE) is None
-
-
-def test_a_retry_is_not_claimed_before_its_time_and_every_attempt_is_kept(edge: Bench, box: Outbox) -> None:
-    edge.put(1)
-    now = now_ms() + 1_000
-    requests = []
-    for turn in range(3):
-        claim = box.claim_fresh(pixel(edge), 10, now, LEASE)
-        assert claim is not None
-        requests.append(claim.request)
-        box.close_request(claim, Report(outcome="transient", http_status=503))
-        box.requeue([claim.events[0].id], now + 500, reason="HTTP 503", doubt_at=now if turn == 1 else None)
-        box.land([claim.events[0].id])
-        assert box.claim_fresh(pixel(edge), 10, now + 499, LEASE) is None
-        now += 500
-    assert edge.rows("SELECT state, attempts, doubts, doubt_at, request, reason FROM outbox") == [
-        (CapiState.RETRYING, 3, 1, now - 1_000, requests[2], "HTTP 503")
-    ]
-    assert edge.rows("SELECT request FROM attempt") == [(requests[0],), (requests[1],)]
-
-
-def test_too_old_events_expire_at_the_claim_and_by_themselves(edge: Bench, box: Outbox) -> None:
-    edge.put(2, created=now_ms() - 3_600_000)
-    later = now_ms() + 8 * 86_400_000
-    assert box.claim_backlog(pixel(edge), 1, later, LEASE) is None
-    assert edge.states() == {"expired": 1, "queued": 1}
-    assert box.expire(pixel(edge), later) == 1
-    assert edge.states() == {"expired": 2}
-
-
-def test_an_event_in_doubt_for_two_days_is_not_sent_a_second_time(edge: Bench, box: Outbox) -> None:
-    edge.put(1)
-    now = now_ms() + 1_000
-    claim = box.claim_fresh(pixel(edge), 1, now, LEASE)
-    assert claim is not None
-    box.close_request(claim, Report(outcome="lost"))
-    box.requeue([claim.events[0].id], now, reason="lost", doubt_at=now)
-    box.land([claim.events[0].id])
-    assert box.claim_backlog(pixel(edge), 1, now + 48 * 3_600_000, LEASE) is None
-    assert edge.states() == {"rejected": 1}
-    assert "in doubt" in edge.rows("SELECT reason FROM outbox")[0][0]
-
-
-def test_one_request_carries_one_test_code(edge: Bench, box: Outbox) -> None:
-    edge.put(4)
-    edge.db.execute("UPDATE outbox SET test_code = 'TEST1' WHERE conversion IN (2, 3)")
-    first = box.claim_fresh(pixel(edge), 10, now_ms() + 1_000, LEASE)
-    second = box.claim_fresh(pixel(edge), 10, now_ms() + 1_000, LEASE)
-    assert (conversions(edge, first), conversions(edge, second)) == ([1, 4], [2, 3])
-
-
-def test_a_successor_takes_over_what_was_in_flight_as_in_doubt(edge: Bench, box: Outbox) -> None:
-    edge.put(3)
-    now = now_ms() + 1_000
-    assert box.claim_fresh(pixel(edge), 2, now, LEASE) is not None
-    successor = Outbox(edge.db, "next")
-    assert successor.take_over(now + 5) == 2
-    assert successor.take_over(now + 5) == 0
-    assert edge.rows("SELECT conversion, state, doubts FROM outbox") == [(1, 1, 1), (2, 1, 1), (3, 0, 0)]
-    assert edge.rows("SELECT outcome FROM request") == [("interrupted",)]
-    assert sorted(conversions(edge, successor.claim_fresh(pixel(edge), 9, now + 10, LEASE))) == [1, 2, 3]
-
-
 def test_hold_release_merge_and_drop(edge: Bench, box: Outbox) -> None:
     edge.put(3)
     now = now_ms() + 1_000
@@ -204,31 +96,6 @@ def test_a_commit_of_another_connection_is_noticed(edge: Bench) -> None:
         assert not commits.happened()
 
 
-def test_a_pixels_health_is_kept(edge: Bench, box: Outbox) -> None:
-    number = pixel(edge)
-    assert box.health(number).state == "open"
-    blocked = PixelHealth("blocked", 1, 2, "token expired", b"hash")
-    box.mark(number, blocked)
-    assert box.health(number) == blocked
-
-
-def test_payloads_are_wiped_once_settled_and_dead_letters_after_their_time(edge: Bench, box: Outbox) -> None:
-    edge.put(4)
-    now = now_ms() + 1_000
-    claim = box.claim_fresh(pixel(edge), 3, now, LEASE)
-    assert claim is not None
-    box.close_request(claim, SENT)
-    box.settle([claim.events[0].id], CapiState.SENT, now)
-    box.settle([claim.events[1].id], CapiState.REJECTED, now, reason="m")
-    upkeep = Upkeep(edge.db)
-    privacy = edge.config.privacy
-    assert upkeep.wipe_payloads(cuts(privacy, now).dead_payloads) == 1
-    assert edge.rows("SELECT id FROM outbox_payload") == [(2,), (3,), (4,)]
-    upkeep.wipe_payloads(0)
-    assert upkeep.wipe_payloads(cuts(privacy, now + 8 * 86_400_000).dead_payloads) == 1
-    assert edge.rows("SELECT id FROM outbox_payload") == [(3,), (4,)]
-
-
 def test_the_backlogs_figures(edge: Bench) -> None:
     edge.put(3)
     edge.put(2, first=10, pixel="222")
@@ -250,20 +117,6 @@ def test_what_was_refused_before_it_was_sent_revives_with_richer_data(edge: Benc
     claim = box.claim_fresh(pixel(edge), 9, now, LEASE)
     assert claim is not None
     assert {event.id: event.body == b'{"richer":1}' for event in claim.events} == {1: True, 3: False}
-
-
-def test_consent_is_asked_again_at_sending(edge: Bench, box: Outbox) -> None:
-    edge.put(3)
-    blank = {"store": 1, "ts": 1, "received": 1, "event_type": "Purchase", "ua_class": 0, "revision": 0, "capi": 0}
-    for number, bits in ((1, 0), (2, WITHDRAWN), (3, DENIED)):
-        row = {"id": number, **blank, "flags": bits, "body": b"", "match": b""}
-        names = ", ".join(row)
-        edge.db.execute(f"INSERT INTO conversion ({names}) VALUES ({', '.join(':' + n for n in row)})", row)
-    assert conversions(edge, box.claim_fresh(pixel(edge), 9, now_ms() + 1_000, LEASE)) == [1]
-    assert (
-        edge.rows("SELECT state, reason FROM outbox WHERE settled IS NOT NULL")
-        == [(CapiState.SKIPPED, "consent withdrawn")] * 2
-    )
 
 
 @pytest.mark.parametrize("change", ["drop", "hold"])
@@ -323,21 +176,6 @@ def settle_and_fill(box: Outbox, db: apsw.Connection, claim: Claim) -> None:
     with box.transaction():
         box.close_sent(claim, SENT, now_ms())
         db.execute("INSERT INTO filler VALUES (zeroblob(100000))")
-
-
-def test_a_clock_set_back_does_not_strand_what_waits(edge: Bench, box: Outbox) -> None:
-    year = 365 * 86_400_000
-    edge.put(2, created=now_ms() + year)
-    edge.put(1, first=3)
-    now = now_ms() + 1_000
-    assert conversions(edge, box.claim_fresh(pixel(edge), 1, now, LEASE)) == [3]
-    assert box.pull_forward(pixel(edge), now, 7_200_000) == 2
-    assert box.pull_forward(pixel(edge), now, 7_200_000) == 0
-    claim = box.claim_fresh(pixel(edge), 9, now, LEASE)
-    assert claim is not None
-    body = msgspec.json.decode(not_ahead(claim.events[0].body, claim.events[0].deadline, now))
-    assert body["event_time"] == now // 1000
-    assert msgspec.json.decode(claim.events[0].body)["event_time"] > now // 1000
 
 
 def test_a_claim_whose_commit_fails_is_no_claim(edge: Bench, box: Outbox) -> None:

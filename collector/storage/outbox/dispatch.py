@@ -89,6 +89,8 @@ def _carray(ids: Sequence[int]) -> Any:
 class Outbox:
     """The courier's view of the outbox on its own connection; used from one thread."""
 
+    lease_ms = _FAR  # between two looks at whose pixels are whose
+
     def __init__(self, db: apsw.Connection, owner: str) -> None:
         self._db = db
         self._owner = owner

@@ -14,9 +14,9 @@ import apsw
 import msgspec
 
 from collector.core import filling
-from collector.core.events import StoredEvent
 from collector.core.retention import Cuts
 from collector.storage.ground.database import immediate
+from collector.storage.rules.network import without_network
 
 SLICE: Final = 500
 _LONG_LOG: Final = 1024  # pages: 4 MiB, which the keeper lets it reach only while a reader is in the way
@@ -146,7 +146,7 @@ class Upkeep:
         if not rows:
             return 0
         self._network_after = cast(int, rows[-1][0])
-        found = [(_without_network(cast(bytes, body)), number) for number, body in rows]
+        found = [(without_network(cast(bytes, body)), number) for number, body in rows]
         changed = [pair for pair in found if pair[0] is not None]
         if changed:
             with immediate(self._db):
@@ -220,12 +220,3 @@ class Upkeep:
             else:
                 low = row[0] + 1
         return low
-
-
-def _without_network(body: bytes) -> bytes | None:
-    """The event without raw address and user agent; None when it had none."""
-    event = msgspec.msgpack.decode(body, type=StoredEvent)
-    if event.ip is None and event.user_agent is None:
-        return None
-    event.ip = event.user_agent = None
-    return msgspec.msgpack.encode(event)
