@@ -20,7 +20,7 @@ from collector.storage.ground import damage
 from collector.storage.ground.acknowledged import COURIER, Ledger
 from collector.storage.ground.clock import Kept as SqliteKept
 from collector.storage.ground.commits import Commits as SqliteCommits
-from collector.storage.ground.database import DATABASE, connect, open_database
+from collector.storage.ground.database import DATABASE, connect, open_database, prepare_data_dir
 from collector.storage.learning import learning
 from collector.storage.outbox.dispatch import Outbox as SqliteOutbox
 from collector.storage.outbox.notices import Notices as SqliteNotices
@@ -101,7 +101,10 @@ class Notices(Protocol):
 
 
 class Side(Protocol):
-    """A courier's side of an engine. `keeps_books`: shops, insights and weekly reports are kept there too. Open until `close`: the outbox for one thread, upkeep and notices for another."""
+    """A courier's side of an engine, open until `close`: the outbox for one thread, upkeep and notices for another.
+
+    `keeps_books`: shops, insights and weekly reports are kept there too.
+    """
 
     @property
     def keeps_books(self) -> bool: ...
@@ -164,5 +167,6 @@ def opened(config: Config) -> Side:
     if config.storage.engine == "postgres":
         from collector.storage.postgres.delivering import PostgresSide
 
+        prepare_data_dir(config.storage)
         return PostgresSide(config)
     return SqliteSide(config)

@@ -1,4 +1,4 @@
-"""Couriers on several machines share the pixels: at most one owner, and what an owner before writes late is not written."""
+"""Couriers on several machines share the pixels: one owner at a time, and what a former one writes late is not written."""
 
 from __future__ import annotations
 
@@ -111,7 +111,11 @@ def test_whose_lease_is_lost_claims_settles_and_requeues_nothing(here: Postgres)
     here.box.close_again(claim, Report(outcome="transient"), now_ms(), now_ms(), reason="late", doubt=True)
     assert here.box.claim_fresh(here.pixel(), 9, now_ms() + 1_000, LEASE) is None
     assert here.box.expire(here.pixel(), now_ms() + 30 * 86_400_000) == 0
-    assert here.rows("SELECT state, reason FROM outbox ORDER BY id") == [(1, "interrupted"), (1, "interrupted"), (0, None)]
+    assert here.rows("SELECT state, reason FROM outbox ORDER BY id") == [
+        (1, "interrupted"),
+        (1, "interrupted"),
+        (0, None),
+    ]
     assert "111" not in anew(here.box)
 
 

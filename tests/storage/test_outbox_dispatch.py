@@ -6,17 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
-import msgspec
 import pytest
 
-from collector.core.capi.payload import not_ahead
 from collector.core.capi.states import CapiState
-from collector.core.flags import DENIED, WITHDRAWN
-from collector.core.retention import cuts
 from collector.storage.ground import stores
 from collector.storage.ground.commits import Commits
 from collector.storage.outbox import outbox
-from collector.storage.outbox.dispatch import FRESH_MS, Claim, Outbox, PixelHealth, Report, is_temporary
+from collector.storage.outbox.dispatch import Claim, Outbox, Report, is_temporary
 from collector.storage.outbox.upkeep import Upkeep
 from tests.kit.courier_kit import Bench, bench, config_for, now_ms
 

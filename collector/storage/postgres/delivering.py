@@ -1,4 +1,4 @@
-"""A courier's side of PostgreSQL: outbox, upkeep, clock and notices over one loop; and whether somebody has committed."""
+"""A courier's side of PostgreSQL: outbox, upkeep, clock and notices over one loop; has somebody committed?"""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _WRITE: Final = "INSERT INTO clock VALUES ($1, $2) ON CONFLICT (host) DO UPDATE 
 
 
 class Commits:
-    """Looked for five times a second; a server that does not answer counts as one, so that somebody asks it and learns."""
+    """Looked for five times a second. A server that does not answer counts as one: somebody asks it, and learns."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

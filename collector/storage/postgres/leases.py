@@ -27,7 +27,8 @@ _RENEW: Final = """
 UPDATE pixel_lease l SET until = now_ms() + $4 FROM unnest($2::bigint[], $3::bigint[]) AS mine (pixel, epoch)
  WHERE l.pixel = mine.pixel AND l.epoch = mine.epoch AND l.owner = $1 RETURNING l.pixel"""
 _SHARE: Final = """
-SELECT (SELECT count(*) FROM pixel_lease) AS pixels, (SELECT count(*) FROM courier WHERE until > now_ms()) AS couriers"""
+SELECT (SELECT count(*) FROM pixel_lease) AS pixels,
+       (SELECT count(*) FROM courier WHERE until > now_ms()) AS couriers"""
 _TAKE: Final = """
 WITH free AS (
     SELECT pixel FROM pixel_lease WHERE until < now_ms() AND pixel <> ALL($3::bigint[])

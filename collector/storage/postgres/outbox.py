@@ -20,6 +20,7 @@ from collector.storage.postgres.connecting import Connection
 from collector.storage.postgres.leases import Held
 from collector.storage.postgres.threaded import Threaded
 from collector.storage.rules.sending import (
+    AMBIGUOUS,
     EXPIRED_REASON,
     FRESH_MS,
     UNSURE_MS,
@@ -58,7 +59,8 @@ _LANES: Final = [
 _FRESH: Final = f"SELECT place, id, due FROM ({' UNION ALL '.join(_LANES)}) AS found ORDER BY place, due"
 _BACKLOG: Final = """
 SELECT id FROM outbox
- WHERE pixel = $1 AND settled IS NULL AND state < 2 AND due <= $2 AND id <> ALL($3::bigint[]) ORDER BY deadline LIMIT $4"""
+ WHERE pixel = $1 AND settled IS NULL AND state < 2 AND due <= $2 AND id <> ALL($3::bigint[])
+ ORDER BY deadline LIMIT $4"""
 _LOCK: Final = """
 SELECT id FROM outbox WHERE id = ANY($1::bigint[]) AND settled IS NULL AND state < 2 FOR NO KEY UPDATE SKIP LOCKED"""
 _READ: Final = """
@@ -231,7 +233,7 @@ class PostgresOutbox:
             await settling.tried(c, claim.request, claim.ids)
             await settling.requeue(c, claim.ids, due, reason=reason, doubt_at=now if doubt else None)
             if doubt:
-                await settling.count(c, settling.AMBIGUOUS, len(claim.events), now)
+                await settling.count(c, AMBIGUOUS, len(claim.events), now)
 
         self._close(claim, report, then)
 
@@ -243,7 +245,7 @@ class PostgresOutbox:
             await settling.tried(c, claim.request, claim.ids)
             await settling.requeue(c, again, now, reason=report.message, doubt_at=now)
             await settling.settle(c, taken, CapiState.SENT, now, reason=report.message)
-            await settling.count(c, settling.AMBIGUOUS, len(again), now)
+            await settling.count(c, AMBIGUOUS, len(again), now)
 
         self._close(claim, report, then)
         return len(taken)
@@ -311,6 +313,7 @@ class PostgresOutbox:
 
     def mark(self, pixel: int, health: PixelHealth) -> None:
         """Write down how the pixel's queue stands."""
+        health = structs.replace(health, reason=settling.plain(health.reason))
         self._ask(lambda c: c.execute(_MARK, pixel, *structs.astuple(health)))
 
 

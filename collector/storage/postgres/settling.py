@@ -1,4 +1,4 @@
-"""What is written of a request and its events: statements in the caller's transaction, which holds the pixel's lease."""
+"""What is written of a request and its events: statements in a transaction that holds the pixel's lease."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ _TRIED: Final = "UPDATE outbox SET attempts = attempts + 1, request = $1 WHERE i
 _SETTLE: Final = """
 UPDATE outbox SET state = $1, settled = $2, attempts = attempts + $3, request = coalesce($4, request), reason = $5
  WHERE (settled IS NULL OR $1 = 10) AND id = ANY($6::bigint[])"""
+_WIPE: Final = "DELETE FROM outbox_payload WHERE id = ANY($1::bigint[])"
 _REQUEUE: Final = """
 UPDATE outbox SET state = 1, due = $1, reason = $2, doubt_at = coalesce(doubt_at, $3),
        doubts = doubts + ($3::bigint IS NOT NULL)::int
@@ -45,9 +46,15 @@ INSERT INTO counter (edge, day, store, name, n) VALUES (0, $1, 0, $2, $3)
     ON CONFLICT (day, store, name, edge) DO UPDATE SET n = counter.n + excluded.n"""
 
 
+def plain(text: str | None) -> str | None:
+    """What Meta said, without what PostgreSQL's text does not take: NUL and halves of letters."""
+    return text and text.replace("\0", "").encode(errors="replace").decode()
+
+
 async def close(c: Connection, claim: Claim, report: Report) -> bool:
     """Write down what came of the request; False when that was done before."""
-    if await c.fetchval(_CLOSE, claim.request, *structs.astuple(report)) is None:
+    said = (plain(one) if isinstance(one, str) else one for one in structs.astuple(report))
+    if await c.fetchval(_CLOSE, claim.request, *said) is None:
         return False
     if any(event.attempts for event in claim.events):
         await c.execute(_EARLIER, claim.ids, claim.request)
@@ -69,9 +76,11 @@ async def settle(
     request: int | None = None,
     attempts: int = 0,
 ) -> None:
-    """The last word on these events; only that Meta has one comes after another."""
+    """The last word on these events; only that Meta has one comes after another, and then its bytes are forgotten."""
     if ids:
-        await c.execute(_SETTLE, int(state), now, attempts, request, reason, ids)
+        await c.execute(_SETTLE, int(state), now, attempts, request, plain(reason), ids)
+        if state is CapiState.SENT:
+            await c.execute(_WIPE, ids)
 
 
 async def requeue(
@@ -79,7 +88,7 @@ async def requeue(
 ) -> None:
     """Try these again, not before `due`. `doubt_at`: Meta may have taken them in an attempt at that time."""
     if ids:
-        await c.execute(_REQUEUE, due, reason, doubt_at, ids)
+        await c.execute(_REQUEUE, due, plain(reason), doubt_at, ids)
         if doubt_at is not None:
             await c.execute(_DOUBT_STOPPED, doubt_at, ids)
 

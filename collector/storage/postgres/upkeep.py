@@ -1,4 +1,4 @@
-"""What is kept in order on PostgreSQL: weeks made ahead and dropped, payloads wiped, retention in slices, counters folded.
+"""What is kept in order on PostgreSQL: weeks made and dropped, payloads wiped, retention in slices, counters folded.
 
 Each verb is one short transaction and says how many rows it took. Of several couriers one at a time does what concerns
 all: who finds another at it does nothing.
@@ -64,7 +64,8 @@ _WITH_OUTBOX: Final = (
     "DELETE FROM attempt WHERE outbox = ANY($1::bigint[])",
 )
 _CUT_REQUESTS: Final = """
-DELETE FROM request WHERE id IN (SELECT id FROM request WHERE at < $1 AND outcome <> 'in_flight' ORDER BY id LIMIT $2)"""
+DELETE FROM request WHERE id IN (
+    SELECT id FROM request WHERE at < $1 AND outcome <> 'in_flight' ORDER BY id LIMIT $2)"""
 _IDENTITIES: Final = """
 SELECT store, kind, key, visitor_k, last_ts FROM identity_link
  WHERE (store, kind, key, visitor_k) > ($1, $2, $3, $4) ORDER BY store, kind, key, visitor_k LIMIT $5"""
@@ -118,7 +119,7 @@ class PostgresUpkeep:
     # -- forgetting
 
     def wipe_payloads(self, dead_before: int, limit: int = SLICE) -> int:
-        """Forget the bytes of what is never sent and of old dead letters; wraps around. What Meta has lost them then."""
+        """Forget the bytes of what is never sent and of old dead letters; wraps around. What is sent has none."""
 
         async def wipe(c: Connection) -> tuple[int, int]:
             numbers = [row["id"] for row in await c.fetch(_PAYLOADS, self._payload_after, limit)]

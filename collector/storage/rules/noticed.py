@@ -32,7 +32,7 @@ Noted = tuple[int, int, Revision]  # conversion, the revision that was noted, an
 
 
 def noted(public: PublicIds, row: tuple[object, ...]) -> Noted:
-    """Of conversion, the revision that was noted, its revision now, store, event type, click, confidence, method, body."""
+    """Of conversion, revision as noted and as it is, store, event type, click, confidence, method and body."""
     conversion, was, revision, store, event_type, click, confidence, method, body = cast(
         "tuple[int, int, int, str, str, int | None, int | None, str | None, bytes]", row
     )

@@ -68,7 +68,7 @@ CREATE TABLE heartbeat (
     body    bytea NOT NULL                   -- JSON
 ) WITH (fillfactor = 50);
 CREATE TABLE clock (
-    one  boolean PRIMARY KEY DEFAULT true CHECK (one),
+    host text PRIMARY KEY,                   -- the mark rests on a machine's own boot-time clock
     body bytea NOT NULL                      -- JSON, of storage/ground/clock.py
 );
 CREATE TABLE model (

@@ -41,9 +41,8 @@ CREATE TABLE request (
     trace_id    text,
     message     text,
     took_ms     int,
-    lease_owner text,
-    lease_until bigint,
-    ids         bytea
+    epoch       bigint NOT NULL,             -- of the pixel's lease
+    ids         bigint[]                     -- of its events, while it is in flight
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_analyze_scale_factor = 0.01);
 CREATE INDEX request_in_flight ON request (pixel) WHERE outcome = 'in_flight';
 CREATE TABLE attempt (
@@ -61,7 +60,12 @@ CREATE TABLE pixel_state (
 );
 CREATE TABLE pixel_lease (
     pixel int PRIMARY KEY,
-    owner text NOT NULL,
-    until bigint NOT NULL,                   -- by now_ms()
-    epoch bigint NOT NULL                    -- grows with each new owner
+    owner text NOT NULL DEFAULT '',
+    until bigint NOT NULL DEFAULT 0,         -- by now_ms()
+    epoch bigint NOT NULL DEFAULT 0          -- one more with each owner
+) WITH (fillfactor = 50);
+-- The couriers that are there, which share the pixels.
+CREATE TABLE courier (
+    owner text PRIMARY KEY,
+    until bigint NOT NULL                    -- by now_ms()
 ) WITH (fillfactor = 50);
