@@ -1,4 +1,4 @@
-"""Couriers on several machines share the pixels: one owner at a time, and what a former one writes late is not written."""
+"""Couriers on several machines share the pixels: one owner at a time, and a former one writes nothing late."""
 
 from __future__ import annotations
 
