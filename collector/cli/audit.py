@@ -7,12 +7,12 @@ import argparse
 from msgspec import to_builtins
 
 from collector.cli.output import print_json, print_table
-from collector.cli.settings import config_of
+from collector.cli.settings import BOTH, config_of
 from collector.storage.ground import audit
 
 
 def run(args: argparse.Namespace) -> int:
-    entries, _ = audit.read(config_of(args).storage.data_dir)
+    entries, _ = audit.read(config_of(args, engines=BOTH).storage.data_dir)
     if args.json:
         print_json([to_builtins(entry) for entry in entries])
     else:

@@ -37,7 +37,7 @@ def _alone(parser: argparse.ArgumentParser, commands: Subparsers, name: str) -> 
     commands.required = False
     for arguments in (*FILES, as_json):
         arguments(parser)
-    parser.set_defaults(run=commands.choices[name].get_default("run"))
+    parser.set_defaults(**{default: commands.choices[name].get_default(default) for default in ("run", "command")})
     for command in commands.choices.values():
         for action in command._actions:
             action.default = argparse.SUPPRESS  # what the group was told stays where the command is not told
@@ -56,4 +56,4 @@ def _add(subparsers: Subparsers, name: str, command: Command) -> None:
     )
     for arguments in command.arguments:
         arguments(parser)
-    parser.set_defaults(run=command.run)
+    parser.set_defaults(run=command.run, command=command.name)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Collection
+from typing import Final
 
 from collector.config import Config
 from collector.config_loader import Role, Settings, load, load_settings
+from collector.errors import ConfigError
+
+BOTH: Final = ("sqlite", "postgres")
 
 
 def flags_of(args: argparse.Namespace) -> dict[str, str]:
@@ -18,6 +23,14 @@ def settings_of(args: argparse.Namespace) -> Settings:
     return load_settings(args.config, os.environ, flags_of(args))
 
 
-def config_of(args: argparse.Namespace, role: Role = "none") -> Config:
-    """For a command that needs no secret: none is read or demanded."""
-    return load(args.config, os.environ, flags_of(args), role=role)
+def config_of(args: argparse.Namespace, role: Role = "none", *, engines: Collection[str] = ("sqlite",)) -> Config:
+    """For a command that needs no secret but the database's: no other is read or demanded.
+
+    `engines`: those that it can ask; ConfigError where another one is set.
+    """
+    config = load(args.config, os.environ, flags_of(args), role=role)
+    if config.storage.engine not in engines:
+        raise ConfigError(
+            [f'[storage] engine: `collector {args.command}` cannot ask "{config.storage.engine}" in this release']
+        )
+    return config

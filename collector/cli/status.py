@@ -6,15 +6,20 @@ import argparse
 import time
 from decimal import Decimal
 
+from collector.cli import machines
+from collector.cli.formatting import duration, section
 from collector.cli.output import print_json, print_table
-from collector.cli.settings import config_of
+from collector.cli.settings import BOTH, config_of
 from collector.storage.reports import commands
 from collector.storage.reports.shop_ways import ShopWays
 from collector.storage.reports.status import Confidence, Counts, Status
 
 
 def status(args: argparse.Namespace) -> int:
-    found = commands.status(config_of(args), time.time_ns() // 1_000_000)
+    config = config_of(args, engines=BOTH)
+    if config.storage.engine == "postgres":
+        return machines.status(config, as_json=args.json)
+    found = commands.status(config, time.time_ns() // 1_000_000)
     if args.json:
         print_json(found)
     else:
@@ -27,31 +32,31 @@ def _show(found: Status) -> None:
     print_table([["database", f"{found.database}, {found.database_bytes / 1e6:.1f} MB, {stored}"]])
     if found.clock.advice:
         print(found.clock.advice)
-    held = f", held up by a reader for {_duration(found.oldest_reader_seconds)}" if found.oldest_reader_seconds else ""
+    held = f", held up by a reader for {duration(found.oldest_reader_seconds)}" if found.oldest_reader_seconds else ""
     print_table([["log", f"{found.wal_bytes / 1e6:.1f} MB{held}"]])
-    _section("attribution", [_counts("today", found.today), _counts("7 days", found.days7)], _COUNTED)
+    section("attribution", [_counts("today", found.today), _counts("7 days", found.days7)], _COUNTED)
     money = [[r.currency, _money(r.value), _money(r.attributed)] for r in found.revenue7]
-    _section("revenue of 7 days", money, ["currency", "purchases", "attributed"])
-    waiting = [[q.pixel, q.state, q.events, _duration(q.oldest_seconds)] for q in found.queue]
-    _section("queue", waiting or [["empty", "", "", ""]], ["pixel", "state", "events", "oldest"])
+    section("revenue of 7 days", money, ["currency", "purchases", "attributed"])
+    waiting = [[q.pixel, q.state, q.events, duration(q.oldest_seconds)] for q in found.queue]
+    section("queue", waiting or [["empty", "", "", ""]], ["pixel", "state", "events", "oldest"])
     pixels = [[p.pixel, p.state, p.since or "-", p.last_success or "never", p.reason or "-"] for p in found.pixels]
-    _section("delivery", pixels, ["pixel", "state", "since", "last success", "reason"])
+    section("delivery", pixels, ["pixel", "state", "since", "last success", "reason"])
     if (ads := found.insights) is not None:
         days = f"{ads.since} to {ads.until}" if ads.since else "-"
         row = [ads.account, ads.last_read or "never", days, ads.timezone or "-", ads.fault or "-"]
-        _section("insights", [row], ["ad account", "last read", "days known", "zone", "fault"])
+        section("insights", [row], ["ad account", "last read", "days known", "zone", "fault"])
     for shop in found.shops:
         _show_shop(shop)
     _show_confidence(found.confidence)
     if found.ambiguous7:
         print(f"\n{found.ambiguous7} events in doubt in 7 days: sent, no answer, sent again with the same ids")
-    _section("processes", [[p.process, f"{_duration(p.age_seconds)} ago"] for p in found.processes], ["name", "seen"])
+    section("processes", [[p.process, f"{duration(p.age_seconds)} ago"] for p in found.processes], ["name", "seen"])
 
 
 def _show_shop(found: ShopWays) -> None:
     """What to paste into the platform's page, and what has come by it."""
     rows = [[w.name, w.url, w.last_delivery or "never", w.last_order or "never"] for w in found.webhooks]
-    _section(f"shop {found.store}", rows, ["webhook", "address to paste", "last message", "last order"])
+    section(f"shop {found.store}", rows, ["webhook", "address to paste", "last message", "last order"])
     for webhook in found.webhooks:
         print(f"  {webhook.name} topics: {', '.join(webhook.topics)}")
     if found.last_ping:
@@ -69,7 +74,7 @@ def _show_confidence(found: Confidence) -> None:
     """What is stated beside what came true, per tier; tiers that nothing tells of yet are left out."""
     known = [one for one in found.reliability if one.true is not None]
     rows = [[one.tier, f"{one.stated:.1%}", f"{one.true:.1%}", one.labels] for one in known]
-    _section("confidence", rows, ["evidence", "stated", "came true", "labels"])
+    section("confidence", rows, ["evidence", "stated", "came true", "labels"])
     if found.calibration_error is None:
         print(
             f"\nconfidence of inference: on defaults, with caps; {found.labels} of {found.labels_needed} labels so far"
@@ -90,19 +95,5 @@ def _counts(name: str, c: Counts) -> list[str]:
     return [name, *map(str, (c.clicks, c.kept_apart, c.events, c.purchases, c.attributed)), share]
 
 
-def _section(title: str, rows: list[list[str]] | list[list[object]], head: list[str]) -> None:
-    if rows:
-        print(f"\n{title}")
-        print_table([["  " + str(row[0]), *row[1:]] for row in rows], head=["  " + head[0], *head[1:]])
-
-
 def _money(value: Decimal) -> str:
     return f"{value:,.2f}"
-
-
-def _duration(seconds: int) -> str:
-    """In the largest unit that leaves at least two of it."""
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"

@@ -52,6 +52,12 @@ def _host(text: str, port: str) -> Host:
     return unquote(host.strip("[]")), int(own)
 
 
+def files_of(dsn: str) -> list[str]:
+    """Files that it names: certificates, a key, passwords."""
+    given = parse_qs(urlsplit(dsn).query)
+    return [name for key in ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile") for name in given.get(key, [])]
+
+
 def user_of(dsn: str) -> str:
     """Who logs in, for a sentence."""
     return unquote(urlsplit(dsn).username or "")

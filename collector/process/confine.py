@@ -4,6 +4,7 @@
 |---|---|---|
 | edge | what Python reads; neither the database nor a token | every new socket, connect, other programs |
 | keeper | the data directory, and what Python reads | every new socket, connect, other programs |
+| keeper over PostgreSQL | the same, certificates, what names are found with | listen, accept, other programs |
 | console | the data directory, and what Python reads | connect, sockets but for streams, other programs |
 | courier | reads what it may; writes the data directory and [backup] dir | listen, accept, other programs |
 
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
 from collector.config import Config
+from collector.config_loader import engines
 from collector.process import landlock, seccomp
 from collector.process.landlock import Files
 
@@ -32,6 +34,19 @@ _SYSTEM: Final = (
     *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/etc/localtime"),
     *("/usr/share/zoneinfo", "/usr/share/locale", "/etc/mime.types", "/proc/self", "/proc/meminfo", "/proc/cpuinfo"),
     *("/proc/sys", "/sys/devices/system/cpu"),
+)
+
+# What a server's name is looked up with, and whom its certificate may be from.
+_NAMES_AND_CERTIFICATES: Final = (
+    *(
+        "/etc/resolv.conf",
+        "/run/systemd/resolve",
+        "/etc/hosts",
+        "/etc/host.conf",
+        "/etc/nsswitch.conf",
+        "/etc/gai.conf",
+    ),
+    *("/etc/services", "/etc/ssl", "/etc/pki", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates"),
 )
 
 _CALLS: Final[dict[Part, frozenset[str]]] = {
@@ -55,8 +70,10 @@ class Confined(NamedTuple):
 
 def confine(part: Part, config: Config) -> Confined:
     """Keep this process to what its part needs, from now on and for all that it starts; before a second thread is."""
+    asks = part == "courier" or (part == "keeper" and config.storage.engine == "postgres")
     return Confined(
-        landlock.allow_only(files_of(part, config)), seccomp.refuse(_CALLS[part], datagrams=part == "courier")
+        landlock.allow_only(files_of(part, config)),
+        seccomp.refuse(_CALLS["courier" if asks else part], datagrams=asks),
     )
 
 
@@ -68,6 +85,8 @@ def files_of(part: Part, config: Config) -> Files:
     names = (os.path.dirname(_PACKAGE),)  # Python looks there for the package
     if part == "edge":
         return Files(read, _DEVICES, names=names)
+    if config.storage.engine == "postgres":
+        read = (*read, *_NAMES_AND_CERTIFICATES, *engines.files_of(config.storage.dsn), *_own_certificates())
     return Files(read, (*_data(config), *_DEVICES), names=names)
 
 
@@ -78,6 +97,11 @@ def _data(config: Config) -> Iterator[str]:
     yield os.path.dirname(os.path.realpath(os.path.join(folder, "collector.db")))
     if pepper := config.privacy.pepper_file:
         yield pepper if os.path.exists(pepper) else os.path.dirname(os.path.abspath(pepper))
+
+
+def _own_certificates() -> Iterator[str]:
+    """Where certificates and passwords of this user lie, as libpq has it."""
+    yield from (os.path.expanduser(name) for name in ("~/.postgresql", "~/.pgpass"))
 
 
 def _backups(config: Config) -> Iterator[str]:

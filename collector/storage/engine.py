@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Protocol
 
 from collector.config import Config
 from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
 from collector.exchange.clock import Clock
-from collector.exchange.keys import ApiKey
+from collector.exchange.keys import ApiKey, Kind
 from collector.exchange.operations import Submission
 from collector.exchange.rows import ClickRow
 from collector.exchange.shops import Waiting
 from collector.exchange.states import Attempt, Delivery, EventState
 from collector.exchange.stores import Store
+from collector.storage.rules.keys import NewKey
 
 
 class Journal(Protocol):
@@ -93,3 +96,34 @@ def journal(config: Config, clock: Clock) -> Journal:
     from collector.storage.journal import journal as sqlite
 
     return sqlite.Journal(config, clock)
+
+
+class Keys(Protocol):
+    """API keys; `now` in ms."""
+
+    def create(self, store: str | None, kind: Kind, now: int) -> NewKey:
+        """Make a key; a publishable one belongs to a store."""
+
+    def list(self) -> list[ApiKey]:
+        """Every key, the oldest first, revoked ones too."""
+
+    def revoke(self, key_id: str, now: int) -> bool:
+        """End a key; True when it was in force."""
+
+
+@contextmanager
+def keys(config: Config, *, makes: bool = False) -> Iterator[Keys]:
+    """The keys of what is stored; `makes`: a database that is not there yet is made."""
+    if config.storage.engine == "postgres":
+        from collector.storage.postgres import keys as there
+
+        yield there.Keys(config.storage)
+        return
+    from collector.storage.ground import database
+    from collector.storage.ground import keys as here
+
+    path = Path(config.storage.data_dir) / database.DATABASE
+    # One that is there is looked at for damage as well.
+    opening = database.open_database if makes and not database.is_there(path) else database.open_existing
+    with closing(opening(config.storage)) as db:
+        yield here.Keys(db)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from collector.cli.doctor import machine, outside
+from collector.cli.doctor import machine, outside, server
 from collector.cli.output import print_json, print_table
 from collector.cli.settings import settings_of
 from collector.config import Config
@@ -49,12 +49,17 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
 
 def _examine(config: Config, code: str | None) -> Iterator[Finding]:
     now = machine.now_ms()
-    parts: tuple[Callable[[], Iterator[Finding]], ...] = (
-        lambda: machine.of_settings(config),
+    of_data: tuple[Callable[[], Iterator[Finding]], ...] = (
         lambda: machine.of_files(config),
         lambda: _database(config, now),
         lambda: machine.of_backups(config, now),
         lambda: machine.of_newest_backup(config),
+    )
+    if config.storage.engine == "postgres":  # whose backups are the server's
+        of_data = (lambda: server.look(config),)
+    parts: tuple[Callable[[], Iterator[Finding]], ...] = (
+        lambda: machine.of_settings(config),
+        *of_data,
         machine.of_limits,
         lambda: machine.of_certificate(config),
         lambda: outside.look(config),

@@ -8,6 +8,22 @@ from collector.exchange.keys import ApiKey, Kind, digest
 from collector.storage.rules.keys import NewKey, new_key
 
 
+class Keys:
+    """Those of one database."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+
+    def create(self, store: str | None, kind: Kind, now: int) -> NewKey:
+        return create(self._db, store=store, kind=kind, now=now)
+
+    def list(self) -> list[ApiKey]:
+        return list_keys(self._db)
+
+    def revoke(self, key_id: str, now: int) -> bool:
+        return revoke(self._db, key_id, now)
+
+
 def create(db: apsw.Connection, *, store: str | None, kind: Kind, now: int) -> NewKey:
     """Make a key; `now` in ms. A publishable key always belongs to one store."""
     key = new_key(store, kind)

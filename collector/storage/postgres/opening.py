@@ -24,7 +24,7 @@ async def opened(storage: StorageConfig, name: str, *, takes: bool = False) -> t
     database = Database(storage, name)
     try:
         with as_storage_errors():
-            found = await _examined(database, storage, takes=takes)
+            found = await examined(database, storage, takes=takes)
             await migrate(database, storage)
             async with database.transaction() as connection:
                 await partitions.ahead(connection, time.time_ns() // 1_000_000)
@@ -34,7 +34,8 @@ async def opened(storage: StorageConfig, name: str, *, takes: bool = False) -> t
     return database, found
 
 
-async def _examined(database: Database, storage: StorageConfig, *, takes: bool) -> Facts:
+async def examined(database: Database, storage: StorageConfig, *, takes: bool = False) -> Facts:
+    """What the server says of itself; StorageError where nothing may rely on it. Nothing is written."""
     async with database.connection() as one, database.connection() as other:
         found = await examining.facts(one)
         examining.refuse_stranger(found, storage)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from collector.config import Config
+from collector.errors import StorageError, why
 from collector.storage.ground import pepper
 from collector.storage.postgres.connecting import Connection
 
@@ -19,10 +20,19 @@ async def load(connection: Connection, config: Config) -> bytes:
     key = pepper.read(path)
     pepper.refuse_stranger(path, key, await _witness(connection))
     if key is None:
-        key = pepper.make(path)
+        key = _made(path)
     await connection.execute(_KNOW, pepper.check_value(key))
     pepper.refuse_stranger(path, key, await _witness(connection))  # another machine may have been first
     return key
+
+
+def _made(path: Path) -> bytes:
+    folder = path.parent
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"[privacy] pepper_file: cannot make {str(folder)!r}: {why(error, folder)}") from error
+    return pepper.make(path)
 
 
 async def _witness(connection: Connection) -> pepper.Witness:

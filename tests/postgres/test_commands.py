@@ -1,0 +1,140 @@
+"""What the commands say of a collector over PostgreSQL; those that cannot ask it yet say so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from collector import cli
+from collector.cli.commands import COMMANDS
+from collector.config_loader import load
+from collector.exchange.clock import Clock
+from collector.storage.postgres.keeping import Keeping
+from tests.kit import postgres, typed
+
+# What opens no database, or PostgreSQL's; `serve` and its parts are asked for in cli/test_config_engines.py.
+ABLE = (
+    *("audit", "keys create", "keys list", "keys revoke", "status", "doctor", "config check", "config show"),
+    *("serve", "edge", "keeper", "courier", "console"),
+)
+ASKING = sorted(
+    command.name
+    for command in COMMANDS
+    if command.name not in ABLE and typed.takes_configuration(typed.parsers()[command.name])
+)
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def config(tmp_path: Path, database: postgres.Database) -> str:
+    path = tmp_path / "collector.toml"
+    path.write_text(
+        f'[storage]\nengine = "postgres"\ndsn = "{database.dsn}"\nstandby = "none"\ndata_dir = "data"\n'
+        '[meta]\nmode = "off"\n[[store]]\nid = "shop"\n[[store.pixel]]\nid = "123456789012345"\n'
+    )
+    path.chmod(0o600)
+    return str(path)
+
+
+@pytest.fixture
+def run(config: str, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*words: str) -> tuple[int, str, str]:
+        code = cli.main([*words, "--config", config])
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return run
+
+
+def kept(config: str) -> Keeping:
+    return Keeping(load(config, {}), Clock())
+
+
+def test_keys_are_made_listed_and_revoked_and_a_keeper_learns_of_them(run: Run, config: str) -> None:
+    code, out, _ = run("keys", "create", "--store", "shop", "--kind", "secret", "--json")
+    made = json.loads(out)
+    assert code == 0
+    assert made["key"].startswith("sk_")
+    keeper = kept(config)
+    assert [key.id for key in keeper.keys.values()] == [made["id"]]
+    assert run("keys", "revoke", made["id"])[:2] == (0, f"{made['id']} is revoked\n")
+    keeper._learn_at = 0.0
+    keeper._run(keeper.keep_up())
+    assert keeper.keys == {}
+    keeper.close()
+    code, out, _ = run("keys", "list", "--json")
+    assert [(key["id"], key["revoked"] is not None) for key in json.loads(out)] == [(made["id"], True)]
+    assert run("keys", "revoke", made["id"])[0] == 1
+    assert [entry["action"] for entry in json.loads(run("audit", "--json")[1])] == ["keys create", *["keys revoke"] * 2]
+
+
+def test_status_of_an_empty_database_makes_nothing_in_it(run: Run, database: postgres.Database) -> None:
+    code, out, _ = run("status")
+    assert code == 0
+    assert f"at 127.0.0.1:{database.node.port}" in out.splitlines()[0]
+    assert out.splitlines()[0].endswith("empty")
+    assert database.sql("SELECT count(*) FROM pg_class WHERE relname = 'click'") == "0"
+
+
+def test_status_names_engine_primary_and_the_edges_at_work(run: Run, config: str) -> None:
+    keeper = kept(config)
+    seen = json.loads(run("status", "--json")[1])
+    assert (seen["engine"], seen["schema"], seen["standbys"]) == ("postgres", 3, [])
+    assert [(edge["number"], edge["owner"], edge["over"]) for edge in seen["edges"]] == [
+        (keeper.edge.number, keeper.edge.owner, False)
+    ]
+    assert keeper.edge.owner in run("status")[1]
+    keeper.close()
+    assert json.loads(run("status", "--json")[1])["edges"] == []
+
+
+def test_an_edge_that_ended_without_a_word_is_told(run: Run, config: str, database: postgres.Database) -> None:
+    keeper = kept(config)
+    keeper._run(keeper._database.close())
+    database.sql("UPDATE edge SET until = now_ms() - 1 WHERE open")
+    (seen,) = json.loads(run("status", "--json")[1])["edges"]
+    assert seen["over"]
+    out = run("doctor", "--json")[1]
+    (told,) = [one["what"] for one in json.loads(out) if one["check"] == "edge"]
+    assert "ended without a word" in told
+
+
+def test_doctor_tells_of_another_key(run: Run, config: str) -> None:
+    kept(config).close()
+    found = {one["check"]: one for one in json.loads(run("doctor", "--json")[1])}
+    assert found["database"]["level"] == found["pepper"]["level"] == found["server"]["level"] == "ok"
+    (Path(config).parent / "data" / "pepper.key").write_bytes(b"x" * 32)
+    found = {one["check"]: one for one in json.loads(run("doctor", "--json")[1])}
+    assert found["pepper"]["level"] == "fail"
+    with pytest.raises(Exception, match="is not the key by which this database's rows are named"):
+        kept(config)
+
+
+def test_a_machine_without_the_key_of_the_others_is_refused(config: str) -> None:
+    kept(config).close()
+    (Path(config).parent / "data" / "pepper.key").unlink()
+    with pytest.raises(Exception, match=r"pepper_file: there is no .*pepper\.key"):
+        kept(config)
+
+
+@pytest.mark.parametrize("command", ["status", "doctor", "keys list"])
+def test_a_server_that_is_away_is_a_sentence(run: Run, config: str, database: postgres.Database, command: str) -> None:
+    free = postgres._free_port()
+    text = Path(config).read_text().replace(f":{database.node.port}/", f":{free}/")
+    Path(config).write_text(text)
+    code, out, err = run(*command.split())
+    assert code == (1 if command == "doctor" else 3)
+    assert f"127.0.0.1:{free} cannot be reached: Connection refused" in (out if command == "doctor" else err)
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_what_cannot_ask_it_yet_says_so_in_one_sentence(
+    config: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
+) -> None:
+    assert cli.main(typed.words(name, typed.parsers()[name], tmp_path)) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f'[storage] engine: `collector {name}` cannot ask "postgres" in this release'
+    )
