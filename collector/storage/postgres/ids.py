@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 EDGES: Final = 1 << 10
+SQLITE: Final = 1 << 40  # below it lie the ids of rows that were brought from SQLite (click_sqlite)
 _COUNTS: Final = 1 << 12
 _EDGE_SHIFT, _MS_SHIFT = 12, 22
 

@@ -38,9 +38,14 @@ _WIPE: Final = "DELETE FROM outbox_payload WHERE id = ANY($1::bigint[])"
 
 _CUT_IDEMPOTENCY: Final = """
 DELETE FROM idempotency WHERE key_k IN (SELECT key_k FROM idempotency WHERE expires < $1 LIMIT $2)"""
+# What came from SQLite keeps its ids, which tell no time.
 _CUT_NETWORK: Final = """
-DELETE FROM click_network WHERE id IN (SELECT id FROM click_network WHERE id < $1 ORDER BY id LIMIT $2)"""
-_BODIES: Final = "SELECT id, store, body FROM conversion WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3 FOR UPDATE"
+DELETE FROM click_network WHERE id IN (
+    (SELECT id FROM click_network WHERE id >= $3 AND id < $1 ORDER BY id LIMIT $2)
+    UNION ALL (SELECT n.id FROM click_network_sqlite n LEFT JOIN click_sqlite c ON c.id = n.id
+                WHERE c.id IS NULL OR c.received < $4 ORDER BY n.id LIMIT $2))"""
+_BODIES: Final = """
+SELECT id, store, received, body FROM conversion WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3 FOR UPDATE"""
 _BARE: Final = "UPDATE conversion SET body = $3 WHERE id = $1 AND store = $2"
 _CUT_SQLITES: Final = """
 DELETE FROM click_sqlite WHERE id IN (SELECT id FROM click_sqlite WHERE last_ts < $1 ORDER BY id LIMIT $2)"""
@@ -153,11 +158,12 @@ class PostgresUpkeep:
     async def _network_of_conversions(self, c: Connection, cuts: Cuts, limit: int) -> int:
         """Take raw address and user agent out of old conversions; each is looked at once per process."""
         rows = await c.fetch(_BODIES, self._network_after, ids.first_of(cuts.network), limit)
-        if rows:
+        old = [row for row in rows if row["received"] < cuts.network]
+        if old == rows and rows:
             self._network_after = rows[-1]["id"]
-        found = [(row["id"], row["store"], without_network(row["body"])) for row in rows]
+        found = [(row["id"], row["store"], without_network(row["body"])) for row in old]
         await c.executemany(_BARE, [one for one in found if one[2] is not None])
-        return len(rows)
+        return len(rows) if old == rows else 0
 
     async def _identities(self, c: Connection, cuts: Cuts, limit: int) -> int:
         rows = await c.fetch(_IDENTITIES, *self._identity_after, limit)
@@ -170,7 +176,7 @@ class PostgresUpkeep:
 async def _small(c: Connection, cuts: Cuts, limit: int) -> int:
     said = [
         await c.execute(_CUT_IDEMPOTENCY, cuts.idempotency, limit),
-        await c.execute(_CUT_NETWORK, ids.first_of(cuts.network), limit),
+        await c.execute(_CUT_NETWORK, ids.first_of(cuts.network), limit, ids.SQLITE, cuts.network),
         await c.execute(_CUT_COUNTERS, cuts.counter_day),
         await c.execute(_CUT_ERASED, cuts.conversions, limit),
     ]

@@ -1,0 +1,86 @@
+"""Upkeep of PostgreSQL alone: weeks, what came from SQLite, counters of many edges, several couriers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from collector.core.retention import cuts
+from collector.storage.postgres import ids
+from tests.contract.test_upkeep import NOW, PRIVACY, before, click, conversion, left, sweep
+from tests.kit import engines
+from tests.kit.courier_kit import now_ms
+from tests.kit.engines import Postgres, put
+from tests.kit.postgres import Database
+
+
+@pytest.fixture
+def here(tmp_path: Path, database: Database) -> Iterator[Postgres]:
+    with engines.postgres(tmp_path, database) as made:
+        yield made
+
+
+def weeks(here: Postgres) -> int:
+    return len(here.rows("SELECT 1 FROM pg_inherits WHERE inhparent = 'click'::regclass"))
+
+
+def test_a_week_is_dropped_whole_once_nobody_is_known_by_its_clicks(here: Postgres) -> None:
+    click(here, 1, 200)
+    click(here, 2, 20)
+    for n, days in ((1, 200), (2, 20)):
+        number, at = here.number(n, before(days)), before(days)
+        here.execute(f"INSERT INTO sighting VALUES (1, {n}, 0, {number}, {at})")
+    made = weeks(here)
+    sweep(here, 1)
+    assert here.rows("SELECT fbclid_k FROM sighting") == [(2,)]
+    assert left(here, "click", "ua_class") == [2]
+    assert weeks(here) < made
+
+
+def test_what_came_from_sqlite_is_judged_by_its_own_times_and_not_by_its_ids(here: Postgres) -> None:
+    for n, days in enumerate([200, 80, 6], 1):
+        click(here, n, days, number=n)
+    for n, days in enumerate([500, 80, 6], 1):
+        conversion(here, n, days, number=n)
+    sweep(here)
+    assert left(here, "click", "ua_class") == left(here, "conversion", "ua_class") == [2, 3]
+    assert left(here, "click_network", "user_agent") == [3]
+    assert [bool(body.count(b"203.0.113.1")) for (body,) in here.rows("SELECT body FROM conversion ORDER BY id")] == [
+        False,
+        True,
+    ]
+
+
+def test_counters_of_days_that_are_over_are_folded_and_add_up_to_the_same(here: Postgres) -> None:
+    for edge, day, n in ((1, 19_998, 3), (2, 19_998, 4), (0, 19_998, 5), (1, 20_000, 1), (2, 20_000, 1)):
+        here.execute(f"INSERT INTO counter VALUES ({day}, 1, 'x', {edge}, {n})")
+    sweep(here)
+    assert here.rows("SELECT day, edge, n FROM counter ORDER BY day, edge") == [
+        (19_998, 0, 12),
+        (20_000, 1, 1),
+        (20_000, 2, 1),
+    ]
+
+
+def test_one_courier_at_a_time_does_what_concerns_all(here: Postgres) -> None:
+    here.add("idempotency", key_k=1, body_hash=b"", expires=1, status=200, answer=b"")
+    with here.changing("SELECT pg_advisory_xact_lock(hashtext('collector upkeep'))"):
+        assert here.upkeep.cut(cuts(PRIVACY, NOW)) == 0
+    assert here.upkeep.cut(cuts(PRIVACY, NOW)) == 1
+
+
+def test_a_payload_is_not_wiped_under_whoever_brings_its_event_back(here: Postgres) -> None:
+    put(here, 2)
+    here.execute("UPDATE outbox SET state = 13, settled = 1")
+    with here.changing("UPDATE outbox SET state = 0, settled = NULL WHERE conversion = 1"):
+        assert here.upkeep.wipe_payloads(now_ms()) == 1
+    assert here.rows("SELECT o.conversion FROM outbox_payload p JOIN outbox o ON o.id = p.id") == [(1,)]
+
+
+def test_the_weeks_to_come_are_there(here: Postgres) -> None:
+    sweep(here)
+    later = ids.first_of(NOW + 28 * 86_400_000)
+    here.execute(f"INSERT INTO click_network VALUES ({later}, 1, NULL, NULL)")
+    assert here.rows("SELECT id FROM click_network") == [(later,)]
