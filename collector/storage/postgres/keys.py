@@ -6,7 +6,7 @@ from typing import Final
 
 from collector.config import StorageConfig
 from collector.exchange.keys import ApiKey, Kind, digest
-from collector.storage.postgres.asking import asked
+from collector.storage.postgres.commanded import asked
 from collector.storage.postgres.connecting import Connection
 from collector.storage.rules.keys import NewKey, new_key
 
