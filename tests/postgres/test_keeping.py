@@ -97,9 +97,10 @@ def test_a_lease_that_is_over_is_seen_and_another_number_is_taken(keeper: Keepin
 
 def test_who_cannot_renew_for_half_a_minute_may_not_write(keeper: Keeping, monkeypatch: pytest.MonkeyPatch) -> None:
     now = edges.time.monotonic()
-    assert keeper.edge.may_write
+    keeper.refuse_unfit()
     monkeypatch.setattr(edges.time, "monotonic", lambda: now + edges.LEASE_S + 1)
-    assert not keeper.edge.may_write
+    with pytest.raises(Unavailable, match="the lease of this edge's number is over"):
+        keeper.refuse_unfit()
 
 
 def test_what_an_edge_has_left_is_taken_over_by_one_and_then_free_again(
@@ -177,6 +178,8 @@ def test_a_standby_that_is_required_and_gone_is_a_failure(postgres_pair: Pair, t
         postgres_pair.primary.reload()
         with pytest.raises(Unavailable, match="no synchronous standby is attached"):
             until_it_fails(keeper)
+        with pytest.raises(Unavailable, match="no synchronous standby is attached"):
+            keeper.refuse_unfit()
     finally:
         made.sql("ALTER SYSTEM RESET synchronous_standby_names")
         postgres_pair.primary.reload()

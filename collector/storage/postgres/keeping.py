@@ -63,6 +63,7 @@ class Keeping:
         self.distrusted, self.damage, self.waiting = False, None, 0
         self._daily: Counter[tuple[int, str]] = Counter()
         self._grown: Counter[str] = Counter()
+        self._lacking: str | None = None  # no standby is attached, and one is required
         self._learn_at = self._beat_at = self._examine_at = 0.0
         try:
             with as_storage_errors():
@@ -98,14 +99,23 @@ class Keeping:
         """What is due by now: what commands have changed, a sign of life with the figures, a look at the server."""
         now = time.monotonic()
         if now - self._learn_at >= _LEARN_S:
-            self._learn_at = now
             await self._learn()
+            self._learn_at = now
         if now - self._beat_at >= _BEAT_S:
-            self._beat_at = now
+            if self._config.storage.standby == "required":
+                await self._require_a_standby()
             await self._beat()
+            self._beat_at, self.able = now, True
         if now - self._examine_at >= _EXAMINE_S:
-            self._examine_at = now
             await self._examine()
+            self._examine_at = now
+
+    def refuse_unfit(self) -> None:
+        """Unavailable where what is committed now would not be safe, or not be ours."""
+        if not self.edge.may_write:
+            raise Unavailable("the lease of this edge's number is over")
+        if self._lacking is not None:
+            raise Unavailable(self._lacking)
 
     async def _learn(self) -> None:
         async with self._database.connection() as connection:
@@ -115,7 +125,7 @@ class Keeping:
                 self.erased.setdefault(name, at)
 
     async def _beat(self) -> None:
-        """Renew the number, or take another one where it is over; write the figures and see that a standby is there."""
+        """Renew the number, or take another one where it is over; write the figures."""
         async with self._database.transaction() as connection:
             renewed = await self.edge.beat(connection, self._living())
             daily, grown = await self._write_figures(connection)
@@ -125,8 +135,6 @@ class Keeping:
             async with self._database.transaction() as connection:
                 self.edge = await edges.take(connection, self._owner)
             log.error("the lease of this edge's number was over; it has another one", number=self.edge.number)
-        if self._config.storage.standby == "required":
-            await self._require_a_standby()
 
     def _living(self) -> dict[str, Any]:
         return {}
@@ -150,9 +158,9 @@ class Keeping:
 
     async def _require_a_standby(self) -> None:
         async with self._database.connection() as connection:
-            lacking = examining.no_standby(await examining.facts(connection))
-        if lacking is not None:
-            raise Unavailable(lacking)
+            self._lacking = examining.no_standby(await examining.facts(connection))
+        if self._lacking is not None:
+            raise Unavailable(self._lacking)
 
     async def _examine(self) -> None:
         """Compare the clocks, and have the weeks that are to come."""
