@@ -146,10 +146,11 @@ async def campaigns(
     under: FromQuery[str] = "",
     model: FromQuery[str] = "",
     window: FromQuery[str] = "",
+    every: FromQuery[str] = "",
     after: FromQuery[str] = "",
 ) -> Response[bytes]:
     if campaigns_page.is_shared_out(by, model, window):
-        return await credit_page.credit(state.desk, _asked(request), by, model, window)
+        return await credit_page.credit(state.desk, _asked(request), by, model, window, every)
     return await campaigns_page.campaigns(state.desk, _asked(request), by, under, after)
 
 

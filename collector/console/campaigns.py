@@ -232,7 +232,7 @@ def _row(
         "roas": roas(line.roas),
         "after": words.span(median(way.after_ms for way in ways) / 1000) if ways else "–",
         "new": words.percent(sum(known), len(known)) if known else "–",
-        "change": f"{line.orders - before.orders:+,}" if before else ("new" if bar.past else ""),
+        "change": f"{line.orders - before.orders:+,}" if before else ("new" if bar.past and line.clicks else ""),
     }
 
 

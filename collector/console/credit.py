@@ -4,35 +4,44 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final, cast
 
 from litestar import Response
+from msgspec import structs
 
 from collector.console import words
 from collector.console.bar import Asked, Bar, Unknown, read
 from collector.console.campaigns import DAYS, SHARED, kinds
 from collector.console.shell import Desk, page
 from collector.core.credit import CREDIT_MODELS
-from collector.storage.reports.attribution import UNATTRIBUTED, WINDOWS, By, Line, Question, attribution
+from collector.core.days import day_of
+from collector.storage.reports.attribution import UNATTRIBUTED, WINDOWS, By, Line, Question, attribution, newest_from
 from collector.storage.reports.digest import BY
 from collector.storage.reports.kept import CUSTOM
 from collector.storage.reports.reader import TooSlow
 
 _SHOWN: Final = 250
 _MARKUP_BYTES: Final = 120  # of a line
-_PATIENCE_SECONDS: Final = 8.0  # every order's journey is read: no sums hold it
+_AT_ONCE: Final = 6_000  # orders of which a page reads every journey: no sums hold it
+_PATIENCE_SECONDS: Final = 8.0  # where somebody asks for all of them
 
 
-async def credit(desk: Desk, asked: Asked, by: str, model: str, window: str) -> Response[bytes]:
-    """The page. `window`: days, as the report offers them; the matching window where it is not said."""
+async def credit(desk: Desk, asked: Asked, by: str, model: str, window: str, every: str = "") -> Response[bytes]:
+    """The page. `window`: days, as the report offers them; the matching window where it is not said.
+
+    Of more orders than can be read while somebody waits, the newest whole days are shown, unless `every` is asked for.
+    """
     bar = await read(desk, asked)
     question = _question(desk, bar, by, model or "last", window)
+    shown = bar if every else await _at_once(desk, bar, question)
+    question = structs.replace(question, since=shown.span.since)
+    command = _command(bar, by, question, window)
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
             report = await attribution(desk.reader, question)
     except TimeoutError:
-        command = f"collector report attribution {_said(by)} --model {question.model}"
         raise TooSlow(f"so many orders take longer than a page may; shorten the days, or run {command}") from None
     names: dict[str, list[Line]] = defaultdict(list)
     for line in report.lines:
@@ -47,18 +56,39 @@ async def credit(desk: Desk, asked: Asked, by: str, model: str, window: str) -> 
         title="Campaigns",
         here="/campaigns",
         bar=bar,
+        shown=shown,
+        every=bar.address("/campaigns", by=by, model=question.model, window=window, every=1),
         by=by,
         model=model,
         window=window,
         kinds=kinds(bar, by, model or "last", window),
         windows=[_window(bar, by, question, days) for days in WINDOWS],
         level=SHARED[by].capitalize() if by in SHARED else by.capitalize(),
-        command=f"collector report attribution {_said(by)}",
+        command=command,
         days=by in DAYS,
         lines=rows,
         more=max(0, len(ordered) - len(rows)),
         whole=_row("All", report.lines, report.orders),
     )
+
+
+async def _at_once(desk: Desk, bar: Bar, question: Question) -> Bar:
+    """The newest whole days of the bar's that have no more orders than a page reads; one day that has some at least."""
+    found = await newest_from(desk.reader, question, _AT_ONCE)
+    if found is None:
+        return bar
+    too_many, newest = (day_of(at, bar.zone) for at in found)
+    first = too_many if too_many == newest else too_many + timedelta(1)
+    return bar._replace(days=bar.days._replace(first=min(first, bar.days.last)))
+
+
+def _command(bar: Bar, by: str, question: Question, window: str) -> str:
+    """The command that gives the same figures."""
+    said = [f"collector report attribution {_said(by)} --model {question.model}"]
+    said += [f"--window {window}"] if window else []
+    said += [f"--event {question.event_type}"] if question.event_type != "Purchase" else []
+    said += [f"--store {bar.shop}"] if bar.shop else []
+    return " ".join([*said, f"--since {words.iso(question.since)} --until {words.iso(question.until)}"])
 
 
 def _said(by: str) -> str:

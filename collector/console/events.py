@@ -16,6 +16,7 @@ from collector.core import flags
 from collector.core.ids import PublicIds
 from collector.core.landing import campaign_id_of, labels_of
 from collector.storage.reports import conversions, orders
+from collector.storage.reports.explain import WHY_NOT
 
 _PAGE: Final = 50
 _MARKS: Final = (
@@ -41,7 +42,7 @@ async def last(desk: Desk, before: str) -> Response[bytes]:
         title="Events",
         here="/events",
         refresh=0 if before else 30,
-        lines=[_line(line, ids, now) for line in lines],
+        lines=[_line(desk, line, ids, now) for line in lines],
         older=ids.public("conv", lines[-1].id) if len(lines) == _PAGE else "",
         newer=bool(before),
         order="",
@@ -59,21 +60,21 @@ async def of_order(desk: Desk, order_id: str) -> Response[bytes]:
         title=f"Order {order_id}",
         here="/events",
         status=200 if lines else 404,
-        lines=[_line(line, ids, now) for line in lines],
+        lines=[_line(desk, line, ids, now) for line in lines],
         older="",
         newer=False,
         order=order_id,
     )
 
 
-def _line(line: conversions.Line, ids: PublicIds, now: int) -> dict[str, Any]:
+def _line(desk: Desk, line: conversions.Line, ids: PublicIds, now: int) -> dict[str, Any]:
     return {
         "id": ids.public("conv", line.id),
         "kind": line.event_type,
-        "store": line.store,
+        "store": named(desk, line.store),
         "when": words.ago(line.ts, now),
-        "attribution": f"{line.confidence} · {line.method}" if line.confidence else "",
-        "why_not": (line.reason or "").replace("_", " "),
+        "attribution": f"{line.confidence} · {words.method(line.method)}" if line.confidence else "",
+        "why_not": WHY_NOT.get(line.reason or "", (line.reason or "").replace("_", " ")),
         "state": delivery_word(line.capi),
         "marks": marks(line.flags),
     }

@@ -245,7 +245,7 @@ def _why(reason: str) -> str:
 
 # Filters that have a chip only while they are on: where each leads from says what it is.
 _CHOSEN: Final[dict[str, Callable[[str], str]]] = {
-    "method": lambda word: f"by {word.replace('_', ' ')}",
+    "method": lambda word: f"by {words.method(word)}",
     "reason": lambda word: f"because: {word}",
 }
 

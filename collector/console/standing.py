@@ -8,17 +8,24 @@ from typing import Any, Final
 from collector.console import meta_codes, words
 from collector.console.bar import Bar
 from collector.console.shell import Desk, Note, Word
+from collector.core import filling as disk
 from collector.core import times
 from collector.core.capi.states import CapiState
 from collector.storage.ground import damage
 from collector.storage.reports import delivery
 from collector.storage.reports.delivery import Pixel, Request, Waiting
-from collector.storage.reports.folds import DAY_MS
+from collector.storage.reports.folds import DAY_MS, HOUR_MS
 from collector.storage.reports.insights import InsightState
 
 _SILENT_MS: Final = 60_000
 _SOON_MS: Final = DAY_MS
 _TOKEN_CODES: Final = frozenset({102, 190})
+# What stands still while a process is silent.
+_STILL: Final = {
+    "keeper": ": no click and no order is stored",
+    "edge": ": no click and no order is taken in",
+    "courier": ": nothing goes to Meta, and no alert goes out",
+}
 _MEND: Final = {
     "blocked": "Mend what Meta names: most often the token in the pixel's token file, else api_version or app_secret.",
     "failing": "Meta or the way to it has trouble. It is tried again, gently, until it answers.",
@@ -140,11 +147,31 @@ async def processes(desk: Desk, now: int) -> tuple[list[dict[str, Any]], list[No
             notes.append(
                 Note(
                     "bad",
-                    f"The {beat.process} has been silent for {words.seconds((now - beat.at) / 1000)}.",
-                    "Look at its log; `collector doctor` names the mend.",
+                    f"The {beat.process} has been silent for {words.seconds((now - beat.at) / 1000)}"
+                    f"{_STILL.get(beat.process, '')}.",
+                    "Does it run? `collector serve` starts it; its log says why it ended.",
                 )
             )
     return lines, notes
+
+
+async def filling(desk: Desk, now: int) -> list[Note]:
+    """That the disk will soon be full, or that the newest backup is older than two of its turns."""
+    seen: dict[str, Any] = {}
+    for beat in await delivery.heartbeats(desk.reader):
+        seen |= beat.figures
+    free, days, newest = (seen.get(name) for name in ("diskFreeBytes", "diskDays", "newestBackupAt"))
+    notes, wanted = [], desk.config.backup
+    if isinstance(free, int):
+        told = disk.warning(free, desk.config.storage.reserve_mb << 20, days if isinstance(days, int) else None)
+        mend = "Make room where the database lies, or keep less: [privacy] has the days of each kind."
+        notes += [Note("bad", told[0].upper() + told[1:] + ".", mend)] if told else []
+    if wanted.dir and isinstance(newest, int) and now - newest > 2 * wanted.every_hours * HOUR_MS:
+        age = words.seconds((now - newest) / 1000)
+        notes.append(
+            Note("warn", f"The newest backup is {age} old.", "The courier's log says why none was made since.")
+        )
+    return notes
 
 
 def lost(desk: Desk) -> list[Note]:

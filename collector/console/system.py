@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from litestar import Response
+from msgspec import structs
 
 from collector import __version__
 from collector.console import words
 from collector.console.bar import Asked, Bar, read
 from collector.console.shell import Desk, Note, Word, page
-from collector.console.standing import lost, processes
+from collector.console.standing import filling, lost, processes
 from collector.core import times
 from collector.storage.ground import audit
-from collector.storage.reports import health, judged
+from collector.storage.reports import health, insights, judged
 from collector.storage.reports.findings import Finding
 from collector.storage.reports.health import Facts
 
@@ -31,7 +32,8 @@ _LITTLE_DAYS: Final = 14
 async def system(desk: Desk, asked: Asked) -> Response[bytes]:
     """The page."""
     bar, now = await read(desk, asked), desk.clock()
-    facts = await health.facts(desk.reader, now)
+    account = await insights.state(desk.reader, desk.config)
+    facts = structs.replace(await health.facts(desk.reader, now), insights=account)
     found = list(judged.judge(facts, desk.config, now))
     troubles = sorted((one for one in found if one.level != "ok"), key=lambda one: one.level != "fail")
     fine = [one for one in found if one.level == "ok"]
@@ -42,7 +44,7 @@ async def system(desk: Desk, asked: Asked) -> Response[bytes]:
         here="/system",
         bar=bar,
         refresh=30,
-        notes=[*lost(desk), *_advice(facts)],
+        notes=[*lost(desk), *_advice(facts), *await filling(desk, now)],
         looks=[_finding(one) for one in troubles[:_FINDINGS]],
         more_looks=max(0, len(troubles) - _FINDINGS),
         fine=[_finding(one) for one in fine[:_FINDINGS]],

@@ -15,7 +15,7 @@ from collector.console import glossary, words
 from collector.console.bar import Asked, Bar, Unknown, read
 from collector.console.checklist import checklist
 from collector.console.shell import Desk, Note, page
-from collector.console.standing import dead, lost, pixel_lines, processes, unread
+from collector.console.standing import dead, filling, lost, pixel_lines, processes, unread
 from collector.console.steps import Steps, steps_of
 from collector.console.timeplots import Mark, Step, over_time, spark
 from collector.core import times
@@ -72,7 +72,7 @@ async def today(desk: Desk, asked: Asked, plot: str = "") -> Response[bytes]:
     delivered = await kept.deliveries(desk.reader, bar.span, bar.event)
     stand = order_bar(bar, delivered, own.orders)
     costs = unread(await insights.state(desk.reader, desk.config), now)
-    trouble = [*lost(desk), *notes, *silent, *await dead(desk, now), *costs]
+    trouble = [*lost(desk), *notes, *silent, *await filling(desk, now), *await dead(desk, now), *costs]
     return page(
         "today.html",
         title="Today",
@@ -102,8 +102,8 @@ async def _before(desk: Desk, bar: Bar) -> Figures | None:
 
 def _light(notes: list[Note], own: Figures, accuracy: dict[str, Any]) -> tuple[str, str]:
     """A light and a sentence."""
-    if any(note.level == "bad" for note in notes):
-        return "bad", "Act: something needs you."
+    if bad := sum(note.level == "bad" for note in notes):
+        return "bad", "Act: one thing needs you." if bad == 1 else f"Act: {bad} things need you."
     if notes:
         return "warn", "Look: something is not as usual."
     if accuracy["parts"] and not accuracy["reached"]:

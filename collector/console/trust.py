@@ -16,18 +16,6 @@ from collector.storage.reports.explain import WHY_NOT
 from collector.storage.reports.folds import DAY_MS
 from collector.storage.reports.totals import HORIZON_DAYS
 
-_TIERS: Final = {
-    "click_id": "Click id named by the caller",
-    "fbclid": "Meta click id",
-    "visitor_id": "Visitor cookie",
-    "fbp": "Meta browser id",
-    "fbc_unseen": "Meta click id, click not stored",
-    "external_id": "Customer id",
-    "email": "E-mail",
-    "phone": "Phone",
-    "email_weak": "E-mail without its +tag",
-    "probabilistic": "Inferred",
-}
 _SURE: Final = ((2, "proven", "sure-proven"), (1, "likely", "sure-likely"), (0, "none", "sure-none"))
 _Z: Final = 1.96  # of an interval that holds the truth in 95 of 100 cases
 
@@ -151,7 +139,7 @@ def _bin(b: trust.Bin) -> dict[str, str]:
 def _tier(tier: trust.Tier, outcomes: Counter[tuple[str, str]]) -> dict[str, Any]:
     enough = tier.labels >= trust.ENOUGH
     return {
-        "name": _TIERS.get(tier.name, tier.name),
+        "name": words.METHODS.get(tier.name, tier.name),
         "used": words.number(sum(n for (_, word), n in outcomes.items() if word == tier.name)),
         "stated": f"{100 * tier.stated:.1f} %",
         "true": f"{100 * tier.right / tier.labels:.1f} %" if enough else "–",
@@ -165,7 +153,7 @@ def _outcomes(outcomes: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
     rows = []
     for (tier, word), n in outcomes.most_common():
         if n:
-            name = _TIERS.get(word, word) if tier != "none" else WHY_NOT.get(word, word.replace("_", " "))
+            name = words.METHODS.get(word, word) if tier != "none" else WHY_NOT.get(word, word.replace("_", " "))
             bar = plots.share(n, total, f"{name}: {words.percent(n, total)}")
             rows.append(
                 {

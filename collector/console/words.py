@@ -12,7 +12,26 @@ from collector.core.saying import money as money
 from collector.core.saying import number as number
 from collector.core.saying import percent as percent
 
+# By what an order's click is known.
+METHODS: Final = {
+    "click_id": "Click id named by the caller",
+    "fbclid": "Meta click id",
+    "visitor_id": "Visitor cookie",
+    "fbp": "Meta browser id",
+    "fbc_unseen": "Meta click id, click not stored",
+    "external_id": "Customer id",
+    "email": "E-mail",
+    "phone": "Phone",
+    "email_weak": "E-mail without its +tag",
+    "probabilistic": "Inferred",
+}
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def method(name: str | None) -> str:
+    """By what a click is known, in the middle of a sentence: `visitor cookie`."""
+    said = METHODS.get(name or "", (name or "").replace("_", " "))
+    return said[:1].lower() + said[1:]
 
 
 def seconds(span: float) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from math import lcm
 from operator import itemgetter
 from typing import Literal
 
@@ -44,6 +45,15 @@ def _position(n: int) -> list[Fraction]:
     return [_ENDS, *[_MIDDLE / (n - 2)] * (n - 2), _ENDS]
 
 
+def shared(model: CreditModel, touches: Sequence[int], conversion: int, minor: int) -> list[tuple[Fraction | int, int]]:
+    """Each touch's share of an order, and its whole minor units, which sum to `minor`."""
+    if model in ("last", "first"):
+        chosen = len(touches) - 1 if model == "last" else 0
+        return [(1, minor) if at == chosen else (0, 0) for at in range(len(touches))]
+    shares = weights(model, touches, conversion)
+    return list(zip(shares, allocate(minor, shares), strict=True))
+
+
 def allocate(minor: int, shares: Sequence[Fraction]) -> list[int]:
     """Whole minor units by largest remainder; they sum to `minor` exactly, also for a refund's negative amount.
 
@@ -51,8 +61,10 @@ def allocate(minor: int, shares: Sequence[Fraction]) -> list[int]:
     """
     if minor < 0:
         return [-part for part in allocate(-minor, shares)]
-    parts = [int(minor * share) for share in shares]
-    by_remainder = sorted(range(len(shares)), key=lambda at: (minor * shares[at] - parts[at], at), reverse=True)
+    whole = lcm(*[share.denominator for share in shares])  # in whole numbers: fractions cost three times as much
+    divided = [divmod(minor * share.numerator * (whole // share.denominator), whole) for share in shares]
+    parts = [part for part, _ in divided]
+    by_remainder = sorted(range(len(shares)), key=lambda at: (divided[at][1], at), reverse=True)
     for at in by_remainder[: minor - sum(parts)]:
         parts[at] += 1
     return parts

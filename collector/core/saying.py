@@ -12,6 +12,14 @@ def number(n: float) -> str:
     return f"{n:,}" if isinstance(n, int) else f"{n:,.1f}"
 
 
+def age(ms: int) -> str:
+    """A span in its largest unit: `45 s`, `12 min`, `3 h`, `2 days`."""
+    for size, unit in ((172_800_000, "days"), (7_200_000, "h"), (120_000, "min")):
+        if ms >= size:
+            return f"{ms // (size // 2)} {unit}"
+    return f"{ms // 1000} s"
+
+
 def percent(part: float, whole: float) -> str:
     """A share in whole percents where they tell enough, a dash where there is nothing to share."""
     if not whole:

@@ -7,6 +7,7 @@ after a month) and `trouble` (a token refused, a queue that will expire, a silen
 from __future__ import annotations
 
 import base64
+import html
 import re
 import sys
 import tempfile
@@ -49,11 +50,15 @@ def console(state: str, folder: Path, evil: str = "", clicks: int = 1800) -> Ite
 
 
 def pages_of(running: ConsoleProcess) -> dict[str, str]:
-    """Every page's address, one order, one click, a shared link and a page that is not there among them."""
-    found = re.search(r"/conversions/conv_\w+", running.get("/orders?range=28").text)
-    more = {"order": found[0]} if found else {}
-    if found and (click := re.search(r"/clicks/click_\w+", running.get(found[0]).text)):
-        more["click"] = click[0]
+    """Every page's address, one order, one click, an ad set, a shared link and a page that is not there among them."""
+    more = dict(console_world.DEEPER)
+    for name, place, link in (
+        ("order", "/orders?range=28", r"/conversions/conv_\w+"),
+        ("click", "", r"/clicks/click_\w+"),
+        ("ad-sets", "/campaigns?range=28", r"/campaigns\?[^\"]*under=[^\"]+"),
+    ):
+        if found := re.search(link, running.get(place or more.get("order", "/nothing")).text):
+            more[name] = html.unescape(found[0])
     ranged = {path.strip("/") or "today": f"{path}?range=28" for path in console_world.PAGES}
     links = console_world.shared_links(Path(running.config.storage.data_dir))
     return ranged | more | {f"shared-{n}": link for n, link in enumerate(links)} | {"nothing": "/nothing"}

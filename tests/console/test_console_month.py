@@ -123,6 +123,53 @@ async def test_every_credit_model_is_the_reports_and_adds_up_to_the_orders(month
     assert f"All {len(own)} 100 % USD {sum(sold.value for sold in own):,.2f}" in page
 
 
+@pytest.mark.parametrize("most", [1, 30, 100])
+async def test_of_too_many_orders_the_newest_whole_days_are_shared_out_and_it_says_so(
+    month: Month, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    zone, (since, until) = ZoneInfo(SHOPS["store_demo"]), month.world.days("store_demo")
+    sql = "SELECT ts FROM conversion WHERE store = 1 AND event_type = 'Purchase' AND ts >= ? AND ts < ?"
+    days = Counter(
+        datetime.fromtimestamp(at / 1000, zone).date() for (at,) in month.world.db.execute(sql, (since, until))
+    )
+    shown, first = 0, max(days)
+    for day in sorted(days, reverse=True):
+        shown += days[day]
+        first = day if day == max(days) or shown <= most else first
+    assert first > min(days)
+    monkeypatch.setattr(credit, "_AT_ONCE", most)
+    asked = Asked(shop="store_demo", range="28")
+    cut = _text((await credit.credit(month.desk, asked, "campaign", "linear", "90")).content)
+    question = Question(
+        model="linear", by="campaign", since=midnight(first, zone), until=until, store=1, window_days=90
+    )
+    report = await attribution(month.desk.reader, question)
+    for line in report.lines:
+        n = f"{line.conversions:,.2f}".rstrip("0").rstrip(".")
+        assert re.search(rf"{re.escape(line.label)} {re.escape(n)} \S+ % USD {line.value:,.2f} ", cut), line
+    assert f"All {report.orders} 100 % " in cut
+    assert f"Of the newest days alone: {first:%a} {first.day} {first:%b}" in cut
+    assert f"--store store_demo --since {datetime.fromtimestamp(question.since / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}" in cut
+    whole = _text((await credit.credit(month.desk, asked, "campaign", "linear", "90", "1")).content)
+    own = [sold for sold in month.world.orders("store_demo") if not sold.reversed]
+    assert f"All {len(own)} 100 % " in whole
+    assert "newest days alone" not in whole
+
+
+async def test_of_other_events_as_many_rows_are_looked_through_as_in_the_time_of_so_many_orders(
+    month: Month, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credit, "_AT_ONCE", 60)  # the newest 60 rows are late orders
+    asked = Asked(shop="store_demo", range="28", event="Lead")
+    cut = _text((await credit.credit(month.desk, asked, "campaign", "linear", "90")).content)
+    whole = _text((await credit.credit(month.desk, asked, "campaign", "linear", "90", "1")).content)
+    assert "Of the newest days alone" in cut
+    counts = [int(found[1]) for page in (cut, whole) if (found := re.search(r"All (\d+) 100 % ", page))]
+    assert 0 < counts[0] < counts[1]
+    past = Asked(shop="store_demo", first="2026-08-25", last="2026-08-31", event="Lead")
+    assert "newest days alone" not in _text((await credit.credit(month.desk, past, "campaign", "linear", "")).content)
+
+
 @pytest.mark.parametrize(("by", "day_of"), [("day", "order"), ("click-day", "click")])
 async def test_days_of_orders_and_of_clicks_are_the_reports(month: Month, by: str, day_of: Any) -> None:
     asked, (since, until) = Asked(shop="store_demo", range="28"), month.world.days("store_demo")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import html
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import requests
@@ -79,3 +84,22 @@ class ConsoleProcess:
 
     def get(self, path: str, **options: Any) -> requests.Response:
         return requests.get(self.url(path), timeout=60, **options)
+
+    def kinds(self, begin: Iterable[str]) -> dict[str, requests.Response]:
+        """An answer of every kind of page that the links of these lead to, by its address."""
+        found: dict[str, requests.Response] = {}
+        seen, waiting = set[str](), deque(begin)
+        while waiting:
+            address = waiting.popleft()
+            if (kind := kind_of(address)) not in seen:
+                seen.add(kind)
+                found[address] = self.get(address)
+                waiting += map(html.unescape, re.findall(r'href="(/(?!assets)[^"]*)"', found[address].text))
+        return found
+
+
+def kind_of(address: str) -> str:
+    """A page's address without what is asked for: ids, and the values of its questions; the bar is every page's."""
+    url = urlsplit(address)
+    asked = sorted(parse_qs(url.query).keys() - {"shop", "range", "compare", "event"})
+    return re.sub(r"(conv|click)_\w+|(?<=/share/).+", "ID", url.path) + "?" + "&".join(asked)

@@ -38,6 +38,16 @@ from tests.kit.console_store import (
 )
 
 PAGES: Final = tuple("/ /orders /campaigns /reconcile /delivery /trust /left-out /live /system /events".split())
+# Pages of a page: what it shows when something more is asked of it.
+DEEPER: Final = {
+    "hours": "/?range=yesterday&plot=USD",
+    "credit": "/campaigns?range=28&model=linear",
+    "landing-pages": "/campaigns?range=28&by=landing-page",
+    "sources": "/campaigns?range=28&by=source",
+    "day": "/reconcile?range=28&shop=store_demo&only=missing",
+    "refused": "/orders?range=28&state=refused&sort=value",
+    "no-sense": "/?range=x&why=1",
+}
 SHOPS: Final = {"store_demo": "America/New_York", "store_zurich": "Europe/Zurich", "store_kolkata": "Asia/Kolkata"}
 NAMES: Final = {"store_demo": "Lamps & Co", "store_zurich": "Zürcher Stühle", "store_kolkata": "Kolkata Tea"}
 PIXELS: Final = {"store_demo": "123456789012345", "store_zurich": "987654321098765", "store_kolkata": "555000111222333"}

@@ -23,6 +23,7 @@ from collector.storage.reports import insights
 from collector.storage.reports.folds import DAY_MS, MISSING
 from collector.storage.reports.kept import Span
 from collector.storage.reports.money import from_minor, to_minor
+from collector.storage.reports.purchases import newest_sql
 from collector.storage.reports.reader import Reader, Row
 from collector.storage.reports.totals import first_received
 
@@ -33,6 +34,7 @@ UNATTRIBUTED: Final = "(not attributed)"
 _SLICE: Final = 10_000  # rows that one question looks through: most are page views
 _PAGE: Final = 5_000
 _AHEAD_MS: Final = 600_000  # an event's own time may lie ten minutes ahead of its receipt
+_OTHERS: Final = 3  # rows of any event that are looked through in the time of one order
 
 ORDER_SQL: Final = """
 SELECT store, ts, flags, body, match, id FROM conversion
@@ -40,6 +42,10 @@ SELECT store, ts, flags, body, match, id FROM conversion
 PURCHASE_SQL: Final = """
 SELECT store, ts, flags, body, match, id FROM conversion
  WHERE event_type = 'Purchase' AND store = ? AND ts >= ? AND ts < ? AND (ts, id) > (?, ?) ORDER BY ts, id LIMIT ?"""
+
+
+_RECEIVED_SQL: Final = """
+SELECT received FROM conversion WHERE id <= (SELECT max(id) FROM conversion) - ? ORDER BY id DESC LIMIT 1"""
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -178,10 +184,29 @@ async def attribution(reader: Reader, question: Question, config: Config | None 
     )
 
 
+async def newest_from(reader: Reader, question: Question, most: int) -> tuple[int, int] | None:
+    """The moments (ms) between which the newest `most` orders of the span lie, and one more; None where it has no more.
+
+    No index is by another event's name: of these, as many rows of any name are counted as are read in that time.
+    """
+    if question.event_type != "Purchase":
+        row = await reader.one(_RECEIVED_SQL, most * _OTHERS)
+        found = row and (row[0] + _AHEAD_MS, question.until - 1)
+        return found if found and question.since <= found[0] < question.until else None
+    span = Span(await _stores(reader, question), question.since, question.until)
+    row = await reader.one(f"SELECT min(ts), max(ts), count(*) FROM {newest_sql(span, most + 1)}")
+    return (row[0], row[1]) if row and row[2] > most else None
+
+
+async def _stores(reader: Reader, question: Question) -> tuple[int, ...]:
+    if question.store is not None:
+        return (question.store,)
+    return tuple(row[0] for row in await reader.rows("SELECT id FROM store ORDER BY id"))
+
+
 async def _purchases(reader: Reader, question: Question) -> AsyncIterator[list[Row]]:
     """By their index: page views, of which there are many more, are never read."""
-    stores = [row[0] for row in await reader.rows("SELECT id FROM store ORDER BY id")]
-    for store in stores if question.store is None else [question.store]:
+    for store in await _stores(reader, question):
         at = question.since, -1
         while rows := await reader.rows(PURCHASE_SQL, store, at[0], question.until, *at, _SLICE):
             at = rows[-1][1], rows[-1][5]
@@ -208,10 +233,9 @@ async def _spend(reader: Reader, question: Question, config: Config) -> tuple[Sp
     place = {"campaign": 0, "adset": 1, "ad": 2}.get(question.by)
     if place is None or not config.insights.ad_account:
         return {}, None
-    stores = [row[0] for row in await reader.rows("SELECT id FROM store")]
-    wanted = tuple(number for number in stores if question.store in (None, number))
     days = await insights.account_days(reader, config, question.since, question.until)
-    found = await insights.by_line(reader, config, days, Span(wanted, question.since, question.until))
+    span = Span(await _stores(reader, question), question.since, question.until)
+    found = await insights.by_line(reader, config, days, span)
     out: Spend = defaultdict(Decimal)
     for path, currencies in found.items():
         for code, one in currencies.items():
@@ -237,12 +261,10 @@ async def _share(reader: Reader, rows: Sequence[Row], question: Question, sums: 
     for ts, order, proven, asked, touches in found:
         names = [_label(touch, ts, labels, question) for touch in touches] or [UNATTRIBUTED]
         units, decimals = to_minor(order.value or Decimal(0), order.currency or "")
-        shares: Sequence[Fraction | int] = [1]
-        parts = [units]
+        parts: list[tuple[Fraction | int, int]] = [(1, units)]
         if len(touches) > 1:
-            shares = weights = credit.weights(question.model, [at for _, at in touches], asked)
-            parts = credit.allocate(units, weights)
-        for name, share, part in zip(names, shares, parts, strict=True):
+            parts = credit.shared(question.model, [at for _, at in touches], asked, units)
+        for name, (share, part) in zip(names, parts, strict=True):
             sums[name, order.currency or ""].add(share, part, decimals, proven=proven)
     return len(found)
 

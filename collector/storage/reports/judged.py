@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from collector.config import Config, StoreConfig
-from collector.core import times
+from collector.core import saying, times
 from collector.storage.ground.schema import newest_schema
 from collector.storage.reports.findings import Finding, fail, ok, warn
 from collector.storage.reports.health import Facts
@@ -65,29 +65,30 @@ def _processes(facts: Facts, now: int) -> Iterator[Finding]:
         yield warn("processes", "no process has ever run on this database", "start it: collector serve")
     for beat in facts.beats:
         if now - beat.at > _BEAT_MS:
-            age = (now - beat.at) // 1000
-            yield fail(
-                "processes", f"{beat.process} gave its last sign of life {age} s ago", "start it: collector serve"
-            )
+            age = saying.age(now - beat.at)
+            yield fail("processes", f"{beat.process} gave its last sign of life {age} ago", "start it: collector serve")
         else:
             yield ok("processes", f"{beat.process} lives")
 
 
 def _queue(facts: Facts, config: Config, now: int) -> Iterator[Finding]:
     limit = config.alerts.backlog_minutes * _MINUTE_MS
-    for waiting in facts.waiting:
-        if waiting.state < 2 and now - waiting.oldest > limit:
-            minutes = (now - waiting.oldest) // _MINUTE_MS
+    for name in sorted({waiting.pixel for waiting in facts.waiting}):
+        own = [waiting for waiting in facts.waiting if waiting.pixel == name and waiting.state < 2]
+        oldest = min((waiting.oldest for waiting in own), default=now)
+        if now - oldest > limit:
+            events = sum(waiting.events for waiting in own)
             yield fail(
                 "queue.age",
-                f"pixel {waiting.pixel}: {waiting.events} events wait, the oldest for {minutes} minutes",
+                f"{_pixel(config, name)}: {events} events wait, the oldest for {saying.age(now - oldest)}",
                 "collector status says what Meta answers",
             )
     for pixel in facts.pixels:
         if pixel.deadline is not None and pixel.deadline - now < _DAY_MS:
+            named, at = _pixel(config, pixel.name), times.text(pixel.deadline)
             yield fail(
                 "queue.expiring",
-                f"pixel {pixel.name}: the first event that waits must reach Meta by {times.text(pixel.deadline)}",
+                f"{named}: the first event that waits must reach Meta by {at}",
                 "mend what stops the queue before then; collector status names it",
             )
     if facts.dead:
@@ -102,26 +103,32 @@ def _pixels(facts: Facts, config: Config, now: int) -> Iterator[Finding]:
     for pixel in facts.pixels:
         if pixel.state != "open":
             yield fail(
-                "pixel.state", f"pixel {pixel.name} is {pixel.state}: {pixel.reason}", "mend it; SIGHUP tries at once"
+                "pixel.state",
+                f"{_pixel(config, pixel.name)} is {pixel.state}: {pixel.reason}",
+                "mend what Meta names; it is tried again by itself, and at once after a reload (SIGHUP)",
             )
         if config.meta.mode != "live":
             continue
-        last = facts.successes.get(pixel.name)
+        last, named = facts.successes.get(pixel.name), _pixel(config, pixel.name)
         if last is None:
-            yield warn("pixel.success", f"Meta has never taken an event of pixel {pixel.name}", "collector send-test")
+            yield warn("pixel.success", f"Meta has never taken an event of {named}", "collector send-test")
         elif now - last > _SILENT_DAYS * _DAY_MS:
             days = (now - last) // _DAY_MS
-            yield warn(
-                "pixel.success", f"pixel {pixel.name}: Meta took its last event {days} days ago", "collector send-test"
-            )
+            yield warn("pixel.success", f"{named}: Meta took its last event {days} days ago", "collector send-test")
         else:
-            yield ok("pixel.success", f"pixel {pixel.name}: Meta took events at {times.text(last)}")
-    named = {pixel.name for pixel in facts.pixels}
-    for name in sorted(named - {pixel.id for store in config.store for pixel in store.pixel}):
+            yield ok("pixel.success", f"{named}: Meta took events at {times.text(last)}")
+    known = {pixel.name for pixel in facts.pixels}
+    for name in sorted(known - {pixel.id for store in config.store for pixel in store.pixel}):
         if any(waiting.pixel == name for waiting in facts.waiting):
             yield fail(
                 "pixel.gone", f"events wait for pixel {name}, which is not configured", "put [[store.pixel]] back"
             )
+
+
+def _pixel(config: Config, name: str) -> str:
+    """A pixel, and whose it is."""
+    shop = next((store.name or store.id for store in config.store if name in [p.id for p in store.pixel]), "")
+    return f"pixel {name} ({shop})" if shop else f"pixel {name}"
 
 
 def _insights(facts: Facts, config: Config) -> Iterator[Finding]:

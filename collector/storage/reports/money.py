@@ -9,8 +9,9 @@ from collector.core.amounts import decimals_of
 
 def to_minor(value: Decimal, code: str) -> tuple[int, int]:
     """A value as whole units and their number of decimals: the currency's, or the value's own where that is finer."""
-    finest = -min(0, int(value.normalize().as_tuple().exponent))
-    decimals = max(decimals_of(code), finest)
+    decimals, exponent = decimals_of(code), value.as_tuple().exponent
+    if -int(exponent) > decimals:
+        decimals = max(decimals, -int(value.normalize().as_tuple().exponent))
     return int(value.scaleb(decimals)), decimals
 
 
