@@ -45,7 +45,13 @@ class Held(Struct, frozen=True):
 
     epochs: dict[int, int] = {}
     leaving: frozenset[int] = frozenset()
+    lacking: int = 0  # how many more are its share
     doubtful: int = 0  # events that a former owner had under way
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether a pixel is about to become, or to cease to be, this courier's."""
+        return bool(self.leaving) or self.lacking > 0
 
 
 async def step(c: Connection, owner: str, held: Held, sending: Collection[int], now: int) -> Held:
@@ -65,7 +71,9 @@ async def step(c: Connection, owner: str, held: Held, sending: Collection[int], 
     epochs = {pixel: epoch for pixel, epoch in epochs.items() if pixel not in gone}
     taken = await _taken(c, owner, most - len(epochs), sending)
     doubtful = await settling.take_over(c, list(taken), now) if taken else 0
-    return Held(epochs | taken, frozenset(surplus) & epochs.keys(), doubtful)
+    epochs |= taken
+    fair = share["pixels"] // max(1, share["couriers"])
+    return Held(epochs, frozenset(surplus) & epochs.keys(), max(0, fair - len(epochs)), doubtful)
 
 
 async def _renewed(c: Connection, owner: str, epochs: Mapping[int, int]) -> dict[int, int]:

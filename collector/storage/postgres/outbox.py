@@ -37,6 +37,7 @@ log = logger("courier")
 
 _FAR: Final = 1 << 62
 _STEP_MS: Final = 5_000  # between two looks at who leases what
+_SOON_MS: Final = 250  # while pixels change hands
 
 _PIXELS: Final = "SELECT name, id FROM pixel"
 _DUE: Final = """
@@ -89,8 +90,6 @@ INSERT INTO pixel_state (pixel, state, since, until, reason, token_hash) VALUES 
 class PostgresOutbox:
     """`owner`: a name that no other courier has, nor one after this."""
 
-    lease_ms = _STEP_MS
-
     def __init__(self, threaded: Threaded, owner: str) -> None:
         self._ask = threaded.ask
         self._owner = owner
@@ -101,10 +100,15 @@ class PostgresOutbox:
 
     # -- leases
 
+    @property
+    def lease_ms(self) -> int:
+        """How soon it is to be looked again at whose pixels are whose."""
+        return _SOON_MS if self._held.is_changing else _STEP_MS
+
     def lease(self, now: int) -> dict[str, int]:
-        """The pixels whose queues this courier sends from now on, and their numbers; looked at every five seconds."""
+        """The pixels whose queues this courier sends from now on, and their numbers; looked at every few seconds."""
         ticks = time.monotonic_ns() // 1_000_000
-        if self._looked_ms is None or ticks - self._looked_ms >= _STEP_MS:
+        if self._looked_ms is None or ticks - self._looked_ms >= self.lease_ms:
             self._held = self._ask(lambda c: self._step(c, now))
             self._looked_ms = ticks
             if self._held.doubtful:
