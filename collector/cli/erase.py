@@ -17,8 +17,9 @@ from collector.config import Config
 from collector.errors import CollectorError, ConfigError
 from collector.process import hardening
 from collector.storage.ground import audit
-from collector.storage.people.erasure import Erasure, erase_person
-from collector.storage.people.person import Asked
+from collector.storage.people.erasure import erase_person
+from collector.storage.verbs.erasing import Erasure
+from collector.storage.verbs.person import Asked
 
 _STDIN: Final = "-"
 _COLUMNS: Final = {

@@ -16,7 +16,7 @@ import pytest
 
 from collector.core.events import StoredClick, StoredEvent
 from collector.storage.people.erasure import erase_person
-from collector.storage.people.person import Asked
+from collector.storage.verbs.person import Asked
 from tests.kit.edge_process import Edge, configuration, running
 from tests.kit.raw_http import Answer, eventually
 

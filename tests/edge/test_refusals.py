@@ -14,7 +14,7 @@ from collector.core import refused, times
 from collector.edge import keeper
 from collector.storage.journal import refusals
 from collector.storage.people.erasure import erase_person
-from collector.storage.people.person import Asked
+from collector.storage.verbs.person import Asked
 from tests.edge.test_error_shape import CLICK, FROM_SHOP, ORDER
 from tests.kit.edge_process import configuration, running
 from tests.kit.journal_kit import NOW, Kit, click, order

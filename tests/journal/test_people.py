@@ -21,9 +21,9 @@ from collector.exchange.naming import KINDS
 from collector.storage.ground.database import connect, migrate
 from collector.storage.people import identities
 from collector.storage.people.erasure import erase_person
-from collector.storage.people.person import Asked
 from collector.storage.reports import commands
 from collector.storage.rules import linking
+from collector.storage.verbs.person import Asked
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, STORE, Kit, click, order
 
 JANE = {"email": "jane@example.com"}

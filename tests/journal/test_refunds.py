@@ -364,7 +364,7 @@ def test_O5_a_replay_sends_nothing_of_an_order_that_was_refunded_in_full(shop: S
 
 def test_O5_an_erasure_takes_the_refunds_of_its_orders(tmp_path: Path) -> None:
     from collector.storage.people.erasure import erase_person
-    from collector.storage.people.person import Asked
+    from collector.storage.verbs.person import Asked
 
     shop = Shop(tmp_path, shop=ShopConfig(refund_event="Refund"))
     nobody: dict[str, Any] = {"email": None, "customer": None, "billing_address": None, "note_attributes": []}

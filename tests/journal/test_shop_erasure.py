@@ -9,7 +9,7 @@ import pytest
 
 from collector.exchange.shops import Page
 from collector.storage.people.erasure import erase_person
-from collector.storage.people.person import Asked
+from collector.storage.verbs.person import Asked
 from tests.journal.test_shop_orders import Shop, message
 from tests.kit import shops as made
 from tests.kit.journal_kit import HOUR, STORE, order

@@ -20,10 +20,11 @@ from collector.exchange.prepared import PreparedEvent
 from collector.storage.ground.database import connect
 from collector.storage.ground.kept import know
 from collector.storage.index import index, leaving, merging
-from collector.storage.people.erasure import Erasure, erase_person
-from collector.storage.people.person import Asked, Nameless
+from collector.storage.people.erasure import erase_person
 from collector.storage.rules import tables
 from collector.storage.rules.tables import CLICKS, CONVERSIONS
+from collector.storage.verbs.erasing import Erasure
+from collector.storage.verbs.person import Asked, Nameless
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, STORE, Kit, click, order
 
 JANE = {"email": "Jane.Doe@example.com", "phone": "+14155550100", "externalId": "cust-77"}

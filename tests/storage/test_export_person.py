@@ -13,7 +13,7 @@ import pytest
 
 from collector.cli import main
 from collector.storage.people.held import held_of
-from collector.storage.people.person import Asked, Finder, Nameless
+from collector.storage.verbs.person import Asked, Finder, Nameless
 from tests.kit.journal_kit import HOUR, MINUTE, NOW, STORE, Kit, click, order
 from tests.storage.test_erasure import ERIC, JANE, LATER, counts, device, erase, kit, marks  # noqa: F401  a fixture
 

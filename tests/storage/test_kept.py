@@ -23,7 +23,7 @@ from collector.storage.outbox.dispatch import Outbox
 from collector.storage.outbox.replay import replay
 from collector.storage.outbox.upkeep import Upkeep
 from collector.storage.people.erasure import erase_person
-from collector.storage.people.person import Asked
+from collector.storage.verbs.person import Asked
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, Kit, click, order
 
 STATUSES = ("paid", "pending", "refunded", "cancelled", "partially_refunded")

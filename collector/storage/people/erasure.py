@@ -7,16 +7,13 @@ number is one more than its own.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from secrets import token_hex
 from typing import Any, Final, cast
 
 import apsw
 import msgspec
-from msgspec import Struct
 
 from collector.config import Config
 from collector.core.capi.states import OPEN, CapiState
@@ -30,13 +27,23 @@ from collector.exchange.rows import ConversionRow
 from collector.storage.ground import damage, gaps
 from collector.storage.ground.database import DATABASE, immediate, load_pepper, open_existing
 from collector.storage.index import index, leaving
-from collector.storage.people.person import Asked, Finder, Nameless, Person, Value
+from collector.storage.people.looking import SqliteLooking
 from collector.storage.people.unread import unread_of
 from collector.storage.rules.tables import CLICKS, CONVERSIONS
+from collector.storage.verbs.erasing import (
+    Erasure,
+    Receipt,
+    blanked,
+    names_left,
+    naming,
+    public_ids,
+    receipt_of,
+    without_device,
+)
+from collector.storage.verbs.person import Asked, Finder, Nameless, Person, Value
 
 _encode = msgspec.msgpack.Encoder().encode
 _PATIENCE_MS: Final = 30_000
-_PUBLIC_ID: Final = re.compile(rb"(?:click|conv)_[0-9a-f]{32}")
 _STATES: Final = "SELECT id, state, doubts FROM outbox WHERE conversion = ?"
 _IN_FLIGHT: Final = "SELECT ids FROM request WHERE outcome = 'in_flight'"
 _LINKS_OF_VALUE: Final = (
@@ -50,31 +57,6 @@ _STRIPPED: Final = (
     "UPDATE conversion SET visitor_k = NULL, fbp_k = NULL, fp_k = NULL, fbclid_k = NULL, body = ? WHERE id = ?"
 )
 _OTHER_NAMES: Final = "SELECT name FROM order_name WHERE conversion = ? AND number = 0"
-NO_NAME: Final = 0  # of an erasure that leaves no name; no keyed name is expected to be 0 (one in 2^63)
-ERASED: Final = "this was about somebody who was erased on request"
-
-
-class Receipt(Struct, frozen=True, rename="camel"):
-    """What was, or would be, erased in one store. No personal data is in it."""
-
-    store: str
-    clicks: int = 0
-    conversions: int = 0
-    visitors: int = 0
-    links: int = 0  # of a value with a visitor
-    answers: int = 0  # remembered for an Idempotency-Key
-    sent: int = 0  # events that Meta has, or may have: it alone can erase those
-    not_sent: int = 0  # events that were still to be sent
-    shared: int = 0  # values that too many share to be one person's: nobody was followed from them
-    unread: int = 0  # orders that a pull or a file had found and that were not stored yet
-
-
-class Erasure(Struct, frozen=True, rename="camel"):
-    """`cleared`: write-ahead logs and the gaps of pages hold nothing of before either; the next erasure tries again."""
-
-    at: int
-    receipts: list[Receipt]
-    cleared: bool
 
 
 def erase_person(config: Config, store: str | None, asked: Asked, now: int, *, dry_run: bool) -> Erasure:
@@ -135,7 +117,8 @@ class Eraser:
         self._folded = folded
         self._reader = reader
         self._names = names
-        self._finder = Finder(db, reader, names)
+        self._looking = SqliteLooking(db, reader)
+        self._finder = Finder(self._looking, names)
         self.public = PublicIds(names.subkey("public ids"))
 
     def erase(self, stores: dict[str, tuple[int, str]], asked: Asked, now: int, *, dry_run: bool) -> list[Receipt]:
@@ -205,19 +188,8 @@ class Eraser:
             self._reader.refresh(table)
 
     def _receipt(self, store: str, person: Person, answers: dict[int, set[bytes]]) -> Receipt:
-        own = self._public_ids(person)
-        return Receipt(
-            store=store,
-            clicks=len(person.clicks),
-            conversions=len(person.conversions),
-            visitors=len(person.visitors),
-            links=person.links,
-            answers=sum(not own.isdisjoint(named) for named in answers.values()),
-            sent=person.sent,
-            not_sent=person.not_sent,
-            shared=len(person.shared),
-            unread=len(person.unread),
-        )
+        own = public_ids(self.public, person)
+        return receipt_of(store, person, sum(not own.isdisjoint(named) for named in answers.values()))
 
     # -- what goes
 
@@ -246,7 +218,7 @@ class Eraser:
 
     def _delete(self, store: int, person: Person, now: int) -> None:
         many = self._db.executemany
-        carried = {value for row in person.conversions for value in self._finder.carried(row)}
+        carried = {value for row in person.conversions for value in self._looking.carried(store, row)}
         self._db.execute("UPDATE refusal SET called = ''")  # whose a refused order was, nobody can tell
         many("DELETE FROM shop_inbox WHERE id = ?", [(row,) for row in person.unread])
         many("DELETE FROM identity_link WHERE store = ? AND kind = ? AND key = ? AND visitor_k = ?", self.links(person))
@@ -280,27 +252,15 @@ class Eraser:
 
     def _strip(self, row: ConversionRow) -> None:
         """Take the person's device out of somebody else's order."""
-        event = msgspec.msgpack.decode(row.body, type=StoredEvent)
-        event.visitor_id = event.fbp = event.fbc = event.fbclid = None
-        self._db.execute(_STRIPPED, (_encode(event), row.id))
+        self._db.execute(_STRIPPED, (without_device(row.body), row.id))
         self._db.execute("DELETE FROM conversion_identity WHERE conversion = ? AND kind = 0", (row.id,))
         leaving.note(self._db, CONVERSIONS, row, kept=("dedup", "ip"))
 
     def _remember(self, store: int, person: Person, carried: set[Value], now: int) -> None:
         """Leave the names by which late word of the person is known: those that are nobody else's."""
-        names = {key for _, key in person.given - person.shared} | person.visitors
-        names |= {key for kind, key in carried if not self._is_still_known(store, kind, key)}
-        fbclids: set[int | None] = set()
-        for row in person.conversions.values():
-            names |= {name for name in (row.dedup_k, row.fbp_k) if name is not None}
-            fbclids.add(row.fbclid_k)
-            names |= {found[0] for found in self._db.execute(_OTHER_NAMES, (row.id,))}
-        for click in person.clicks.values():
-            names |= {name for name in (click.visitor_k, click.fbp_k) if name is not None}
-            fbclids.add(click.fbclid_k)
-        # A link that was passed on stays the others'.
-        names |= {n for n in fbclids if n is not None and not self._finder.clicks_under(store, "fbclid", n)}
-        rows = [(store, name, now) for name in sorted(names) or [NO_NAME]]  # the keeper is to hear of each erasure
+        mine = [value for value in carried if not self._is_still_known(store, *value)]
+        called = [found[0] for row in person.conversions for found in self._db.execute(_OTHER_NAMES, (row,))]
+        rows = [(store, name, now) for name in names_left(self._looking, person, mine, cast("list[int]", called))]
         self._db.executemany("INSERT INTO erased (store, name, at) VALUES (?, ?, ?)", rows)
 
     def _is_still_known(self, store: int, kind: int, key: int) -> bool:
@@ -309,17 +269,13 @@ class Eraser:
 
     # -- answers that are remembered for an Idempotency-Key, for a day
 
-    def _public_ids(self, person: Person) -> set[bytes]:
-        found = {self.public.public("click", i).encode() for i in person.clicks}
-        return found | {self.public.public("conv", i).encode() for i in person.conversions}
-
     def _answers(self, people: Iterable[Person]) -> dict[int, set[bytes]]:
         """Answers that name the people's clicks or orders, by their key: which of these each names."""
-        wanted = set().union(*map(self._public_ids, people))
+        wanted = set().union(*(public_ids(self.public, person) for person in people))
         if not wanted:
             return {}
         rows = cast("Iterable[tuple[int, bytes]]", self._db.execute("SELECT key_k, answer FROM idempotency"))
-        return {key: named for key, answer in rows if (named := wanted & set(_PUBLIC_ID.findall(answer)))}
+        return naming(rows, wanted)
 
     def _blank(self, answers: dict[int, set[bytes]]) -> None:
         """Put a refusal in the place of each; a replay without an answer would be taken for a new request."""
@@ -328,30 +284,6 @@ class Eraser:
             if row is not None:
                 blank = blanked(cast(int, row[0]), cast(bytes, row[1]), named)
                 self._db.execute("UPDATE idempotency SET status = ?, answer = ? WHERE key_k = ?", (*blank, key))
-
-
-def blanked(status: int, answer: bytes, named: set[bytes]) -> tuple[int, bytes]:
-    """The answer (status, body) without what names these ids; other items of a batch stay as they are."""
-    refusal: dict[str, Any] = {
-        "success": False,
-        "error": {"code": "forbidden", "message": ERASED, "requestId": f"req_{token_hex(8)}"},
-    }
-    raw = msgspec.json.decode(answer, type=_Batch)
-    if raw.data.results is None:
-        return 403, msgspec.json.encode(refusal)
-    items = [
-        item if named.isdisjoint(_PUBLIC_ID.findall(bytes(item))) else msgspec.Raw(msgspec.json.encode(refusal))
-        for item in raw.data.results
-    ]
-    return status, msgspec.json.encode({"success": True, "data": {"results": items}})
-
-
-class _Results(Struct):
-    results: list[msgspec.Raw] | None = None
-
-
-class _Batch(Struct):
-    data: _Results
 
 
 _NAMELESS: Final = (

@@ -20,7 +20,7 @@ from collector.core.matching import Match
 from collector.exchange.naming import KINDS
 from collector.exchange.rows import ClickRow, ConversionRow
 from collector.storage.people.erasure import opened, stores_of
-from collector.storage.people.person import Asked, Person
+from collector.storage.verbs.person import Asked, Person
 
 Item = dict[str, Any]
 _NETWORK: Final = "SELECT ip, user_agent FROM click_network WHERE id = ?"

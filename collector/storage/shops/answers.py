@@ -11,9 +11,9 @@ import msgspec
 from collector.config import Config
 from collector.errors import CollectorError, why
 from collector.storage.people.held import held_of
-from collector.storage.people.person import Nameless
 from collector.storage.shops.erasure import asked_of
 from collector.storage.shops.requests import ShopRequest
+from collector.storage.verbs.person import Nameless
 
 FOLDER: Final = "requests"
 _encode: Final = msgspec.json.Encoder(decimal_format="number").encode

@@ -8,8 +8,8 @@ from contextlib import closing
 from collector.config import Config
 from collector.storage.ground.database import open_existing
 from collector.storage.people.erasure import erase_person
-from collector.storage.people.person import Asked, Nameless
 from collector.storage.shops.requests import Requests, ShopRequest
+from collector.storage.verbs.person import Asked, Nameless
 
 
 def open_requests(config: Config) -> list[ShopRequest]:

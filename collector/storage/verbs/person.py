@@ -13,11 +13,10 @@ that were seen with it; those lead to their clicks and events.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from hashlib import sha256
-from typing import Any, Final, cast
+from typing import Final, Protocol
 
-import apsw
 import msgspec
 from msgspec import Struct
 
@@ -30,20 +29,43 @@ from collector.core.matching.proofs import ENRICHING
 from collector.errors import CollectorError
 from collector.exchange.naming import KINDS, keys_of
 from collector.exchange.rows import ClickRow, ConversionRow
-from collector.storage.index.index import IndexReader
-from collector.storage.people.identities import links_of
-from collector.storage.rules.tables import CLICKS, CONVERSIONS, Table
 
-_MOST: Final = 1_000_000  # rows of one name
 _STRICT: Final = (KINDS["external_id"], KINDS["email"], KINDS["phone"])  # the strongest first; no base of a mailbox
-_CARRYING: Final = "SELECT conversion FROM conversion_identity WHERE key = ? AND kind = ?"
-_GAINED: Final = "SELECT conversion FROM conversion_identity WHERE key = ? AND kind = 0"  # by a merge, after its fold
-_CARRIED: Final = "SELECT kind, key FROM conversion_identity WHERE conversion = ? AND kind > 0"
-
-_INHERITING: Final = "SELECT conversion FROM conversion_identity WHERE key = ? AND kind = -1"  # identities.py: _RENEWS
+GAINED: Final = 0  # in the place of a kind: a key that a merge gave to the order
+RENEWS: Final = -1  # likewise: the name of the order whose answer it inherits
 _EVER: Final = 1 << 62
 
 Value = tuple[int, int]  # kind and keyed name
+
+
+class Looking(Protocol):
+    """What an engine finds of a store's rows. A name of another store is never the same."""
+
+    def clicks(self, store: int, ids: Collection[int]) -> list[ClickRow]: ...
+    def conversions(self, store: int, ids: Collection[int]) -> list[ConversionRow]: ...
+    def clicks_under(self, store: int, key: str, name: int) -> list[ClickRow]:
+        """Those whose fbclid, visitor or `_fbp` (`key`) has this name."""
+        ...
+
+    def conversions_under(self, store: int, key: str, name: int) -> list[ConversionRow]:
+        """Those whose name of the order (`dedup`), visitor or `_fbp` is this one."""
+        ...
+
+    def carrying(self, store: int, value: Value) -> list[ConversionRow]:
+        """The conversions that carry a value; its kind may be GAINED or RENEWS."""
+        ...
+
+    def carried(self, store: int, conversion: int) -> set[Value]:
+        """The values that a conversion carries, bases of mailboxes too."""
+        ...
+
+    def called(self, store: int, name: int) -> list[ConversionRow]:
+        """At most two orders that a shop calls so beside their own name."""
+        ...
+
+    def links(self, store: int, value: Value) -> list[Link]:
+        """The visitors that a value was seen with."""
+        ...
 
 
 class _OfOrder(Struct):
@@ -94,11 +116,10 @@ class Person(Struct):
 
 
 class Finder:
-    """Over the main database and an index that is up to date with it."""
+    """Over what an engine finds."""
 
-    def __init__(self, db: apsw.Connection, reader: IndexReader, names: KeyedHash) -> None:
-        self._db = db
-        self._reader = reader
+    def __init__(self, looking: Looking, names: KeyedHash) -> None:
+        self._looking = looking
         self._names = names
 
     def values(self, store: int, country: str, asked: Asked) -> set[Value]:
@@ -129,31 +150,30 @@ class Finder:
     def _take_order(self, store: int, order: str, types: Collection[str], person: Person) -> None:
         for event_type in types:
             name = self._names.name(store, "once", f"{event_type}\0o{order}")
-            found = self.conversions(store, self._reader.find(CONVERSIONS, "dedup", name, 0, _MOST))
-            own = [row for row in found if row.dedup_k == name]
+            own = self._looking.conversions_under(store, "dedup", name)
             for row in own or self._otherwise_named(store, name):
                 person.conversions[row.id] = row
-                person.values |= self.strict(row.id)
+                person.values |= self.strict(row)
                 if row.visitor_k is not None:
                     person.visitors.add(row.visitor_k)
 
     def _take_refunds(self, store: int, person: Person) -> None:
         """What told Meta of refunds of the person's orders."""
         for order in list(person.conversions.values()):
-            ids = [row[0] for row in self._db.execute(_INHERITING, (order.dedup_k,))]
-            for row in self.conversions(store, ids):
+            inheriting = [] if order.dedup_k is None else self._looking.carrying(store, (RENEWS, order.dedup_k))
+            for row in inheriting:
                 if msgspec.msgpack.decode(row.body, type=_OfOrder).refund_of == order.id:
                     person.conversions[row.id] = row
 
     def _otherwise_named(self, store: int, name: int) -> list[ConversionRow]:
         """The order that a shop calls so beside its own name; none where it calls several so."""
-        ids = [row[0] for row in self._db.execute("SELECT conversion FROM order_name WHERE name = ? LIMIT 2", (name,))]
-        return self.conversions(store, ids) if len(ids) == 1 else []
+        found = self._looking.called(store, name)
+        return found if len(found) == 1 else []
 
     def _follow(self, store: int, value: Value, person: Person) -> None:
         """From a value to the orders that carry it and, unless many share it, to the visitors seen with it."""
-        kind, key = value
-        carrying = self.conversions(store, [row[0] for row in self._db.execute(_CARRYING, (key, kind))])
+        kind, _ = value
+        carrying = self._looking.carrying(store, value)
         sure, said = self._links(store, value, carrying)
         visitors = {link.visitor for link in (*sure, *kept(said)[:MOST_VISITORS])}
         if too_many(sure, said) or self._is_beside_many(value, carrying):
@@ -171,7 +191,7 @@ class Finder:
 
     def _links(self, store: int, value: Value, carrying: list[ConversionRow]) -> tuple[list[Link], list[Link]]:
         """The value's visitors, confirmed and claimed; of old orders too, whose links retention may have taken."""
-        found = {link.visitor: link for link in links_of(self._db, store, *value)}
+        found = {link.visitor: link for link in self._looking.links(store, value)}
         for row in carrying:
             if row.visitor_k is not None and row.visitor_k not in found:
                 found[row.visitor_k] = Link(row.visitor_k, row.ts, row.ts if _is_told(row) else None)
@@ -181,7 +201,7 @@ class Finder:
         """Whether servers told the value with more values of another kind than a person has."""
         beside: dict[int, set[int]] = {}
         for row in filter(_is_told, carrying):
-            for kind, key in self.strict(row.id):
+            for kind, key in self.strict(row):
                 beside.setdefault(kind, set()).add(key)
                 if kind != value[0] and len(beside[kind]) > MOST_VISITORS:
                     return True
@@ -189,7 +209,7 @@ class Finder:
 
     def _is_anothers(self, row: ConversionRow, person: Person) -> bool:
         """Whether the strongest value of a kind that this event and the person both have is not the person's."""
-        carried = self.strict(row.id)
+        carried = self.strict(row)
         for kind in _STRICT:
             theirs, here = ({key for k, key in values if k == kind} for values in (person.values, carried))
             if theirs and here:
@@ -203,7 +223,7 @@ class Finder:
             self._take(store, person, "visitor", visitor, own)
         for row in list(person.conversions.values()):
             if row.click is not None and row.method in ENRICHING:
-                person.clicks |= {c.id: c for c in self.clicks(store, [row.click]) if c.visitor_k in own}
+                person.clicks |= {c.id: c for c in self._looking.clicks(store, [row.click]) if c.visitor_k in own}
         seen = [(row.visitor_k, row.fbp_k) for row in person.conversions.values()]
         seen += [(row.visitor_k, row.fbp_k) for row in person.clicks.values()]
         for fbp in {fbp for visitor, fbp in seen if fbp is not None and visitor in own}:
@@ -211,36 +231,17 @@ class Finder:
 
     def _take(self, store: int, person: Person, key: str, name: int, own: set[int | None]) -> None:
         """What stands under a name, but for a visitor who is known to be somebody else."""
-        person.clicks |= {row.id: row for row in self.clicks_under(store, key, name) if row.visitor_k in own}
-        ids = set(self._reader.find(CONVERSIONS, key, name, 0, _MOST))
-        ids |= {row[0] for row in cast("Iterable[tuple[int]]", self._db.execute(_GAINED, (name,)))}
-        for row in self.conversions(store, ids):
+        found = self._looking.clicks_under(store, key, name)
+        person.clicks |= {row.id: row for row in found if row.visitor_k in own}
+        rows = self._looking.conversions_under(store, key, name) + self._looking.carrying(store, (GAINED, name))
+        for row in {row.id: row for row in rows}.values():
             if getattr(row, f"{key}_k") == name and row.visitor_k in own and row.id not in person.conversions:
                 kind = person.others if self._is_anothers(row, person) else person.conversions
                 kind[row.id] = row
 
-    def clicks_under(self, store: int, key: str, name: int) -> list[ClickRow]:
-        """The store's clicks whose fbclid, visitor or `_fbp` (`key`) has this name."""
-        rows = self.clicks(store, self._reader.find(CLICKS, key, name, 0, _MOST))
-        return [row for row in rows if getattr(row, f"{key}_k") == name]
-
-    def carried(self, conversion: int) -> set[Value]:
-        """The values that a conversion carries, bases of mailboxes too."""
-        return set(cast("Iterable[Value]", self._db.execute(_CARRIED, (conversion,))))
-
-    def strict(self, conversion: int) -> set[Value]:
-        """As `carried`, without bases of mailboxes, which several people may share."""
-        return {(kind, key) for kind, key in self.carried(conversion) if kind in _STRICT}
-
-    def clicks(self, store: int, ids: Collection[int]) -> list[ClickRow]:
-        return [row for row in map(ClickRow._make, self._rows(CLICKS, ids)) if row.store == store]
-
-    def conversions(self, store: int, ids: Collection[int]) -> list[ConversionRow]:
-        return [row for row in map(ConversionRow._make, self._rows(CONVERSIONS, ids)) if row.store == store]
-
-    def _rows(self, table: Table, ids: Collection[int]) -> Iterable[Any]:
-        sql = f"SELECT {table.columns} FROM {table.name} WHERE id = ?"
-        return [row for i in ids for row in self._db.execute(sql, (i,))]
+    def strict(self, row: ConversionRow) -> set[Value]:
+        """The values that a conversion carries, without bases of mailboxes, which several people may share."""
+        return {(kind, key) for kind, key in self._looking.carried(row.store, row.id) if kind in _STRICT}
 
 
 def _is_told(row: ConversionRow) -> bool:
