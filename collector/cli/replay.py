@@ -6,40 +6,34 @@ import argparse
 import sys
 import time
 from collections import Counter
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 from collector.cli.output import print_json, print_table
-from collector.cli.settings import config_of
+from collector.cli.settings import BOTH, config_of
 from collector.core.capi.states import BY_NAME, CapiState
 from collector.core.ids import PublicIds
-from collector.core.keyed import KeyedHash
 from collector.errors import ConfigError
 from collector.process import hardening
+from collector.storage import engine
 from collector.storage.ground import audit
-from collector.storage.ground.database import load_pepper, open_existing
-from collector.storage.outbox.replay import Replayed, replay
+from collector.storage.rules.replays import Replayed
 
 _UNITS: Final = {"m": 60, "h": 3_600, "d": 86_400}
 _SHOWN: Final = 20
 
 
 def run(args: argparse.Namespace) -> int:
-    config = config_of(args)
+    config = config_of(args, engines=BOTH)
     if args.store is not None and config.store_by_id(args.store) is None:
         raise ConfigError([f"--store: '{args.store}' is not in the configuration"])
     states, since = states_of(args.status), since_of(args.since, _now())
     hardening.harden()
-    with closing(open_existing(config.storage)) as db:
-        key = load_pepper(db, Path(config.storage.data_dir), config.privacy.pepper_file)
-        if not args.dry_run:
-            audit.note(
-                config.storage.data_dir, "replay", _now(), status=args.status, since=args.since, store=args.store
-            )
-        answers = list(replay(db, states, now=_now(), store=args.store, since=since, dry_run=args.dry_run))
-    _show(args, answers, PublicIds(KeyedHash(key).subkey("public ids")))
+    ids = engine.public_ids(config)
+    if not args.dry_run:
+        audit.note(config.storage.data_dir, "replay", _now(), status=args.status, since=args.since, store=args.store)
+    answers = engine.replay(config, states, now=_now(), store=args.store, since=since, dry_run=args.dry_run)
+    _show(args, answers, ids)
     return 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from collector.config import Config
+from collector.core.capi.states import CapiState
 from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
 from collector.exchange.clock import Clock
@@ -19,6 +20,7 @@ from collector.exchange.shops import Waiting
 from collector.exchange.states import Attempt, Delivery, EventState
 from collector.exchange.stores import Store
 from collector.storage.rules.keys import NewKey
+from collector.storage.rules.replays import Replayed
 
 
 class Journal(Protocol):
@@ -127,3 +129,38 @@ def keys(config: Config, *, makes: bool = False) -> Iterator[Keys]:
     opening = database.open_database if makes and not database.is_there(path) else database.open_existing
     with closing(opening(config.storage)) as db:
         yield here.Keys(db)
+
+
+def public_ids(config: Config) -> PublicIds:
+    """What outsiders call the rows; StorageError where there is no database, or its key is not there."""
+    if config.storage.engine == "postgres":
+        from collector.storage.postgres import commanded, peppers
+
+        key = commanded.asked(config.storage, lambda connection: peppers.load(connection, config))
+    else:
+        from collector.storage.ground import database
+
+        with closing(database.open_existing(config.storage)) as db:
+            key = database.load_pepper(db, Path(config.storage.data_dir), config.privacy.pepper_file)
+    return PublicIds(KeyedHash(key).subkey("public ids"))
+
+
+def replay(
+    config: Config,
+    states: Sequence[CapiState],
+    *,
+    now: int,
+    store: str | None = None,
+    since: int = 0,
+    dry_run: bool = False,
+) -> list[Replayed]:
+    """Put settled events of these states back into the queue; `dry_run` only says what would happen. Times in ms."""
+    if config.storage.engine == "postgres":
+        from collector.storage.postgres.replay import replay as there
+
+        return list(there(config.storage, states, now=now, store=store, since=since, dry_run=dry_run))
+    from collector.storage.ground import database
+    from collector.storage.outbox.replay import replay as here
+
+    with closing(database.open_existing(config.storage)) as db:
+        return list(here(db, states, now=now, store=store, since=since, dry_run=dry_run))

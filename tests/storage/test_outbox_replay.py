@@ -13,7 +13,6 @@ from collector.cli.replay import since_of
 from collector.core.capi.states import CapiState
 from collector.errors import ConfigError
 from collector.storage.outbox.dispatch import Outbox, Report
-from collector.storage.outbox.replay import replay
 from tests.kit.courier_kit import Bench, CourierThread, bench, config_for, now_ms, wait_until
 from tests.kit.simulators.graph import GraphSimulator
 
@@ -37,46 +36,6 @@ def settle_each(edge: Bench, *states: CapiState) -> None:
     for event, state in zip(claim.events, states, strict=True):
         if state > CapiState.HELD:
             box.settle([event.id], state, now_ms(), reason="Meta's words")
-
-
-def test_only_what_meta_may_take_goes_back_and_the_rest_is_told_why(edge: Bench) -> None:
-    settle_each(
-        edge,
-        CapiState.REJECTED,
-        CapiState.EXPIRED,
-        CapiState.SENT,
-        CapiState.SKIPPED,
-        CapiState.REJECTED,
-        CapiState.DRY_RUN,
-    )
-    edge.db.execute("DELETE FROM outbox_payload WHERE id = 5")
-    edge.db.execute("UPDATE outbox SET deadline = ? WHERE id = 2", (now_ms() - 1,))
-    answers = {a.conversion: a.refused for a in replay(edge.db, ALL, now=now_ms())}
-    assert {n for n, why in answers.items() if why is None} == {1, 6}
-    assert "older than Meta takes" in str(answers[2])
-    assert answers[3] == "Meta has taken it"
-    assert answers[4] == "it must not be sent"
-    assert "Meta's words" in str(answers[5])
-    assert edge.rows("SELECT conversion, attempts FROM outbox WHERE state = 0") == [(1, 1), (6, 1)]
-
-
-def test_a_dry_run_changes_nothing(edge: Bench) -> None:
-    settle_each(edge, CapiState.REJECTED)
-    assert [a.refused for a in replay(edge.db, [CapiState.REJECTED], now=now_ms(), dry_run=True)] == [None]
-    assert edge.states() == {"rejected": 1}
-
-
-def test_since_and_store_narrow_it(edge: Bench) -> None:
-    settle_each(edge, CapiState.REJECTED)
-    assert list(replay(edge.db, ALL, now=now_ms(), since=now_ms() + 1_000)) == []
-    assert list(replay(edge.db, ALL, now=now_ms(), store="another")) == []
-
-
-def test_many_are_taken_in_slices(edge: Bench) -> None:
-    edge.put(1_203)
-    edge.db.execute("UPDATE outbox SET state = 11, settled = 1")
-    assert sum(a.refused is None for a in replay(edge.db, [CapiState.REJECTED], now=now_ms())) == 1_203
-    assert edge.states() == {"queued": 1_203}
 
 
 @pytest.mark.parametrize(("text", "ago"), [("2d", 2 * DAY), ("12h", DAY // 2), ("30m", 1_800_000)])

@@ -1,7 +1,6 @@
-"""Which dead letters can go back into the queue, with the same event ids, and why can the others not?
+"""Dead letters put back into the queue, with the same event ids: in slices of short transactions beside a courier.
 
-Replay refuses what Meta would refuse, or what must not be sent at all, and says so for each event. It works in slices
-of short transactions beside a running courier.
+What Meta would refuse, or what must not be sent at all, is told with its reason (rules/replays.py).
 """
 
 from __future__ import annotations
@@ -10,17 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, cast
 
 import apsw
-from msgspec import Struct
 
 from collector.core.capi.states import CapiState, name_of
 from collector.storage.ground.database import immediate
+from collector.storage.rules.replays import Replayed, why_not
 
-REPLAYABLE: Final = (CapiState.REJECTED, CapiState.EXPIRED, CapiState.DRY_RUN)
-_NEVER: Final = {
-    CapiState.SENT: "Meta has taken it",
-    CapiState.SKIPPED: "it must not be sent",
-    CapiState.DISABLED: "delivery was switched off when it came",
-}
 _SLICE: Final = 500
 
 _FIND_SQL: Final = """
@@ -34,15 +27,6 @@ SELECT o.id, o.conversion, o.state, o.deadline, o.reason, p.id IS NOT NULL, x.na
 _QUEUE_SQL: Final = """
 UPDATE outbox SET state = 0, settled = NULL, reason = NULL, due = ?, doubt_at = NULL
  WHERE id = ? AND settled IS NOT NULL AND state = ?"""
-
-
-class Replayed(Struct, frozen=True):
-    """One event for one pixel: queued again, or `refused` with the reason."""
-
-    conversion: int
-    pixel: str
-    state: str  # before
-    refused: str | None
 
 
 def replay(
@@ -60,7 +44,7 @@ def replay(
         while rows := _find(db, state, store, since, after):
             after = rows[-1][0]
             answers = [
-                (number, Replayed(conversion, pixel, name_of(was), _why_not(was, deadline, bool(kept), reason, now)))
+                (number, Replayed(conversion, pixel, name_of(was), why_not(was, deadline, bool(kept), reason, now)))
                 for number, conversion, was, deadline, reason, kept, pixel in rows
             ]
             if not dry_run:
@@ -71,16 +55,6 @@ def replay(
 def _find(db: apsw.Connection, state: CapiState, store: str | None, since: int, after: int) -> list[tuple[Any, ...]]:
     bind = {"after": after, "state": int(state), "since": since, "store": store, "limit": _SLICE}
     return cast("list[tuple[Any, ...]]", db.execute(_FIND_SQL, bind).fetchall())
-
-
-def _why_not(state: int, deadline: int, kept: bool, reason: str | None, now: int) -> str | None:
-    if state not in REPLAYABLE:
-        return _NEVER.get(CapiState(state), "it is still on its way")
-    if deadline < now:
-        return "Meta would refuse it: it is older than Meta takes"
-    if not kept:
-        return f"it was refused before it was sent, and would be again: {reason or 'its payload is no longer kept'}"
-    return None
 
 
 def _queue(db: apsw.Connection, rows: list[tuple[int, int, int]]) -> None:
