@@ -260,6 +260,8 @@ class Supervisor:
             new = self._reload()
             if os.path.abspath(new.storage.data_dir) != os.path.abspath(self._config.storage.data_dir):
                 raise ConfigError(["[storage] data_dir: takes a restart, it cannot change while the collector runs"])
+            if new.storage.engine != self._config.storage.engine:
+                raise ConfigError(["[storage] engine: takes a restart, it cannot change while the collector runs"])
             if new.privacy.pepper_file != self._config.privacy.pepper_file:
                 raise ConfigError(["[privacy] pepper_file: takes a restart, it cannot change while the collector runs"])
             pair = renewal.read(new.edge) if "edge" in self._roles else None

@@ -12,6 +12,17 @@ from collector.config_loader import Role, Settings, load, load_settings
 from collector.errors import ConfigError
 
 BOTH: Final = ("sqlite", "postgres")
+# What the server does itself.
+_INSTEAD: Final = {
+    **dict.fromkeys(
+        ("backup", "restore"),
+        "is for SQLite; PostgreSQL's backups are its own: pg_basebackup, and recovery to a point in time",
+    ),
+    **dict.fromkeys(
+        ("damage show", "damage accept"),
+        "is for SQLite; PostgreSQL tells of damage itself: pg_amcheck, and data checksums (initdb -k)",
+    ),
+}
 
 
 def flags_of(args: argparse.Namespace) -> dict[str, str]:
@@ -30,7 +41,6 @@ def config_of(args: argparse.Namespace, role: Role = "none", *, engines: Collect
     """
     config = load(args.config, os.environ, flags_of(args), role=role)
     if config.storage.engine not in engines:
-        raise ConfigError(
-            [f'[storage] engine: `collector {args.command}` cannot ask "{config.storage.engine}" in this release']
-        )
+        instead = _INSTEAD.get(args.command, 'cannot ask "postgres" in this release')
+        raise ConfigError([f"[storage] engine: `collector {args.command}` {instead}"])
     return config

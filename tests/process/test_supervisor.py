@@ -345,14 +345,20 @@ def test_a_faulty_file_keeps_the_old_settings(start, tmp_path):
     assert running.ask(url) == first
 
 
-@pytest.mark.parametrize("moved", ["storage.data_dir", "privacy.pepper_file"])
+@pytest.mark.parametrize("moved", ["storage.data_dir", "storage.engine", "privacy.pepper_file"])
 def test_what_would_part_the_rows_from_their_key_takes_a_restart(start, tmp_path, moved):
     running = start()
     url = running.ready()["edge"]
     first = running.ask(url)
     other = '[privacy]\npepper_file = "other.key"\n'
     text = settings(tmp_path)
-    running.write(text.replace("/data", "/other") if moved == "storage.data_dir" else text + other)
+    server = '[storage]\nengine = "postgres"\ndsn = "postgresql://u@db1/d"\n'
+    moves = {
+        "storage.data_dir": text.replace("/data", "/other"),
+        "storage.engine": text.replace("[storage]\n", server),
+        "privacy.pepper_file": text + other,
+    }
+    running.write(moves[moved])
     running.process.send_signal(signal.SIGHUP)
     running.wait_for(lambda: "new settings refused, the old ones stay  fault=" in running.stderr)
     section, key = moved.split(".")

@@ -53,6 +53,8 @@ def of_connecting(error: Exception, storage: StorageConfig, host: Host) -> Stora
             return StorageError(f"[storage] dsn: no TLS with {at}: the server has none; see sslmode")
         case pg.ClientConfigurationError() | ValueError():
             return StorageError("[storage] dsn: it cannot be understood, or names a file that cannot be read")
+        case FileNotFoundError() if not host[0].startswith("/"):
+            return StorageError("[storage] dsn: it names a file that is not there; see sslrootcert, sslcert, sslkey")
         case TimeoutError():
             return Unavailable(f"[storage] dsn: {at} does not answer")
         case OSError():
