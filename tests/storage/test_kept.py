@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections import deque
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,15 @@ from collector.core.matching.shapes import Label, Match
 from collector.core.retention import cuts
 from collector.errors import StorageError
 from collector.storage.ground import kept
-from collector.storage.ground.database import connect
+from collector.storage.ground.database import connect, open_database
+from collector.storage.journal import transaction
+from collector.storage.journal.writer import Submission
 from collector.storage.outbox.dispatch import Outbox
 from collector.storage.outbox.replay import replay
 from collector.storage.outbox.upkeep import Upkeep
 from collector.storage.people.erasure import erase_person
 from collector.storage.verbs.person import Asked
+from tests.kit.harness import eventually
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, Kit, click, order
 
 STATUSES = ("paid", "pending", "refunded", "cancelled", "partially_refunded")
@@ -197,29 +202,79 @@ def one_group(kit: Kit, db: apsw.Connection, seed: int) -> None:
     assert len({one.state.row.id for one in taken if hasattr(one, "state")}) > 20
 
 
+@contextmanager
+def putting_off(kit: Kit) -> Iterator[None]:
+    """As between two countings of a keeper under load."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kit.transaction, "count", lambda: None)
+        patch.setattr(kit.transaction, "_beat_at", math.inf)
+        yield
+
+
+def due(kit: Kit) -> int:
+    return int(
+        kit.transaction._db.execute("SELECT count(*) FROM conversion WHERE id > (SELECT through FROM counted)").get
+    )
+
+
 @pytest.mark.parametrize("seed", range(3))
-def test_new_events_are_counted_as_their_group_leaves_them(kit: Kit, db: apsw.Connection, seed: int) -> None:
-    one_group(kit, db, seed)
+def test_new_events_are_counted_as_they_stand_when_they_are(kit: Kit, db: apsw.Connection, seed: int) -> None:
+    rng = random.Random(seed)
+    with putting_off(kit):
+        one_group(kit, db, seed)
+        assert due(kit) > 20
+        compare(db)
+        settle(db, rng)  # the courier changes what is not counted yet
+        traffic(kit, rng, 30)
+        erase_person(kit.config, None, Asked(email="p3@example.com"), NOW + HOUR, dry_run=False)
+        compare(db)
+    kit.transaction.count()
+    assert not due(kit)
     compare(db)
     assert db.execute("SELECT sum(n) FROM sale_sum WHERE reversed > 0").get
-    settle(db, random.Random(seed))  # from here on triggers count, on every connection
-    traffic(kit, random.Random(seed), 30)
+    assert db.execute("SELECT sum(n) FROM delivery_sum WHERE state = 10").get
+    settle(db, rng)  # from here on triggers count, on every connection
+    traffic(kit, rng, 30)
     compare(db)
 
 
-@pytest.mark.parametrize(
-    ("rule", "broken"),
-    [
-        ("begin", lambda _, last: setattr(kept._summing, "new_after", last - 1)),  # one that was counted counts again
-        ("count", lambda _, last: setattr(kept._summing, "new_after", kept._ALL)),
-    ],
-)
-def test_control_events_counted_twice_or_never_are_noticed(
-    kit: Kit, db: apsw.Connection, monkeypatch: pytest.MonkeyPatch, rule: str, broken: Any
-) -> None:
-    kit.post(order("N1"))
-    monkeypatch.setattr(kept.NewEvents, rule, broken)
-    kit.submit([kit.operation(order("N2")), kit.operation(order("N3"))])
+def test_what_was_put_off_is_counted_by_whoever_opens_the_database_next_and_at_the_keepers_end(kit: Kit) -> None:
+    with putting_off(kit):
+        kit.post(order("N1"), order("N2"))
+        assert due(kit) == 2
+        with closing(open_database(kit.config.storage)) as db:
+            assert not due(kit)
+            compare(db)
+            kit.post(order("N3"))  # the keeper believes that it has put off already
+            compare(db)
+            assert db.execute("SELECT sum(n) FROM sale_sum").get == 3
+        kit.transaction.beat()
+        kit.post(order("N4"))
+        assert due(kit) == 1
+        kit.transaction.beat()
+        assert not due(kit)
+
+
+def test_a_keeper_under_load_counts_within_moments(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kit.transaction, "_beat_at", math.inf)
+    kit.journal.commit(deque([Submission([kit.operation(order("N1"))])]))
+    assert due(kit) == 1
+    monkeypatch.setattr(transaction, "_COUNT_S", math.inf)
+    assert kit.journal.rest(), "there is more of it"
+    assert due(kit) == 1
+    monkeypatch.setattr(transaction, "_COUNT_S", 0.0)
+    eventually(lambda: not kit.journal.rest())
+    assert not due(kit)
+
+
+@pytest.mark.parametrize("through", [0, kept._ALL])
+def test_control_events_counted_twice_or_never_are_noticed(kit: Kit, db: apsw.Connection, through: int) -> None:
+    """The mark of what is counted, moved by somebody who counts nothing."""
+    kit.post(*(order(f"N{n}") for n in range(3)))
+    with putting_off(kit):
+        kit.post(order("N4"))
+    db.execute("UPDATE counted SET through = ?", (through,))
+    kit.transaction.count()
     with pytest.raises(AssertionError):
         compare(db)
 
@@ -228,13 +283,26 @@ def test_new_events_of_a_group_that_is_rolled_back_count_nowhere(
     kit: Kit, db: apsw.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = [apsw.BusyError("planted")]
-    count = kept.NewEvents.count
-    monkeypatch.setattr(kept.NewEvents, "count", lambda own, last: raised(left.pop()) if left else count(own, last))
+    monkeypatch.setattr(kit.transaction.late, "flush", lambda: left and raised(left.pop()))
     with pytest.raises(StorageError):
         kit.submit([kit.operation(order("N1")), kit.operation(order("N2", eventValue=3))])
+    assert not due(kit)
     compare(db)
-    assert kept.new_after() == kept._ALL, "who writes next in this thread counts by triggers"
     kit.submit([kit.operation(order("N2", eventValue=3)), kit.operation(order("N3"))])
+    compare(db)
+    assert db.execute("SELECT sum(n) FROM sale_sum").get == 2
+
+
+def test_a_counting_that_fails_is_done_later(kit: Kit, db: apsw.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    with putting_off(kit):
+        kit.post(order("N1"))
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "_NEW", ("SELECT no_such_function()",))
+        with pytest.raises(apsw.SQLError):
+            kit.transaction.count()
+    assert due(kit) == 1
+    eventually(lambda: not kit.journal.rest())
+    assert not due(kit)
     compare(db)
 
 

@@ -1,14 +1,16 @@
 """What does a row count as? The functions that the kept sums (click_sum, sale_sum …) call, and their rebuild.
 
-Triggers keep the sums in the transaction of every change, so nobody can forget to; what the keeper's group stores anew
-it adds at the group's end (ClickSums, NewEvents). Each connection of ours has the functions that read a row's encoded
-body. They never raise: a row that cannot be read counts as nothing known.
+Triggers keep the sums in the transaction of every change, so nobody can forget to. What the keeper's group stores anew
+it adds in one step: clicks at the group's end (ClickSums), events some moments later (NewEvents). Each connection of
+ours has the functions that read a row's encoded body. They never raise: a row that cannot be read counts as nothing
+known.
 """
 
 from __future__ import annotations
 
 import math
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -109,10 +111,15 @@ def event_ended(body: bytes) -> int:
     return int(statuses.has_ended(_read_sold(body).order_status))
 
 
+@lru_cache(maxsize=4)  # it is asked before a change and after it
 def counts_otherwise(old: bytes, new: bytes, match: bytes, new_match: bytes) -> int:
     """1 where an order's change changes a sum: its value, currency or end, or how sure its attribution is."""
-    figures = ((event_units(body), event_ended(body), event_currency(body)) for body in (old, new))
-    return int((old != new and len({*figures}) > 1) or match_tier(match) != match_tier(new_match))
+    return int((old != new and _figures(old) != _figures(new)) or match_tier(match) != match_tier(new_match))
+
+
+def _figures(body: bytes) -> tuple[Decimal | None, str | None, bool]:
+    sold = _read_sold(body)
+    return sold.value, sold.currency, statuses.has_ended(sold.order_status)
 
 
 def match_tier(match: bytes) -> int:
@@ -174,12 +181,8 @@ def wait_step(ms: int) -> int:
     return round(8 * math.log2(max(ms, 1)))
 
 
-_ALL: Final = (1 << 63) - 1
-
-
 class _Summing(threading.local):
     click_by_click = True
-    new_after = _ALL
 
 
 _summing: Final = _Summing()
@@ -190,31 +193,42 @@ def click_by_click() -> int:
     return int(_summing.click_by_click)
 
 
-def new_after() -> int:
-    """The last conversion (an id) that is counted; all of them, but while a group has new ones."""
-    return _summing.new_after
-
-
 class NewEvents:
-    """Counts a transaction's new events once, as they stand at its end. Owned by the thread that writes `db`."""
+    """Has new events counted some moments after they are stored, all of them at once (migration 0027).
+
+    Owned by the thread that writes `db`. What it remembers is a hint: which events are counted, the database says.
+    """
 
     def __init__(self, db: apsw.Connection) -> None:
         self._db = db
+        self._since: float | None = None
 
-    def begin(self, last: int) -> None:
-        """The transaction is open; conversions above `last` are its own."""
-        _summing.new_after = last
+    @property
+    def waited(self) -> float:
+        """Seconds since the first that was put off; 0 where all are counted."""
+        return 0.0 if self._since is None else time.monotonic() - self._since
 
-    def count(self, last: int) -> None:
-        """All is written: add those up to `last` to the sums."""
-        first, _summing.new_after = _summing.new_after, _ALL
-        if last > first:
-            for statement in _NEW:
-                self._db.execute(statement, (first,))
+    def put_off(self, last: int) -> None:
+        """Conversions above `last` are about to be inserted, in this transaction: the triggers pass them by."""
+        if self._since is None:
+            self._db.execute(_PUT_OFF, (last,))
+            self._since = time.monotonic()
 
-    def forget(self) -> None:
-        """The transaction is rolled back."""
-        _summing.new_after = _ALL
+    def count(self) -> None:
+        """Add those that were put off to the sums, as they stand by now; in a transaction, and then `settle`."""
+        _count_new(self._db)
+
+    def settle(self) -> None:
+        """They are counted on disk."""
+        self._since = None
+
+
+def _count_new(db: apsw.Connection) -> None:
+    through = db.execute(_THROUGH).get
+    if through != _ALL:
+        db.execute("UPDATE counted SET through = ?", (_ALL,))
+        for statement in _NEW:
+            db.execute(statement, (through,))
 
 
 class ClickSums:
@@ -263,6 +277,9 @@ class ClickSums:
         return number or 0
 
 
+_ALL: Final = (1 << 63) - 1
+_THROUGH: Final = "SELECT through FROM counted"
+_PUT_OFF: Final = "UPDATE counted SET through = min(through, ?)"
 _NOWHERE: Final = 287  # not a person's with consent: the mask of click_row and its triggers
 _MORE: Final = "ON CONFLICT DO UPDATE SET n = n + excluded.n"
 _PLACE: Final = "SELECT id FROM place WHERE store = ? AND name = ?"
@@ -282,14 +299,13 @@ FUNCTIONS: Final[dict[str, tuple[Callable[..., str | int | None], int]]] = {
     "cause_name": (cause_name, 1),
     "wait_step": (wait_step, 1),
     "click_by_click": (click_by_click, 0),
-    "new_after": (new_after, 0),
 }
 
 
 def know(db: apsw.Connection) -> apsw.Connection:
     """Give a connection the functions; innocuous, for triggers may call no others where the schema is not trusted."""
     for name, (function, arguments) in FUNCTIONS.items():
-        same = function not in (click_by_click, new_after)
+        same = function is not click_by_click
         db.create_scalar_function(name, function, arguments, deterministic=same, flags=apsw.SQLITE_INNOCUOUS)
     return db
 
@@ -331,14 +347,15 @@ _NEW: Final = (
 
 
 def recount_if_due(db: apsw.Connection) -> None:
-    """Count everything anew where a migration has asked for that; once."""
-    if not db.execute("SELECT 1 FROM recount").get:
+    """Count everything anew where a migration has asked for that; once. And what a keeper that is gone had put off."""
+    if not db.execute("SELECT 1 FROM recount").get and db.execute(_THROUGH).get == _ALL:
         return
     db.execute("BEGIN IMMEDIATE")
     try:
         if db.execute("SELECT 1 FROM recount").get:  # another process may have been first
             rebuild(db)
             db.execute("DELETE FROM recount")
+        _count_new(db)
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:

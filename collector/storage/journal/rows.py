@@ -13,6 +13,7 @@ from collector.core.flags import UNCONFIRMED
 from collector.exchange.rows import ConversionRow
 from collector.exchange.states import EventState
 from collector.storage.ground import multirow
+from collector.storage.ground.kept import NewEvents
 from collector.storage.index import leaving
 from collector.storage.index.lookup import Lookup
 from collector.storage.journal.reader import event_state
@@ -35,9 +36,10 @@ _UPDATE = f"UPDATE conversion SET {', '.join(f'{c} = ?' for c in ConversionRow._
 class Rows:
     """Owned by the writer thread."""
 
-    def __init__(self, db: apsw.Connection, lookup: Lookup) -> None:
+    def __init__(self, db: apsw.Connection, lookup: Lookup, sums: NewEvents) -> None:
         self._db = db
         self._lookup = lookup
+        self._sums = sums
 
     def next_id(self) -> int:
         last = self._lookup.last
@@ -104,6 +106,7 @@ class Rows:
     def flush(self) -> None:
         """Write what is new into the open transaction."""
         if self._lookup.unwritten:
+            self._sums.put_off(min(self._lookup.unwritten) - 1)
             multirow.write(self._db, "INSERT INTO conversion", list(self._lookup.unwritten.values()))
             self._lookup.unwritten = {}
         self._lookup.origins.flush()

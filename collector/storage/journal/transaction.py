@@ -77,6 +77,7 @@ _MODELS_CHECK_S = 60.0
 _DAY_MS = 86_400_000
 _BEAT_S = 5.0
 _CALM_BEAT_S = 15.0  # where there is nothing new to say
+_COUNT_S = 0.1  # that a new event is in no sum
 _LAST_MATCHES = 16  # per step: 5 ms, which somebody may wait for
 _REST = 9  # times a step's length
 _COUNT = "INSERT INTO counter VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
@@ -114,10 +115,11 @@ class GroupTransaction:
         self.refusals = Refusals()
         numbered = self._numbered = {store.number: store for store in known.values()}
         self.tellings = Tellings(db)
+        self.new_events = NewEvents(db)
         parts = Parts(
             lookup=self.lookup,
             clicks=self.clicks,
-            rows=Rows(db, self.lookup),
+            rows=Rows(db, self.lookup, self.new_events),
             outbox=Bound(db),
             identities=Identities(db),
             refunds=Refunds(db),
@@ -144,7 +146,6 @@ class GroupTransaction:
         self.inbox = 0  # how often another process was seen to have written while orders waited in the shops' inbox
         self._models_at = time.monotonic()
         self._space = Space(data_dir, config)
-        self._sums = NewEvents(db)
         self._committed = dict(self.lookup.last)
         ledger.note(self._committed[CLICKS], self._committed[CONVERSIONS])
         self.distrusted = False
@@ -192,7 +193,6 @@ class GroupTransaction:
         self.make_way()
         self._now = self._clock()
         self._db.execute("BEGIN IMMEDIATE")
-        self._sums.begin(self._committed[CONVERSIONS])
         self.lookup.begin(self._clock.horizon())
         self._heed_erasures()
         self.late.mark()
@@ -270,7 +270,6 @@ class GroupTransaction:
             self.clicks.flush()
             self.conversions.flush()
             self.late.flush()
-            self._sums.count(self.lookup.last[CONVERSIONS])
             syncing = True
             self._db.execute("COMMIT")
         except apsw.Error as error:
@@ -291,7 +290,6 @@ class GroupTransaction:
     def rollback(self) -> None:
         if (error := sys.exception()) is not None:  # what it is called for, whichever step met it
             self.notice(error)
-        self._sums.forget()
         self.clicks.forget()
         self.conversions.forget()
         self.late.forget()
@@ -329,8 +327,16 @@ class GroupTransaction:
         due = self.late.due or self.late.reopened or self.tellings.waiting
         if due and not self._space.refusing and time.monotonic() >= self._last_matches_at:
             self._last_matches()
+        if self.new_events.waited >= _COUNT_S and not self._space.refusing:
+            self.count()
         waiting = bool(self.late.reopened) or self.tellings.waiting
-        return bool(self.learned) or not self.clicks.filtered or waiting
+        return bool(self.learned) or not self.clicks.filtered or waiting or self.new_events.waited > 0
+
+    def count(self) -> None:
+        """Add to the sums what was put off."""
+        with self._step():
+            self.new_events.count()
+        self.new_events.settle()
 
     def _last_matches(self) -> None:
         """Match anew a few of what is re-opened, give a few their last match, weigh pages' tellings.
@@ -408,6 +414,8 @@ class GroupTransaction:
                 self._db.executemany(_REFUSAL, [(now // QUARTER_MS, code, n) for code, n in refused])
                 self._heed_erasures()  # one that is not on disk yet empties what is written here by itself
                 self.refusals.write(self._db, now)
+                self.new_events.count()
+            self.new_events.settle()
             self.broken = self._stored = False
             self._life = life
             self._sign.written(reading)
