@@ -50,11 +50,13 @@ async def last(desk: Desk, before: str) -> Response[bytes]:
 
 
 async def of_order(desk: Desk, order_id: str) -> Response[bytes]:
-    """The conversions with an order id."""
+    """The conversions with an order id; the one itself where there is but one."""
     seen = await orders.seen_events(desk.reader)
     numbers = await orders.of_order(desk.reader, desk.config, order_id, seen)
     lines = [line for n in reversed(numbers) for line in await conversions.last(desk.reader, before=n + 1, limit=1)]
     ids, now = await desk.ids(), desk.clock()
+    if len(lines) == 1:
+        return Response(b"", status_code=303, headers={"location": f"/conversions/{ids.public('conv', lines[0].id)}"})
     return page(
         "events.html",
         title=f"Order {order_id}",

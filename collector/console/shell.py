@@ -99,6 +99,7 @@ class Note(NamedTuple):
     level: str  # good, warn, bad or empty
     what: str
     mend: str = ""
+    way: str = ""  # the page that has more of it, by its address
 
 
 class Word(NamedTuple):

@@ -117,7 +117,7 @@ def _note(pixel: Pixel, own: list[Waiting], answer: Request | None, bar: Bar, no
         what += " The first is lost now." if late else f" The first is lost on {bar.moment(pixel.deadline)}."
     mend = ours or _MEND.get(pixel.state, "Look at what Meta answers, on the Delivery page.")
     said = f" Meta: {pixel.reason}" if pixel.reason else ""
-    return Note("bad" if pixel.state == "blocked" or soon else "warn", what, mend + said)
+    return Note("bad" if pixel.state == "blocked" or soon else "warn", what, mend + said, "/delivery")
 
 
 def _trouble(pixel: Pixel, answer: Request | None) -> str:
@@ -150,6 +150,7 @@ async def processes(desk: Desk, now: int) -> tuple[list[dict[str, Any]], list[No
                     f"The {beat.process} has been silent for {words.seconds((now - beat.at) / 1000)}"
                     f"{_STILL.get(beat.process, '')}.",
                     "Does it run? `collector serve` starts it; its log says why it ended.",
+                    "/system",
                 )
             )
     return lines, notes
@@ -165,7 +166,7 @@ async def filling(desk: Desk, now: int) -> list[Note]:
     if isinstance(free, int):
         told = disk.warning(free, desk.config.storage.reserve_mb << 20, days if isinstance(days, int) else None)
         mend = "Make room where the database lies, or keep less: [privacy] has the days of each kind."
-        notes += [Note("bad", told[0].upper() + told[1:] + ".", mend)] if told else []
+        notes += [Note("bad", told[0].upper() + told[1:] + ".", mend, "/system")] if told else []
     if wanted.dir and isinstance(newest, int) and now - newest > 2 * wanted.every_hours * HOUR_MS:
         age = words.seconds((now - newest) / 1000)
         notes.append(
@@ -194,4 +195,4 @@ async def dead(desk: Desk, now: int) -> list[Note]:
     """What was refused or expired in the last 24 hours, of every event."""
     n = await delivery.dead_since(desk.reader, now - DAY_MS)
     what = f"{words.number(n)} events were refused or expired in the last 24 hours."
-    return [Note("warn", what, "The delivery page has the reason of each.")] if n else []
+    return [Note("warn", what, "The reason of each:", "/delivery")] if n else []

@@ -27,6 +27,7 @@ _NAMED: Final = 5
 _TONES: Final = {"ok": "good", "warn": "warn", "fail": "bad"}
 _WORDS: Final = {"ok": "ok", "warn": "look", "fail": "act"}
 _LITTLE_DAYS: Final = 14
+_MANY_DAYS: Final = 3650
 
 
 async def system(desk: Desk, asked: Asked) -> Response[bytes]:
@@ -105,6 +106,8 @@ def _disk(desk: Desk, facts: Facts, now: int) -> list[tuple[str, Any]]:
 def _days(days: Any) -> Any:
     if not isinstance(days, int):
         return "not at this pace"
+    if days > _MANY_DAYS:
+        return "more than ten years"
     return Word(f"{days:,} days", "bad" if days < _LITTLE_DAYS else "")
 
 

@@ -154,6 +154,8 @@ def _change(now: float, before: float | None) -> tuple[str, str]:
     if not before:
         return ("none before" if now else ""), ""
     change = 100 * (now - before) / before
+    if abs(change) < 0.5:
+        return "as before", ""
     text = f"{change:+.0f} %" if change < 1000 else f"× {now / before:,.0f}"  # a percentage says little there
     return text, "up" if change > 0 else "down" if change < 0 else ""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import shutil
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from collector.core import weekly
+from collector.core.weeks import week_before
 from collector.storage.ground import audit
+from collector.storage.reports.reader import Reader
+from collector.storage.reports.weekly import weekly as of_a_week
 from tests.browser.conftest import Chromium, chromium
 from tests.browser.screens import LOOKS, Look, console, look_at, pages_of
 from tests.kit.console_process import ConsoleProcess
@@ -84,6 +90,11 @@ def violations(browser: Chromium, axe: str) -> list[str]:
     return [f"{one['id']}: {one['nodes'][0]['html'][:160]} ({len(one['nodes'])})" for one in found["violations"]]
 
 
+def is_told(name: str, said: str) -> bool:
+    """That a page which is none answers 404 or 400 is what the browser should say."""
+    return {"nothing": "404", "no-sense": "400"}.get(name, "\0") in said
+
+
 def opened_up(browser: Chromium) -> None:
     """What is folded away is looked at as well; the choice of days lies over the page, and so over what is below it."""
     browser.execute_script("for (const one of document.querySelectorAll('main details:not(.dates)')) one.open = true")
@@ -105,7 +116,7 @@ def test_axe_finds_nothing_on_any_page(
         found += [f"{name}: {one}" for one in violations(looking, axe)]
         wide = looking.js("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         found += [f"{name}: {wide} pixels too wide"] if wide > 0 else []
-        found += [f"{name}: {said}" for said in looking.console() if not ("404" in said and name == "nothing")]
+        found += [f"{name}: {said}" for said in looking.console() if not is_told(name, said)]
     assert "\n".join(found) == ""
 
 
@@ -117,18 +128,40 @@ def test_the_control_axe_sees_what_is_wrong(month: Running, looking: Chromium, a
     assert [one for one in violations(looking, axe) if one.startswith("image-alt")]
 
 
-def test_what_callers_wrote_runs_on_no_page(hostile: Running, looking: Chromium) -> None:
+def test_what_callers_wrote_runs_on_no_kind_of_page(hostile: Running, looking: Chromium) -> None:
+    """Of every kind that the links lead to."""
     running, _ = hostile
     looking.console()
-    shown = 0
-    for name, path in pages_of(running).items():
-        look_at(looking, running.url(path), LOOKS[0])
+    kinds, shown = running.kinds(pages_of(running).values()), 0
+    pages = {address: answer for address, answer in kinds.items() if "text/html" in answer.headers["content-type"]}
+    for address, answer in pages.items():
+        look_at(looking, running.url(address), LOOKS[0])
         opened_up(looking)
-        assert looking.title != "owned", name
-        assert looking.js("document.querySelectorAll('main img, main script').length") == 0, name
-        assert all("404" in said and name == "nothing" for said in looking.console()), name
+        assert looking.title != "owned", address
+        assert looking.js("document.querySelectorAll('main img, main script').length") == 0, address
+        unwanted = [said for said in looking.console() if answer.ok or str(answer.status_code) not in said]
+        assert unwanted == [], address
         shown += RUN in looking.find_element(By.TAG_NAME, "main").text
-    assert shown >= 5  # as text: orders, campaigns, causes, live, the audit, one order
+    assert len(pages) > 30
+    assert (
+        shown >= 9
+    )  # as text: orders, campaigns, credit, causes, live, the audit, one order, one click, what is shared
+
+
+def test_what_callers_wrote_does_not_run_in_the_weekly_letter(
+    hostile: Running, looking: Chromium, tmp_path: Path
+) -> None:
+    async def letter() -> str:
+        async with Reader(hostile[1].folder / "collector.db") as reader:
+            return weekly.html(await of_a_week(reader, hostile[1].config, week_before(datetime.now(UTC).date())))
+
+    (tmp_path / "weekly.html").write_text(asyncio.run(letter()), encoding="utf-8")
+    looking.console()
+    looking.get((tmp_path / "weekly.html").as_uri())
+    assert looking.title != "owned"
+    assert looking.js("document.querySelectorAll('img, script, svg, a').length") == 0
+    assert "title='owned'‹/script›" in looking.find_element(By.TAG_NAME, "body").text  # a name, as text
+    assert looking.console() == []
 
 
 def test_what_happens_appears_on_the_live_page_as_text_and_pause_holds_it(hostile: Running, looking: Chromium) -> None:

@@ -74,7 +74,10 @@ async def test_a_disk_that_fills_and_a_backup_that_is_old_stand_on_top_of_system
     async with Reader(tmp_path / "collector.db") as reader:
         for backup in (BackupConfig(dir="/backups", every_hours=24), BackupConfig(dir="/backups", every_hours=24 * 7)):
             desk = Desk(structs.replace(world.config, backup=backup), reader, lambda: NOW)
-            said += [text((await page(desk, Asked())).content) for page in (system, today)]
+            pages = [(await page(desk, Asked())).content for page in (system, today)]
+            said += map(text, pages)
+            assert b'[privacy] has the days of each kind. <a href="/system">System</a>' in pages[1]
+            assert b"of each kind. <a" not in pages[0]  # who is there already is not led there
     world.db.close()
     for page in said:
         assert "The disk will be full in about 3 days at the last day's pace: 2002 MB are free" in page
