@@ -99,7 +99,7 @@ def _said(by: str) -> str:
 
 def _window(bar: Bar, by: str, question: Question, days: int) -> tuple[str, str, bool]:
     address = bar.address("/campaigns", by=by, model=question.model, window=days)
-    return f"{days} days" if days > 1 else "1 day", address, days == question.window_days
+    return f"within {days} days" if days > 1 else "within a day", address, days == question.window_days
 
 
 def _question(desk: Desk, bar: Bar, by: str, model: str, window: str) -> Question:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from collector.config import ConsoleConfig
 from collector.core import weekly
 from collector.core.weeks import week_before
 from collector.storage.ground import audit
@@ -24,6 +26,7 @@ from collector.storage.reports.reader import Reader
 from collector.storage.reports.weekly import weekly as of_a_week
 from tests.browser.conftest import Chromium, chromium
 from tests.browser.screens import LOOKS, Look, console, look_at, pages_of
+from tests.console.test_console_auth import CHEAP
 from tests.kit.console_process import ConsoleProcess
 from tests.kit.console_world import NAMES, World
 
@@ -118,6 +121,17 @@ def test_axe_finds_nothing_on_any_page(
         found += [f"{name}: {wide} pixels too wide"] if wide > 0 else []
         found += [f"{name}: {said}" for said in looking.console() if not is_told(name, said)]
     assert "\n".join(found) == ""
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=[f"{look.width}-{look.theme}" for look in LOOKS])
+def test_axe_finds_nothing_where_one_logs_in(empty: Running, looking: Chromium, axe: str, look: Look) -> None:
+    config = structs.replace(empty[0].config, console=ConsoleConfig(password_hash=CHEAP))
+    looking.console()
+    with ConsoleProcess(config) as locked:
+        look_at(looking, locked.url("/orders"), look)
+        assert looking.current_url.endswith("/login")
+        assert violations(looking, axe) == []
+        assert looking.console() == []
 
 
 def test_the_control_axe_sees_what_is_wrong(month: Running, looking: Chromium, axe: str) -> None:
@@ -218,7 +232,7 @@ def test_each_question_is_answered_in_two_clicks_from_today(
     month: Running, looking: Chromium, question: str, clicks: list[tuple[str, str]], seen: list[str]
 ) -> None:
     assert len(clicks) <= 2
-    look_at(looking, month[0].url("/"), LOOKS[0])
+    look_at(looking, month[0].url("/?range=28"), LOOKS[0])  # an order of every fate, whatever the hour
     for by, what in clicks:
         before = looking.current_url
         target = looking.find_element(by, what)
