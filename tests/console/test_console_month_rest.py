@@ -8,14 +8,16 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
+from statistics import median
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from collector import __version__
-from collector.console import campaigns, events, live, orders, share, system
+from collector.console import campaigns, delivery, events, live, orders, share, system, today
 from collector.console.bar import Asked
 from collector.console.shell import Desk
+from collector.console.words import seconds
 from collector.core import weekly
 from collector.core.saying import money, percent
 from collector.core.weeks import week_before
@@ -25,7 +27,7 @@ from collector.storage.reports.weekly import weekly as of_a_week
 from tests.console.test_console_month import Month, _text, people
 from tests.kit import console_world
 from tests.kit.console_store import DAY_MS, IDS, NOW
-from tests.kit.console_world import CAMPAIGNS, NAMES, SHOPS, Sold, World, midnight, shared_links
+from tests.kit.console_world import CAMPAIGNS, NAMES, PIXELS, SHOPS, Sold, World, midnight, shared_links
 
 LIVE = {"sent": "sent", "held": "held", "expired": "expired", "refused": "rejected", "on purpose": "skipped"}
 SHOWN = {"sent": "sent", "held": "held", "expired": "expired", "refused": "refused", "on purpose": "left out"}
@@ -52,6 +54,32 @@ def _day(sold: Sold) -> str:
 def _value(orders: list[Sold]) -> str:
     kept = [sold.value for sold in orders if not sold.reversed]
     return money(sum(kept, Decimal(0)), orders[0].currency) if orders else "–"
+
+
+@pytest.mark.parametrize("shop", SHOPS)
+async def test_todays_changes_and_hours_to_the_order_are_the_generators(month: Month, shop: str) -> None:
+    (since, until), world = month.world.days(shop), month.world
+    before = since - 28 * DAY_MS  # no clock changes in these weeks
+    page = _text((await today.today(month.desk, Asked(shop=shop, range="28"))).content)
+    spans = ((before, since), (since, until))
+    sold = [sum(one.shop == shop and a <= one.ts < b for one in world.sold) for a, b in spans]
+    came = [sum(s == shop and a <= at < b and not apart for s, at, _, apart in world.clicks) for a, b in spans]
+    for name, (then, now) in (("Orders", sold), ("Clicks", came)):
+        change = 100 * (now - then) / then
+        said = f"{change:+.0f} %" if abs(change) >= 0.5 else "as before"
+        assert f" {name} {now:,} {said} " in page, name
+    assert f" {100 * sold[0] / came[0]:.1f} before " in page
+    clicked = dict(world.db.execute("SELECT c.id, k.ts FROM conversion c JOIN click k ON k.id = c.click"))
+    lags = [one.ts - clicked[one.conversion] for one in world.orders(shop) if one.campaign is not None]
+    assert f"Click to order {seconds(median(max(lag, 0) for lag in lags) / 1000)} median" in page
+
+
+async def test_how_each_pixel_stands_is_the_generators(month: Month) -> None:
+    page = _text((await delivery.delivery_page(month.desk, Asked(range="28"), "")).content)
+    for shop, pixel in PIXELS.items():
+        own = Counter(sold.state for sold in month.world.sold if sold.shop == shop)
+        queue = rf"{own['waiting']} \d+ d ago {own['held']} " if own["waiting"] else rf"0 – {own['held']} – "
+        assert re.search(rf"{re.escape(NAMES[shop])} {pixel} .{{0,60}}? {queue}", page), (shop, own)
 
 
 async def test_a_shared_links_figures_are_the_generators(month: Month) -> None:
