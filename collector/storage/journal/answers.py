@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import apsw
 
 from collector.core.ids import PublicIds
 from collector.errors import ApiError
 from collector.exchange.operations import Answered, Once, Reworded
-from collector.exchange.prepared import batch_body
-
-_IDEMPOTENCY_MS: Final = 86_400_000
+from collector.storage.rules.answers import IDEMPOTENCY_MS, rendered
 
 
 class Answers:
@@ -33,10 +31,10 @@ class Answers:
         return Answered(found[1], found[2], True)
 
     def keep(self, once: Once, results: list[Any], now: int) -> Answered:
-        status, answer = 200, self._rendered(once, results)
+        status, answer = 200, rendered(once, results, self._public)
         self._db.execute(
             "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?)",
-            (once.key_k, once.body_hash, now + _IDEMPOTENCY_MS, status, answer),
+            (once.key_k, once.body_hash, now + IDEMPOTENCY_MS, status, answer),
         )
         return Answered(status, answer, False, results)
 
@@ -46,12 +44,3 @@ class Answers:
             "UPDATE idempotency SET answer = ? WHERE key_k = ? AND body_hash = ?",
             (told.answer, told.key_k, told.body_hash),
         )
-
-    def _rendered(self, once: Once, results: list[Any]) -> bytes:
-        if once.batch:
-            return batch_body(once.items, results, self._public)
-        (item,) = once.items
-        if isinstance(results[0], ApiError):
-            raise results[0]
-        assert not isinstance(item, bytes)
-        return item.answer(results[0], self._public).encode()

@@ -24,22 +24,12 @@ from collector.exchange.clicks import ClickResult, NewClick
 from collector.exchange.clock import Clock, SignOfLife
 from collector.exchange.keys import ApiKey
 from collector.exchange.naming import NewEvent
-from collector.exchange.operations import (
-    Again,
-    Answered,
-    Once,
-    Operation,
-    Remember,
-    Reworded,
-    ShopTold,
-    Withdraw,
-)
+from collector.exchange.operations import Again, Answered, Once, Operation, Remember, Reworded, ShopTold, Withdraw
 from collector.exchange.stores import Store
 from collector.storage.ground import clock as clocks
 from collector.storage.ground import damage, database, keys
 from collector.storage.ground.acknowledged import Ledger
 from collector.storage.ground.commits import Commits
-from collector.storage.ground.event_names import EventNames
 from collector.storage.ground.kept import QUARTER_MS, NewEvents
 from collector.storage.ground.space import Space
 from collector.storage.index import index
@@ -47,21 +37,15 @@ from collector.storage.index.lookup import Lookup
 from collector.storage.journal.answers import Answers
 from collector.storage.journal.clicks import Clicks
 from collector.storage.journal.late import Late
-from collector.storage.journal.refunds import Refunds
+from collector.storage.journal.parts import parts_of
 from collector.storage.journal.refusals import Refusals
-from collector.storage.journal.rows import Rows
-from collector.storage.journal.shared_ids import SharedIds
-from collector.storage.journal.shop_orders import OrderNames
 from collector.storage.journal.shops import Shops
 from collector.storage.journal.tellings import Tellings
 from collector.storage.learning import models
-from collector.storage.outbox.outbox import Bound
 from collector.storage.people.erased import Erased
-from collector.storage.people.identities import Identities
 from collector.storage.rules.erased import or_raise
 from collector.storage.rules.tables import CLICKS, CONVERSIONS
 from collector.storage.verbs.conversions import Conversions
-from collector.storage.verbs.ports import Parts
 from collector.storage.verbs.queueing import Figures
 from collector.storage.verbs.relations import Relations
 from collector.storage.verbs.remembered import recall
@@ -116,19 +100,7 @@ class GroupTransaction:
         numbered = self._numbered = {store.number: store for store in known.values()}
         self.tellings = Tellings(db)
         self.new_events = NewEvents(db)
-        parts = Parts(
-            lookup=self.lookup,
-            clicks=self.clicks,
-            rows=Rows(db, self.lookup, self.new_events),
-            outbox=Bound(db),
-            identities=Identities(db),
-            refunds=Refunds(db),
-            order_names=OrderNames(db, self.lookup, self.figures),
-            tellings=self.tellings,
-            shared=SharedIds(db, names),
-            event_names=EventNames(db),
-            models=models.in_force(db),
-        )
+        parts = parts_of(db, names, self.lookup, self.clicks, self.figures, self.tellings, self.new_events)
         self.conversions = Conversions(names, parts, self.figures)
         self.answers = Answers(db, PublicIds(names.subkey("public ids")))
         relations = Relations(parts, self.conversions)

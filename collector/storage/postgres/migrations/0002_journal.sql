@@ -114,6 +114,7 @@ CREATE TABLE unproven (
 CREATE TABLE reopened (
     store      int NOT NULL,
     conversion bigint NOT NULL,
+    anyway     boolean NOT NULL DEFAULT false, -- also where its 96 hours are over: what it was given was taken back
     PRIMARY KEY (store, conversion)
 );
 CREATE TABLE unweighed (
@@ -142,3 +143,120 @@ CREATE TABLE notice (
     at         bigint NOT NULL,
     PRIMARY KEY (store, conversion)
 );
+
+-- How common values are in a store: of clicks by the hour, their user agents by the day, visitors by the day as a sketch of
+-- 1,024 registers (storage/rules/visitors.py), orders by the hour. Each edge writes rows of its own; who asks adds them up.
+CREATE TABLE click_hour (
+    store int NOT NULL,
+    hour  bigint NOT NULL,                   -- since 1970
+    edge  int NOT NULL,
+    n     bigint NOT NULL,
+    PRIMARY KEY (store, hour, edge)
+) WITH (fillfactor = 70);
+CREATE TABLE ua_day (
+    store int NOT NULL,
+    day   bigint NOT NULL,                   -- since 1970
+    ua_k  bigint NOT NULL,
+    edge  int NOT NULL,
+    n     bigint NOT NULL,
+    PRIMARY KEY (store, ua_k, day, edge)
+) WITH (fillfactor = 70);
+CREATE TABLE visitor_sketch (
+    store     int NOT NULL,
+    day       bigint NOT NULL,
+    edge      int NOT NULL,
+    registers bytea NOT NULL,
+    PRIMARY KEY (store, day, edge)
+) WITH (fillfactor = 50);
+ALTER TABLE visitor_sketch ALTER COLUMN registers SET STORAGE PLAIN;
+CREATE TABLE order_hour (
+    store    int NOT NULL,
+    kind     int NOT NULL,
+    hour     bigint NOT NULL,
+    edge     int NOT NULL,
+    proven   bigint NOT NULL,
+    unproven bigint NOT NULL,
+    orders   bigint NOT NULL,
+    PRIMARY KEY (store, kind, hour, edge)
+) WITH (fillfactor = 70);
+
+-- What Meta has of an order whose state changed while a request with it was under way, if it takes that one.
+CREATE TABLE sent_before (
+    store      int NOT NULL,
+    conversion bigint NOT NULL,
+    outbox     bigint PRIMARY KEY,
+    value      text NOT NULL,
+    looked     boolean NOT NULL DEFAULT false
+);
+CREATE INDEX sent_before_conversion ON sent_before (store, conversion);
+
+CREATE TABLE shop_delivery (
+    id         bytea PRIMARY KEY,
+    at         bigint NOT NULL,
+    store      int NOT NULL,
+    webhook    text NOT NULL,
+    topic      text NOT NULL,
+    reason     text,
+    conversion bigint
+);
+CREATE INDEX shop_delivery_at ON shop_delivery (at);
+CREATE INDEX shop_delivery_conversion ON shop_delivery (store, conversion) WHERE conversion IS NOT NULL;
+CREATE TABLE order_name (
+    store      int NOT NULL,
+    name       bigint NOT NULL,
+    conversion bigint NOT NULL,
+    number     int NOT NULL,
+    PRIMARY KEY (store, name, conversion)
+);
+CREATE INDEX order_name_conversion ON order_name (store, conversion);
+CREATE TABLE shop_note (
+    store      int NOT NULL,
+    kind       text NOT NULL,
+    called     text NOT NULL,
+    conversion bigint NOT NULL,
+    at         bigint NOT NULL,
+    PRIMARY KEY (store, kind, called)
+);
+CREATE INDEX shop_note_conversion ON shop_note (store, conversion);
+CREATE TABLE shop_order (
+    store      int NOT NULL,
+    name       bigint NOT NULL,
+    called     text NOT NULL,
+    ts         bigint NOT NULL,
+    status     text,
+    value      text,
+    currency   text NOT NULL,
+    channel    text NOT NULL,
+    reason     text,
+    conversion bigint,
+    seen       int NOT NULL,
+    first      bigint NOT NULL,
+    PRIMARY KEY (store, name)
+);
+CREATE INDEX shop_order_ts ON shop_order (store, ts);
+CREATE UNIQUE INDEX shop_order_conversion ON shop_order (store, conversion) WHERE conversion IS NOT NULL;
+CREATE TABLE shop_inbox (
+    id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    store    text NOT NULL,
+    platform text NOT NULL,
+    topic    text NOT NULL,
+    seen     int NOT NULL,
+    body     bytea NOT NULL
+);
+CREATE TABLE shop_request (
+    id    text PRIMARY KEY,
+    store text NOT NULL,
+    kind  text NOT NULL,
+    at    bigint NOT NULL,
+    asked bytea NOT NULL,
+    done  bigint,
+    found int
+);
+
+-- Ends a statement whose rows were not all new: a name among them is taken by now, and all is undone.
+CREATE FUNCTION expect(made bigint, wanted bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF made <> wanted THEN
+        RAISE EXCEPTION 'a name is taken' USING ERRCODE = 'CC001';
+    END IF;
+END $$;

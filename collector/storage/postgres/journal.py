@@ -1,0 +1,371 @@
+"""The keeper's door to PostgreSQL: groups in one transaction each, and what follows them.
+
+questions of all operations ─▶ the operations over the answers ─▶ more questions? ─▶ one statement writes ─▶ answers
+                                         ▲─────────────────────────────┘                     └─▶ the look, in `rest`
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from collector import telemetry
+from collector.core.capi.states import CapiState, name_of
+from collector.core.events import StoredEvent
+from collector.core.matching import Match, Model
+from collector.core.matching.shapes import OPEN_MS
+from collector.errors import StorageError
+from collector.exchange import clicks as exchanged
+from collector.exchange.naming import NewEvent
+from collector.exchange.operations import Submission
+from collector.exchange.rows import ClickRow
+from collector.exchange.shops import Waiting
+from collector.exchange.states import Attempt, Delivery, EventState
+from collector.exchange.stores import Store
+from collector.storage.postgres import faults, looking, partitions, questions, single, writing
+from collector.storage.postgres.connecting import Connection
+from collector.storage.postgres.group import Group, Known
+from collector.storage.postgres.keeping import Keeping
+from collector.storage.postgres.locking import LOCKING
+from collector.storage.postgres.memory import Clash, Memory, Missing, Question
+from collector.storage.rules.deliveries import standing_of
+from collector.storage.verbs.queueing import Figures
+
+log = telemetry.logger("storage")
+
+MOST_ROWS: Final = 500
+MOST_ORDERS: Final = 64  # of one transaction: it holds locks while it matches
+_TRIES: Final = 4
+_MOST_WAVES: Final = 40
+_DAY_MS: Final = 86_400_000
+_MODELS: Final = """
+SELECT m.store, m.body FROM model m WHERE m.created = (SELECT max(created) FROM model WHERE store = m.store)"""
+_decode_model = msgspec.msgpack.Decoder(Model).decode
+_decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
+_decode_match = msgspec.msgpack.Decoder(Match).decode
+_CLOCKS: Final = """
+SELECT store, max(ts) FROM (SELECT store, ts FROM event_clock UNION ALL
+       SELECT s, (SELECT max(ts) FROM conversion WHERE store = s) FROM unnest($1::int[]) s) t GROUP BY store"""
+_SAVE_CLOCK: Final = """
+INSERT INTO event_clock (store, edge, ts, conversion_ts, heard)
+SELECT store, $1, ts, ts, $2 FROM unnest($3::int[], $4::bigint[]) AS t (store, ts) ORDER BY store
+    ON CONFLICT (store, edge) DO UPDATE SET ts = greatest(event_clock.ts, excluded.ts), heard = excluded.heard"""
+
+
+class PostgresJournal(Keeping):
+    """All methods belong to one thread."""
+
+    def start(self) -> None:
+        """Learn what is there."""
+        self._stores: dict[int, Store] = {store.number: store for store in self.stores.values()}
+        self._sketches: dict[tuple[int, int], bytearray] = {}
+        self._looks: deque[looking.Stored] = deque()
+        self._clocks: dict[int, int] = {}
+        self._week = -1
+        click_ms = self._config.matching.click_days * _DAY_MS
+        self._known = Known(self.names, self.public, self._stores, click_ms, self.erased, {}, {}, self._clocks, {})
+        with faults.as_storage_errors():
+            self._run(self._learn_all())
+
+    async def _learn_all(self) -> None:
+        async with self._database.connection() as connection:
+            rows = await connection.fetch("SELECT store, name, by_page FROM event_name")
+            self._known.event_names.update({(store, name): bool(by_page) for store, name, by_page in rows})
+            self._known.models = {store: _decode_model(body) for store, body in await connection.fetch(_MODELS)}
+            for store, ts in await connection.fetch(_CLOCKS, list(self._stores)):
+                if ts is not None:
+                    self._clocks[store] = max(ts, self._clocks.get(store, 0))
+
+    # -- groups
+
+    def commit(self, waiting: deque[Submission]) -> Sequence[Submission]:
+        """Take the next group off `waiting` and return it once it is safe, each submission with its results."""
+        group = _gather(waiting)
+        try:
+            with faults.as_storage_errors():
+                self._run(self._commit(group))
+        except StorageError as error:
+            self.able = False
+            log.failed("storage refused a group", error, count=len(group))
+            for submission in group:
+                submission.results = StorageError("the event could not be stored")
+        return group
+
+    async def _commit(self, group: Sequence[Submission]) -> None:
+        self.refuse_unfit()
+        try:
+            results = iter(await self._done([o for s in group for o in s.operations]))
+            for submission in group:
+                submission.results = [next(results) for _ in submission.operations]
+            self.able = True
+        except (StorageError, *faults.LOST):
+            raise
+        except Exception as error:
+            log.failed("a group failed; its members are tried one by one", error, count=len(group))
+            for submission in group:
+                await self._alone(submission)
+
+    async def _alone(self, submission: Submission) -> None:
+        try:
+            with faults.as_storage_errors():
+                submission.results = await self._done(submission.operations)
+        except StorageError as error:
+            log.failed("storage refused an operation", error)
+            submission.results = StorageError("the event could not be stored")
+        except Exception as error:
+            log.failed("an operation failed", error)
+            submission.results = error
+
+    async def _done(self, operations: Sequence[Any]) -> list[Any]:
+        """The results, once all is on disk."""
+        results: list[Any] = []
+
+        def work(group: Group) -> None:
+            results[:] = group.apply(operations)
+
+        memory = await self._apply(work)
+        self._advance(operations)
+        stored = looking.Stored(memory)
+        if stored:
+            self._looks.append(stored)
+        return results
+
+    async def _apply(self, work: Callable[[Group], None]) -> Memory:
+        """Do `work` over what is known, as often as it takes to know all; write what it changed."""
+        ask: Sequence[Question] = ()
+        for last in (*(False,) * (_TRIES - 1), True):
+            figures: Figures = deque(maxlen=100_000)
+            try:
+                memory = await self._try(work, ask, figures)
+            except (Clash, *faults.AGAIN) as error:
+                if last:
+                    raise
+                ask = error.questions if isinstance(error, Clash) else ask
+                continue
+            self.count([(store, name, 1) for store, name in figures], {})
+            self._known.event_names.update(memory.changes.event_names)
+            return memory
+        raise AssertionError
+
+    async def _try(self, work: Callable[[Group], None], ask: Sequence[Question], figures: Figures) -> Memory:
+        memory = self._memory()
+        self._once(work, memory, figures)
+        asked = [*ask, *memory.asked]
+        if not _locks(asked):
+            async with self._database.connection() as connection:
+                asked = await self._ask(connection, work, memory, figures, asked)
+            if not asked:
+                if writing.changed(memory):
+                    async with self._database.statement() as connection:
+                        await writing.write(connection, memory)
+                return memory
+        async with self._database.transaction() as connection:
+            await self._whole(connection, work, memory, figures, asked)
+        return memory
+
+    async def _whole(
+        self,
+        connection: Connection,
+        work: Callable[[Group], None],
+        memory: Memory,
+        figures: Figures,
+        asked: list[Question] | None = None,
+    ) -> None:
+        """Inside a transaction."""
+        if asked is None:
+            self._once(work, memory, figures)
+            asked = list(memory.asked)
+        for _ in range(_MOST_WAVES):
+            if not asked:
+                break
+            await questions.answer(connection, memory, asked)
+            self._once(work, memory, figures)
+            asked = list(memory.asked)
+        if asked:
+            raise RuntimeError("a group's questions come to no end")
+        await writing.write(connection, memory)
+
+    async def _ask(
+        self,
+        connection: Connection,
+        work: Callable[[Group], None],
+        memory: Memory,
+        figures: Figures,
+        asked: list[Question],
+    ) -> list[Question]:
+        """Answer questions that need no lock; what is left to be asked."""
+        for _ in range(_MOST_WAVES):
+            if not asked or _locks(asked):
+                return asked
+            await questions.answer(connection, memory, asked)
+            self._once(work, memory, figures)
+            asked = list(memory.asked)
+        raise RuntimeError("a group's questions come to no end")
+
+    def _memory(self) -> Memory:
+        return Memory(self.edge.ids, self.edge.number, self.clock(), self._sketches)
+
+    def _once(self, work: Callable[[Group], None], memory: Memory, figures: Figures) -> None:
+        memory.begin()
+        figures.clear()
+        group = Group(self._known, memory, figures)
+        try:
+            work(group)
+            group.conversions.flush()
+        except Exception as error:
+            if not memory.asked:  # else it rested on what is not known yet
+                raise
+            if not isinstance(error, Missing):
+                log.debug("an operation is done anew", error=type(error).__name__)
+
+    def _advance(self, operations: Iterable[Any]) -> None:
+        """Move the stores' event clocks on."""
+        horizon = self.clock.horizon()
+        for operation in operations:
+            if isinstance(operation, NewEvent):
+                store, ts = operation.store.number, operation.event.ts
+            elif isinstance(operation, exchanged.NewClick):
+                store, ts = operation.row[0], operation.row[1]
+            else:
+                continue
+            if self._clocks.get(store, 0) < ts <= horizon:
+                self._clocks[store] = ts
+
+    # -- between groups
+
+    def rest(self) -> bool:
+        """The looks, what waits to be matched, upkeep; whether there is more of it."""
+        try:
+            with faults.as_storage_errors():
+                return self._run(self._rest())
+        except StorageError as error:
+            self.able = False
+            log.failed("upkeep failed", error)
+        except Exception as error:
+            log.failed("upkeep failed", error)
+        return False
+
+    async def _rest(self) -> bool:
+        await self.keep_up()
+        if not self.edge.may_write:
+            return False
+        await self._have_weeks()
+        while self._looks:
+            await self._look(self._looks[0])
+            self._looks.popleft()
+        self.edge.looked = self.edge.ids.next(self.clock())
+        more = await self._waiting("reopened", looking.REOPENED, looking.match_waiting)
+        more |= await self._waiting("unweighed", looking.UNWEIGHED, partial(looking.weigh, stores=self._stores))
+        for store in self._stores:
+            more |= await self._last_matches(store)
+        return more
+
+    async def _have_weeks(self) -> None:
+        week = self.clock() // (7 * _DAY_MS)
+        if week != self._week:
+            async with self._database.transaction() as connection:
+                await partitions.ahead(connection, self.clock())
+            self._week = week
+
+    async def _look(self, stored: looking.Stored) -> None:
+        async with self._database.connection() as connection:
+            again = await looking.look(connection, stored, self._memory)
+        await self._apply(looking.Look(stored, again, self._stores, self._clocks))
+
+    async def _waiting(self, table: str, take: str, work: Callable[[dict[int, bool]], Callable[[Group], None]]) -> bool:
+        """Do some of what waits in a table; whether there is more."""
+        memory, figures = self._memory(), deque[tuple[int, str]](maxlen=100_000)
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(take)
+            if not rows:
+                return False
+            await self._whole(connection, work({number: anyway for _, number, anyway in rows}), memory, figures)
+            stores, numbers = {store for store, *_ in rows}, [number for _, number, _ in rows]
+            await connection.execute(looking.DONE.format(table), list(stores), numbers)
+        self._after(memory, figures)
+        return len(rows) == looking.AT_ONCE
+
+    async def _last_matches(self, store: int) -> bool:
+        over = self._clocks.get(store, 0) - OPEN_MS
+        if over <= 0:
+            return False
+        memory, figures = self._memory(), deque[tuple[int, str]](maxlen=100_000)
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(looking.OVER, store, over)
+            if not rows:
+                return False
+            numbers = {number for _, number, _ in rows}
+            await self._whole(connection, looking.match_last(numbers), memory, figures)
+            await connection.execute(looking.DONE_AT, store, [ts for *_, ts in rows], list(numbers))
+        self._after(memory, figures)
+        return len(rows) == looking.AT_ONCE
+
+    def _after(self, memory: Memory, figures: Figures) -> None:
+        self.count([(store, name, 1) for store, name in figures], {})
+        stored = looking.Stored(memory)
+        if stored:
+            self._looks.append(stored)
+
+    def _all_looked(self) -> bool:
+        return not self._looks
+
+    # -- questions of one row
+
+    def conversion(self, row_id: int) -> tuple[EventState, list[Delivery], list[Attempt]] | None:
+        """A committed conversion with its deliveries and every attempt; None when there is none."""
+        with faults.as_storage_errors():
+            return self._run(self._conversion(row_id))
+
+    async def _conversion(self, row_id: int) -> tuple[EventState, list[Delivery], list[Attempt]] | None:
+        async with self._database.connection() as connection:
+            row = await single.conversion(connection, row_id)
+            if row is None:
+                return None
+            if order := _decode_event(row.body).note_of:
+                row = await single.conversion(connection, order) or row
+            deliveries, attempts = await single.deliveries(connection, row)
+            found = _decode_match(row.match)
+            click = await single.click(connection, found.click) if found.click is not None else None
+            standing = standing_of([(state, reason) for _, state, reason, _, _ in deliveries])
+            state = EventState(
+                row,
+                _decode_event(row.body),
+                found,
+                standing.state if standing else CapiState(row.capi),
+                standing.reason if standing else None,
+                exchanged.read(click) if click is not None else None,
+            )
+            told = [Delivery(pixel, name_of(s), reason, n, settled) for pixel, s, reason, n, settled in deliveries]
+            return state, told, attempts
+
+    def click(self, row_id: int) -> tuple[ClickRow, list[int]] | None:
+        """A committed click and the conversions that it was given."""
+        with faults.as_storage_errors():
+            return self._run(self._click(row_id))
+
+    async def _click(self, row_id: int) -> tuple[ClickRow, list[int]] | None:
+        async with self._database.connection() as connection:
+            row = await single.click(connection, row_id)
+            return None if row is None else (row, await single.given(connection, row))
+
+    def inbox(self) -> list[Waiting]:
+        """The oldest orders that a pull or a file has found."""
+        return []
+
+
+def _locks(asked: Iterable[Question]) -> bool:
+    return any(question[0] in LOCKING for question in asked)
+
+
+def _gather(waiting: deque[Submission]) -> list[Submission]:
+    group: list[Submission] = []
+    rows = orders = 0
+    while waiting and rows < MOST_ROWS and orders < MOST_ORDERS:
+        group.append(waiting.popleft())
+        rows += len(group[-1].operations)
+        orders += sum(not isinstance(one, exchanged.NewClick) for one in group[-1].operations)
+    return group

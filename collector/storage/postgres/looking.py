@@ -1,0 +1,173 @@
+"""The look after the commit, and what else is matched anew between groups.
+
+Two transactions that run at once do not see each other. So after its commit every group asks once more, of a new
+moment, what shares a key with what it stored: clicks for orders, orders for clicks, links, pages' tellings. Whichever
+of two committed last sees both. It costs no lock and no answer waits for it; done twice, it does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, Final
+
+from collector.core.matching.proofs import ENRICHING
+from collector.core.matching.shapes import OPEN_MS
+from collector.exchange.rows import ClickRow, ConversionRow
+from collector.exchange.stores import Store
+from collector.storage.postgres.connecting import Connection
+from collector.storage.postgres.group import Group
+from collector.storage.postgres.memory import Memory, Question
+from collector.storage.postgres.questions import answer
+from collector.storage.rules.matched import AHEAD_MS
+from collector.storage.rules.tables import CLICKS, CONVERSIONS
+from collector.storage.verbs.relations import MOST, SKEW_MS
+
+AT_ONCE: Final = 16  # of what waits, in one transaction: other edges' groups may wait for its locks
+_COMPARED: Final = ("links", "told", "called")
+_TAKE: Final = """
+SELECT {columns} FROM {table} ORDER BY conversion LIMIT {most} FOR UPDATE SKIP LOCKED"""
+REOPENED: Final = _TAKE.format(columns="store, conversion, anyway", table="reopened", most=AT_ONCE)
+UNWEIGHED: Final = _TAKE.format(columns="store, conversion, false", table="unweighed", most=AT_ONCE)
+OVER: Final = f"""
+SELECT store, conversion, ts FROM unproven WHERE store = $1 AND ts < $2 ORDER BY ts, conversion
+ LIMIT {AT_ONCE} FOR UPDATE SKIP LOCKED"""
+DONE: Final = "DELETE FROM {} WHERE store = ANY($1::int[]) AND conversion = ANY($2::bigint[])"
+DONE_AT: Final = "DELETE FROM unproven WHERE store = $1 AND ts = ANY($2::bigint[]) AND conversion = ANY($3::bigint[])"
+
+
+class Stored:
+    """What a group has committed, as far as its look must know it."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.clicks = memory.changed_clicks
+        self.orders = memory.changed_orders
+        self.news = memory.news
+        self.first = min(memory.given, default=0)
+        self._own = memory.changes
+        self._answers = memory.answers if self.orders else {}
+        self._rows = {table: dict(rows) for table, rows in memory.stored.items()} if self.orders else {}
+
+    def __bool__(self) -> bool:
+        return bool(self.clicks or self.orders or self.news)
+
+    def questions(self) -> list[Question]:
+        """What its orders were judged by."""
+        return [q for q in self._answers if q[0] in _COMPARED or q[0] == "near" or q[:2] == ("find", "click")]
+
+    def differs(self, question: Question, now: Memory) -> bool:
+        """Whether that is answered otherwise by now, by somebody else's doing."""
+        before, after = self._answers[question], now.answers[question]
+        if question[0] == "links":
+            return bool({row[0] for row in after} - {row[0] for row in before} - self._own_links(question))
+        if question[0] in ("told", "called"):
+            return bool({str(one) for one in after} - {str(one) for one in before} - self._own_numbers())
+        own = self._own.rows[CLICKS]
+        return any(i not in own and _known_by(now.stored[CLICKS][i]) != self._was(i) for i in after)
+
+    def _was(self, click: int) -> Any:
+        row = self._rows[CLICKS].get(click)
+        return _known_by(row) if row is not None else None
+
+    def _own_links(self, question: Question) -> set[int]:
+        return {place[3] for place in self._own.links if place[:3] == question[1:]}
+
+    def _own_numbers(self) -> set[str]:
+        return {str(row.id) for _, row in self.orders}
+
+
+def _known_by(row: ClickRow) -> tuple[Any, ...]:
+    """What a match asks of a click."""
+    return row._replace(last_ts=0, body=b"")
+
+
+async def look(connection: Connection, stored: Stored, made: Callable[[], Memory]) -> set[int]:
+    """Whether what a group's orders were judged by is another by now: then those orders, else none."""
+    asked = stored.questions()
+    if not asked:
+        return set()
+    now = made()
+    await answer(connection, now, asked)
+    if any(stored.differs(question, now) for question in asked):
+        return {row.id for _, row in stored.orders}
+    return set()
+
+
+class Look:
+    """What must be matched anew after a group, over a memory of a moment after its commit."""
+
+    def __init__(self, stored: Stored, again: set[int], stores: dict[int, Store], clocks: dict[int, int]) -> None:
+        self._stored, self._again = stored, again
+        self._stores, self._clocks = stores, clocks
+        self._siblings = {number: store.siblings for number, store in stores.items() if store.siblings}
+
+    def __call__(self, group: Group) -> None:
+        """Have it done now, and what rests on it soon."""
+        wanted: dict[int, int] = {}  # conversion -> not before (ms)
+        for before, row in self._stored.clicks:
+            self._of_click(group, before, row, wanted)
+        for store, key in self._stored.news:
+            wanted |= dict.fromkeys(group.identities.carrying_few(store, key), 0)
+        for before_order, order in self._stored.orders:
+            if (known := self._stores.get(order.store)) is not None:
+                wanted |= dict.fromkeys(group.relations.resting_on(before_order, order, known), 0)
+        found = [
+            row
+            for row in group.lookup.conversion_rows(set(wanted) | self._again)
+            if row.ts >= wanted.get(row.id, 0) and (row.id in self._again or group.is_open(row))
+        ]
+        group.match(found[:MOST])
+        for later in found[MOST:]:
+            group.memory.changes.reopened[later.id] = (later.store, False)
+
+    def _of_click(self, group: Group, before: ClickRow | None, row: ClickRow, wanted: dict[int, int]) -> None:
+        newest = group.memory.ask(("newest", row.store), 0)
+        ts = row.ts
+        if ts <= newest + SKEW_MS:
+            ids = group.relations.sharing(row) | (group.relations.sharing(before) if before is not None else set())
+            for number in ids:
+                wanted.setdefault(number, ts - SKEW_MS)
+        if before is None:
+            wanted |= dict.fromkeys(self._of_siblings(group, row), 0)
+
+    def _of_siblings(self, group: Group, row: ClickRow) -> Iterable[int]:
+        """What carries the click's id in other stores on its domain: whenever it was made, it is not theirs."""
+        for store in self._siblings.get(row.store, ()):
+            name = group.fbclid_in(store, row)
+            since = self._clocks.get(store, 0) - OPEN_MS - AHEAD_MS
+            yield from group.lookup.find(CONVERSIONS, "fbclid", name, since, MOST, store=store)
+            yield from group.identities.conversions_with([name], store=store)
+
+
+def match_waiting(waiting: dict[int, bool]) -> Callable[[Group], None]:
+    """Have these matched anew, if they are still open or must be `anyway`."""
+
+    def work(group: Group) -> None:
+        rows: list[ConversionRow] = group.lookup.conversion_rows(set(waiting))
+        group.match([row for row in rows if waiting[row.id] or group.is_open(row)])
+
+    return work
+
+
+def match_last(waiting: set[int]) -> Callable[[Group], None]:
+    """Match these a last time, unless proof came meanwhile."""
+
+    def work(group: Group) -> None:
+        rows: list[ConversionRow] = group.lookup.conversion_rows(waiting)
+        group.match([row for row in rows if row.method not in ENRICHING])
+        for number in waiting:
+            group.memory.changes.unproven.pop(number, None)
+
+    return work
+
+
+def weigh(waiting: Collection[int], stores: dict[int, Store]) -> Callable[[Group], None]:
+    """Weigh pages' tellings against what a server or shop told of the same orders."""
+
+    def work(group: Group) -> None:
+        for row in group.lookup.conversion_rows(set(waiting)):
+            store = stores.get(row.store)
+            taken = group.conversions.weigh(row, store, group.memory.now) if store is not None else None
+            if taken is not None:
+                group.after(taken.state.event.ts, taken)
+
+    return work

@@ -1,0 +1,135 @@
+"""Several edges at once over one database: none misses what another stores at that moment, nothing is stored twice.
+
+For PostgreSQL alone: SQLite has one writer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import pytest
+
+from collector.exchange.clicks import ClickResult
+from collector.exchange.operations import Submission
+from collector.storage.postgres import writing
+from collector.storage.postgres.journal import PostgresJournal
+from tests.kit.journal_kit import MINUTE, NOW, click, order
+from tests.kit.journal_kits import PostgresKit
+from tests.kit.journal_kits import patient as patient
+from tests.kit.postgres import Database
+
+pytestmark = pytest.mark.usefixtures("patient")
+GROUP = 20
+_held = threading.local()
+Bodies = list[dict[str, Any]]
+
+
+@pytest.fixture
+def racing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two edges' groups neither is written before both have asked all that they ask."""
+    together, write = Barrier(2), writing.write
+
+    async def held(connection: Any, memory: Any) -> None:
+        if getattr(_held, "first", False):
+            _held.first = False
+            together.wait(60)
+        await write(connection, memory)
+
+    monkeypatch.setattr(writing, "write", held)
+
+
+@contextmanager
+def edges(database: Database, folder: Path, count: int) -> Iterator[list[PostgresKit]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(PostgresKit(database, folder)) for _ in range(count)]
+
+
+def commit(kit: PostgresKit, bodies: Sequence[dict[str, Any]], *, held: bool = False) -> list[Any]:
+    """As a keeper does, in groups: each, and after its answers a rest."""
+    results: list[Any] = []
+    operations = [kit.operation(body) for body in bodies]
+    for first in range(0, len(operations), GROUP):
+        _held.first = held
+        (answered,) = kit.journal.commit(deque([Submission(operations[first : first + GROUP])]))
+        _held.first = False
+        if isinstance(answered.results, Exception):
+            raise answered.results
+        kit.journal.rest()
+        results += answered.results
+    return results
+
+
+def at_once(kits: Sequence[PostgresKit], bodies: Sequence[Bodies], *, held: bool = False) -> list[list[Any]]:
+    """Each edge is told its bodies, in a thread of its own; then all settle."""
+    with ThreadPoolExecutor(len(kits)) as pool:
+        told = list(pool.map(lambda kit, own: commit(kit, own, held=held), kits, bodies))
+    for kit in kits:
+        kit.match_again()
+    return told
+
+
+def clicks_and_orders(pairs: int) -> tuple[Bodies, Bodies]:
+    clicks = [click(f"IwAR{n:012}", NOW - MINUTE, visitorId=f"visitor-{n}") for n in range(pairs)]
+    return clicks, [order(f"n{n}", NOW, visitorId=f"visitor-{n}") for n in range(pairs)]
+
+
+def sign_ins_and_orders(pairs: int) -> tuple[Bodies, Bodies]:
+    known = [{"email": f"jane{n}@example.com"} for n in range(pairs)]
+    seen = [{"eventType": "Lead", "visitorId": f"visitor-{n}", "customerData": known[n]} for n in range(pairs)]
+    leads = [order(f"l{n}", NOW, **seen[n]) for n in range(pairs)]
+    return leads, [order(f"n{n}", NOW, customerData=known[n]) for n in range(pairs)]
+
+
+def missed(kits: Sequence[PostgresKit], pairs: int, sets: Any) -> int:
+    """How many of the orders are without their click in the end, told at the same moments as what leads to it."""
+    if sets is sign_ins_and_orders:
+        commit(kits[0], clicks_and_orders(pairs)[0])
+    _, results = at_once(kits, sets(pairs), held=True)
+    return sum(not kits[0].state(result.state.row.id).match.attributed for result in results)
+
+
+@pytest.mark.parametrize("sets", [clicks_and_orders, sign_ins_and_orders])
+@pytest.mark.parametrize("pairs", [60, pytest.param(2_000, marks=pytest.mark.slow)])
+def test_no_order_misses_what_is_stored_at_the_same_moment(
+    pairs: int, sets: Any, database: Database, tmp_path: Path, racing: None
+) -> None:
+    with edges(database, tmp_path, 2) as kits:
+        assert missed(kits, pairs, sets) == 0
+
+
+@pytest.mark.parametrize("sets", [clicks_and_orders, sign_ins_and_orders])
+def test_control_without_the_look_after_the_commit_all_do(
+    sets: Any, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, racing: None
+) -> None:
+    async def nothing(*_: Any) -> None: ...
+
+    monkeypatch.setattr(PostgresJournal, "_look", nothing)
+    with edges(database, tmp_path, 2) as kits:
+        assert missed(kits, 40, sets) == 40
+
+
+@pytest.mark.parametrize("count", [(120, 40), pytest.param((3_000, 500), marks=pytest.mark.slow)], ids=str)
+def test_what_three_edges_are_told_at_once_is_stored_once(
+    count: tuple[int, int], database: Database, tmp_path: Path
+) -> None:
+    clicks = [click(f"IwAR{n:012}", NOW - MINUTE, visitorId=f"visitor-{n}") for n in range(count[0])]
+    orders = [order(f"n{n}", NOW, visitorId=f"visitor-{n}") for n in range(count[1])]
+    with edges(database, tmp_path, 3) as kits:
+        turned = [clicks, clicks[GROUP // 2 :] + clicks[: GROUP // 2], clicks[::-1]]
+        told = at_once(kits, [some + orders for some in turned])
+        rows = kits[0].rows("SELECT (SELECT count(*) FROM click), (SELECT count(*) FROM conversion)")
+        sums = kits[0].rows("SELECT sum(n)::bigint FROM click_hour")
+    assert rows == [count]
+    assert sums == [(count[0],)]
+    clicked = [{(r.id, r.duplicate) for r in some if isinstance(r, ClickResult)} for some in told]
+    bought = [{(r.state.row.id, r.duplicate) for r in some if not isinstance(r, ClickResult)} for some in told]
+    for answered, many in ((clicked, count[0]), (bought, count[1])):
+        assert all({number for number, _ in some} == {number for number, _ in answered[0]} for some in answered)
+        assert sum(not duplicate for some in answered for _, duplicate in some) == many
