@@ -52,15 +52,16 @@ def _supervise(args: argparse.Namespace, roles: tuple[Role, ...]) -> int:
 
     settings = settings_of(args) if role == "all" else None
     config = settings.config if settings else read()
-    if config.storage.engine == "postgres":
-        raise ConfigError(['[storage] engine: this release takes no events into PostgreSQL yet; set "sqlite"'])
+    roles, asked = _able(roles, config), roles
     if role == "all":
         _tell(_first_line(config))
     telemetry.configure(config.log, "supervisor")
+    if roles != asked:
+        log.warning("the console cannot ask PostgreSQL in this release, and is not started; see collector status")
     doubts = certificate.doubts(config.edge) if "edge" in roles else []
     for warning in [*(settings.warnings if settings else []), *doubts]:
         log.warning("the configuration is doubtful", reason=warning)
-    banner = _banner(config) if args.config is None and role == "all" else None
+    banner = _banner(config) if args.config is None and "console" in roles and role == "all" else None
 
     def answering(urls: Mapping[Role, str]) -> None:
         _tell(" ".join(("ready", *(f"{name}={url}" for name, url in urls.items()))))
@@ -69,6 +70,15 @@ def _supervise(args: argparse.Namespace, roles: tuple[Role, ...]) -> int:
 
     before = banner.make_keys if banner is not None else None
     return supervise(for_role(config, role), roles=roles, reload=read, before=before, on_ready=answering)
+
+
+def _able(roles: tuple[Role, ...], config: Config) -> tuple[Role, ...]:
+    """Those that can work on this engine; ConfigError where none is left."""
+    if config.storage.engine == "sqlite":
+        return roles
+    if roles == ("console",):
+        raise ConfigError(['[storage] engine: `collector console` cannot ask "postgres" in this release'])
+    return tuple(role for role in roles if role != "console")
 
 
 def _tell(line: str) -> None:
@@ -82,10 +92,8 @@ def _first_line(config: Config) -> str:
     if config.path is None:
         return f"Collector {__version__} starts a demo, since no --config is given; data in {config.storage.data_dir}"
     pixels = ", ".join(dict.fromkeys(pixel.id for store in config.store for pixel in store.pixel)) or "none"
-    return (
-        f"Collector {__version__} starts with {config.path}: mode {config.meta.mode}, pixels {pixels}, "
-        f"console http://{config.console.listen}"
-    )
+    where = "PostgreSQL" if config.storage.engine == "postgres" else f"console http://{config.console.listen}"
+    return f"Collector {__version__} starts with {config.path}: mode {config.meta.mode}, pixels {pixels}, {where}"
 
 
 def _banner(config: Config) -> Banner:

@@ -95,6 +95,10 @@ class Journal(Protocol):
 
 def journal(config: Config, clock: Clock) -> Journal:
     """The journal of the engine that is chosen, open; StorageError says why it cannot be used."""
+    if config.storage.engine == "postgres":
+        from collector.storage.postgres.journal import PostgresJournal
+
+        return PostgresJournal(config, clock)
     from collector.storage.journal import journal as sqlite
 
     return sqlite.Journal(config, clock)

@@ -18,7 +18,7 @@ from tests.kit import postgres, typed
 # What opens no database, or PostgreSQL's; `serve` and its parts are asked for in cli/test_config_engines.py.
 ABLE = (
     *("audit", "keys create", "keys list", "keys revoke", "status", "doctor", "config check", "config show"),
-    "replay",
+    *("replay", "import"),
     *("serve", "edge", "keeper", "courier", "console"),
 )
 ASKING = sorted(

@@ -24,7 +24,7 @@ from collector.cli.importing.pieces import Form, Piece, Shape, pieces_of
 from collector.cli.importing.taker import Taker, opened
 from collector.cli.output import is_special, print_json, refuse_ours
 from collector.cli.progress import Bar
-from collector.cli.settings import config_of
+from collector.cli.settings import BOTH, config_of
 from collector.config import Config
 from collector.core import wire
 from collector.core.intake import Caller
@@ -59,7 +59,7 @@ class Done(Struct, kw_only=True):
 
 
 def run(args: argparse.Namespace) -> int:
-    config = config_of(args)
+    config = config_of(args, engines=BOTH)
     if args.store is not None and config.store_by_id(args.store) is None:
         raise ConfigError([f"--store: '{args.store}' is not in the configuration"])
     if args.rejects is not None:

@@ -25,9 +25,9 @@ from collector.exchange.frames import Frames, Hello, Submitted, ToEdge, ToKeeper
 from collector.exchange.operations import Operation, Submission
 from collector.exchange.stores import Store
 from collector.process import hardening
+from collector.storage import engine
 from collector.storage.ground import lock
 from collector.storage.ground.database import DATABASE
-from collector.storage.journal.journal import Journal
 
 _PATIENCE_SECONDS: Final = 30.0  # a keeper that is replaced is back within a second or two
 _AGAIN_SECONDS: Final = 0.2
@@ -56,7 +56,8 @@ def opened(config: Config) -> Iterator[Taker]:
         with contextlib.closing(Remote(data_dir, end)) as remote:
             yield remote
         return
-    if config.path is None and not (Path(data_dir) / DATABASE).is_file():  # the folder may be mistyped
+    is_file = config.storage.engine == "sqlite"
+    if is_file and config.path is None and not (Path(data_dir) / DATABASE).is_file():  # the folder may be mistyped
         raise StorageError(f"no database at {data_dir}; give --config, or the --data-dir of a collector")
     with hardening.for_the_owner(data_dir):
         held = lock.hold(data_dir)
@@ -75,7 +76,7 @@ class Local:
         # New rows are written at the end and few are read again: the usual 64 MB of each file only fill up (174 MB of
         # this process became 303 MB over 10⁶ rows) and gain nothing (28 s and 25 s for 60,000).
         storage = structs.replace(config.storage, cache_mb=min(config.storage.cache_mb, _CACHE_MB))
-        self._journal = journal = Journal(structs.replace(config, storage=storage), self.clock)
+        self._journal = journal = engine.journal(structs.replace(config, storage=storage), self.clock)
         journal.start()
         self.stores, self.names, self.public = journal.stores, journal.names, journal.public
 
