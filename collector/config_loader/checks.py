@@ -46,7 +46,7 @@ def check(config: Config, *, role: Role, env: Mapping[str, str]) -> list[Fault]:
     ]
     # A child that reads the file again has none of the secrets that stand in its supervisor's environment.
     is_child = "COLLECTOR_CONFIG_FD" in env
-    faults += engines.check(config.storage, needs_dsn=may_hold(role, ("storage", "dsn")) and not is_child)
+    faults += engines.check(config, needs_dsn=may_hold(role, ("storage", "dsn")) and not is_child)
     faults += _alerts(config)
     faults += _certificate(config) if role in ("all", "edge") else ()
     needs_tokens = role in ("all", "courier") and not is_child

@@ -6,17 +6,19 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from collector.config import StorageConfig
-from collector.config_loader.faults import Fault
+from collector.config import Config
+from collector.config_loader.faults import Fault, Path
 
 PORT: Final = 5432
 _EXAMPLE: Final = "postgresql://collector@db1,db2/collector?sslmode=verify-full"
+_HERE_ALONE: Final = 'this release does it with [storage] engine = "sqlite" alone; take it out'
 
 Host = tuple[str, int]  # a name, an address or the folder of a socket; the port
 
 
-def check(storage: StorageConfig, *, needs_dsn: bool) -> Iterator[Fault]:
+def check(config: Config, *, needs_dsn: bool) -> Iterator[Fault]:
     """`needs_dsn`: whether this process would open it. A fault never holds the dsn: there may be a password in it."""
+    storage = config.storage
     if storage.engine == "sqlite" and storage.dsn:
         yield Fault(("storage", "dsn"), 'names a database, and engine is "sqlite"; set engine = "postgres"')
         yield Fault(("storage", "engine"), '"sqlite" keeps all in data_dir; set "postgres", or take dsn out')
@@ -25,6 +27,20 @@ def check(storage: StorageConfig, *, needs_dsn: bool) -> Iterator[Fault]:
         yield Fault(("storage", "dsn"), f"missing; give dsn_file, or COLLECTOR_STORAGE__DSN: {_EXAMPLE}")
     if storage.dsn and not _is_whole(storage.dsn):
         yield Fault(("storage", "dsn"), f"expected user, hosts and database, as in {_EXAMPLE}")
+    if storage.engine == "postgres":
+        yield from (Fault(path, _HERE_ALONE) for path, is_set in _of_one_machine(config) if is_set)
+        if config.backup.dir:
+            yield Fault(("backup", "dir"), "PostgreSQL's backups are its own (pg_basebackup); take it out")
+
+
+def _of_one_machine(config: Config) -> Iterator[tuple[Path, object]]:
+    """What this release does with SQLite alone, and whether it is asked for."""
+    yield ("insights", "ad_account"), config.insights.ad_account
+    yield ("alerts", "weekly"), config.alerts.weekly
+    for number, store in enumerate(config.store):
+        yield ("store", number, "webhook_secrets"), store.webhook_secrets
+        yield ("store", number, "webhook"), store.webhook
+        yield ("store", number, "shop", "platform"), store.shop.platform
 
 
 def _is_whole(dsn: str) -> bool:

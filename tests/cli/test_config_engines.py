@@ -73,6 +73,21 @@ def test_a_dsn_that_is_none_is_not_repeated(tmp_path: Path, dsn: str) -> None:
     assert fault == f"F:3: [storage] dsn: expected user, hosts and database, as in {EXAMPLE}"
 
 
+def test_what_is_done_with_sqlite_alone_is_named(tmp_path: Path) -> None:
+    """Else a webhook would be answered 503, and a pull or a report would never be, without a word."""
+    more = (
+        '[alerts]\nweekly = "monday 08:00"\n[backup]\ndir = "backups"\n'
+        '[insights]\nad_account = "act_1"\naccess_token = "x"\n'
+        '[[store]]\nid = "s"\n[store.webhook_secrets]\nshopify = "a secret"\n[store.shop]\nplatform = "shopify"\n'
+        'url = "https://a.myshopify.com"\n[[store.webhook]]\nname = "k"\npreset = "paddle"\nsecret = "b"\n'
+    )
+    named = [fault.partition(": ")[2] for fault in faults_of(tmp_path, BOTH + more)]
+    alone = 'this release does it with [storage] engine = "sqlite" alone; take it out'
+    paths = ("[insights] ad_account", "[alerts] weekly", "[store] webhook_secrets", "[store] webhook")
+    assert {f"{path}: {alone}" for path in (*paths, "[store.shop] platform")} <= set(named)
+    assert "[backup] dir: PostgreSQL's backups are its own (pg_basebackup); take it out" in named
+
+
 @pytest.mark.parametrize(
     ("dsn", "hosts"),
     [
