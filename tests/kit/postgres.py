@@ -12,7 +12,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+
+from tests.kit.program import free_port
 
 _WITHIN_S: Final = 60.0
 USER: Final = "collector"  # what our tests log in as: no superuser, as in an installation
@@ -104,7 +105,7 @@ class Node:
     def start(self) -> None:
         """Return once it answers; where another program has taken the port meanwhile, on another one."""
         for _ in range(5):
-            self.port = self.port or _free_port()
+            self.port = self.port or free_port()
             command = (self._programs / "postgres", "-D", self.data, "-k", self.folder, "-p", str(self.port))
             with open(self.folder / f"{self.name}.log", "ab") as log:
                 self.process = subprocess.Popen(
@@ -311,12 +312,6 @@ def _other_user() -> dict[str, Any]:
 def _end_with_us() -> None:
     """SIGQUIT when the thread that started it is gone, whatever ended that."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT, 0, 0, 0)
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def _children(pid: int) -> list[int]:

@@ -14,6 +14,7 @@ from collector.config_loader import load
 from collector.exchange.clock import Clock
 from collector.storage.postgres.keeping import Keeping
 from tests.kit import postgres, typed
+from tests.kit.program import free_port
 
 # What opens no database, or PostgreSQL's; `serve` and its parts are asked for in cli/test_config_engines.py.
 ABLE = (
@@ -123,7 +124,7 @@ def test_a_machine_without_the_key_of_the_others_is_refused(config: str) -> None
 
 @pytest.mark.parametrize("command", ["status", "doctor", "keys list"])
 def test_a_server_that_is_away_is_a_sentence(run: Run, config: str, database: postgres.Database, command: str) -> None:
-    free = postgres._free_port()
+    free = free_port()
     text = Path(config).read_text().replace(f":{database.node.port}/", f":{free}/")
     Path(config).write_text(text)
     code, out, err = run(*command.split())

@@ -116,16 +116,16 @@ async def test_a_serialization_failure_is_tried_again_three_times(one: postgres.
 
 
 async def test_a_lock_that_others_hold_is_not_waited_for_without_end(one: postgres.Database) -> None:
-    database = Database(storage(one.dsn, group_timeout_seconds=60), "test")
+    database, other = Database(storage(one.dsn, group_timeout_seconds=60), "test"), await asyncpg.connect(one.dsn)
     await added(database, 1)
+    await other.execute("BEGIN; UPDATE row SET id = 2 WHERE id = 1")
 
     async def work(connection: Any) -> None:
-        await connection.execute("UPDATE row SET id = 2 WHERE id = 1")
-        async with database.transaction() as other:
-            await other.execute("UPDATE row SET id = 3 WHERE id = 1")
+        await connection.execute("UPDATE row SET id = 3 WHERE id = 1")
 
     with pytest.raises(Unavailable, match="55P03"), faults.as_storage_errors():
         await database.attempt(work)
+    await other.close()
     assert ids(one) == "1"
     await database.close()
 
@@ -152,15 +152,17 @@ async def test_a_commit_that_no_standby_confirms_is_cut_and_not_acknowledged(
     postgres_pair: Pair, doubled: postgres.Database
 ) -> None:
     """It is on one disk: whoever repeats it is recognised."""
+    patient = Database(storage(doubled.dsn, group_timeout_seconds=60), "test")
     database = Database(storage(doubled.dsn, group_timeout_seconds=1), "test")
-    await added(database, 1)
+    await added(patient, 1)
     postgres_pair.standby.pause()
     with pytest.raises(Unavailable, match="gave no answer in time"):
         await added(database, 2)
     postgres_pair.standby.resume()
     with pytest.raises(asyncpg.UniqueViolationError):
-        await until_it_is_taken(database, 2)
+        await until_it_is_taken(patient, 2)
     await database.close()
+    await patient.close()
 
 
 async def cancelled(postgres_pair: Pair, doubled: postgres.Database) -> None:
@@ -196,7 +198,7 @@ async def test_the_primary_is_killed_and_its_standby_takes_over_without_a_restar
     with postgres.pair() as both:
         made = make_database(both.primary, "shop")
         with_table(made)
-        database = Database(storage(both.dsn("shop"), group_timeout_seconds=2), "test")
+        database = Database(storage(both.dsn("shop"), group_timeout_seconds=60), "test")
         await added(database, 1)
         both.primary.kill()
         with pytest.raises(Unavailable):

@@ -17,6 +17,7 @@ from collector.storage.postgres.ids import Ids
 from collector.storage.postgres.keeping import Keeping
 from tests.kit import postgres
 from tests.kit.postgres import Pair, make_database
+from tests.kit.program import free_port
 
 NOW = 1_796_000_000_000
 WEEK = 7 * 86_400_000
@@ -219,6 +220,6 @@ def test_weeks_are_made_ahead_and_given_up_whole(keeper: Keeping, database: post
 
 
 def test_a_database_that_is_away_at_the_start_is_a_sentence(tmp_path: Path) -> None:
-    config = config_of(f"postgresql://u@127.0.0.1:{postgres._free_port()}/d", tmp_path)
+    config = config_of(f"postgresql://u@127.0.0.1:{free_port()}/d", tmp_path)
     with pytest.raises(StorageError, match="cannot be reached"):
         Keeping(config, Clock())

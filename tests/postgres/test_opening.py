@@ -20,6 +20,7 @@ from collector.storage.postgres.database import Database
 from collector.storage.postgres.opening import opened
 from tests.kit import postgres
 from tests.kit.postgres import USER, Node
+from tests.kit.program import free_port
 
 LOCAL = "all all trust"
 
@@ -83,7 +84,7 @@ def test_a_script_that_fails_leaves_nothing_of_the_others(
 
 
 def test_a_wrong_database_user_port_or_host(postgres_server: Node, database: postgres.Database) -> None:
-    port, free = postgres_server.port, postgres._free_port()
+    port, free = postgres_server.port, free_port()
     at = f"127.0.0.1:{port}"
     assert refusal(storage(postgres_server.dsn("none_such"))) == (
         f'[storage] dsn: {at} has no database "none_such"; create it: CREATE DATABASE none_such OWNER {USER}'
@@ -98,10 +99,10 @@ def test_a_wrong_database_user_port_or_host(postgres_server: Node, database: pos
 
 
 def test_the_next_host_is_asked(database: postgres.Database) -> None:
-    dead = postgres._free_port()
+    dead = free_port()
     dsn = database.dsn.replace("@", f"@127.0.0.1:{dead},")
     assert inside(storage(dsn), lambda one: one.close()) is None
-    both = database.dsn.replace(f":{database.node.port}/", f":{dead},127.0.0.1:{postgres._free_port()}/")
+    both = database.dsn.replace(f":{database.node.port}/", f":{dead},127.0.0.1:{free_port()}/")
     assert refusal(storage(both)).count("cannot be reached") == 2
 
 

@@ -14,6 +14,7 @@ import pytest
 from tests.kit import postgres
 from tests.kit.harness import BINARY, PIXEL, ROOT, STORE, Door, Installation, eventually
 from tests.kit.postgres import make_database
+from tests.kit.program import free_port
 from tests.kit.simulators.graph import GraphSimulator
 
 VISITOR = "visitor-of-the-test-1"
@@ -25,7 +26,7 @@ def installation(
     folder.mkdir()
     made = Installation(folder, graph, **more_of_it)
     text = made.config.read_text()
-    more = f'[storage]\nengine = "postgres"\ndsn = "{dsn}"\nstandby = "{standby}"\ngroup_timeout_seconds = 2\n'
+    more = f'[storage]\nengine = "postgres"\ndsn = "{dsn}"\nstandby = "{standby}"\ngroup_timeout_seconds = 20\n'
     text = text.replace("[storage]\n", more)
     if pepper is not None:
         text += f'\n[privacy]\npepper_file = "{pepper}"\n'
@@ -117,10 +118,10 @@ def test_the_primary_dies_and_nothing_acknowledged_is_lost(tmp_path: Path) -> No
             both.primary.kill()
             code, answer = post(door, "click", click(100), key)
             assert (code, answer["error"]["code"]) == (503, "storage_unavailable")
-            assert eventually(lambda: door.get("/readyz").status_code == 503)
+            assert eventually(lambda: door.get("/readyz").status_code == 503, 60)
             both.standby.promote()
             assert taken(door, "click", click(100), key)["success"]
-            assert eventually(lambda: door.get("/readyz").status_code == 200)
+            assert eventually(lambda: door.get("/readyz").status_code == 200, 60)
             assert both.standby.sql("SELECT count(*) FROM click", "shop") == "51"
             assert all(pid in door.serving.tree() for pid in door.serving.children().values())
 
@@ -148,7 +149,7 @@ def test_orders_are_imported_by_the_running_keeper_and_without_one(database: pos
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["serve", "keeper", "courier"])
 def test_a_server_that_is_away_at_the_start_ends_it_with_a_sentence(tmp_path: Path, command: str) -> None:
-    port = postgres._free_port()
+    port = free_port()
     shop = installation(tmp_path / "one", "http://127.0.0.1:9", f"postgresql://u@127.0.0.1:{port}/d", "none")
     words = [*shop.command, command, "--config", str(shop.config)]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -14,6 +14,7 @@ from collector.storage.postgres.migrating import migrate
 from collector.telemetry import logger
 
 log = logger("storage")
+_WEEKS_S = 60  # for the tables of the weeks to come
 
 
 async def opened(storage: StorageConfig, name: str, *, takes: bool = False) -> tuple[Database, Facts]:
@@ -26,7 +27,8 @@ async def opened(storage: StorageConfig, name: str, *, takes: bool = False) -> t
         with as_storage_errors():
             found = await examined(database, storage, takes=takes)
             await migrate(database, storage)
-            async with database.transaction() as connection:
+            async with database.transaction(_WEEKS_S) as connection:
+                await connection.execute(f"SET LOCAL lock_timeout = '{_WEEKS_S}s'")  # others may start at this moment
                 await partitions.ahead(connection, time.time_ns() // 1_000_000)
     except BaseException:
         await database.close()
