@@ -155,4 +155,4 @@ def test_a_server_that_is_away_at_the_start_ends_it_with_a_sentence(tmp_path: Pa
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=env)
     assert done.returncode == 3, done.stderr
-    assert f"[storage] dsn: 127.0.0.1:{port} cannot be reached: Connection refused" in done.stderr.splitlines()
+    assert f"[storage] dsn: 127.0.0.1:{port} cannot be reached: Connection refused" in done.stderr
