@@ -10,13 +10,15 @@ import msgspec
 from litestar import Response
 from litestar.response import Stream
 
-from collector.console import hub, words
+from collector.console import hub, meta_codes, words
 from collector.console.bar import Asked, Bar, Unknown, read
-from collector.console.shell import Desk, page
+from collector.console.shell import Desk, delivery_word, page
 from collector.core import times
+from collector.core.capi.states import CapiState, name_of
 from collector.storage.reports.live import KINDS, Item
 
 _TONES: Final = {"order": "good", "refusal": "bad", "reload": "warn"}
+_AT_META: Final = {name_of(state): delivery_word(state).word for state in CapiState}
 _encode: Final = msgspec.json.Encoder().encode
 _RETRY_MS: Final = 3000
 _MARKUP_BYTES: Final = 95  # of a line
@@ -122,9 +124,9 @@ def _said(item: Item) -> str:
 
 def _event(item: Item) -> str:
     value = f" of {words.money(item['value'], item['currency'] or '')}" if item["value"] is not None else ""
-    sure = f"click known, {item['confidence']}" if item["confidence"] else "no click known"
+    sure = f"click known, {item['confidence']} of 100" if item["confidence"] else "no click known"
     test = ", a test" if item["test"] else ""
-    return f"{item['event']}{value} · {sure} · at Meta: {str(item['meta']).replace('_', ' ')}{test}"
+    return f"{item['event']}{value} · {sure} · at Meta: {_AT_META[item['meta']]}{test}"
 
 
 def _attempt(item: Item) -> str:
@@ -133,4 +135,6 @@ def _attempt(item: Item) -> str:
     if item["outcome"] == "sent":
         return f"Meta took {events}{took}"
     code = f", code {item['code']}" if item["code"] is not None else ""
-    return f"{events} to Meta: {str(item['outcome']).replace('_', ' ')}{code}{took}"
+    ours = meta_codes.sentence(item["code"]).partition(". ")[0].rstrip(".")
+    why = f": {ours}" if ours else ""
+    return f"{events} to Meta: {str(item['outcome']).replace('_', ' ')}{code}{took}{why}"

@@ -29,7 +29,6 @@ from tests.kit import console_world
 from tests.kit.console_store import DAY_MS, IDS, NOW
 from tests.kit.console_world import CAMPAIGNS, NAMES, PIXELS, SHOPS, Sold, World, midnight, shared_links
 
-LIVE = {"sent": "sent", "held": "held", "expired": "expired", "refused": "rejected", "on purpose": "skipped"}
 SHOWN = {"sent": "sent", "held": "held", "expired": "expired", "refused": "refused", "on purpose": "left out"}
 
 
@@ -143,7 +142,7 @@ async def test_what_live_and_events_say_of_an_order_is_the_generators(month: Mon
     for number, text in mine.items():
         one = sold[number]
         known = "click known, " if one.campaign is not None else "no click known"
-        state = LIVE.get(one.state, "retrying|queued")
+        state = SHOWN.get(one.state, "tried again|waiting")
         assert NAMES[one.shop] in text
         assert f"Purchase of {money(one.value, one.currency)} · {known}" in text
         assert re.search(rf"at Meta: ({state}) ", text), text
