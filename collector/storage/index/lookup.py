@@ -403,5 +403,7 @@ def _rows(db: apsw.Connection, tail: Tail[ClickRow], ids: set[int]) -> list[Clic
 def _select(db: apsw.Connection, table: Table, ids: Collection[int]) -> Iterable[tuple[Any, ...]]:
     if not ids:
         return ()
+    if len(ids) == 1:  # nearly always, and in half the time
+        return db.execute(f"SELECT {table.columns} FROM {table.name} WHERE id = ?", tuple(ids))
     select = f"SELECT {table.columns} FROM {table.name} WHERE id IN (SELECT value FROM carray(?))"
     return db.execute(select, (apsw.carray(memoryview(array("q", ids))),))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any
 
 import apsw
@@ -31,6 +32,12 @@ _INFERABLE = (
     "AND (method IS NULL OR method = 'probabilistic')"
 )
 _UPDATE = f"UPDATE conversion SET {', '.join(f'{c} = ?' for c in ConversionRow._fields[1:])} WHERE id = ?"
+# Without the columns that indexes have: SQLite writes an entry anew though it stays the same. An erasure alone changes
+# these elsewhere, and the tail heeds it before a group begins.
+_LASTING = frozenset(("id", "store", "ts", "received", "event_type", "dedup_k", "click"))
+_OTHERS = [column for column in ConversionRow._fields if column not in _LASTING]
+_UPDATE_OTHERS = f"UPDATE conversion SET {', '.join(f'{c} = ?' for c in _OTHERS)} WHERE id = ?"
+_lasting, _others = attrgetter(*_LASTING), attrgetter(*_OTHERS)
 
 
 class Rows:
@@ -55,6 +62,8 @@ class Rows:
         """Store what a row has become."""
         if row.id in self._lookup.unwritten:
             self._lookup.unwritten[row.id] = row
+        elif (held := self._lookup.conversions.get(row.id)) is not None and _lasting(held) == _lasting(row):
+            self._db.execute(_UPDATE_OTHERS, (*_others(row), row.id))
         else:
             self._db.execute(_UPDATE, (*row[1:], row.id))
         self._lookup.conversions.replace(row)
