@@ -12,12 +12,12 @@ from typing import Any, Final
 import msgspec
 
 from collector.cli.output import print_json, print_table, timestamp
-from collector.cli.settings import config_of
+from collector.cli.settings import BOTH, config_of
 from collector.config import Config
 from collector.errors import CollectorError, ConfigError
 from collector.process import hardening
+from collector.storage.forgetting import erase_person
 from collector.storage.ground import audit
-from collector.storage.people.erasure import erase_person
 from collector.storage.verbs.erasing import Erasure
 from collector.storage.verbs.person import Asked
 
@@ -42,7 +42,7 @@ _LOG: Final = "Somebody still reads pages of before, so not all copies are overw
 
 
 def run(args: argparse.Namespace) -> int:
-    config = config_of(args)
+    config = config_of(args, engines=BOTH)
     if args.store is not None and config.store_by_id(args.store) is None:
         raise ConfigError([f"--store: '{args.store}' is not in the configuration"])
     asked = asked_of(args)

@@ -8,14 +8,14 @@ from typing import BinaryIO
 
 from collector.cli.output import private_file, refuse_ours
 from collector.cli.progress import Bar
-from collector.cli.settings import config_of
+from collector.cli.settings import BOTH, config_of
 from collector.config import Config
 from collector.errors import ConfigError
 from collector.storage.reports import commands
 
 
 def export(args: argparse.Namespace) -> int:
-    config = config_of(args)
+    config = config_of(args, engines=BOTH)
     if args.store is not None and config.store_by_id(args.store) is None:
         raise ConfigError([f"--store: '{args.store}' is not in the configuration"])
     rows = _write(args, config, sys.stdout.buffer) if args.output is None else _to_file(args, config)

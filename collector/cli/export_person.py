@@ -10,16 +10,16 @@ import msgspec
 
 from collector.cli.erase import asked_of, noted
 from collector.cli.output import private_file, refuse_ours
-from collector.cli.settings import config_of
+from collector.cli.settings import BOTH, config_of
 from collector.errors import ConfigError
 from collector.process import hardening
-from collector.storage.people.held import held_of
+from collector.storage.forgetting import held_of
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 def run(args: argparse.Namespace) -> int:
-    config = config_of(args)
+    config = config_of(args, engines=BOTH)
     if args.store is not None and config.store_by_id(args.store) is None:
         raise ConfigError([f"--store: '{args.store}' is not in the configuration"])
     if args.output is not None:

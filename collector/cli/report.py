@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 from collector.cli.output import print_json, print_table
-from collector.cli.settings import config_of
+from collector.cli.settings import BOTH, config_of
 from collector.config import Config
 from collector.core import times
 from collector.errors import ConfigError
@@ -20,7 +20,7 @@ _SPANS: Final = {"d": DAY_MS, "h": 3_600_000}
 
 
 def attribution(args: argparse.Namespace) -> int:
-    config, now = config_of(args), time.time_ns() // 1_000_000
+    config, now = config_of(args, engines=BOTH), time.time_ns() // 1_000_000
     since, until = moment(args.since, now, "--since"), moment(args.until, now, "--until") if args.until else now
     if since >= until:
         raise ConfigError([f"--since: {times.text(since)} is not before {times.text(until)}, where the report ends"])

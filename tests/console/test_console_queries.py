@@ -20,7 +20,7 @@ from tests.kit.console_process import make_config
 from tests.kit.console_store import IDS, NOW, make_store
 
 # Small tables, which may be walked through; the others grow with the traffic.
-SMALL = {"refusal", "total", "step", "store", "event_name", "pixel", "pixel_state", "heartbeat", "model"}
+SMALL = {"refusal", "total", "step", "store", "json_each", "event_name", "pixel", "pixel_state", "heartbeat", "model"}
 SMALL |= {"s", "p", "m", "found", "sold"}  # under their short names
 
 

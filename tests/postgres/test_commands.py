@@ -21,6 +21,7 @@ ABLE = (
     *("audit", "keys create", "keys list", "keys revoke", "status", "doctor", "config check", "config show"),
     *("replay", "import"),
     *("serve", "edge", "keeper", "courier", "console"),
+    *("erase", "export-person", "explain", "export", "report attribution"),
 )
 ASKING = sorted(
     command.name

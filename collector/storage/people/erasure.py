@@ -34,6 +34,7 @@ from collector.storage.verbs.erasing import (
     Erasure,
     Receipt,
     blanked,
+    fbclids_of,
     names_left,
     naming,
     public_ids,
@@ -260,7 +261,8 @@ class Eraser:
         """Leave the names by which late word of the person is known: those that are nobody else's."""
         mine = [value for value in carried if not self._is_still_known(store, *value)]
         called = [found[0] for row in person.conversions for found in self._db.execute(_OTHER_NAMES, (row,))]
-        rows = [(store, name, now) for name in names_left(self._looking, person, mine, cast("list[int]", called))]
+        passed_on = [name for name in fbclids_of(person) if self._looking.clicks_under(store, "fbclid", name)]
+        rows = [(store, name, now) for name in names_left(person, mine, cast("list[int]", called), passed_on)]
         self._db.executemany("INSERT INTO erased (store, name, at) VALUES (?, ?, ?)", rows)
 
     def _is_still_known(self, store: int, kind: int, key: int) -> bool:

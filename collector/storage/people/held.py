@@ -1,28 +1,18 @@
-"""The verb of `collector export-person`: all that is kept of a person, found by the rule by which erasure finds it.
-
-What an erasure would take out of somebody else's order (the person's device) is told without that order's own facts.
-"""
+"""The verb of `collector export-person` on SQLite: all that is kept of a person (`storage/verbs/held.py`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
 import apsw
-import msgspec
 
 from collector.config import Config
 from collector.core import times
-from collector.core.capi.states import name_of
-from collector.core.events import StoredClick, StoredEvent
-from collector.core.ids import PublicIds
-from collector.core.matching import Match
-from collector.exchange.naming import KINDS
-from collector.exchange.rows import ClickRow, ConversionRow
 from collector.storage.people.erasure import opened, stores_of
-from collector.storage.verbs.person import Asked, Person
+from collector.storage.verbs.held import Item, Sent, item_of
+from collector.storage.verbs.person import Asked
 
-Item = dict[str, Any]
 _NETWORK: Final = "SELECT ip, user_agent FROM click_network WHERE id = ?"
 _DELIVERIES: Final = """
 SELECT o.id, p.name, o.state, o.created, o.settled, o.reason, o.request, b.body
@@ -32,10 +22,7 @@ _ATTEMPTS: Final = """
 SELECT at, outcome, http_status, code, subcode, trace_id, message FROM request
  WHERE id = ?1 OR id IN (SELECT request FROM attempt WHERE outbox = ?2) ORDER BY id"""
 _SHOP: Final = "SELECT called, ts, status, value, currency, channel, reason FROM shop_order WHERE conversion = ?"
-_LINKS: Final = """
-SELECT kind, last_ts FROM identity_link WHERE store = ? AND kind = ? AND key = ? AND visitor_k = ?"""
-_KIND: Final = {number: name for name, number in KINDS.items()}
-_SHARED: Final = "a value belongs to more browsers or customers than one person has: nobody was followed from it"
+_LINKS: Final = "SELECT kind, last_ts FROM identity_link WHERE store = ? AND kind = ? AND key = ? AND visitor_k = ?"
 
 
 def held_of(config: Config, store: str | None, asked: Asked, now: int) -> Item:
@@ -45,94 +32,31 @@ def held_of(config: Config, store: str | None, asked: Asked, now: int) -> Item:
     """
     with opened(config) as (db, eraser):
         people = eraser.look(stores_of(db, config, store), asked)
-        ids = eraser.public
         return {
             "at": times.text(now),
-            "stores": [_Held(db, ids, person, eraser.links(person)).item(name) for name, person in people.items()],
-        }
-
-
-class _Held:
-    """One person in one store."""
-
-    def __init__(self, db: apsw.Connection, ids: PublicIds, person: Person, links: set[Any]) -> None:
-        self._db, self._ids, self._person, self._links = db, ids, person, links
-
-    def item(self, store: str) -> Item:
-        person = self._person
-        return {
-            "store": store,
-            "clicks": [self._click(row) for _, row in sorted(person.clicks.items())],
-            "events": [self._event(row) for _, row in sorted(person.conversions.items())],
-            "ordersOfOthersOnTheirDevice": [self._device(row) for _, row in sorted(person.others.items())],
-            "browsers": len(person.visitors),
-            "links": sorted(self._link(link) for link in self._links),
-            "note": _SHARED if person.shared else None,
-        }
-
-    def _click(self, row: ClickRow) -> Item:
-        found = cast("tuple[str | None, str | None] | None", self._db.execute(_NETWORK, (row.id,)).fetchone())
-        click = msgspec.to_builtins(msgspec.msgpack.decode(row.body, type=StoredClick))
-        return {
-            "clickId": self._ids.public("click", row.id),
-            "timestamp": times.text(row.ts),
-            "lastSeen": times.text(row.last_ts),
-            "received": times.text(row.received),
-            **dict(zip(_CLICK_FIELDS, click, strict=True)),
-            "ipAddress": found and found[0],
-            "userAgent": found and found[1],
-        }
-
-    def _event(self, row: ConversionRow) -> Item:
-        event = msgspec.to_builtins(msgspec.msgpack.decode(row.body, type=StoredEvent))
-        judged = msgspec.msgpack.decode(row.match, type=Match)
-        return {
-            "conversionId": self._ids.public("conv", row.id),
-            **event,
-            "ts": times.text(row.ts),
-            "received": times.text(row.received),
-            "attribution": {
-                "attributed": judged.attributed,
-                "clickId": None if row.click is None else self._ids.public("click", row.click),
-                "confidence": row.confidence,
-                "method": row.method,
-                "reason": judged.reason,
-            },
-            "shop": [
-                {"order": called, "at": times.text(cast(int, ts)), **dict(zip(_SHOP_FIELDS, rest, strict=True))}
-                for called, ts, *rest in self._db.execute(_SHOP, (row.id,))
+            "stores": [
+                item_of(name, person, eraser.public, _Holding(db, eraser.links(person)))
+                for name, person in people.items()
             ],
-            "deliveries": list(self._deliveries(row.id)),
         }
 
-    def _deliveries(self, conversion: int) -> Iterator[Item]:
-        rows = cast("list[Any]", self._db.execute(_DELIVERIES, (conversion,)).fetchall())
-        for number, pixel, state, created, settled, reason, request, body in rows:
-            yield {
-                "pixel": pixel,
-                "status": name_of(state),
-                "queued": times.text(created),
-                "settled": settled and times.text(settled),
-                "reason": reason,
-                "attempts": [
-                    {"at": times.text(cast(int, at)), **dict(zip(_ATTEMPT_FIELDS, rest, strict=True))}
-                    for at, *rest in self._db.execute(_ATTEMPTS, (request, number))
-                ],
-                "event": msgspec.json.decode(body) if body else None,  # Meta's form, while it is kept
-            }
 
-    def _device(self, row: ConversionRow) -> Item:
-        event = msgspec.msgpack.decode(row.body, type=StoredEvent)
-        return {
-            "conversionId": self._ids.public("conv", row.id),
-            **{name: getattr(event, name) for name in ("visitor_id", "fbp", "fbc", "fbclid")},
-        }
+class _Holding:
+    def __init__(self, db: apsw.Connection, links: set[Any]) -> None:
+        self._db, self._links = db, links
 
-    def _link(self, link: tuple[int, int, int, int]) -> tuple[str, str]:
-        kind, last = cast("tuple[int, int]", self._db.execute(_LINKS, link).fetchone())
-        return _KIND.get(kind, str(kind)), times.text(last)
+    def network(self, click: int) -> tuple[str | None, str | None] | None:
+        return cast("tuple[str | None, str | None] | None", self._db.execute(_NETWORK, (click,)).fetchone())
 
+    def sent(self, conversion: int) -> list[Sent]:
+        return [Sent(*row) for row in cast("Iterable[Any]", self._db.execute(_DELIVERIES, (conversion,)).fetchall())]
 
-_CLICK_FIELDS: Final = StoredClick.__struct_fields__
-_SHOP_FIELDS: Final = ("status", "value", "currency", "channel", "reason")
-_ATTEMPT_FIELDS: Final = ("outcome", "httpStatus", "code", "subcode", "traceId", "message")
+    def attempts(self, outbox: int, request: int | None) -> list[tuple[Any, ...]]:
+        return self._db.execute(_ATTEMPTS, (request, outbox)).fetchall()
+
+    def told(self, conversion: int) -> list[tuple[Any, ...]]:
+        return self._db.execute(_SHOP, (conversion,)).fetchall()
+
+    def links(self) -> Iterator[tuple[int, int]]:
+        for link in self._links:
+            yield cast("tuple[int, int]", self._db.execute(_LINKS, link).fetchone())

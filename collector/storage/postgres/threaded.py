@@ -40,6 +40,12 @@ class Threaded:
             self._end()
             raise
 
+    def __enter__(self) -> Threaded:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def ask(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """What `work` gives, done in one transaction; Unavailable where the same may work in a moment."""
         try:

@@ -24,7 +24,7 @@ from collector.storage.reports.folds import DAY_MS, MISSING
 from collector.storage.reports.kept import Span
 from collector.storage.reports.money import from_minor, to_minor
 from collector.storage.reports.purchases import newest_sql
-from collector.storage.reports.reader import Reader, Row
+from collector.storage.reports.questions import STORES, Reading, Row, named
 from collector.storage.reports.totals import first_received
 
 By = Literal["campaign", "source", "adset", "ad", "landing-page", "day"]
@@ -36,13 +36,26 @@ _PAGE: Final = 5_000
 _AHEAD_MS: Final = 600_000  # an event's own time may lie ten minutes ahead of its receipt
 _OTHERS: Final = 3  # rows of any event that are looked through in the time of one order
 
-ORDER_SQL: Final = """
+ORDER_SQL: Final = named(
+    "events of a slice",
+    """
 SELECT store, ts, flags, body, match, id FROM conversion
- WHERE id >= ? AND id < ? AND event_type = ? AND ts >= ? AND ts < ?"""
-PURCHASE_SQL: Final = """
+ WHERE id >= ? AND id < ? AND event_type = ? AND ts >= ? AND ts < ?""",
+)
+PURCHASE_SQL: Final = named(
+    "purchases of a store",
+    """
 SELECT store, ts, flags, body, match, id FROM conversion
- WHERE event_type = 'Purchase' AND store = ? AND ts >= ? AND ts < ? AND (ts, id) > (?, ?) ORDER BY ts, id LIMIT ?"""
+ WHERE event_type = 'Purchase' AND store = ? AND ts >= ? AND ts < ? AND (ts, id) > (?, ?) ORDER BY ts, id LIMIT ?""",
+)
 
+EVENTS_SQL: Final = named(
+    "events of a store",
+    """
+SELECT store, ts, flags, body, match, id FROM conversion
+ WHERE store = ?1 AND ts >= ?2 AND ts < ?3 AND (ts, id) > (?4, ?5) AND event_type = ?7 ORDER BY ts, id LIMIT ?6""",
+)
+BODIES_SQL: Final = named("bodies of clicks", "SELECT id, body FROM click WHERE id IN (SELECT value FROM json_each(?))")
 
 _RECEIVED_SQL: Final = """
 SELECT received FROM conversion WHERE id <= (SELECT max(id) FROM conversion) - ? ORDER BY id DESC LIMIT 1"""
@@ -161,7 +174,7 @@ class _Sum:
         return sum((from_minor(n, decimals) for (decimals, sure), n in self._units.items() if sure), Decimal(0))
 
 
-async def attribution(reader: Reader, question: Question, config: Config | None = None) -> Report:
+async def attribution(reader: Reading, question: Question, config: Config | None = None) -> Report:
     """Share out every order of the span. Reads in pages; memory follows the number of labels.
 
     With a `config` that names an ad account, the lines say what they cost.
@@ -184,7 +197,7 @@ async def attribution(reader: Reader, question: Question, config: Config | None 
     )
 
 
-async def newest_from(reader: Reader, question: Question, most: int) -> tuple[int, int] | None:
+async def newest_from(reader: Reading, question: Question, most: int) -> tuple[int, int] | None:
     """The moments (ms) between which the newest `most` orders of the span lie, and one more; None where it has no more.
 
     No index is by another event's name: of these, as many rows of any name are counted as are read in that time.
@@ -198,13 +211,13 @@ async def newest_from(reader: Reader, question: Question, most: int) -> tuple[in
     return (row[0], row[1]) if row and row[2] > most else None
 
 
-async def _stores(reader: Reader, question: Question) -> tuple[int, ...]:
+async def _stores(reader: Reading, question: Question) -> tuple[int, ...]:
     if question.store is not None:
         return (question.store,)
-    return tuple(row[0] for row in await reader.rows("SELECT id FROM store ORDER BY id"))
+    return tuple(row[0] for row in await reader.rows(STORES))
 
 
-async def _purchases(reader: Reader, question: Question) -> AsyncIterator[list[Row]]:
+async def _purchases(reader: Reading, question: Question) -> AsyncIterator[list[Row]]:
     """By their index: page views, of which there are many more, are never read."""
     for store in await _stores(reader, question):
         at = question.since, -1
@@ -213,8 +226,15 @@ async def _purchases(reader: Reader, question: Question) -> AsyncIterator[list[R
             yield rows
 
 
-async def _events(reader: Reader, question: Question) -> AsyncIterator[list[Row]]:
+async def _events(reader: Reading, question: Question) -> AsyncIterator[list[Row]]:
     """Of another name: no index is by it."""
+    if reader.by_time:
+        for store in await _stores(reader, question):
+            at = question.since, -1
+            while rows := await reader.rows(EVENTS_SQL, store, at[0], question.until, *at, _SLICE, question.event_type):
+                at = rows[-1][1], rows[-1][5]
+                yield rows
+        return
     ends = await reader.one("SELECT (SELECT min(id) FROM conversion), (SELECT max(id) FROM conversion)")
     if ends is None or ends[0] is None:
         return
@@ -228,7 +248,7 @@ async def _events(reader: Reader, question: Question) -> AsyncIterator[list[Row]
 Spend = dict[tuple[str, str], Decimal]  # by label and currency
 
 
-async def _spend(reader: Reader, question: Question, config: Config) -> tuple[Spend, Days | None]:
+async def _spend(reader: Reading, question: Question, config: Config) -> tuple[Spend, Days | None]:
     """What each label's ads cost, and on which days of the account; nothing where Meta does not tell it so."""
     place = {"campaign": 0, "adset": 1, "ad": 2}.get(question.by)
     if place is None or not config.insights.ad_account:
@@ -248,7 +268,7 @@ def _is_wanted(row: Row, question: Question) -> bool:
     return question.store in (None, store) and not marks & flags.NO_SALE
 
 
-async def _share(reader: Reader, rows: Sequence[Row], question: Question, sums: dict[tuple[str, str], _Sum]) -> int:
+async def _share(reader: Reading, rows: Sequence[Row], question: Question, sums: dict[tuple[str, str], _Sum]) -> int:
     """Share out some orders; how many they were. Refunded and cancelled ones have nothing to share."""
     read = [(ts, _decode_order(body), match) for _, ts, _, body, match, _ in rows]
     found = [
@@ -296,15 +316,14 @@ def _label(touch: tuple[int, int], ts: int, labels: dict[int, str], question: Qu
     return labels.get(touch[0]) or MISSING
 
 
-async def _labels(reader: Reader, clicks: Iterable[int], by: By) -> dict[int, str]:
+async def _labels(reader: Reading, clicks: Iterable[int], by: By) -> dict[int, str]:
     """The label of each click that is still kept."""
     if by == "day":
         return {}
     wanted, out = sorted(clicks), {}
     for i in range(0, len(wanted), _PAGE):
         chunk = wanted[i : i + _PAGE]
-        sql = f"SELECT id, body FROM click WHERE id IN ({','.join('?' * len(chunk))})"
-        for number, body in await reader.rows(sql, *chunk):
+        for number, body in await reader.rows(BODIES_SQL, msgspec.json.encode(chunk).decode()):
             out[number] = _LABELS[by](_decode_click(body).landing_page)
     return out
 

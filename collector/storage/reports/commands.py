@@ -25,6 +25,7 @@ from collector.storage.reports.health import facts as found
 from collector.storage.reports.live import Follower, Kind
 from collector.storage.reports.names import public_ids
 from collector.storage.reports.orders import of_order
+from collector.storage.reports.questions import STORE, Reading
 from collector.storage.reports.reader import DEADLINE_SECONDS, NoSchema, Reader, database
 from collector.storage.reports.reconcile import By, sums, unknown_to_the_shop
 from collector.storage.reports.shop_ways import ways
@@ -51,6 +52,19 @@ async def _whole(
         if check:
             await reader.quick_check(_CHECK_SECONDS)
         yield reader
+
+
+@asynccontextmanager
+async def _read(config: Config, deadline_seconds: float = DEADLINE_SECONDS) -> AsyncIterator[Reading]:
+    """What reads the engine that is configured."""
+    if config.storage.engine == "postgres":
+        from collector.storage.postgres.reading import reading
+
+        async with reading(config.storage, "collector command", deadline_seconds) as asked:
+            yield asked
+    else:
+        async with _whole(config, deadline_seconds) as reader:
+            yield reader
 
 
 async def _missing(reader: Reader, table: str, number: int) -> damage.Missing | None:
@@ -96,7 +110,7 @@ def explain(config: Config, conversion_id: str) -> dict[str, Any] | None:
     """
 
     async def ask() -> dict[str, Any] | None:
-        async with _whole(config) as reader:
+        async with _read(config) as reader:
             ids, wanted = await public_ids(reader, config), conversion_id
             if not wanted.startswith("conv_"):
                 found = await of_order(reader, config, wanted, ())
@@ -119,7 +133,7 @@ def attribution(config: Config, question: Question) -> Report:
     """Orders shared out over campaigns, ads, pages or days under a credit model."""
 
     async def ask() -> Report:
-        async with _whole(config, 30) as reader:
+        async with _read(config, 30) as reader:
             return await shared(reader, question, config)
 
     return asyncio.run(ask())
@@ -183,8 +197,8 @@ def store_number(config: Config, store: str) -> int | None:
     """The row number of a store; None when it has no rows yet."""
 
     async def ask() -> int | None:
-        async with _whole(config) as reader:
-            row = await reader.one("SELECT id FROM store WHERE name = ?", store)
+        async with _read(config) as reader:
+            row = await reader.one(STORE, store)
             return row[0] if row else None
 
     return asyncio.run(ask())
@@ -203,7 +217,7 @@ def export(
 
     async def ask() -> int:
         total = 0
-        async with _whole(config, 30) as reader:
+        async with _read(config, 30) as reader:
             ids = await public_ids(reader, config)
             async for chunk in exports.export(reader, ids, what, form, store=store):
                 out.write(chunk.data)

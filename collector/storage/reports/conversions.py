@@ -12,36 +12,54 @@ from collector.core.flags import TEST
 from collector.core.landing import campaign_of
 from collector.core.matching.shapes import Match
 from collector.storage.reports.delivery import STATES_SQL, combined
-from collector.storage.reports.reader import Reader, Row
+from collector.storage.reports.questions import Reading, Row, named
 
 # The columns of Stored, in its order.
 _STORED_SQL: Final = """
 SELECT c.id, coalesce(s.name, ''), c.ts, c.received, c.event_type, c.flags, c.click, c.confidence, c.method"""
-LAST_SQL: Final = f"""{_STORED_SQL}, c.capi, {STATES_SQL}, c.match
-  FROM conversion c LEFT JOIN store s ON s.id = c.store WHERE c.id < ? AND c.store > 0 ORDER BY c.id DESC LIMIT ?"""
-ONE_SQL: Final = f"""{_STORED_SQL}, c.capi, {STATES_SQL}, c.match, c.revision,
+LAST_SQL: Final = named(
+    "last conversions",
+    f"""{_STORED_SQL}, c.capi, {STATES_SQL}, c.match
+  FROM conversion c LEFT JOIN store s ON s.id = c.store WHERE c.id < ? AND c.store > 0 ORDER BY c.id DESC LIMIT ?""",
+)
+ONE_SQL: Final = named(
+    "conversion",
+    f"""{_STORED_SQL}, c.capi, {STATES_SQL}, c.match, c.revision,
        c.ip_k IS NOT NULL, c.ua_k IS NOT NULL, c.body
-  FROM conversion c LEFT JOIN store s ON s.id = c.store WHERE c.id = ? AND c.store > 0"""
-CLICK_SQL: Final = """
+  FROM conversion c LEFT JOIN store s ON s.id = c.store WHERE c.id = ? AND c.store > 0""",
+)
+CLICK_SQL: Final = named(
+    "click",
+    """
 SELECT k.id, coalesce(s.name, ''), k.ts, k.last_ts, k.received, k.flags, k.body
-  FROM click k LEFT JOIN store s ON s.id = k.store WHERE k.id = ? AND k.store > 0"""
-DELIVERY_SQL: Final = """
+  FROM click k LEFT JOIN store s ON s.id = k.store WHERE k.id = ? AND k.store > 0""",
+)
+DELIVERY_SQL: Final = named(
+    "deliveries of conversion",
+    """
 SELECT o.id, coalesce(p.name, ''), o.state, o.created, o.due, o.settled, o.attempts, o.doubts, o.doubt_at, o.reason
-  FROM outbox o LEFT JOIN pixel p ON p.id = o.pixel WHERE o.conversion = ? ORDER BY o.id"""
-ATTEMPT_SQL: Final = """
+  FROM outbox o LEFT JOIN pixel p ON p.id = o.pixel WHERE o.conversion = ? ORDER BY o.id""",
+)
+ATTEMPT_SQL: Final = named(
+    "attempts of delivery",
+    """
 SELECT r.id, r.at, r.events, r.outcome, r.http_status, r.code, r.subcode, r.trace_id, r.message, r.took_ms
   FROM request r
  WHERE r.id IN (SELECT request FROM attempt WHERE outbox = ?1 UNION SELECT request FROM outbox WHERE id = ?1)
- ORDER BY r.id"""
+ ORDER BY r.id""",
+)
 
 _STEPS_PAGE: Final = 200
 _STEPS_MOST: Final = 2_000  # that are looked through for one browser's own
 # By the click that they were matched with: the index holds row numbers in order, so the newest are read first.
-STEPS_SQL: Final = f"""
+STEPS_SQL: Final = named(
+    "steps to order",
+    f"""
 SELECT c.id, c.ts, c.event_type, c.body FROM conversion c
  WHERE c.click = ? AND c.ts BETWEEN ? AND ? AND c.id <> ? AND c.event_type <> 'Purchase' AND c.flags & 16 = ?
    AND c.store > 0 AND c.id < ?
- ORDER BY c.id DESC LIMIT {_STEPS_PAGE}"""
+ ORDER BY c.id DESC LIMIT {_STEPS_PAGE}""",
+)
 
 _decode_click = msgspec.msgpack.Decoder(StoredClick).decode
 _decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
@@ -159,7 +177,7 @@ class Conversion(Stored, frozen=True, kw_only=True):
     has_agent: bool
 
 
-async def last(reader: Reader, *, before: int | None = None, limit: int = 50) -> list[Line]:
+async def last(reader: Reading, *, before: int | None = None, limit: int = 50) -> list[Line]:
     """The last conversions, newest first; `before` is a conversion's row number."""
     rows = await reader.rows(LAST_SQL, before or 1 << 62, limit)
     return [
@@ -168,7 +186,7 @@ async def last(reader: Reader, *, before: int | None = None, limit: int = 50) ->
     ]
 
 
-async def find(reader: Reader, number: int) -> Conversion | None:
+async def find(reader: Reading, number: int) -> Conversion | None:
     """One conversion with everything about it; None when there is no such row."""
     row = await reader.one(ONE_SQL, number)
     if row is None:
@@ -188,7 +206,7 @@ async def find(reader: Reader, number: int) -> Conversion | None:
     )
 
 
-async def way_to(reader: Reader, order: Conversion) -> Way:
+async def way_to(reader: Reading, order: Conversion) -> Way:
     """What the same visitor did between the credited click and the order: pages, the cart, the checkout.
 
     A shared link is many visitors' click; where order and event both name a browser, they name the same one.
@@ -221,13 +239,13 @@ def _same_browser(one: _Stepped, other: StoredEvent) -> bool:
     return not pairs or any(a == b for a, b in pairs)
 
 
-async def find_click(reader: Reader, number: int) -> Click | None:
+async def find_click(reader: Reading, number: int) -> Click | None:
     """One click; None when there is no such row (any more)."""
     row = await reader.one(CLICK_SQL, number)
     return Click(_decode_click(row[6]), *row[:6]) if row else None
 
 
-async def _deliveries(reader: Reader, conversion: int) -> list[Delivery]:
+async def _deliveries(reader: Reading, conversion: int) -> list[Delivery]:
     out = []
     for row in await reader.rows(DELIVERY_SQL, conversion):
         tries = [Attempt(*attempt) for attempt in await reader.rows(ATTEMPT_SQL, row[0])]

@@ -13,7 +13,7 @@ from collector.core.explain import explain as explanation
 from collector.core.ids import PublicIds
 from collector.storage.reports import conversions, models
 from collector.storage.reports.export import at_meta
-from collector.storage.reports.reader import Reader
+from collector.storage.reports.questions import Reading
 
 WHY_NOT = {
     "no_candidate": "no stored click shares anything with it",
@@ -24,7 +24,7 @@ WHY_NOT = {
 }
 
 
-async def explain(reader: Reader, ids: PublicIds, public_id: str, threshold: int) -> dict[str, Any] | None:
+async def explain(reader: Reading, ids: PublicIds, public_id: str, threshold: int) -> dict[str, Any] | None:
     """The conversion of a public id as plain data, names as in the API; None when there is none."""
     number = ids.row("conv", public_id)
     found = await conversions.find(reader, number) if number is not None else None
@@ -33,7 +33,7 @@ async def explain(reader: Reader, ids: PublicIds, public_id: str, threshold: int
     return _explained(found, await why(reader, found, threshold), ids)
 
 
-async def why(reader: Reader, found: conversions.Conversion, threshold: int) -> Explanation:
+async def why(reader: Reading, found: conversions.Conversion, threshold: int) -> Explanation:
     """The reasons, under the model that made the answer."""
     model = await models.version(reader, found.store, found.match.model)
     return explanation(found.match, threshold, model)

@@ -20,28 +20,37 @@ from collector.core.matching.shapes import Match
 from collector.storage.ground import damage
 from collector.storage.reports.cells import record
 from collector.storage.reports.delivery import STATES_SQL, combined
-from collector.storage.reports.reader import Reader, Row
+from collector.storage.reports.questions import Reading, Row, named
 
 What = Literal["clicks", "conversions", "deliveries"]
 Format = Literal["ndjson", "csv"]
 Item = dict[str, Any]
 PAGE: Final = 1000
 
-CLICKS_SQL: Final = """
+CLICKS_SQL: Final = named(
+    "exported clicks",
+    """
 SELECT k.id, s.name, k.ts, k.last_ts, k.received, k.flags, k.body, n.ip, n.user_agent
   FROM click k LEFT JOIN store s ON s.id = k.store LEFT JOIN click_network n ON n.id = k.id
- WHERE k.id > ? AND k.id <= ? AND k.store > 0 ORDER BY k.id LIMIT ?"""
-CONVERSIONS_SQL: Final = f"""
+ WHERE k.id > ? AND k.id <= ? AND k.store > 0 ORDER BY k.id LIMIT ?""",
+)
+CONVERSIONS_SQL: Final = named(
+    "exported conversions",
+    f"""
 SELECT c.id, s.name, c.ts, c.received, c.event_type, c.flags, c.click, c.confidence, c.method, c.revision, c.capi,
        {STATES_SQL}, c.body, c.match, k.ts, k.body
   FROM conversion c LEFT JOIN store s ON s.id = c.store LEFT JOIN click k ON k.id = c.click
- WHERE c.id > ? AND c.id <= ? AND c.store > 0 ORDER BY c.id LIMIT ?"""
-DELIVERIES_SQL: Final = """
+ WHERE c.id > ? AND c.id <= ? AND c.store > 0 ORDER BY c.id LIMIT ?""",
+)
+DELIVERIES_SQL: Final = named(
+    "exported deliveries",
+    """
 SELECT o.id, o.conversion, s.name, c.event_type, c.body, p.name, o.state, o.created, o.settled, o.attempts, o.doubts,
        o.doubt_at, o.reason, r.at, r.outcome, r.http_status, r.code, r.subcode, r.trace_id, r.message
   FROM outbox o LEFT JOIN conversion c ON c.id = o.conversion LEFT JOIN store s ON s.id = c.store
   LEFT JOIN pixel p ON p.id = o.pixel LEFT JOIN request r ON r.id = o.request
- WHERE o.id > ? AND o.id <= ? AND o.conversion > 0 ORDER BY o.id LIMIT ?"""
+ WHERE o.id > ? AND o.id <= ? AND o.conversion > 0 ORDER BY o.id LIMIT ?""",
+)
 
 _decode_click = msgspec.msgpack.Decoder(StoredClick).decode
 _decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
@@ -220,6 +229,12 @@ _TABLES: Final[dict[What, _Table]] = {
 }
 
 
+_ENDS: Final = {
+    one.name: named(f"ends of {one.name}", f"SELECT (SELECT min(id) FROM {one.name}), (SELECT max(id) FROM {one.name})")
+    for one in _TABLES.values()
+}
+
+
 class Chunk(NamedTuple):
     """A page of output, and how far the export is."""
 
@@ -229,11 +244,11 @@ class Chunk(NamedTuple):
 
 
 async def export(
-    reader: Reader, ids: PublicIds, what: What, form: Format, *, store: str | None = None
+    reader: Reading, ids: PublicIds, what: What, form: Format, *, store: str | None = None
 ) -> AsyncIterator[Chunk]:
     """The table as chunks of bytes; a CSV begins with its header. Rows that arrive meanwhile are not in it."""
     table = _TABLES[what]
-    ends = await reader.one(f"SELECT (SELECT min(id) FROM {table.name}), (SELECT max(id) FROM {table.name})")
+    ends = await reader.one(_ENDS[table.name])
     if form == "csv":
         yield Chunk(record([_header(column) for column in table.columns]).encode(), 0, 0.0)
     if ends is None or ends[1] is None:
@@ -245,7 +260,7 @@ async def export(
         yield Chunk(data, len(items), (rows[-1][0] - first + 1) / (newest - first + 1))
 
 
-def _item(reader: Reader, table: _Table, ids: PublicIds, row: Row) -> Item:
+def _item(reader: Reading, table: _Table, ids: PublicIds, row: Row) -> Item:
     """A row's object; Damaged where a value of it makes no sense, whatever Python says of that."""
     try:
         return table.item(ids, row)

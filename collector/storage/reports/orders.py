@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Set
 from typing import Final
 
+import msgspec
+
 from collector.config import Config
 from collector.core.event_names import STANDARD
 from collector.errors import StorageError
 from collector.storage.index.bloom import LOW_BITS, LOW_MASK
 from collector.storage.reports.names import keyed_hash
+from collector.storage.reports.questions import STORES, Reading, named
 from collector.storage.reports.reader import Reader
 from collector.storage.rules.tables import BUCKET, CONVERSIONS
 
@@ -20,6 +23,7 @@ _CHUNK: Final = 500
 _MOST_NAMES: Final = 200  # stores times event types, or as many as there are stores
 _TAIL: Final = 60_000  # the keeper folds at 50,000 unfolded rows at the latest
 _INDEX: Final = CONVERSIONS.index_table("dedup")
+NAMED: Final = named("orders by name", "SELECT id FROM conversion WHERE dedup_k IN (SELECT value FROM json_each(?))")
 _EVENTS: Final = "SELECT name FROM event_name"
 # By the sums' key: a list of all that they have would be a walk through them.
 _HAS_EVENT: Final = """
@@ -32,13 +36,15 @@ async def seen_events(reader: Reader) -> set[str]:
     return told | {name for (name,) in await reader.rows(_EVENTS)}
 
 
-async def of_order(reader: Reader, config: Config, order_id: str, event_types: Iterable[str]) -> list[int]:
+async def of_order(reader: Reading, config: Config, order_id: str, event_types: Iterable[str]) -> list[int]:
     """Row numbers of the conversions with this order id, oldest first."""
-    stores = [row[0] for row in await reader.rows("SELECT id FROM store")]
+    stores = [row[0] for row in await reader.rows(STORES)]
     hashed = await keyed_hash(reader, config)
     types = sorted({"Purchase", *event_types}, key=lambda name: name != "Purchase")
     names = [hashed.name(store, "once", f"{kind}\0o{order_id}") for kind in types for store in stores]
     wanted = set(names[: max(_MOST_NAMES, len(stores))])  # every store's purchases first
+    if not isinstance(reader, Reader):
+        return [row[0] for row in await reader.rows(NAMED, msgspec.json.encode(sorted(wanted)).decode())]
     row = await reader.one("SELECT max(id) FROM conversion")
     newest: int = (row and row[0]) or 0
     folded, maybe = await _folded(reader, wanted, newest)

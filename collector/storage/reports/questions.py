@@ -6,11 +6,30 @@ What is written for Questions runs in either process; a module that imports neit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 Row = tuple[Any, ...]
+
+
+class Named(str):
+    """A question in SQLite's words, and its name, by which PostgreSQL's has its own (storage/postgres/told.py)."""
+
+    __slots__ = ("name",)
+    name: str
+
+
+def named(name: str, sql: str) -> Named:
+    """The same values are bound to it on both engines, in this order."""
+    question = Named(sql)
+    question.name = name
+    return question
+
+
+STORES: Final = named("stores", "SELECT id FROM store ORDER BY id")
+STORE: Final = named("store", "SELECT id FROM store WHERE name = ?")
 
 
 class Questions(Protocol):
@@ -22,6 +41,24 @@ class Questions(Protocol):
 
     async def one(self, sql: str, *params: object) -> Row | None:
         """The first row, or None."""
+        ...
+
+
+class Reading(Questions, Protocol):
+    """All that a report asks with."""
+
+    @property
+    def path(self) -> Path:
+        """Where the rows are, for people."""
+        ...
+
+    @property
+    def by_time(self) -> bool:
+        """Whether every event is found by its time; else by its row number alone, which rises by one."""
+        ...
+
+    def pages(self, sql: str, after: int, *params: object, size: int = 1000) -> AsyncIterator[list[Row]]:
+        """Pages of rows whose first column is the id."""
         ...
 
 

@@ -48,6 +48,8 @@ def database(data_dir: str) -> Path:
 class Reader:
     """A read-only connection. One question at a time; each is its own transaction and has a deadline."""
 
+    by_time = False
+
     def __init__(self, path: Path, *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
         self.path = path
         self.deadline_seconds = deadline_seconds

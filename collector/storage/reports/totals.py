@@ -22,6 +22,7 @@ from collector.storage.reports.folds import (
     SignalKey,
     fold_conversions,
 )
+from collector.storage.reports.questions import Reading
 from collector.storage.reports.reader import Reader
 
 SLICE: Final = 4096
@@ -39,7 +40,7 @@ class _Read:
     slice: ConversionSlice
 
 
-async def first_received(reader: Reader, table: str, low: int, high: int, since: int) -> int:
+async def first_received(reader: Reading, table: str, low: int, high: int, since: int) -> int:
     """The first row received at or after `since`: rows arrive in order, so a bisection finds it without an index."""
     sql = f"SELECT id, received FROM {table} WHERE id >= ? ORDER BY id LIMIT 1"
     while low < high:

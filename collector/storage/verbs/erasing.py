@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from collector.core.events import StoredEvent
 from collector.core.ids import PublicIds
-from collector.storage.verbs.person import Looking, Person, Value
+from collector.storage.verbs.person import Person, Value
 
 _encode = msgspec.msgpack.Encoder().encode
 _PUBLIC_ID: Final = re.compile(rb"(?:click|conv)_[0-9a-f]{32}")
@@ -59,22 +59,31 @@ def receipt_of(store: str, person: Person, answers: int) -> Receipt:
     )
 
 
-def names_left(looking: Looking, person: Person, mine: Iterable[Value], called: Collection[int]) -> list[int]:
+def is_nobody(person: Person) -> bool:
+    """Whether no row is theirs."""
+    return not (person.clicks or person.conversions or person.others or person.links)
+
+
+def fbclids_of(person: Person) -> set[int]:
+    """The links by which the person came."""
+    found = {order.fbclid_k for order in person.conversions.values()}
+    found |= {click.fbclid_k for click in person.clicks.values()}
+    return {name for name in found if name is not None}
+
+
+def names_left(person: Person, mine: Iterable[Value], called: Iterable[int], passed_on: Collection[int]) -> list[int]:
     """The names by which late word of the person is known, once the rows are gone: those that are nobody else's.
 
-    `mine`: the values of the erased orders that nobody else has; `called`: their other names.
+    `mine`: the values of the erased orders that nobody else has; `called`: their other names; `passed_on`: links that
+    others came by as well.
     """
-    names = {key for _, key in person.given - person.shared} | person.visitors | {key for _, key in mine} | set(called)
-    fbclids: set[int | None] = set()
+    names: set[int | None] = {key for _, key in person.given - person.shared}
+    names |= person.visitors | {key for _, key in mine} | set(called) | (fbclids_of(person) - set(passed_on))
     for order in person.conversions.values():
-        names |= {name for name in (order.dedup_k, order.fbp_k) if name is not None}
-        fbclids.add(order.fbclid_k)
+        names |= {order.dedup_k, order.fbp_k}
     for click in person.clicks.values():
-        names |= {name for name in (click.visitor_k, click.fbp_k) if name is not None}
-        fbclids.add(click.fbclid_k)
-    # A link that was passed on stays the others'.
-    names |= {n for n in fbclids if n is not None and not looking.clicks_under(person.store, "fbclid", n)}
-    return sorted(names) or [NO_NAME]  # keepers are to hear of each erasure
+        names |= {click.visitor_k, click.fbp_k}
+    return sorted(name for name in names if name is not None) or [NO_NAME]  # keepers are to hear of each erasure
 
 
 def without_device(body: bytes) -> bytes:

@@ -1,0 +1,86 @@
+"""What commands tell, on both engines: an order explained, everything exported, credit shared out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from collector.errors import StorageError
+from collector.storage.postgres.reading import reading
+from collector.storage.reports import commands
+from collector.storage.reports.attribution import Question
+from tests.kit.journal_kit import DAY, HOUR, NOW, Kit, click, order
+from tests.kit.journal_kits import PostgresKit, config_over
+from tests.kit.postgres import Database
+
+PAGE = "https://shop.example/?utm_source=fb&utm_campaign={}"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kit]:
+    """Three orders, two of them with a click of another campaign each, and a Lead."""
+    database: Database | None = request.getfixturevalue("database") if request.param == "postgres" else None
+    with PostgresKit(database, tmp_path) if database is not None else Kit(tmp_path) as kit:
+        for n, campaign in ((1, "spring"), (2, "summer")):
+            kit.post(click(f"IwARnumber{n}000", NOW - HOUR, visitorId=f"v{n}", landingPage=PAGE.format(campaign)))
+            kit.post(order(f"A{n}", visitorId=f"v{n}", eventValue=10 * n))
+        kit.post(order("A3", visitorId="v3", eventValue=40, customerData={"email": "ada@example.com"}))
+        kit.post(order("L1", visitorId="v1", eventType="Lead"))
+        yield kit
+
+
+def told(kit: Kit, order_id: str) -> dict[str, Any]:
+    found = commands.explain(kit.config, order_id)
+    assert found is not None
+    return found
+
+
+def exported(kit: Kit, what: str) -> list[dict[str, Any]]:
+    out = io.BytesIO()
+    commands.export(kit.config, what, "ndjson", out)  # type: ignore[arg-type]
+    return [msgspec.json.decode(line) for line in out.getvalue().splitlines()]
+
+
+def test_an_order_is_explained_by_its_number_and_by_its_id(kit: Kit) -> None:
+    found = told(kit, "A1")
+    assert (found["orderId"], found["attributed"], found["method"]) == ("A1", True, "visitor_id")
+    assert (found["capiStatus"], [one["status"] for one in found["deliveries"]]) == ("queued", ["queued"])
+    assert told(kit, found["conversionId"]) == found
+    assert told(kit, "A3")["attributed"] is False
+    assert commands.explain(kit.config, "A9") is None
+
+
+def test_everything_is_exported_in_the_order_of_its_coming(kit: Kit) -> None:
+    orders = exported(kit, "conversions")
+    assert [one["orderId"] for one in orders] == ["A1", "A2", "A3", "L1"]
+    clicks = exported(kit, "clicks")
+    assert [one["campaign"] for one in clicks] == ["spring", "summer"]
+    assert [one["clickId"] for one in orders[:2]] == [one["clickId"] for one in clicks]
+    assert [one["status"] for one in exported(kit, "deliveries")] == ["queued"] * 4
+    assert {one["conversionId"] for one in exported(kit, "deliveries")} == {one["conversionId"] for one in orders}
+
+
+@pytest.mark.parametrize("model", ["last", "linear"])
+def test_credit_is_shared_out_over_campaigns(kit: Kit, model: Any) -> None:
+    asked = Question(model=model, by="campaign", since=NOW - DAY, until=NOW + DAY)
+    report = commands.attribution(kit.config, asked)
+    assert report.orders == 3
+    assert [(one.label, one.conversions, int(one.value)) for one in report.lines] == [
+        ("spring", 1.0, 10),
+        ("summer", 1.0, 20),
+        ("(not attributed)", 1.0, 40),
+    ]
+    leads = commands.attribution(kit.config, msgspec.structs.replace(asked, event_type="Lead"))
+    assert [(one.label, one.conversions) for one in leads.lines] == [("spring", 1.0)]
+
+
+async def test_a_question_without_words_of_its_own_is_refused(tmp_path: Path, database: Database) -> None:
+    storage = config_over(database, tmp_path).storage
+    async with reading(storage, "test", 5.0) as reader:
+        with pytest.raises(StorageError, match="not told over PostgreSQL yet"):
+            await reader.rows("SELECT 1")
