@@ -77,10 +77,10 @@ def test_D5_a_name_is_written_with_its_event_or_not_at_all(tmp_path: Path) -> No
         names = kit.transaction.conversions._event_names
         names.tell(1, "Rolled back", by_page=True)
         names.tell(1, "Kept", by_page=True)
-        kit.transaction.conversions._db.execute("DELETE FROM event_name WHERE name = 'Rolled back'")
+        kit.journal._db.execute("DELETE FROM event_name WHERE name = 'Rolled back'")
         names.forget()
         names.tell(1, "Rolled back", by_page=True)
-        assert {row[0] for row in kit.transaction.conversions._db.execute("SELECT name FROM event_name")} == {
+        assert {row[0] for row in kit.journal._db.execute("SELECT name FROM event_name")} == {
             "Rolled back",
             "Kept",
         }

@@ -116,6 +116,13 @@ def test_doctor_tells_of_another_key(run: Run, config: str) -> None:
         kept(config)
 
 
+def test_doctor_says_what_of_the_server_is_doubtful(run: Run, config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept(config).close()
+    monkeypatch.setattr("collector.storage.postgres.examining.clocks_apart", lambda _: "the clocks are apart")
+    found = {one["check"]: one for one in json.loads(run("doctor", "--json")[1])}
+    assert (found["server"]["level"], found["server"]["what"]) == ("warn", "the clocks are apart")
+
+
 def test_a_machine_without_the_key_of_the_others_is_refused(config: str) -> None:
     kept(config).close()
     (Path(config).parent / "data" / "pepper.key").unlink()
