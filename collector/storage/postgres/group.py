@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
@@ -16,10 +17,20 @@ from collector.core.keyed import KeyedHash
 from collector.core.matching import Model
 from collector.core.matching.proofs import ENRICHING
 from collector.core.matching.shapes import OPEN_MS
-from collector.errors import ApiError, StorageError
+from collector.errors import ApiError
 from collector.exchange.clicks import ClickResult, NewClick, read
 from collector.exchange.naming import NewEvent
-from collector.exchange.operations import Again, Answered, Once, Operation, Remember, Reworded, Withdraw
+from collector.exchange.operations import (
+    Again,
+    Answered,
+    Once,
+    Operation,
+    Remember,
+    Reworded,
+    ShopTold,
+    Submission,
+    Withdraw,
+)
 from collector.exchange.rows import ClickRow, ConversionRow
 from collector.exchange.states import EventResult
 from collector.exchange.stores import Store
@@ -28,6 +39,7 @@ from collector.storage.postgres.deliveries import Deliveries, Refunds
 from collector.storage.postgres.finding import ConversionRows, Lookup
 from collector.storage.postgres.identities import EventNames, Identities, OrderNames, SharedIds, Tellings
 from collector.storage.postgres.memory import Memory, Missing
+from collector.storage.postgres.shops import Shops
 from collector.storage.rules.answers import IDEMPOTENCY_MS, rendered
 from collector.storage.rules.erased import admit, admit_event, or_raise
 from collector.storage.verbs.conversions import Conversions
@@ -39,6 +51,8 @@ from collector.storage.verbs.withdrawals import Withdrawals
 
 log = telemetry.logger("storage")
 
+MOST_ROWS: Final = 500
+MOST_ORDERS: Final = 64  # of one transaction: it holds locks while it matches
 NOT_MATCHED: Final = BOT | DENIED | WITHDRAWN
 _MOST_AT_ONCE: Final = 2_000  # matches that follow from one answer
 
@@ -64,6 +78,9 @@ class Group:
         self._known, self.memory = known, memory
         lookup, deliveries = Lookup(memory), Deliveries(memory)
         self.lookup = lookup
+        self._erased = {**known.erased} if known.erased else {}  # with those of this group
+        named = {store.config.id: store for store in known.stores.values()}
+        self.shops = Shops(memory, named, self._erased)
         self.clicks = Clicks(memory, known.click_ms)
         self.identities = Identities(memory)
         parts = Parts(
@@ -96,9 +113,9 @@ class Group:
         return results
 
     def _clicks(self, clicks: list[NewClick]) -> list[ClickResult | ApiError]:
-        if not self._known.erased:
+        if not self._erased:
             return list(self.clicks.append(clicks))
-        admitted = [admit(self._known.erased, click) for click in clicks]
+        admitted = [admit(self._erased, click) for click in clicks]
         return [one if isinstance(one, ApiError) else self.clicks.append([one])[0] for one in admitted]
 
     def _outcome(self, operation: Operation) -> Any:
@@ -127,13 +144,23 @@ class Group:
                 return self._again(operation.conversion)
             case Remember():
                 return recall(self.lookup, operation)
+            case ShopTold():
+                return self.shops.take(operation, self._admitted, self._told)
             case Withdraw():
                 return self.withdrawals.take(operation, self.memory.now)
-        raise StorageError(f"not taken on PostgreSQL yet: {type(operation).__name__}")
+        raise TypeError(f"not an operation: {type(operation).__name__}")
+
+    def _admitted(self, new: NewEvent) -> NewEvent:
+        return or_raise(admit_event(self._erased, new)) if self._erased else new
+
+    def _told(self, told: ShopTold, new: NewEvent) -> EventResult | None:
+        taken = self.conversions.take_shop(told, new, self.memory.now)
+        if taken is not None:
+            self.after(new.event.ts, taken)
+        return taken
 
     def _event(self, new: NewEvent) -> EventResult:
-        if self._known.erased:
-            new = or_raise(admit_event(self._known.erased, new))
+        new = self._admitted(new)
         taken = self.conversions.take(new, self.memory.now)
         self.after(new.event.ts, taken)
         return taken
@@ -145,6 +172,8 @@ class Group:
             self.keep(row)
         if not taken.duplicate or taken.before is not None:
             self.memory.changed_orders.append((taken.before, row))
+        if taken.before is not None:  # by its id nobody would find it, should this process end before its look
+            self.memory.changes.reopened[row.id] = (row.store, False)
 
     def keep(self, row: ConversionRow) -> None:
         """Remember to match an open conversion a last time, if no proof names it."""
@@ -226,3 +255,14 @@ class Group:
     def fbclid_in(self, store: int, row: ClickRow) -> int:
         """The name of a click's id in another store."""
         return self._known.names.name(store, "fbclid", read(row).fbclid)
+
+
+def gather(waiting: deque[Submission]) -> list[Submission]:
+    """Take the next group off `waiting`."""
+    group: list[Submission] = []
+    rows = orders = 0
+    while waiting and rows < MOST_ROWS and orders < MOST_ORDERS:
+        group.append(waiting.popleft())
+        rows += len(group[-1].operations)
+        orders += sum(not isinstance(one, NewClick) for one in group[-1].operations)
+    return group

@@ -6,85 +6,130 @@ questions of all operations ─▶ the operations over the answers ─▶ more q
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from collector import telemetry
-from collector.core.capi.states import CapiState, name_of
-from collector.core.events import StoredEvent
-from collector.core.matching import Match, Model
+from collector.config import Config
+from collector.core.matching import Model
 from collector.core.matching.shapes import OPEN_MS
 from collector.errors import StorageError
 from collector.exchange import clicks as exchanged
+from collector.exchange.clock import Clock
 from collector.exchange.naming import NewEvent
 from collector.exchange.operations import Submission
 from collector.exchange.rows import ClickRow
 from collector.exchange.shops import Waiting
 from collector.exchange.states import Attempt, Delivery, EventState
 from collector.exchange.stores import Store
-from collector.storage.postgres import faults, looking, partitions, questions, single, writing
+from collector.storage.postgres import edges, faults, looking, partitions, questions, single, writing
 from collector.storage.postgres.connecting import Connection
-from collector.storage.postgres.group import Group, Known
+from collector.storage.postgres.group import Group, Known, gather
 from collector.storage.postgres.keeping import Keeping
 from collector.storage.postgres.locking import LOCKING
 from collector.storage.postgres.memory import Clash, Memory, Missing, Question
-from collector.storage.rules.deliveries import standing_of
 from collector.storage.verbs.queueing import Figures
 
 log = telemetry.logger("storage")
+T = TypeVar("T")
 
-MOST_ROWS: Final = 500
-MOST_ORDERS: Final = 64  # of one transaction: it holds locks while it matches
 _TRIES: Final = 4
 _MOST_WAVES: Final = 40
 _DAY_MS: Final = 86_400_000
+_MODELS_S: Final = 60.0
+_LEFT_S: Final = 5.0
+_SILENT_MS: Final = 7 * _DAY_MS  # of a store that has told nothing for so long no event time will come to an end
 _MODELS: Final = """
 SELECT m.store, m.body FROM model m WHERE m.created = (SELECT max(created) FROM model WHERE store = m.store)"""
 _decode_model = msgspec.msgpack.Decoder(Model).decode
-_decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
-_decode_match = msgspec.msgpack.Decoder(Match).decode
-_CLOCKS: Final = """
-SELECT store, max(ts) FROM (SELECT store, ts FROM event_clock UNION ALL
-       SELECT s, (SELECT max(ts) FROM conversion WHERE store = s) FROM unnest($1::int[]) s) t GROUP BY store"""
+_CLOCKS: Final = "SELECT store, max(ts), max(heard) FROM event_clock GROUP BY store"
+_NEWEST: Final = "SELECT s, (SELECT max(ts) FROM conversion WHERE store = s) FROM unnest($1::int[]) s"
 _SAVE_CLOCK: Final = """
 INSERT INTO event_clock (store, edge, ts, conversion_ts, heard)
-SELECT store, $1, ts, ts, $2 FROM unnest($3::int[], $4::bigint[]) AS t (store, ts) ORDER BY store
-    ON CONFLICT (store, edge) DO UPDATE SET ts = greatest(event_clock.ts, excluded.ts), heard = excluded.heard"""
+SELECT store, $1, ts, ts, heard FROM unnest($2::int[], $3::bigint[], $4::bigint[]) t (store, ts, heard) ORDER BY store
+    ON CONFLICT (store, edge) DO UPDATE SET ts = greatest(event_clock.ts, excluded.ts),
+       heard = greatest(event_clock.heard, excluded.heard)"""
+_BEGUN: Final = "UPDATE edge SET looked = $3 WHERE number = $1 AND owner = $2"
 
 
 class PostgresJournal(Keeping):
     """All methods belong to one thread."""
 
-    def start(self) -> None:
-        """Learn what is there."""
-        self._stores: dict[int, Store] = {store.number: store for store in self.stores.values()}
+    def __init__(self, config: Config, clock: Clock) -> None:
+        """Open it; StorageError says why it cannot be used."""
         self._sketches: dict[tuple[int, int], bytearray] = {}
-        self._looks: deque[looking.Stored] = deque()
-        self._clocks: dict[int, int] = {}
-        self._week = -1
-        click_ms = self._config.matching.click_days * _DAY_MS
-        self._known = Known(self.names, self.public, self._stores, click_ms, self.erased, {}, {}, self._clocks, {})
-        with faults.as_storage_errors():
-            self._run(self._learn_all())
+        self._looks: deque[looking.Stored | looking.Left] = deque()
+        self._clocks: dict[int, int] = {}  # of each store: the latest event time (ms) of anything in it
+        self._heard: dict[int, int] = {}  # when (ms, our clock) a store last told anything
+        self._week, self._models_at, self._left_at = -1, 0.0, 0.0
+        self._known: Known | None = None
+        super().__init__(config, clock)
 
-    async def _learn_all(self) -> None:
+    def start(self) -> None:
+        """Learn what is there, and note from which id on nothing is looked through."""
+        self._stores: dict[int, Store] = {store.number: store for store in self.stores.values()}
+        click_ms = self._config.matching.click_days * _DAY_MS
+        given = (self.names, self.public, self._stores, click_ms, self.erased)
+        self._known = Known(*given, {}, {}, self._clocks, {})
+        with faults.as_storage_errors():
+            self._run(self._begin())
+
+    async def _begin(self) -> None:
+        self.edge.looked = self.edge.ids.next(self.clock())
         async with self._database.connection() as connection:
+            await connection.execute(_BEGUN, self.edge.number, self.edge.owner, self.edge.looked)
             rows = await connection.fetch("SELECT store, name, by_page FROM event_name")
-            self._known.event_names.update({(store, name): bool(by_page) for store, name, by_page in rows})
-            self._known.models = {store: _decode_model(body) for store, body in await connection.fetch(_MODELS)}
-            for store, ts in await connection.fetch(_CLOCKS, list(self._stores)):
-                if ts is not None:
-                    self._clocks[store] = max(ts, self._clocks.get(store, 0))
+            self.known.event_names.update({(store, name): bool(by_page) for store, name, by_page in rows})
+            for store, ts in await connection.fetch(_NEWEST, list(self._stores)):
+                self._hear(store, ts or 0)
+        await self._learn()
+
+    @property
+    def known(self) -> Known:
+        """What all groups know; there since `start`."""
+        assert self._known is not None
+        return self._known
+
+    async def _learn(self) -> None:
+        await super()._learn()
+        if self._known is None:
+            return
+        async with self._database.connection() as connection:
+            for store, ts, heard in await connection.fetch(_CLOCKS):
+                self._hear(store, ts)
+                self._heard[store] = max(heard, self._heard.get(store, 0))
+            if time.monotonic() - self._models_at >= _MODELS_S:
+                self._models_at = time.monotonic()
+                self.known.models = {store: _decode_model(body) for store, body in await connection.fetch(_MODELS)}
+            if await connection.fetchval("SELECT EXISTS (SELECT 1 FROM shop_inbox)"):
+                self.waiting += 1
+
+    def _hear(self, store: int, ts: int) -> None:
+        self._clocks[store] = max(ts, self._clocks.get(store, 0))
+
+    async def _write_figures(self, connection: Connection) -> tuple[Counter[tuple[int, str]], Counter[str]]:
+        heard = [(store, self._clocks[store], self._heard[store]) for store in self._clocks if store in self._heard]
+        if heard:
+            columns = [list(column) for column in zip(*heard, strict=True)]
+            await connection.execute(_SAVE_CLOCK, self.edge.number, *columns)
+        return await super()._write_figures(connection)
+
+    async def _beat(self) -> None:
+        number = self.edge.number
+        await super()._beat()
+        if self.edge.number != number:
+            self._sketches.clear()  # the rows of another number are another's
 
     # -- groups
 
     def commit(self, waiting: deque[Submission]) -> Sequence[Submission]:
         """Take the next group off `waiting` and return it once it is safe, each submission with its results."""
-        group = _gather(waiting)
+        group = gather(waiting)
         try:
             with faults.as_storage_errors():
                 self._run(self._commit(group))
@@ -147,7 +192,7 @@ class PostgresJournal(Keeping):
                 ask = error.questions if isinstance(error, Clash) else ask
                 continue
             self.count([(store, name, 1) for store, name in figures], {})
-            self._known.event_names.update(memory.changes.event_names)
+            self.known.event_names.update(memory.changes.event_names)
             return memory
         raise AssertionError
 
@@ -212,7 +257,7 @@ class PostgresJournal(Keeping):
     def _once(self, work: Callable[[Group], None], memory: Memory, figures: Figures) -> None:
         memory.begin()
         figures.clear()
-        group = Group(self._known, memory, figures)
+        group = Group(self.known, memory, figures)
         try:
             work(group)
             group.conversions.flush()
@@ -224,7 +269,7 @@ class PostgresJournal(Keeping):
 
     def _advance(self, operations: Iterable[Any]) -> None:
         """Move the stores' event clocks on."""
-        horizon = self.clock.horizon()
+        now, horizon = self.clock(), self.clock.horizon()
         for operation in operations:
             if isinstance(operation, NewEvent):
                 store, ts = operation.store.number, operation.event.ts
@@ -232,8 +277,9 @@ class PostgresJournal(Keeping):
                 store, ts = operation.row[0], operation.row[1]
             else:
                 continue
-            if self._clocks.get(store, 0) < ts <= horizon:
-                self._clocks[store] = ts
+            self._heard[store] = now
+            if ts <= horizon:
+                self._hear(store, ts)
 
     # -- between groups
 
@@ -262,7 +308,34 @@ class PostgresJournal(Keeping):
         more |= await self._waiting("unweighed", looking.UNWEIGHED, partial(looking.weigh, stores=self._stores))
         for store in self._stores:
             more |= await self._last_matches(store)
+        if time.monotonic() - self._left_at >= _LEFT_S:
+            self._left_at = time.monotonic()
+            await self._land()
+            await self._take_over()
         return more
+
+    async def _land(self) -> None:
+        """See what became of orders that changed while a request with them was under way."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(looking.LANDED, self.clock() - _DAY_MS)
+        if rows:
+            await self._apply(looking.land([number for _, number in rows], self._stores))
+
+    async def _take_over(self) -> None:
+        """Look through what an edge that ended without a word has stored and not looked through."""
+        async with self._database.transaction() as connection:
+            left = await edges.take_over(connection, self._owner)
+        if left is None:
+            return
+        number, looked = left
+        async with self._database.connection() as connection:
+            for some in await looking.left_by(connection, number, looked):
+                self._looks.append(some)
+        while self._looks:
+            await self._look(self._looks[0])
+            self._looks.popleft()
+        async with self._database.transaction() as connection:
+            await edges.done(connection, number, self._owner)
 
     async def _have_weeks(self) -> None:
         week = self.clock() // (7 * _DAY_MS)
@@ -271,7 +344,7 @@ class PostgresJournal(Keeping):
                 await partitions.ahead(connection, self.clock())
             self._week = week
 
-    async def _look(self, stored: looking.Stored) -> None:
+    async def _look(self, stored: looking.Stored | looking.Left) -> None:
         async with self._database.connection() as connection:
             again = await looking.look(connection, stored, self._memory)
         await self._apply(looking.Look(stored, again, self._stores, self._clocks))
@@ -290,7 +363,8 @@ class PostgresJournal(Keeping):
         return len(rows) == looking.AT_ONCE
 
     async def _last_matches(self, store: int) -> bool:
-        over = self._clocks.get(store, 0) - OPEN_MS
+        silent = self.clock.trusted() - self._heard.get(store, self.clock.trusted()) > _SILENT_MS
+        over = 1 << 62 if silent else self._clocks.get(store, 0) - OPEN_MS
         if over <= 0:
             return False
         memory, figures = self._memory(), deque[tuple[int, str]](maxlen=100_000)
@@ -318,54 +392,22 @@ class PostgresJournal(Keeping):
     def conversion(self, row_id: int) -> tuple[EventState, list[Delivery], list[Attempt]] | None:
         """A committed conversion with its deliveries and every attempt; None when there is none."""
         with faults.as_storage_errors():
-            return self._run(self._conversion(row_id))
-
-    async def _conversion(self, row_id: int) -> tuple[EventState, list[Delivery], list[Attempt]] | None:
-        async with self._database.connection() as connection:
-            row = await single.conversion(connection, row_id)
-            if row is None:
-                return None
-            if order := _decode_event(row.body).note_of:
-                row = await single.conversion(connection, order) or row
-            deliveries, attempts = await single.deliveries(connection, row)
-            found = _decode_match(row.match)
-            click = await single.click(connection, found.click) if found.click is not None else None
-            standing = standing_of([(state, reason) for _, state, reason, _, _ in deliveries])
-            state = EventState(
-                row,
-                _decode_event(row.body),
-                found,
-                standing.state if standing else CapiState(row.capi),
-                standing.reason if standing else None,
-                exchanged.read(click) if click is not None else None,
-            )
-            told = [Delivery(pixel, name_of(s), reason, n, settled) for pixel, s, reason, n, settled in deliveries]
-            return state, told, attempts
+            return self._run(self._asked(single.known, row_id))
 
     def click(self, row_id: int) -> tuple[ClickRow, list[int]] | None:
         """A committed click and the conversions that it was given."""
         with faults.as_storage_errors():
-            return self._run(self._click(row_id))
-
-    async def _click(self, row_id: int) -> tuple[ClickRow, list[int]] | None:
-        async with self._database.connection() as connection:
-            row = await single.click(connection, row_id)
-            return None if row is None else (row, await single.given(connection, row))
+            return self._run(self._asked(single.with_orders, row_id))
 
     def inbox(self) -> list[Waiting]:
         """The oldest orders that a pull or a file has found."""
-        return []
+        with faults.as_storage_errors():
+            return self._run(self._asked(single.inbox))
+
+    async def _asked(self, question: Callable[..., Awaitable[T]], *given: Any) -> T:
+        async with self._database.connection() as connection:
+            return await question(connection, *given)
 
 
 def _locks(asked: Iterable[Question]) -> bool:
     return any(question[0] in LOCKING for question in asked)
-
-
-def _gather(waiting: deque[Submission]) -> list[Submission]:
-    group: list[Submission] = []
-    rows = orders = 0
-    while waiting and rows < MOST_ROWS and orders < MOST_ORDERS:
-        group.append(waiting.popleft())
-        rows += len(group[-1].operations)
-        orders += sum(not isinstance(one, exchanged.NewClick) for one in group[-1].operations)
-    return group

@@ -14,6 +14,7 @@ from collector.core.matching.proofs import ENRICHING
 from collector.core.matching.shapes import OPEN_MS
 from collector.exchange.rows import ClickRow, ConversionRow
 from collector.exchange.stores import Store
+from collector.storage.postgres import single
 from collector.storage.postgres.connecting import Connection
 from collector.storage.postgres.group import Group
 from collector.storage.postgres.memory import Memory, Question
@@ -22,6 +23,7 @@ from collector.storage.rules.matched import AHEAD_MS
 from collector.storage.rules.tables import CLICKS, CONVERSIONS
 from collector.storage.verbs.relations import MOST, SKEW_MS
 
+_PIECE: Final = 200  # clicks
 AT_ONCE: Final = 16  # of what waits, in one transaction: other edges' groups may wait for its locks
 _COMPARED: Final = ("links", "told", "called")
 _TAKE: Final = """
@@ -31,6 +33,10 @@ UNWEIGHED: Final = _TAKE.format(columns="store, conversion, false", table="unwei
 OVER: Final = f"""
 SELECT store, conversion, ts FROM unproven WHERE store = $1 AND ts < $2 ORDER BY ts, conversion
  LIMIT {AT_ONCE} FOR UPDATE SKIP LOCKED"""
+LANDED: Final = """
+SELECT DISTINCT b.store, b.conversion FROM sent_before b LEFT JOIN outbox o ON o.id = b.outbox AND o.store = b.store
+ WHERE o.state = 10 OR o.id IS NOT NULL AND o.doubt_at IS NULL
+    OR NOT b.looked AND (o.state IN (11, 12) OR o.doubt_at <= $1) LIMIT 16"""
 DONE: Final = "DELETE FROM {} WHERE store = ANY($1::int[]) AND conversion = ANY($2::bigint[])"
 DONE_AT: Final = "DELETE FROM unproven WHERE store = $1 AND ts = ANY($2::bigint[]) AND conversion = ANY($3::bigint[])"
 
@@ -75,13 +81,31 @@ class Stored:
         return {str(row.id) for _, row in self.orders}
 
 
+class Left:
+    """What another edge has committed and not looked through, as its rows are now."""
+
+    def __init__(self, clicks: list[ClickRow], orders: list[ConversionRow]) -> None:
+        self.clicks: list[tuple[ClickRow | None, ClickRow]] = [(None, row) for row in clicks]
+        self.orders: list[tuple[ConversionRow | None, ConversionRow]] = [(None, row) for row in orders]
+        self.news: list[tuple[int, int]] = []
+
+
+async def left_by(connection: Connection, edge: int, looked: int) -> list[Left]:
+    """All that an edge has stored from this id on, in pieces."""
+    clicks, orders = await single.of_edge(connection, edge, looked)
+    found = [Left(clicks[n : n + _PIECE], []) for n in range(0, len(clicks), _PIECE)]
+    return found + [Left([], orders[n : n + MOST]) for n in range(0, len(orders), MOST)]
+
+
 def _known_by(row: ClickRow) -> tuple[Any, ...]:
     """What a match asks of a click."""
     return row._replace(last_ts=0, body=b"")
 
 
-async def look(connection: Connection, stored: Stored, made: Callable[[], Memory]) -> set[int]:
+async def look(connection: Connection, stored: Stored | Left, made: Callable[[], Memory]) -> set[int]:
     """Whether what a group's orders were judged by is another by now: then those orders, else none."""
+    if isinstance(stored, Left):
+        return {row.id for _, row in stored.orders}
     asked = stored.questions()
     if not asked:
         return set()
@@ -95,7 +119,9 @@ async def look(connection: Connection, stored: Stored, made: Callable[[], Memory
 class Look:
     """What must be matched anew after a group, over a memory of a moment after its commit."""
 
-    def __init__(self, stored: Stored, again: set[int], stores: dict[int, Store], clocks: dict[int, int]) -> None:
+    def __init__(
+        self, stored: Stored | Left, again: set[int], stores: dict[int, Store], clocks: dict[int, int]
+    ) -> None:
         self._stored, self._again = stored, again
         self._stores, self._clocks = stores, clocks
         self._siblings = {number: store.siblings for number, store in stores.items() if store.siblings}
@@ -169,5 +195,18 @@ def weigh(waiting: Collection[int], stores: dict[int, Store]) -> Callable[[Group
             taken = group.conversions.weigh(row, store, group.memory.now) if store is not None else None
             if taken is not None:
                 group.after(taken.state.event.ts, taken)
+
+    return work
+
+
+def land(orders: list[int], stores: dict[int, Store]) -> Callable[[Group], None]:
+    """Write down what Meta has of these orders, as far as it is known by now, or send what they are by now."""
+
+    def work(group: Group) -> None:
+        for row in group.lookup.conversion_rows(set(orders)):
+            store = stores.get(row.store)
+            for one in group.conversions.refunds.landed(group.memory.now, row.id) if store is not None else ():
+                assert store is not None
+                group.conversions.land(one, store, row, group.memory.now)
 
     return work

@@ -100,7 +100,14 @@ class Changes:
         self.answers: dict[int, tuple[bytes, int, int, bytes]] = {}  # under an Idempotency-Key
         self.reworded: list[tuple[int, bytes, bytes]] = []
         self.event_names: dict[tuple[int, str], bool] = {}
-        self.done: list[tuple[str, int, int, int]] = []  # table, store, time, conversion: what waited for this
+        self.deliveries: dict[bytes, tuple[Any, ...]] = {}  # of shops, by their id
+        self.booked: dict[tuple[int, int], tuple[Any, ...]] = {}  # store, conversion: an order in the shop's own list
+        self.book: dict[tuple[int, int], tuple[Any, ...]] = {}  # store, name: likewise, a new one
+        self.settled: set[tuple[int, int]] = set()  # store, name: in that list until its order was known
+        self.seen: list[tuple[int, int, int]] = []  # store, conversion, by which way
+        self.read: set[int] = set()  # rows of the inbox
+        self.requests: list[tuple[Any, ...]] = []  # of platforms, for a person
+        self.erased: list[tuple[int, int, int]] = []  # store, name, when
 
 
 class Memory:

@@ -230,6 +230,19 @@ PARTS: Final[dict[tuple[str, ...], Part]] = {
         _take_words,
         list,
     ),
+    ("delivery",): Part(
+        "id bytea",
+        lambda q: q[1:],
+        f"ARRAY[d.conversion, d.at], {NUMBERS}",
+        "JOIN shop_delivery d ON d.id = q.id",
+        lambda memory, question, row: memory.answers.__setitem__(question, tuple(row[2])),
+        lambda: None,
+    ),
+    ("booked",): _sum(
+        "store int, conversion bigint",
+        "1",
+        "JOIN shop_order o ON o.store = q.store AND o.conversion = q.conversion",
+    ),
     ("hours",): _sum(
         "store int, first bigint, upto bigint",
         "h.n",

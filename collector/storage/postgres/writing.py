@@ -116,6 +116,7 @@ _SIGHTING_TYPES: Final = ("int", "bigint", "bigint", "bigint", "bigint")
 _SIGHTED: Final = "x.store = t.store AND x.fbclid_k = t.fbclid_k AND x.visitor_k = t.visitor_k"
 _PLACE: Final = ("store", "conversion", "kind", "key")
 _PLACE_TYPES: Final = ("int", "bigint", "int", "bigint")
+_BOOK: Final = (*("called", "ts", "status", "value", "currency", "channel", "reason", "conversion", "seen", "first"),)
 _WAITING_TYPES: Final = ("int", "bigint")
 _MORE: Final = "DO UPDATE SET n = {0}.n + excluded.n"
 PARTS: Final[dict[str, Part]] = {
@@ -277,6 +278,55 @@ PARTS: Final[dict[str, Part]] = {
         lambda _, c: [(*place, int(by_page)) for place, by_page in sorted(c.event_names.items())],
         "ON CONFLICT (store, name) DO UPDATE SET by_page = least(event_name.by_page, excluded.by_page)",
     ),
+    "delivery": _insert(
+        "shop_delivery",
+        ("id", "at", "store", "webhook", "topic", "reason", "conversion"),
+        ("bytea", "bigint", "int", "text", "text", "text", "bigint"),
+        lambda _, c: [(one, *row) for one, row in sorted(c.deliveries.items())],
+        "ON CONFLICT (id) DO UPDATE SET at = excluded.at, reason = excluded.reason, conversion = excluded.conversion"
+        " WHERE shop_delivery.conversion IS NULL OR shop_delivery.at < excluded.at - 691200000",
+        unique=True,
+    ),
+    "booked": Part(
+        ("int", "bigint", "text", "text", "text", "bigint", "text", "text", "int"),
+        ("store", "conversion", "status", "value", "currency", "ts", "channel", "reason", "seen"),
+        "UPDATE shop_order x SET status = t.status, value = t.value, currency = t.currency, ts = t.ts,"
+        " channel = coalesce(nullif(t.channel, ''), x.channel), reason = t.reason, seen = x.seen | t.seen"
+        " FROM t WHERE x.store = t.store AND x.conversion = t.conversion",
+        lambda _, c: [(*place, *row) for place, row in sorted(c.booked.items())],
+    ),
+    "settled": Part(
+        ("int", "bigint"),
+        ("store", "name"),
+        "DELETE FROM shop_order x USING t WHERE x.store = t.store AND x.name = t.name AND x.conversion IS NULL",
+        lambda _, c: sorted(c.settled - c.book.keys()),
+    ),
+    "book": _insert(
+        "shop_order",
+        ("store", "name", *_BOOK),
+        ("int", "bigint", "text", "bigint", "text", "text", "text", "text", "text", "bigint", "int", "bigint"),
+        lambda _, c: [(*place, *row) for place, row in sorted(c.book.items())],
+        "ON CONFLICT (store, name) DO UPDATE SET status = excluded.status, value = excluded.value, ts = excluded.ts,"
+        " currency = excluded.currency, channel = coalesce(nullif(excluded.channel, ''), shop_order.channel),"
+        " conversion = coalesce(excluded.conversion, shop_order.conversion),"
+        " reason = CASE WHEN excluded.conversion IS NULL AND shop_order.conversion IS NOT NULL THEN shop_order.reason"
+        " ELSE excluded.reason END, seen = shop_order.seen | excluded.seen",
+    ),
+    "seen": Part(
+        ("int", "bigint", "int"),
+        ("store", "conversion", "seen"),
+        "UPDATE shop_order x SET seen = x.seen | t.seen FROM t WHERE x.store = t.store AND x.conversion = t.conversion",
+        lambda _, c: c.seen,
+    ),
+    "read": _delete("shop_inbox", ("id",), ("bigint",), lambda _, c: [(one,) for one in sorted(c.read)]),
+    "request": _insert(
+        "shop_request",
+        ("id", "store", "kind", "at", "asked"),
+        ("text", "text", "text", "bigint", "bytea"),
+        lambda _, c: c.requests,
+        "ON CONFLICT (id) DO NOTHING",
+    ),
+    "erased": _insert("erased", ("store", "name", "at"), ("int", "bigint", "bigint"), lambda _, c: c.erased),
     "listed": _insert(
         "shop_note",
         ("store", "kind", "called", "conversion", "at"),
@@ -343,3 +393,5 @@ def _names_in(memory: Memory) -> Iterable[Question]:
             yield ("find", "conversion", "dedup", row.store, row.dedup_k, 0, 4)
     for key in changes.answers:
         yield ("answer", key)
+    for delivery in changes.deliveries:
+        yield ("delivery", delivery)
