@@ -20,6 +20,7 @@ from typing import Any, Final, TextIO
 import msgspec
 
 from collector.config import LogConfig
+from collector.errors import StorageError
 
 ROOT = "collector"
 LONGEST = 300  # characters of one value
@@ -79,7 +80,8 @@ class Log:
 def _of_exception(error: BaseException) -> dict[str, str]:
     frames = traceback.extract_tb(error.__traceback__)
     places = [f"{frame.filename.rpartition('site-packages/')[2]}:{frame.lineno} {frame.name}" for frame in frames[-6:]]
-    return {**_of_system(error), "error": type(error).__qualname__, "at": " < ".join(reversed(places))}
+    said = {"reason": str(error)} if isinstance(error, StorageError) else {}  # our own words, of nobody's data
+    return {**_of_system(error), **said, "error": type(error).__qualname__, "at": " < ".join(reversed(places))}
 
 
 def _of_system(error: BaseException) -> dict[str, str]:

@@ -10,6 +10,7 @@ import pytest
 
 from collector import telemetry
 from collector.config import LogConfig
+from collector.errors import StorageError
 
 
 @pytest.fixture
@@ -41,6 +42,12 @@ def test_an_exception_leaves_its_type_and_place_but_not_its_text(lines):
     assert "test_telemetry.py" in ours["at"]
     assert theirs["message"] == "oops %s"
     assert "jo@example.com" not in json.dumps([ours, theirs])
+
+
+def test_what_storage_says_of_itself_is_told(lines):
+    telemetry.logger("keeper").failed("upkeep failed", StorageError("no host of [storage] dsn takes writes"))
+    (line,) = lines()
+    assert (line["reason"], line["error"]) == ("no host of [storage] dsn takes writes", "StorageError")
 
 
 def test_control_characters_cannot_forge_a_second_line(lines):

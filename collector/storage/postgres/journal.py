@@ -134,8 +134,7 @@ class PostgresJournal(Keeping):
             with faults.as_storage_errors():
                 self._run(self._commit(group))
         except StorageError as error:
-            self.able = False
-            log.failed("storage refused a group", error, count=len(group))
+            self.unable(error)
             for submission in group:
                 submission.results = StorageError("the event could not be stored")
         return group
@@ -289,8 +288,7 @@ class PostgresJournal(Keeping):
             with faults.as_storage_errors():
                 return self._run(self._rest())
         except StorageError as error:
-            self.able = False
-            log.failed("upkeep failed", error)
+            self.unable(error)
         except Exception as error:
             log.failed("upkeep failed", error)
         return False

@@ -31,6 +31,8 @@ T = TypeVar("T")
 _LEARN_S: Final = 1.0
 _BEAT_S: Final = 5.0
 _EXAMINE_S: Final = 60.0
+_SAID_AGAIN_S: Final = 60.0
+_MOST_SAID: Final = 32
 _DAY_MS: Final = 86_400_000
 _QUARTER_MS: Final = 900_000
 _REFUSED: Final = ("refused.", "refused_item.")  # requests, and items of batches
@@ -63,6 +65,7 @@ class Keeping:
         self.distrusted, self.damage, self.waiting = False, None, 0
         self._daily: Counter[tuple[int, str]] = Counter()
         self._grown: Counter[str] = Counter()
+        self._said: dict[str, float] = {}
         self._lacking: str | None = None  # no standby is attached, and one is required
         self._learn_at = self._beat_at = self._examine_at = 0.0
         try:
@@ -105,10 +108,23 @@ class Keeping:
             if self._config.storage.standby == "required":
                 await self._require_a_standby()
             await self._beat()
-            self._beat_at, self.able = now, True
+            self._beat_at = now
+            self._able_again()
         if now - self._examine_at >= _EXAMINE_S:
             await self._examine()
             self._examine_at = now
+
+    def unable(self, error: StorageError) -> None:
+        """Nothing can be stored for now; the log says why, each reason once a minute."""
+        self.able, said, now = False, str(error), time.monotonic()
+        if now - self._said.get(said, -_SAID_AGAIN_S) >= _SAID_AGAIN_S:
+            self._said = {**self._said, said: now} if len(self._said) < _MOST_SAID else {said: now}
+            log.error("PostgreSQL cannot be used", reason=said)
+
+    def _able_again(self) -> None:
+        if not self.able:
+            log.info("PostgreSQL can be used again")
+        self.able, self._said = True, {}
 
     def refuse_unfit(self) -> None:
         """Unavailable where what is committed now would not be safe, or not be ours."""
@@ -134,7 +150,7 @@ class Keeping:
         if not renewed:
             async with self._database.transaction() as connection:
                 self.edge = await edges.take(connection, self._owner)
-            log.error("the lease of this edge's number was over; it has another one", number=self.edge.number)
+            log.error("the lease of this edge's number was over; it has another one")
 
     def _living(self) -> dict[str, Any]:
         return {}
