@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from collector.cli.settings import config_of
+from collector.cli.settings import BOTH, config_of
 from collector.config import Config
 from collector.errors import ConfigError
 from collector.storage.reports import commands
@@ -21,7 +21,7 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 def run(args: argparse.Namespace) -> int:
-    config = config_of(args)
+    config = config_of(args, engines=BOTH)
     if args.store is not None and config.store_by_id(args.store) is None:
         raise ConfigError([f"--store: '{args.store}' is not in the configuration"])
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,6 +78,21 @@ def test_credit_is_shared_out_over_campaigns(kit: Kit, model: Any) -> None:
     ]
     leads = commands.attribution(kit.config, msgspec.structs.replace(asked, event_type="Lead"))
     assert [(one.label, one.conversions) for one in leads.lines] == [("spring", 1.0)]
+
+
+def test_what_has_happened_is_told_once(kit: Kit) -> None:
+    opening = commands.following(kit.config, store=None, kinds={"click", "order", "event", "attempt"})
+    with asyncio.Runner() as runner:
+        tail = runner.run(opening.__aenter__())
+        runner.run(tail.begin(NOW, 3))
+        told = runner.run(tail.step(NOW))
+        assert [item["kind"] for item in told if item["kind"] != "click"] == ["order", "order", "event"]
+        assert {item["campaign"] for item in told if item["kind"] == "click"} == {"spring", "summer"}
+        assert runner.run(tail.step(NOW)) == []
+        kit.now = NOW + HOUR
+        kit.post(click("IwARnumber3000", NOW, visitorId="v4", landingPage=PAGE.format("autumn")))
+        assert [item["campaign"] for item in runner.run(tail.step(NOW))] == ["autumn"]
+        runner.run(opening.__aexit__(None, None, None))
 
 
 async def test_a_question_without_words_of_its_own_is_refused(tmp_path: Path, database: Database) -> None:

@@ -21,7 +21,7 @@ ABLE = (
     *("audit", "keys create", "keys list", "keys revoke", "status", "doctor", "config check", "config show"),
     *("replay", "import"),
     *("serve", "edge", "keeper", "courier", "console"),
-    *("erase", "export-person", "explain", "export", "report attribution"),
+    *("erase", "export-person", "explain", "export", "report attribution", "tail"),
 )
 ASKING = sorted(
     command.name

@@ -20,8 +20,8 @@ from collector.storage.postgres.told import SQL
 
 Row = tuple[Any, ...]
 _UNTOLD: Final = (
-    "this is not told over PostgreSQL yet; explain, report attribution, export and status are, and so are erase and "
-    "export-person"
+    "this is not told over PostgreSQL yet; explain, report attribution, export, tail and status are, and so are erase "
+    "and export-person"
 )
 
 _EMPTY: Final = "[storage] dsn: the database has no schema yet; start the collector on it (collector serve) first"
@@ -32,10 +32,10 @@ class PostgresReader:
 
     by_time = True
 
-    def __init__(self, database: Database, deadline_seconds: float) -> None:
+    def __init__(self, database: Database, deadline_seconds: float, path: Path) -> None:
         self._database = database
         self._deadline_s = deadline_seconds
-        self.path = Path("PostgreSQL")
+        self.path = path
 
     async def rows(self, sql: str, *params: object) -> list[Row]:
         """Every row of one question; StorageError where it has no answer here, or none in time."""
@@ -69,6 +69,6 @@ async def reading(storage: StorageConfig, name: str, deadline_seconds: float) ->
     """A reader, closed at the end."""
     database = Database(storage, name)
     try:
-        yield PostgresReader(database, deadline_seconds)
+        yield PostgresReader(database, deadline_seconds, Path(storage.data_dir, "PostgreSQL"))
     finally:
         await database.close()

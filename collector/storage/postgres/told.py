@@ -10,6 +10,7 @@ _STORED: Final = """
 SELECT c.id, coalesce(s.name, ''), c.ts, c.received, c.event_type, c.flags, c.click, c.confidence, c.method"""
 _ALL_STORES: Final = "ANY(ARRAY(SELECT id FROM store))"  # for the indexes that begin with the store
 _NUMBERS: Final = "(SELECT value::bigint FROM json_array_elements_text($1::json))"
+_SEEN: Final = "(now_ms() - 10000 << 22)"  # below it all that was committed is seen
 
 SQL: Final = {
     "stores": "SELECT id FROM store ORDER BY id",
@@ -53,10 +54,30 @@ SELECT store, ts, flags, body, match, id FROM conversion
  WHERE event_type = $7 AND store = $1 AND ts >= $2 AND ts < $3 AND (ts, id) > ($4, $5)
  ORDER BY ts, id LIMIT $6""",
     "bodies of clicks": f"SELECT id, body FROM click WHERE id IN {_NUMBERS}",
+    # -- what happens; as below, it is told ten seconds later
+    **{
+        f"newest of {table}": f"""
+SELECT coalesce((SELECT id FROM {table} WHERE id < {_SEEN} ORDER BY id DESC OFFSET $1 LIMIT 1), 0)"""
+        for table in ("click", "conversion")
+    },
+    "newest of request": """
+SELECT coalesce((SELECT id FROM request WHERE at < now_ms() - 10000 ORDER BY id DESC OFFSET $1 LIMIT 1), 0)""",
+    "clicks since": f"""
+SELECT k.id, k.received, s.name, k.flags, k.body FROM click k LEFT JOIN store s ON s.id = k.store
+ WHERE k.id > $1 AND k.id < {_SEEN} ORDER BY k.id LIMIT $2""",
+    "conversions since": f"""
+SELECT c.id, c.received, s.name, c.event_type, c.flags, c.confidence, c.method, c.capi, {_STATES}, c.body
+  FROM conversion c LEFT JOIN store s ON s.id = c.store WHERE c.id > $1 AND c.id < {_SEEN} ORDER BY c.id LIMIT $2""",
+    "requests since": """
+SELECT r.id, r.at, p.name, r.events, r.outcome, r.http_status, r.code, r.took_ms
+  FROM request r LEFT JOIN pixel p ON p.id = r.pixel
+ WHERE r.id > $1 AND r.at < now_ms() - 10000 OR r.id IN (SELECT value::bigint FROM json_array_elements_text($2::json))
+ ORDER BY r.id LIMIT $3""",
+    "refusals since": "SELECT code, sum(n)::bigint FROM refusal_sum WHERE quarter >= $1 GROUP BY 1",
     # -- everything, in the order of its ids; what is younger than ten seconds may still be followed by an older one
     **{
         f"ends of {table}": f"""
-SELECT (SELECT min(id) FROM {table}), (SELECT max(id) FROM {table} WHERE id < now_ms() - 10000 << 22)"""
+SELECT (SELECT min(id) FROM {table}), (SELECT max(id) FROM {table} WHERE id < {_SEEN})"""
         for table in ("click", "conversion", "outbox")
     },
     "exported clicks": """

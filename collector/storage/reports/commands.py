@@ -55,7 +55,9 @@ async def _whole(
 
 
 @asynccontextmanager
-async def _read(config: Config, deadline_seconds: float = DEADLINE_SECONDS) -> AsyncIterator[Reading]:
+async def _read(
+    config: Config, deadline_seconds: float = DEADLINE_SECONDS, *, check: bool = True
+) -> AsyncIterator[Reading]:
     """What reads the engine that is configured."""
     if config.storage.engine == "postgres":
         from collector.storage.postgres.reading import reading
@@ -63,7 +65,7 @@ async def _read(config: Config, deadline_seconds: float = DEADLINE_SECONDS) -> A
         async with reading(config.storage, "collector command", deadline_seconds) as asked:
             yield asked
     else:
-        async with _whole(config, deadline_seconds) as reader:
+        async with _whole(config, deadline_seconds, check=check) as reader:
             yield reader
 
 
@@ -123,7 +125,7 @@ def explain(config: Config, conversion_id: str) -> dict[str, Any] | None:
 @asynccontextmanager
 async def following(config: Config, *, store: str | None, kinds: set[Kind]) -> AsyncIterator[Follower]:
     """A follower of what happens. StorageError when there is no store yet."""
-    async with _whole(config, check=False) as reader:
+    async with _read(config, check=False) as reader:
         known = config.store_by_id(store) if store else None
         pixels = [pixel.id for pixel in known.pixel] if known else []
         yield Follower(reader, await public_ids(reader, config), store=store, pixels=pixels, kinds=kinds)

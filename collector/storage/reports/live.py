@@ -19,7 +19,7 @@ from collector.core.ids import PublicIds
 from collector.core.landing import labels_of
 from collector.storage.ground import audit
 from collector.storage.reports.delivery import STATES_SQL, combined
-from collector.storage.reports.reader import Reader, Row
+from collector.storage.reports.questions import Reading, Row, named
 
 Kind = Literal["click", "hit", "order", "event", "attempt", "refusal", "reload"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
@@ -27,18 +27,33 @@ Item = dict[str, Any]
 _PAGE: Final = 1000
 _BROWSING: Final = frozenset({"PageView", "ViewContent", "Search"})
 
-_CLICKS: Final = """
+_CLICKS: Final = named(
+    "clicks since",
+    """
 SELECT k.id, k.received, s.name, k.flags, k.body FROM click k LEFT JOIN store s ON s.id = k.store
- WHERE k.id > ? AND k.store > 0 ORDER BY k.id LIMIT ?"""
-_CONVERSIONS: Final = f"""
+ WHERE k.id > ? AND k.store > 0 ORDER BY k.id LIMIT ?""",
+)
+_CONVERSIONS: Final = named(
+    "conversions since",
+    f"""
 SELECT c.id, c.received, s.name, c.event_type, c.flags, c.confidence, c.method, c.capi, {STATES_SQL}, c.body
-  FROM conversion c LEFT JOIN store s ON s.id = c.store WHERE c.id > ? AND c.store > 0 ORDER BY c.id LIMIT ?"""
+  FROM conversion c LEFT JOIN store s ON s.id = c.store WHERE c.id > ? AND c.store > 0 ORDER BY c.id LIMIT ?""",
+)
 # One in flight is told once it is over; those that were in flight at the last look are asked for by their numbers.
-_REQUESTS: Final = """
+_REQUESTS: Final = named(
+    "requests since",
+    """
 SELECT r.id, r.at, p.name, r.events, r.outcome, r.http_status, r.code, r.took_ms
-  FROM request r LEFT JOIN pixel p ON p.id = r.pixel WHERE r.id > ? OR r.id IN ({}) ORDER BY r.id LIMIT ?"""
-_REFUSALS: Final = "SELECT code, sum(n) FROM refusal_sum WHERE quarter >= ? GROUP BY 1"
-_NEWEST: Final = "SELECT coalesce(max(id), 0) FROM {}"
+  FROM request r LEFT JOIN pixel p ON p.id = r.pixel WHERE r.id > ?1 OR r.id IN (SELECT value FROM json_each(?2))
+ ORDER BY r.id LIMIT ?3""",
+)
+_REFUSALS: Final = named("refusals since", "SELECT code, sum(n) FROM refusal_sum WHERE quarter >= ? GROUP BY 1")
+_TABLES: Final = ("click", "conversion", "request")
+# After which row the newest of them lie.
+_BEGIN: Final = {
+    table: named(f"newest of {table}", f"SELECT max(0, coalesce((SELECT max(id) FROM {table}), 0) - ?)")
+    for table in _TABLES
+}
 
 
 class _Landed(msgspec.Struct, array_like=True):
@@ -58,7 +73,7 @@ _sold: Final = msgspec.msgpack.Decoder(_Sold).decode
 class Follower:
     """Where one reader of the happenings is. `begin` first; `last`: so many rows of each kind are told at once."""
 
-    def __init__(self, reader: Reader, ids: PublicIds, *, store: str | None, pixels: Iterable[str], kinds: set[Kind]):
+    def __init__(self, reader: Reading, ids: PublicIds, *, store: str | None, pixels: Iterable[str], kinds: set[Kind]):
         self._reader, self._ids, self._store, self._kinds = reader, ids, store, kinds
         self._pixels = frozenset(pixels)  # of the store
         self._after: dict[str, int] = {}
@@ -70,9 +85,9 @@ class Follower:
 
     async def begin(self, now: int, last: int) -> None:
         """Begin with the newest `last` rows of each table."""
-        for table in ("click", "conversion", "request"):
-            newest = await self._reader.one(_NEWEST.format(table))
-            self._after[table] = max(0, (newest[0] if newest else 0) - last)
+        for table in _TABLES:
+            row = await self._reader.one(_BEGIN[table], last)
+            self._after[table] = row[0] if row else 0
         self._since = now // 900_000 - 1
         self._refused = Counter(dict(await self._reader.rows(_REFUSALS, self._since)))
         entries, self._audit = audit.read(self._reader.path.parent)
@@ -133,8 +148,8 @@ class Follower:
     async def _requests(self) -> list[Item]:
         if "attempt" not in self._kinds:
             return []
-        sql = _REQUESTS.format(",".join(map(str, sorted(self._flying))))
-        rows = await self._reader.rows(sql, self._after["request"], _PAGE)
+        flying = msgspec.json.encode(sorted(self._flying)).decode()
+        rows = await self._reader.rows(_REQUESTS, self._after["request"], flying, _PAGE)
         self._after["request"] = max([self._after["request"], *(row[0] for row in rows)])
         self._flying = {row[0] for row in rows if row[4] == "in_flight"}
         return [self._attempt(row) for row in rows if row[4] != "in_flight" and self._is_ours(row[2])]
