@@ -6,12 +6,13 @@ import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.kit import postgres
+from tests.kit import postgres, shops
 from tests.kit.harness import BINARY, PIXEL, ROOT, STORE, Door, Installation, eventually
 from tests.kit.postgres import make_database
 from tests.kit.program import free_port
@@ -156,3 +157,22 @@ def test_a_server_that_is_away_at_the_start_ends_it_with_a_sentence(tmp_path: Pa
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=env)
     assert done.returncode == 3, done.stderr
     assert f"[storage] dsn: 127.0.0.1:{port} cannot be reached: Connection refused" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_shops_webhook_is_an_order_once(database: postgres.Database, tmp_path: Path) -> None:
+    with GraphSimulator() as graph:
+        shop = installation(tmp_path / "one", graph.url, database.dsn, "none")
+        secret = f'[store.webhook_secrets]\nstripe = "{shops.SECRETS["stripe"]}"\n[[store.pixel]]'
+        shop.config.write_text(shop.config.read_text().replace("[[store.pixel]]", secret, 1))
+        now = int(time.time())
+        told = shops.stripe(at=now, created=now)
+        with shop.serve() as door:
+            for _ in range(3):
+                headers = {**told.headers, "Content-Type": "application/json"}
+                url = f"{door.url}/v1/webhooks/stripe/{STORE}"
+                answer = door.session.post(url, data=told.body, headers=headers, timeout=60)
+                assert answer.status_code == 200, answer.text
+            assert eventually(lambda: graph.events, 60)
+        assert database.sql("SELECT count(*), count(DISTINCT dedup_k) FROM conversion") == "1|1"
+        assert len(graph.accepted[PIXEL]) == 1
