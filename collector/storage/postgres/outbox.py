@@ -47,10 +47,11 @@ _NEXT_DUE: Final = (
 )
 _FIRST_DEADLINE: Final = """
 SELECT deadline FROM outbox WHERE pixel = $1 AND settled IS NULL AND state < 2 ORDER BY deadline LIMIT 1"""
+# NOT IN (SELECT unnest(…)), ANY(ARRAY(SELECT unnest(…))): to plan a list of 3,000 numbers takes 23 ms, to ask it 0.7.
 # The lanes in their order: purchases, then others; within each what is retried and due, then what waits for company.
 _LANE: Final = """
 (SELECT {} AS place, id, due FROM outbox WHERE pixel = $1 AND state = {} AND lane = {} AND settled IS NULL
-    AND due BETWEEN $2 AND {} AND id <> ALL($4::bigint[]) ORDER BY due LIMIT $5)"""
+    AND due BETWEEN $2 AND {} AND id NOT IN (SELECT unnest($4::bigint[])) ORDER BY due LIMIT $5)"""
 _LANES: Final = [
     _LANE.format(0, 1, 0, "$3"),
     _LANE.format(1, 0, 0, _FAR),
@@ -60,10 +61,11 @@ _LANES: Final = [
 _FRESH: Final = f"SELECT place, id, due FROM ({' UNION ALL '.join(_LANES)}) AS found ORDER BY place, due"
 _BACKLOG: Final = """
 SELECT id FROM outbox
- WHERE pixel = $1 AND settled IS NULL AND state < 2 AND due <= $2 AND id <> ALL($3::bigint[])
+ WHERE pixel = $1 AND settled IS NULL AND state < 2 AND due <= $2 AND id NOT IN (SELECT unnest($3::bigint[]))
  ORDER BY deadline LIMIT $4"""
 _LOCK: Final = """
-SELECT id FROM outbox WHERE id = ANY($1::bigint[]) AND settled IS NULL AND state < 2 FOR NO KEY UPDATE SKIP LOCKED"""
+SELECT id FROM outbox
+ WHERE id = ANY(ARRAY(SELECT unnest($1::bigint[]))) AND settled IS NULL AND state < 2 FOR NO KEY UPDATE SKIP LOCKED"""
 _READ: Final = """
 SELECT o.id, o.attempts, o.doubt_at, o.deadline, o.test_code, p.body, v.flags
   FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (id, place) JOIN outbox o ON o.id = wanted.id
@@ -74,7 +76,7 @@ _OPEN: Final = """
 INSERT INTO request (pixel, at, events, outcome, epoch, ids) VALUES ($1, $2, $3, 'in_flight', $4, $5) RETURNING id"""
 _LATE: Final = """
 SELECT id FROM outbox
- WHERE pixel = $1 AND settled IS NULL AND state < 3 AND deadline < $2 AND id <> ALL($3::bigint[])
+ WHERE pixel = $1 AND settled IS NULL AND state < 3 AND deadline < $2 AND id NOT IN (SELECT unnest($3::bigint[]))
  ORDER BY deadline LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED"""
 _FORWARD: Final = """
 UPDATE outbox SET due = $2 WHERE id IN (

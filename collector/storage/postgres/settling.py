@@ -24,8 +24,8 @@ SELECT id, request FROM outbox WHERE id = ANY($1::bigint[]) AND request IS NOT N
 _TRIED: Final = "UPDATE outbox SET attempts = attempts + 1, request = $1 WHERE id = ANY($2::bigint[])"
 _SETTLE: Final = """
 UPDATE outbox SET state = $1, settled = $2, attempts = attempts + $3, request = coalesce($4, request), reason = $5
- WHERE (settled IS NULL OR $1 = 10) AND id = ANY($6::bigint[])"""
-_WIPE: Final = "DELETE FROM outbox_payload WHERE id = ANY($1::bigint[])"
+ WHERE (settled IS NULL OR $1 = 10) AND id = ANY(ARRAY(SELECT unnest($6::bigint[])))"""
+_WIPE: Final = "DELETE FROM outbox_payload WHERE id = ANY(ARRAY(SELECT unnest($1::bigint[])))"
 _REQUEUE: Final = """
 UPDATE outbox SET state = 1, due = $1, reason = $2, doubt_at = coalesce(doubt_at, $3),
        doubts = doubts + ($3::bigint IS NOT NULL)::int
