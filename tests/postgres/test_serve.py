@@ -128,10 +128,13 @@ def test_the_primary_dies_and_nothing_acknowledged_is_lost(tmp_path: Path) -> No
 
 
 @pytest.mark.binary
-def test_the_built_program_has_the_driver(database: postgres.Database, tmp_path: Path) -> None:
+def test_the_built_program_takes_a_click_and_its_order(database: postgres.Database, tmp_path: Path) -> None:
     shop = installation(tmp_path / "one", "http://127.0.0.1:9", database.dsn, "none", command=(str(BINARY),))
-    assert shop.make_key().startswith("sk_")
-    assert "schema" in shop.run("status")
+    key = shop.make_key()
+    with shop.serve() as door:
+        assert post(door, "click", click(1), key)[0] == 200
+        assert taken(door, "conversion", order(1), key)["data"]["attributed"]
+        assert "at work" in shop.run("status")
 
 
 @pytest.mark.slow
