@@ -81,6 +81,24 @@ def test_split_the_keeper_has_no_network_and_the_edge_only_this_machine() -> Non
     assert (edge["IPAddressDeny"], edge["IPAddressAllow"]) == ("any", "localhost")
 
 
+def test_over_postgres_the_keeper_reaches_it_and_nothing_backs_up_a_file(tmp_path: Path) -> None:
+    made = units(msgspec.structs.replace(PLACE, over_postgres=True, backups=""), split=True)
+    assert set(made) == {f"collector-{part}.service" for part in ("keeper", "edge", "courier")}
+    assert "PrivateNetwork" not in made["collector-keeper.service"]
+    assert "IPAddressDeny=any" in made["collector-edge.service"]
+    for name, text in made.items():
+        assert_closed(tmp_path, name, text)
+
+
+def test_over_postgres_install_makes_no_timer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = '[storage]\nengine = "postgres"\ndsn = "postgresql://u@db1/d"\ndata_dir = "data"\n[meta]\nmode = "off"\n'
+    (tmp_path / "collector.toml").write_text(text)
+    assert main(["install", "--dry-run", "--json", "--config", str(tmp_path / "collector.toml")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["next"] == "systemctl enable --now collector.service"
+    assert not any("backup" in step for step in told["did"])
+
+
 def test_an_edge_without_a_proxy_may_be_reached_and_take_its_port(tmp_path: Path) -> None:
     open_to_all = msgspec.structs.replace(PLACE, public=True, low_port=True)
     split = units(open_to_all, split=True)

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from collector.cli.installing import package, program
 from collector.cli.installing.units import BACKUPS, Place, text, units
 from collector.cli.output import print_json
-from collector.cli.settings import config_of
+from collector.cli.settings import BOTH, config_of
 from collector.config import Config
 from collector.config_loader.checks import is_loopback, parse_listen
 from collector.config_loader.layers import files_named, text_of
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if not args.config:
         raise ConfigError(["--config: which configuration is to run? `collector init /srv/collector` makes one"])
-    config = config_of(args)
+    config = config_of(args, engines=BOTH)
     place = _place(args, config)
     if os.geteuid() != 0 and not args.dry_run:
         raise CollectorError("this makes a user and writes units: run it as root, or look with --dry-run")
@@ -60,15 +60,17 @@ def _place(args: argparse.Namespace, config: Config) -> Place:
     for one in (path, data):
         if str(one).startswith(_HIDDEN):
             raise ConfigError([f"{one}: a service does not see {_HIDDEN[0]} and {_HIDDEN[1]}; use /srv/collector"])
-    backups = "" if config.backup.dir else _BACKUPS
+    over_postgres = config.storage.engine == "postgres"  # whose backups are its own
+    backups = "" if config.backup.dir or over_postgres else _BACKUPS
     host, port = parse_listen(config.edge.listen)
     return Place(
         program=args.program or program.own_place() if program.is_binary() else str(Path(sys.argv[0]).resolve()),
         config=str(path),
         user=args.user,
-        writes=(str(data), config.backup.dir or backups),
+        writes=tuple(filter(None, (str(data), config.backup.dir or backups))),
         backups=backups,
         public=not is_loopback(host),
+        over_postgres=over_postgres,
         low_port=0 < port < _FIRST_FREE_PORT,
     )
 

@@ -32,6 +32,7 @@ class Place(Struct, frozen=True, kw_only=True):
     writes: tuple[str, ...]
     backups: str = ""  # where a timer puts them; empty: the courier makes them, or nobody
     public: bool = False  # the edge is reached from other machines: no proxy stands before it on this one
+    over_postgres: bool = False  # the keeper speaks to it, and the console does not yet
     low_port: bool = False  # its port is below 1024, which only root may take
 
 
@@ -44,6 +45,9 @@ def units(place: Place, *, split: bool = False) -> dict[str, str]:
     """The units by their file's name."""
     if split:
         networks = {**_SPLIT, "edge": _ALL if place.public else _LOCAL}
+        if place.over_postgres:
+            networks["keeper"] = _ALL
+            del networks["console"]
         made = {f"collector-{part}.service": _service(place, part, network) for part, network in networks.items()}
     else:
         made = {"collector.service": _service(place, "serve", _ALL)}
