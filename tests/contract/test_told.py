@@ -13,8 +13,10 @@ import pytest
 
 from collector.errors import StorageError
 from collector.storage.postgres.reading import reading
+from collector.storage.postgres.told import SQL
 from collector.storage.reports import commands
 from collector.storage.reports.attribution import Question
+from tests.kit.courier_kit import now_ms
 from tests.kit.journal_kit import DAY, HOUR, NOW, Kit, click, order
 from tests.kit.journal_kits import PostgresKit, config_over
 from tests.kit.postgres import Database
@@ -22,9 +24,16 @@ from tests.kit.postgres import Database
 PAGE = "https://shop.example/?utm_source=fb&utm_campaign={}"
 
 
+def everything_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine's clock says of the tests' time."""
+    for name, sql in SQL.items():
+        monkeypatch.setitem(SQL, name, sql.replace("now_ms() - 10000", str((1 << 41) - 1)))
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
-def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kit]:
+def kit(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kit]:
     """Three orders, two of them with a click of another campaign each, and a Lead."""
+    everything_is_old(monkeypatch)
     database: Database | None = request.getfixturevalue("database") if request.param == "postgres" else None
     with PostgresKit(database, tmp_path) if database is not None else Kit(tmp_path) as kit:
         for n, campaign in ((1, "spring"), (2, "summer")):
@@ -100,3 +109,14 @@ async def test_a_question_without_words_of_its_own_is_refused(tmp_path: Path, da
     async with reading(storage, "test", 5.0) as reader:
         with pytest.raises(StorageError, match="not told over PostgreSQL yet"):
             await reader.rows("SELECT 1")
+
+
+def test_what_another_keeper_may_still_come_before_is_not_exported_yet(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL alone: rows of two keepers do not become visible in the order of their ids."""
+    with PostgresKit(database, tmp_path, now=now_ms() + HOUR) as kit:
+        kit.post(click("IwARnumber1000", kit.now - HOUR, landingPage=PAGE.format("spring")))
+        assert exported(kit, "clicks") == []
+        everything_is_old(monkeypatch)
+        assert [one["campaign"] for one in exported(kit, "clicks")] == ["spring"], "control"
