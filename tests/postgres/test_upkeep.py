@@ -53,6 +53,29 @@ def test_what_came_from_sqlite_is_judged_by_its_own_times_and_not_by_its_ids(her
     ]
 
 
+def test_what_hangs_on_an_order_goes_with_it(here: Postgres) -> None:
+    for n, days in ((1, 500), (2, 80)):
+        conversion(here, n, days)
+        number = here.number(n, before(days))
+        here.execute(f"INSERT INTO order_name VALUES (1, {n}, {number}, 0)")
+        here.execute(f"INSERT INTO sent_before (store, conversion, outbox, value) VALUES (1, {number}, {n}, '1')")
+        here.execute(f"INSERT INTO shop_note VALUES (1, 'value_differs', '{n}', {number}, 1)")
+    sweep(here)
+    assert left(here, "order_name", "name") == left(here, "sent_before", "outbox") == [2]
+    assert left(here, "shop_note", "called") == [2]
+
+
+def test_figures_go_when_no_event_asks_for_them_any_more(here: Postgres) -> None:
+    for day in (19_800, 19_990):
+        here.execute(f"INSERT INTO click_hour (store, hour, edge, n) VALUES (1, {day * 24}, 1, 1)")
+        here.execute(f"INSERT INTO ua_day (store, day, ua_k, edge, n) VALUES (1, {day}, 1, 1, 1)")
+        at = f"{day}::bigint * 86400000"
+        here.execute(f"INSERT INTO shop_delivery VALUES ('\\x{day:04x}', {at} + 864000000, 1, 'w', 't', NULL, NULL)")
+    sweep(here)
+    assert here.rows("SELECT hour / 24 FROM click_hour UNION ALL SELECT day FROM ua_day") == [(19_990,), (19_990,)]
+    assert here.rows("SELECT count(*) FROM shop_delivery") == [(1,)]
+
+
 def test_counters_of_days_that_are_over_are_folded_and_add_up_to_the_same(here: Postgres) -> None:
     for edge, day, n in ((1, 19_998, 3), (2, 19_998, 4), (0, 19_998, 5), (1, 20_000, 1), (2, 20_000, 1)):
         here.execute(f"INSERT INTO counter VALUES ({day}, 1, 'x', {edge}, {n})")

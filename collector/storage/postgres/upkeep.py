@@ -60,7 +60,17 @@ SELECT id FROM outbox WHERE conversion = ANY($1::bigint[]) AND store = ANY(ARRAY
 _WITH_CONVERSION: Final = (
     *(
         f"DELETE FROM {table} WHERE conversion = ANY($1::bigint[]) AND store = ANY(ARRAY(SELECT id FROM store))"
-        for table in ("conversion_identity", "unweighed", "reopened", "notice", "outbox")
+        for table in (
+            "conversion_identity",
+            "unweighed",
+            "reopened",
+            "notice",
+            "order_name",
+            "sent_before",
+            "shop_note",
+            "shop_order",
+            "outbox",
+        )
     ),
     "DELETE FROM conversion WHERE id = ANY($1::bigint[])",
 )
@@ -82,6 +92,15 @@ _FOLD: Final = """
 WITH gone AS (DELETE FROM counter WHERE day < $1 AND edge <> 0 RETURNING day, store, name, n)
 INSERT INTO counter (day, store, name, edge, n) SELECT day, store, name, 0, sum(n) FROM gone GROUP BY day, store, name
     ON CONFLICT (day, store, name, edge) DO UPDATE SET n = counter.n + excluded.n"""
+_DELIVERY_MS: Final = 8 * _DAY_MS  # that a shop's delivery is known for (D1)
+_CUT_DELIVERIES: Final = "DELETE FROM shop_delivery WHERE id IN (SELECT id FROM shop_delivery WHERE at < $1 LIMIT $2)"
+_FIGURE_DAYS: Final = 122  # an event may be told 90 days late, and its figures go back 30 days
+_CUT_FIGURES: Final = (
+    ("DELETE FROM click_hour WHERE hour < $1", 24),
+    ("DELETE FROM order_hour WHERE hour < $1", 24),
+    ("DELETE FROM ua_day WHERE day < $1", 1),
+    ("DELETE FROM visitor_sketch WHERE day < $1", 1),
+)
 _CUT_ERASED: Final = "DELETE FROM erased WHERE id IN (SELECT id FROM erased WHERE at < $1 LIMIT $2)"
 _FIRST_IDENTITY: Final = (-(1 << 31), 0, 0, 0)
 
@@ -179,7 +198,10 @@ async def _small(c: Connection, cuts: Cuts, limit: int) -> int:
         await c.execute(_CUT_NETWORK, ids.first_of(cuts.network), limit, ids.SQLITE, cuts.network),
         await c.execute(_CUT_COUNTERS, cuts.counter_day),
         await c.execute(_CUT_ERASED, cuts.conversions, limit),
+        await c.execute(_CUT_DELIVERIES, cuts.idempotency - _DELIVERY_MS, limit),
     ]
+    oldest = cuts.idempotency // _DAY_MS - _FIGURE_DAYS
+    said += [await c.execute(sql, oldest * a_day) for sql, a_day in _CUT_FIGURES]
     await c.execute(_FOLD, cuts.idempotency // _DAY_MS)
     return sum(map(_count, said))
 
