@@ -32,6 +32,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 def config_over(database: Database, folder: Path, config: Config | None = None) -> Config:
     """The configuration, over the database."""
     config = config or config_for(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     pepper = folder / "pepper.key"
     if not pepper.exists():
         pepper.touch(mode=0o600)
@@ -84,10 +85,14 @@ class PostgresKit(Kit):
         """There is nothing to fold."""
 
     def rows(self, sql: str, *bind: Any) -> list[Any]:
+        """As of SQLite, whose marks of what is bound are question marks."""
+        for number in range(1, len(bind) + 1):
+            sql = sql.replace("?", f"${number}", 1)
+
         async def ask() -> list[Any]:
             connection = await asyncpg.connect(self.database.dsn)
             try:
-                return [tuple(row) for row in await connection.fetch(sql)]
+                return [tuple(row) for row in await connection.fetch(sql, *bind)]
             finally:
                 await connection.close()
 

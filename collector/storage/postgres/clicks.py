@@ -17,6 +17,7 @@ from collector.exchange.clicks import ClickResult, NewClick
 from collector.exchange.rows import ClickRow
 from collector.storage.postgres.memory import Memory, visitor_of
 from collector.storage.rules.click_reports import LAST_SEEN_STEP_MS, REFUSED, united
+from collector.storage.rules.matched import PER_KEY
 from collector.storage.rules.tables import CLICKS
 from collector.storage.rules.visitors import REGISTERS, place_of
 
@@ -43,9 +44,18 @@ class Clicks:
         known = self._known(name)
         if known is None:
             return self._new(row, click, name)
-        if not self._is_same(known, click):
-            return self._new(row, click, name, instead=known)
-        return self._seen_again(known, click)
+        if self._is_same(known, click):
+            return self._seen_again(known, click)
+        same = self._apart(row, click)  # the name is that of the visitor's click in another window
+        return self._seen_again(same, click) if same is not None else self._new(row, click, name, instead=known)
+
+    def _apart(self, row: ClickRow, click: NewClick) -> ClickRow | None:
+        """The same click among all of its id, the earliest."""
+        memory, recovered = self._memory, row.flags & flags.RECOVERED
+        ids = memory.find(CLICKS, "fbclid", row.store, row.fbclid_k or 0, 0, PER_KEY)
+        rows: list[ClickRow] = memory.rows(CLICKS, ids)
+        same = [r for r in rows if r.flags & flags.RECOVERED == recovered and self._is_same(r, click)]
+        return min(same, key=lambda r: (r.ts, r.id)) if same else None
 
     def _known(self, name: tuple[int, int, int]) -> ClickRow | None:
         """The click of this name, locked."""
