@@ -133,3 +133,22 @@ def test_what_three_edges_are_told_at_once_is_stored_once(
     for answered, many in ((clicked, count[0]), (bought, count[1])):
         assert all({number for number, _ in some} == {number for number, _ in answered[0]} for some in answered)
         assert sum(not duplicate for some in answered for _, duplicate in some) == many
+
+
+@pytest.mark.parametrize("looked", [True, False], ids=["rule", "control"])
+def test_what_edges_have_not_looked_through_when_they_die_another_does(
+    looked: bool, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with edges(database, tmp_path, 2) as (one, other):
+        (bought,) = one.journal.commit(deque([Submission([one.operation(order("n1", NOW, visitorId="v"))])]))
+        other.journal.commit(deque([Submission([other.operation(click("IwAR1", NOW - MINUTE, visitorId="v"))])]))
+        row = bought.results[0].state.row.id
+        assert not one.state(row).match.attributed
+        database.sql("UPDATE edge SET until = 0 WHERE open")  # both are dead: neither has come to its rest
+        if not looked:
+            monkeypatch.setattr(PostgresJournal, "_take_over", PostgresJournal._have_weeks)
+        with PostgresKit(database, tmp_path) as third:
+            for _ in range(2):
+                third.journal._left_at = 0.0
+                third.match_again()
+            assert third.state(row).match.attributed is looked
