@@ -152,3 +152,12 @@ def test_what_edges_have_not_looked_through_when_they_die_another_does(
                 third.journal._left_at = 0.0
                 third.match_again()
             assert third.state(row).match.attributed is looked
+
+
+def test_a_text_that_the_server_refuses_is_stored_without_what_it_refuses(database: Database, tmp_path: Path) -> None:
+    with PostgresKit(database, tmp_path) as kit:
+        (new,) = [kit.operation(order("n1", NOW))]
+        new.event.event_type = "Odd\0"
+        (bought,) = kit.submit([new])
+        assert kit.rows("SELECT event_type FROM conversion") == [("Odd",)]
+        assert kit.state(bought.state.row.id).event.order_id == "n1"

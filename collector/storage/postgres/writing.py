@@ -368,7 +368,8 @@ async def write(connection: Connection, memory: Memory) -> None:
         rows = list(part.rows(memory, memory.changes))
         if rows:
             names.append(name)
-            arrays += [list(column) for column in zip(*rows, strict=True)]
+            columns = zip(part.types, zip(*rows, strict=True), strict=True)
+            arrays += [[_storable(text) for text in one] if type_ == "text" else list(one) for type_, one in columns]
             unique += len(rows) if part.unique else 0
     if not names:
         return
@@ -380,6 +381,11 @@ async def write(connection: Connection, memory: Memory) -> None:
         if error.sqlstate != _TAKEN:
             raise
         raise Clash(_names_in(memory)) from None
+
+
+def _storable(text: str | None) -> str | None:
+    """A text without what PostgreSQL refuses: NUL (halves of characters are refused at the door)."""
+    return text and text.replace("\0", "")
 
 
 def _names_in(memory: Memory) -> Iterable[Question]:
