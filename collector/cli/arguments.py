@@ -198,6 +198,13 @@ def from_copy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", type=path, help="as `collector backup` wrote it")
 
 
+def moved(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--to", choices=("postgres",), required=True, help="the engine to move to")
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("--dry-run", action="store_true", help="look for whatever would be refused, and write nothing")
+    one.add_argument("--resume", action="store_true", help="go on with a move that was broken off")
+
+
 def inside(parser: argparse.ArgumentParser) -> None:
     one = parser.add_mutually_exclusive_group()
     one.add_argument("--licences", action="store_true", help="the licence texts of everything inside")

@@ -22,6 +22,7 @@ from collector.cli.arguments import (
     installed,
     kept_copy,
     key_id,
+    moved,
     new_key,
     new_share,
     of_a_week,
@@ -212,6 +213,15 @@ COMMANDS: Final = (
         "backup:restore",
         "collector restore collector-20260131T060000Z.tar --data-dir ./collector-data",
         (*FILES, from_copy, as_json),
+    ),
+    Command(
+        "migrate",
+        "move all that the SQLite file in the data directory has into PostgreSQL; the collector is stopped meanwhile",
+        "migrate:run",
+        "collector migrate --to postgres --dry-run --config collector.toml\n"
+        "  collector migrate --to postgres --config collector.toml\n"
+        "  collector migrate --to postgres --resume --config collector.toml",
+        (*FILES, moved, as_json),
     ),
     Command(
         "report attribution",

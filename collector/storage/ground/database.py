@@ -14,7 +14,7 @@ import apsw
 
 from collector.config import StorageConfig
 from collector.errors import Damaged, SchemaTooNew, StorageError, why
-from collector.storage.ground import damage, kept, losses, pepper
+from collector.storage.ground import damage, kept, losses, moved, pepper
 from collector.storage.ground.schema import newest_schema, scripts
 from collector.telemetry import logger
 
@@ -180,8 +180,11 @@ def immediate(db: apsw.Connection) -> Iterator[None]:
         raise
 
 
-def open_database(config: StorageConfig, *, migrations: str = "migrations") -> apsw.Connection:
-    """The main database, ready at the newest schema; what it has lost is told (losses.py)."""
+def open_database(config: StorageConfig, *, migrations: str = "migrations", moving: bool = False) -> apsw.Connection:
+    """The main database, ready at the newest schema; what it has lost is told (losses.py).
+
+    StorageError for one whose rows are in PostgreSQL, unless this is to move them.
+    """
     path = prepare_data_dir(config) / DATABASE
     db = connect(path, config)
     with damage.explaining(path):
@@ -189,6 +192,8 @@ def open_database(config: StorageConfig, *, migrations: str = "migrations") -> a
         migrate(db, migrations)
         kept.recount_if_due(db)
         _be_somebody(db)
+        if not moving:
+            moved.refuse(db)
         losses.examine(db, path)
     return db
 
@@ -235,7 +240,7 @@ def is_there(path: Path) -> bool:
         raise StorageError(f"[storage] data_dir: {path}: {why(error, path)}") from None
 
 
-def open_existing(config: StorageConfig, *, accepting: bool = False) -> apsw.Connection:
+def open_existing(config: StorageConfig, *, accepting: bool = False, moving: bool = False) -> apsw.Connection:
     """As `open_database`, for a command that makes none: in a mistyped directory it would leave an empty one.
 
     Damaged when something is missing that nobody has accepted, unless this is to accept it.
@@ -243,7 +248,7 @@ def open_existing(config: StorageConfig, *, accepting: bool = False) -> apsw.Con
     path = Path(config.data_dir) / DATABASE
     if not is_there(path):
         raise StorageError(f"[storage] data_dir: no database at {path}; start the edge (collector serve) first")
-    db = open_database(config)
+    db = open_database(config, moving=moving)
     try:
         losses.check(db, path)
         if not accepting:

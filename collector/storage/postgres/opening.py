@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from collector.config import StorageConfig
-from collector.errors import Unavailable
+from collector.errors import StorageError, Unavailable
 from collector.storage.postgres import examining, partitions
 from collector.storage.postgres.database import Database
 from collector.storage.postgres.examining import Facts
@@ -16,10 +17,20 @@ from collector.telemetry import logger
 log = logger("storage")
 _WEEKS_S = 60  # for the tables of the weeks to come
 
+_HALF: Final = (
+    "[storage] dsn: the database at {at} has a part of what is moved to it; "
+    "go on: collector migrate --to postgres --resume"
+)
 
-async def opened(storage: StorageConfig, name: str, *, takes: bool = False) -> tuple[Database, Facts]:
+_MOVING: Final = "SELECT to_regclass('moving') IS NOT NULL"
+
+
+async def opened(
+    storage: StorageConfig, name: str, *, takes: bool = False, moving: bool = False
+) -> tuple[Database, Facts]:
     """Connections, and what the server says of itself. `takes`: for a process that acknowledges events.
 
+    `moving`: for the one that fills it from an SQLite file; until that is done it is nobody else's.
     StorageError says in one sentence why it cannot be used.
     """
     database = Database(storage, name)
@@ -27,8 +38,14 @@ async def opened(storage: StorageConfig, name: str, *, takes: bool = False) -> t
         with as_storage_errors():
             found = await examined(database, storage, takes=takes)
             await migrate(database, storage)
+<<<<<<< HEAD
             async with database.transaction(_WEEKS_S) as connection:
                 await connection.execute(f"SET LOCAL lock_timeout = '{_WEEKS_S}s'")  # others may start at this moment
+=======
+            async with database.transaction() as connection:
+                if not moving and await connection.fetchval(_MOVING):
+                    raise StorageError(_HALF.format(at=database.at))
+>>>>>>> 4c3d23d (collector migrate --to postgres: an SQLite installation comes into PostgreSQL whole, in slices, compared, and is then marked as moved)
                 await partitions.ahead(connection, time.time_ns() // 1_000_000)
     except BaseException:
         await database.close()
