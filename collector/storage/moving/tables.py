@@ -102,7 +102,7 @@ PARTS: Final = (
 # Sums and notes that are made anew from the rows, or are of one file or one machine alone.
 DERIVED: Final = frozenset(
     "click_day click_quarter click_sum sale_day sale_quarter sale_sum delivery_sum truth_sum wait_sum place cause "
-    "recount changed_click leaving renamed clock heartbeat pepper_check moved sqlite_sequence".split()
+    "recount counted changed_click leaving renamed clock heartbeat pepper_check moved sqlite_sequence".split()
 )
 # What PostgreSQL keeps no table for: its rows are told, and stay where they are.
 STAYING: Final = ("insight", "insight_account", "insight_ad", "share", "weekly_sent", "refusal", "shop_pull")
