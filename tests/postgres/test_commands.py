@@ -18,7 +18,7 @@ from tests.kit.program import free_port
 
 # What opens no database, or PostgreSQL's; `serve` and its parts are asked for in cli/test_config_engines.py.
 ABLE = (
-    *("audit", "keys create", "keys list", "keys revoke", "status", "doctor", "config check", "config show"),
+    *("migrate", "audit", "keys create", "keys list", "keys revoke", "status", "doctor", "config check", "config show"),
     *("replay", "import", "install"),
     *("serve", "edge", "keeper", "courier", "console"),
     *("erase", "export-person", "explain", "export", "report attribution", "tail"),

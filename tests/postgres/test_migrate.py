@@ -121,9 +121,8 @@ def _refuse_difference(config: str) -> None:
 
 def _indexes(database: postgres.Database) -> set[str]:
     tables = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'"
-    names = (
-        "SELECT relname || relkind::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
-    )
+    ours = "relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
+    names = f"SELECT relname || relkind::text FROM pg_class WHERE {ours}"
     return {*database.sql(tables).split("\n"), *database.sql(names).split("\n")}
 
 

@@ -21,7 +21,6 @@ _HALF: Final = (
     "[storage] dsn: the database at {at} has a part of what is moved to it; "
     "go on: collector migrate --to postgres --resume"
 )
-
 _MOVING: Final = "SELECT to_regclass('moving') IS NOT NULL"
 
 
@@ -38,14 +37,10 @@ async def opened(
         with as_storage_errors():
             found = await examined(database, storage, takes=takes)
             await migrate(database, storage)
-<<<<<<< HEAD
             async with database.transaction(_WEEKS_S) as connection:
                 await connection.execute(f"SET LOCAL lock_timeout = '{_WEEKS_S}s'")  # others may start at this moment
-=======
-            async with database.transaction() as connection:
                 if not moving and await connection.fetchval(_MOVING):
                     raise StorageError(_HALF.format(at=database.at))
->>>>>>> 4c3d23d (collector migrate --to postgres: an SQLite installation comes into PostgreSQL whole, in slices, compared, and is then marked as moved)
                 await partitions.ahead(connection, time.time_ns() // 1_000_000)
     except BaseException:
         await database.close()
