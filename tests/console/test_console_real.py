@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from tests.kit.program import BINARY, SOURCE, Serving
+from tests.kit.raw_http import eventually
 
 ORDERS = 30
 
@@ -61,6 +62,8 @@ def answers(serving: Serving) -> list[dict[str, Any]]:
         f"{edge}/v1/track/batch", json=items, headers={"Authorization": f"Bearer {key[0]}"}, timeout=20
     )
     assert answer.status_code == 200, answer.text
+    told = f"20 of {ORDERS}"  # new events are in the sums a moment later
+    assert eventually(lambda: told in _console(serving, "/").text)
     return [item["data"] for item in answer.json()["data"]["results"]]
 
 

@@ -141,7 +141,7 @@ def test_a_night_makes_a_model_that_the_edge_takes_over(shop: Shop) -> None:
     assert model.ip_others[0] < 0.5
     assert 0.005 < model.share < 0.9
     assert model.crowds or model.networks
-    kit.transaction.conversions.take_models()
+    kit.transaction.conversions.take_models(models.in_force(kit.journal._db))
     body = order("after the night", kit.now, ipAddress="20.1.1.1", userAgent="x")
     assert kit.post(body)[0].state.match.model == "fs.2"
 
