@@ -144,17 +144,18 @@ def test_the_console_cannot_ask_it_yet(tmp_path: Path, capsys: pytest.CaptureFix
 
 LOADS = """
 import pkgutil, sys
+ITS_OWN = "collector.storage.postgres", "collector.storage.moving", "collector.cli.migrate"
 from importlib import import_module
 import collector
 for module in pkgutil.walk_packages(collector.__path__, "collector."):
-    if not module.name.startswith(("collector.storage.postgres", "collector.storage.moving")):
+    if not module.name.startswith(ITS_OWN):
         import_module(module.name)
 print("asyncpg" in sys.modules)
 """
 
 
 def test_where_sqlite_is_the_engine_nobody_loads_the_others_driver() -> None:
-    """All modules but its room's own and what moves into it: what an engine is chosen by loads neither."""
+    """All modules but its room's own and the command that moves into it: what an engine is chosen by loads neither."""
     code = [sys.executable, "-c", LOADS]
     done = subprocess.run(code, capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.split()[-1] == "False", done.stdout
