@@ -183,9 +183,9 @@ _due = 0.0  # when memory is given back next, by the loops' clock
 
 
 def trim_soon() -> None:
-    """Give memory back once the requests' tasks have let go of it; bursts that end before then are served by one."""
+    """Give memory back once the requests' tasks have let go of it; bursts that end side by side are served by one."""
     global _due
     loop = asyncio.get_running_loop()
-    if loop.time() >= _due:
+    if _due < loop.time() + TRIM_SECONDS / 2:
         _due = loop.time() + TRIM_SECONDS
         loop.call_later(TRIM_SECONDS, trim)

@@ -25,6 +25,7 @@ from collector.storage.ground import lock
 from collector.storage.ground.database import DATABASE, open_database
 from collector.storage.ground.keys import Keys
 from collector.storage.moving.move import move
+from collector.storage.moving.source import Source
 from collector.storage.moving.tables import DERIVED, PARTS, STAYING
 from collector.storage.moving.target import Target
 from collector.storage.postgres.opening import opened
@@ -282,6 +283,48 @@ def test_a_file_that_is_used_meanwhile_is_not_marked(config: str) -> None:
     sqlite = msgspec.structs.replace(load(config, {}).storage, engine="sqlite")
     with pytest.raises(StorageError, match="opened for other work while it was moved"):
         move(load(config, {}), resume=False, dry_run=False, show=lambda _: open_database(sqlite).close())
+
+
+@pytest.mark.parametrize(
+    "sql", ["DELETE FROM click WHERE id = 3", "UPDATE api_key SET revoked = 5", "UPDATE conversion SET revision = 9"]
+)
+def test_what_a_command_writes_that_had_it_open_before_is_not_lost(config: str, sql: str) -> None:
+    """An erasure that has searched for minutes, say: what it then takes out must not live on in PostgreSQL."""
+    storage = load(config, {}).storage
+    with closing(open_database(storage)) as opened_before:
+        written: list[int] = []
+
+        def show(_: int) -> None:
+            if not written:
+                opened_before.execute(sql)
+                written.append(opened_before.changes())
+
+        with pytest.raises(StorageError, match=r"other work|differs|rows here"):
+            move(load(config, {}), resume=False, dry_run=False, show=show, slice_rows=10**6)
+        assert written[0] > 0
+    with closing(_file(config)) as db:
+        assert db.execute("SELECT done FROM moved").get is None, "the file is not marked"
+
+
+def test_what_takes_the_server_long_is_done_before_the_file_is_marked(
+    config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After it, neither engine could be used while it failed."""
+    done: list[str] = []
+    analyse, finish = Target.analyse, Source.finish
+
+    async def analysed(target: Target) -> None:
+        await analyse(target)
+        done.append("analysed")
+
+    def finished(source: Source, began: int, now: int) -> None:
+        finish(source, began, now)
+        done.append("marked")
+
+    monkeypatch.setattr(Target, "analyse", analysed)
+    monkeypatch.setattr(Source, "finish", finished)
+    move(load(config, {}), resume=False, dry_run=False)
+    assert done == ["analysed", "marked"]
 
 
 @pytest.mark.parametrize("words", [(), ("--dry-run",)])

@@ -248,11 +248,12 @@ def test_what_was_put_off_is_counted_by_whoever_opens_the_database_next_and_at_t
             kit.post(order("N3"))  # the keeper believes that it has put off already
             compare(db)
             assert db.execute("SELECT sum(n) FROM sale_sum").get == 3
-        kit.transaction.beat()
+    kit.transaction.end()
+    with putting_off(kit):
         kit.post(order("N4"))
         assert due(kit) == 1
-        kit.transaction.beat()
-        assert not due(kit)
+    kit.transaction.end()
+    assert not due(kit)
 
 
 def test_a_keeper_under_load_counts_within_moments(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,6 +305,33 @@ def test_a_counting_that_fails_is_done_later(kit: Kit, db: apsw.Connection, monk
     eventually(lambda: not kit.journal.rest())
     assert not due(kit)
     compare(db)
+
+
+def test_a_sum_past_64_bits_is_a_float_and_refuses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Amounts may have 18 digits: with sum() alone such orders were acknowledged, and nothing opened the file again."""
+    monkeypatch.setitem(kept.FUNCTIONS, "event_units", (lambda body: 5 * 10**18, 1))
+    with Kit(tmp_path) as kit:
+        kit.submit([kit.operation(order(f"many-{n}")) for n in range(3)])
+        storage = kit.config.storage
+    with closing(open_database(storage)) as db:
+        for table in ("sale_sum", "sale_day", "sale_quarter"):
+            assert db.execute(f"SELECT n, units FROM {table}").fetchall() == [(3, pytest.approx(1.5e19))], table
+        db.execute("INSERT INTO recount VALUES (1)")
+    with closing(open_database(storage)) as db:
+        assert db.execute("SELECT n, units FROM sale_day").fetchall() == [(3, pytest.approx(1.5e19))]
+
+
+def test_who_cannot_count_opens_the_database_all_the_same(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk or another's lock must not keep `status` and `doctor` out."""
+    with putting_off(kit):
+        kit.post(order("later"))
+        with monkeypatch.context() as full:
+            full.setattr(kept, "_NEW", ("INSERT INTO nowhere SELECT ?",))
+            with closing(open_database(kit.config.storage)) as db:
+                assert due(kit) == 1
+        with closing(open_database(kit.config.storage)) as db:
+            assert not due(kit)
+            compare(db)
 
 
 def test_a_flood_of_names_is_bounded_and_still_counted(kit: Kit, db: apsw.Connection) -> None:

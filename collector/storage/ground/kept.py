@@ -21,6 +21,7 @@ from typing import Final
 import apsw
 import msgspec
 
+from collector import telemetry
 from collector.core import flags, statuses
 from collector.core.calibration import logit
 from collector.core.event_names import STANDARD
@@ -30,6 +31,8 @@ from collector.core.learning import BIN, is_order
 from collector.core.matching.shapes import Label
 from collector.exchange.rows import ClickRow
 from collector.storage.ground import multirow
+
+log = telemetry.logger("storage")
 
 QUARTER_MS: Final = 900_000  # the days of every time zone begin at a quarter of an hour
 UNITS: Final = 10_000  # of a currency's unit: no currency has more than four decimals
@@ -322,10 +325,12 @@ INSERT OR IGNORE INTO cause (name)
 SELECT DISTINCT cause_name(reason) FROM outbox WHERE conversion > ? AND reason IS NOT NULL
    AND cause_name(reason) NOT IN (SELECT name FROM cause)
  LIMIT max(0, 2000 - (SELECT coalesce(max(id), 0) FROM cause))"""
+# In two parts, for sum() refuses what passes 64 bits. The triggers' + goes on as a float, and no order is refused.
+_UNITS: Final = "sum(units / 1000000) * 1000000 + sum(units % 1000000)"
 RECOUNT: Final = {
     "click_sum": "SELECT store, quarter, place, apart, count(*) FROM click_row GROUP BY 1, 2, 3, 4",
-    "sale_sum": "SELECT store, event, quarter, currency, place, tier, count(*), sum(units), sum(reversed) "
-    "FROM sale_row GROUP BY 1, 2, 3, 4, 5, 6",
+    "sale_sum": "SELECT store, event, quarter, currency, place, tier, count(*), "
+    f"{_UNITS}, sum(reversed) FROM sale_row GROUP BY 1, 2, 3, 4, 5, 6",
     "truth_sum": "SELECT store, day, purchase, label, count(*) FROM truth_row GROUP BY 1, 2, 3, 4",
     "delivery_sum": "SELECT store, event, quarter, sale, pixel, state, doubt, cause, count(*) FROM delivery_row "
     "GROUP BY 1, 2, 3, 4, 5, 6, 7, 8",
@@ -333,10 +338,10 @@ RECOUNT: Final = {
     # Sums of the sums above, which come before them.
     "click_day": "SELECT store, quarter / 96, place, apart, sum(n) FROM click_sum GROUP BY 1, 2, 3, 4 HAVING sum(n)",
     "click_quarter": "SELECT store, quarter, sum(n) FROM click_sum WHERE apart = '' GROUP BY 1, 2 HAVING sum(n)",
-    "sale_day": "SELECT store, event, quarter / 96, currency, place, tier, sum(n), sum(units), sum(reversed) "
-    "FROM sale_sum GROUP BY 1, 2, 3, 4, 5, 6 HAVING sum(n)",
-    "sale_quarter": "SELECT store, event, quarter, currency, tier, sum(n), sum(units), sum(reversed) "
-    "FROM sale_sum GROUP BY 1, 2, 3, 4, 5 HAVING sum(n)",
+    "sale_day": "SELECT store, event, quarter / 96, currency, place, tier, sum(n), "
+    f"{_UNITS}, sum(reversed) FROM sale_sum GROUP BY 1, 2, 3, 4, 5, 6 HAVING sum(n)",
+    "sale_quarter": "SELECT store, event, quarter, currency, tier, sum(n), "
+    f"{_UNITS}, sum(reversed) FROM sale_sum GROUP BY 1, 2, 3, 4, 5 HAVING sum(n)",
 }
 _NEW: Final = (
     _CAUSES,
@@ -350,17 +355,20 @@ def recount_if_due(db: apsw.Connection) -> None:
     """Count everything anew where a migration has asked for that; once. And what a keeper that is gone had put off."""
     if not db.execute("SELECT 1 FROM recount").get and db.execute(_THROUGH).get == _ALL:
         return
-    db.execute("BEGIN IMMEDIATE")
     try:
+        db.execute("BEGIN IMMEDIATE")
         if db.execute("SELECT 1 FROM recount").get:  # another process may have been first
             rebuild(db)
             db.execute("DELETE FROM recount")
         _count_new(db)
         db.execute("COMMIT")
-    except BaseException:
+    except BaseException as error:
         if db.in_transaction:
             db.execute("ROLLBACK")
-        raise
+        # What is put off stays so: on a full or locked disk, of all, nobody is kept from opening the database for it.
+        if not isinstance(error, apsw.Error) or db.execute("SELECT 1 FROM recount").get:
+            raise
+        log.failed("new events could not be added to the sums", error)
 
 
 def rebuild(db: apsw.Connection) -> None:

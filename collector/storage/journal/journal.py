@@ -157,7 +157,7 @@ class Journal:
 
     def close(self) -> None:
         """Write the last figures and close the files."""
-        self._transaction.beat()
+        self._transaction.end()
         self._checkpointer.stop()
         self._flusher.stop()
         self._transaction.lookup.close()

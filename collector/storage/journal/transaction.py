@@ -112,7 +112,7 @@ class GroupTransaction:
         self.make_way: Callable[[], None] = lambda: None  # waits while the log is too long for another group
         self.oldest_reader: Callable[[], float] = float  # seconds, of readers that hold up the log
         self.keys: dict[bytes, ApiKey] = {}
-        self._keys_at = 0.0
+        self._keys_at = self._beat_at = 0.0
         self._others = Commits(db)
         self._behind = True  # another process has written what is not learnt yet
         self.inbox = 0  # how often another process was seen to have written while orders waited in the shops' inbox
@@ -125,7 +125,6 @@ class GroupTransaction:
         self.learned: list[Sequence[int]] = []  # names for the duplicate filter, from the folder's thread
         self.all_learned = threading.Event()
         self.wants_fold = threading.Event()
-        self._beat_at = 0.0
         self._sign = SignOfLife()
         self._life: dict[str, int | bool] = {}  # as it was written last
         self._stored = True  # a group since then
@@ -310,6 +309,14 @@ class GroupTransaction:
             self.new_events.count()
         self.new_events.settle()
 
+    def end(self) -> None:
+        """Write the last figures, and count what was put off; where that fails, whoever opens the file next does it."""
+        self.beat()
+        try:
+            self.count()
+        except (apsw.Error, StorageError) as error:  # the latter: the disk is full
+            log.failed("new events could not be added to the sums", error)
+
     def _last_matches(self) -> None:
         """Match anew a few of what is re-opened, give a few their last match, weigh pages' tellings.
 
@@ -386,8 +393,6 @@ class GroupTransaction:
                 self._db.executemany(_REFUSAL, [(now // QUARTER_MS, code, n) for code, n in refused])
                 self._heed_erasures()  # one that is not on disk yet empties what is written here by itself
                 self.refusals.write(self._db, now)
-                self.new_events.count()
-            self.new_events.settle()
             self.broken = self._stored = False
             self._life = life
             self._sign.written(reading)

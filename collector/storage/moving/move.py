@@ -77,6 +77,7 @@ class _Move:
             target = Target(database)
             began = await self._begin(target, database, resume=resume)
             compared = await self._fill(target, counts)
+            await target.analyse()
             now = _now()
             if (mark := self._source.mark) is None or mark.done is None:
                 audit.note(self._config.storage.data_dir, "migrate", now, to="postgres", rows=sum(counts.values()))

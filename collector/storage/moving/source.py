@@ -12,12 +12,13 @@ from collector.config import Config
 from collector.core import flags
 from collector.errors import StorageError
 from collector.storage.ground import moved, pepper
-from collector.storage.ground.database import open_existing
+from collector.storage.ground.database import immediate, open_existing
 from collector.storage.moving.tables import COMPARED, PARTS, STAYING, Part, values_for
 from collector.storage.rules.visitors import REGISTERS, place_of
 
 _DAY_MS: Final = 86_400_000
 _IN_FLIGHT: Final = "SELECT count(*) FROM request WHERE outcome = 'in_flight'"
+_VERSION: Final = "PRAGMA data_version"  # another one after any commit of another connection
 _SEEN: Final = f"""
 SELECT store, ts / {_DAY_MS}, coalesce(visitor_k, fbclid_k) FROM click
  WHERE flags & {flags.UNCOUNTED} = 0 AND coalesce(visitor_k, fbclid_k) IS NOT NULL"""
@@ -30,6 +31,7 @@ class Source:
 
     def __init__(self, config: Config) -> None:
         self._db: apsw.Connection = open_existing(config.storage, moving=True)
+        self._version = self._one(_VERSION)
         self._refuse_another_key(config)
         if (requests := self._one(_IN_FLIGHT)) > 0:
             raise StorageError(
@@ -53,12 +55,13 @@ class Source:
         moved.begin(self._db, now)
 
     def finish(self, began: int, now: int) -> None:
-        """Mark the file as moved; StorageError where a command has written to it since the move began."""
-        if not moved.finish(self._db, began, now):
-            raise StorageError(
-                "the SQLite file was opened for other work while it was moved, and may have changed; "
-                "begin again with an empty database"
-            )
+        """Mark the file as moved; StorageError where a command has written to it, or opened it to write, meanwhile."""
+        with immediate(self._db):
+            if self._one(_VERSION) != self._version or not moved.finish(self._db, began, now):
+                raise StorageError(
+                    "the SQLite file was opened for other work while it was moved, and may have changed; "
+                    "begin again with an empty database"
+                )
 
     def slice(self, part: Part, after: tuple[Any, ...] | None, rows: int) -> tuple[list[Any], tuple[Any, ...] | None]:
         """The next rows behind a key as the target takes them, and the key of the last; none: there are no more."""

@@ -150,8 +150,13 @@ class Target:
         async with self._database.connection() as connection:
             return [tuple(row) for row in await connection.fetch(sql, after, rows)]
 
+    async def analyse(self) -> None:
+        """Have the server learn what its tables hold, which takes it long."""
+        async with self._database.transaction(_LONGEST_S) as connection:
+            await connection.execute(_PATIENT)
+            await connection.execute("ANALYZE")
+
     async def finish(self) -> None:
         """Forget the notes: processes may open the database from now on."""
         async with self._database.transaction() as connection:
             await connection.execute(_FORGET)
-            await connection.execute("ANALYZE")
