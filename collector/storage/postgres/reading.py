@@ -1,6 +1,6 @@
 """How reports read PostgreSQL: read-only, each question a statement with a deadline, long answers in keyset pages.
 
-A question is asked in this engine's own words (told.py). One that has none yet is refused in a sentence.
+A question is asked in this engine's own words (told/). One that has none yet is refused in a sentence.
 """
 
 from __future__ import annotations
@@ -42,9 +42,10 @@ class PostgresReader:
         text = SQL.get(getattr(sql, "name", ""))
         if text is None:
             raise StorageError(_UNTOLD)
+        bound = (*getattr(sql, "given", ()), *params)
         async with self._database.connection() as c:
             try:
-                return [tuple(row) for row in await c.fetch(text, *params, timeout=self._deadline_s)]
+                return [tuple(row) for row in await c.fetch(text, *bound, timeout=self._deadline_s)]
             except (TimeoutError, pg.QueryCanceledError) as error:
                 raise StorageError(f"the question took longer than {self._deadline_s:g} s and was given up") from error
             except pg.UndefinedTableError as error:

@@ -15,16 +15,20 @@ Row = tuple[Any, ...]
 
 
 class Named(str):
-    """A question in SQLite's words, and its name, by which PostgreSQL's has its own (storage/postgres/told.py)."""
+    """A question in SQLite's words, and its name, by which PostgreSQL's has its own (storage/postgres/told)."""
 
-    __slots__ = ("name",)
+    __slots__ = ("given", "name")
     name: str
+    given: tuple[object, ...]
 
 
-def named(name: str, sql: str) -> Named:
-    """The same values are bound to it on both engines, in this order."""
+def named(name: str, sql: str, *given: object) -> Named:
+    """The same values are bound to it on both engines, in this order.
+
+    `given`: what stands in SQLite's words as text, and is bound before those on PostgreSQL.
+    """
     question = Named(sql)
-    question.name = name
+    question.name, question.given = name, given
     return question
 
 
