@@ -11,10 +11,15 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from collector.config import Config, EdgeConfig
 from collector.core.addresses import Networks
+from collector.edge.door import Door
+from collector.exchange.keys import ApiKey, digest
 from collector.guard.bodies import BURST_BYTES, Bodies, BodyLimits, Loads, trim_soon
 from collector.guard.gate import Gate, GuardLimits
 from collector.guard.refusals import BODY_TOO_LARGE, OVERLOADED
@@ -191,6 +196,23 @@ def test_D1_of_a_body_that_is_too_large_no_more_is_kept_than_it_may_have() -> No
     with serve(GuardLimits(), allowance=lambda _: PAGE) as served:
         answer = exchange(served.port, IN_CHUNKS + b"30000\r\n" + b"x" * 0x30000 + b"\r\n")
         assert (answer.status, served.app.longest) == (413, PAGE + 1), "the application sees that it is too large"
+
+
+@pytest.mark.parametrize("most", [4096, PAGE, 1_048_576])
+def test_D1_the_guard_knows_who_holds_a_secret_key_however_little_a_body_may_have(most: int) -> None:
+    keys = {
+        digest(presented): ApiKey("", b"", kind, None, 0, None)
+        for presented, kind in (("sk_shop", "secret"), ("pk_page", "publishable"))
+    }
+    config = Config(edge=EdgeConfig(max_body_bytes=most))
+    nobody: Any = None
+    door = Door(config, cast("Any", SimpleNamespace(key=keys.get)), nobody, nobody, nobody, nobody)
+    allowed = {
+        presented: door.allowance({"headers": [(b"authorization", b"Bearer " + presented)] if presented else []})
+        for presented in (b"sk_shop", b"pk_page", b"sk_other", b"")
+    }
+    assert allowed.pop(b"sk_shop") == max(most, PAGE + 1)
+    assert set(allowed.values()) == {min(most, PAGE)}
 
 
 def test_D1_strangers_leave_room_for_who_holds_a_key() -> None:
