@@ -116,8 +116,8 @@ class Kit:
         while waiting:
             answered += self.journal.commit(waiting)
         if not self.journal.distrusted:
-            if self.transaction.new_events.waited:
-                self.transaction.new_events._since = 0.0  # so long ago that they are due
+            if self.transaction.new_rows.waited:
+                self.transaction.new_rows._since = 0.0  # so long ago that they are due
             self.journal.rest()
             self.match_again()
         if self.journal.distrusted:

@@ -184,7 +184,7 @@ def test_a_place_of_a_group_that_is_rolled_back_is_made_anew(
 def test_control_a_place_that_outlives_its_group_is_noticed(
     kit: Kit, db: apsw.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept.ClickSums, "forget", lambda _: None)
+    monkeypatch.setattr(kept.NewRows, "forget", lambda _: None)
     rolled_back_with_a_new_place(kit, monkeypatch)
     with pytest.raises(AssertionError):
         compare(db)
@@ -212,9 +212,15 @@ def putting_off(kit: Kit) -> Iterator[None]:
 
 
 def due(kit: Kit) -> int:
+    """Events that are in no sum."""
     return int(
         kit.transaction._db.execute("SELECT count(*) FROM conversion WHERE id > (SELECT through FROM counted)").get
     )
+
+
+def clicks_due(kit: Kit) -> int:
+    """Likewise clicks."""
+    return int(kit.transaction._db.execute("SELECT count(*) FROM click WHERE id > (SELECT clicks FROM counted)").get)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -236,6 +242,91 @@ def test_new_events_are_counted_as_they_stand_when_they_are(kit: Kit, db: apsw.C
     settle(db, rng)  # from here on triggers count, on every connection
     traffic(kit, rng, 30)
     compare(db)
+
+
+def landing(n: int, **more: Any) -> dict[str, Any]:
+    page = f"https://mystore.com/?utm_campaign=of-{n % 3}"
+    return click(f"IwARlanding{n:06d}", NOW - n * MINUTE, visitorId=f"visitor-{n}", landingPage=page, **more)
+
+
+def clicks_in(db: apsw.Connection) -> int:
+    return int(db.execute("SELECT coalesce(sum(n), 0) FROM click_sum").get)
+
+
+def told_more_of(kit: Kit) -> None:
+    """A click that nobody has counted is reported again: it was earlier."""
+    kit.post(landing(1) | {"at": NOW - HOUR})
+
+
+def withdrawn(kit: Kit) -> None:
+    """A click that nobody has counted has its visitor refuse."""
+    kit.submit([kit.operation(landing(2), decision=Decision("denied", False))])
+
+
+def erased(kit: Kit) -> None:
+    """Another process takes what nobody has counted."""
+    erase_person(kit.config, None, Asked(visitor="visitor-3"), NOW + HOUR, dry_run=False)
+
+
+def undone(kit: Kit) -> None:
+    """A group with another click is rolled back."""
+    with pytest.MonkeyPatch.context() as patch:
+        left = [apsw.BusyError("planted")]
+        patch.setattr(kit.transaction.late, "flush", lambda: left and raised(left.pop()))
+        with pytest.raises(StorageError):
+            kit.submit([kit.operation(landing(9))])
+
+
+def nothing(kit: Kit) -> None:
+    """As it is."""
+
+
+@pytest.mark.parametrize("happens", [nothing, told_more_of, withdrawn, erased, undone])
+def test_new_clicks_are_counted_as_they_stand_when_they_are(kit: Kit, db: apsw.Connection, happens: Any) -> None:
+    kit.post(landing(0))
+    with putting_off(kit):
+        kit.post(landing(1), landing(2))
+        kit.submit([kit.operation(landing(n)) for n in range(3, 6)])
+        assert clicks_due(kit) == 5
+        assert clicks_in(db) == 1
+        compare(db)
+        happens(kit)
+        kit.post(landing(6))
+        compare(db)
+    kit.transaction.count()
+    assert not clicks_due(kit)
+    assert clicks_in(db) == db.execute("SELECT count(*) FROM click").get >= 6
+    compare(db)
+    kit.post(landing(7))
+    compare(db)
+
+
+def test_control_a_click_that_changes_before_it_is_counted_is_noticed(kit: Kit, db: apsw.Connection) -> None:
+    db.execute("DROP TRIGGER click_uncounted_changes")
+    with putting_off(kit):
+        kit.post(landing(1))
+        told_more_of(kit)
+    kit.transaction.count()
+    with pytest.raises(AssertionError):
+        compare(db)
+
+
+def test_clicks_that_were_put_off_are_counted_by_whoever_opens_the_database_next(kit: Kit) -> None:
+    with putting_off(kit):
+        kit.post(landing(1), landing(2))
+        with closing(open_database(kit.config.storage)) as db:
+            assert (clicks_due(kit), clicks_in(db)) == (0, 2)
+            kit.post(landing(3))  # the keeper believes that it has put off already
+            assert (clicks_due(kit), clicks_in(db)) == (0, 3)
+            kit.transaction.new_rows.count()
+            kit.transaction.new_rows.settle()
+            kit.post(landing(4))
+            kit.transaction.new_rows.settle()  # it knows no more of it than a keeper that comes after it
+            kit.post(landing(5))
+            assert (clicks_due(kit), clicks_in(db)) == (2, 3)
+            kit.transaction.new_rows.count()
+            assert (clicks_due(kit), clicks_in(db)) == (0, 5)
+            compare(db)
 
 
 def test_what_was_put_off_is_counted_by_whoever_opens_the_database_next_and_at_the_keepers_end(kit: Kit) -> None:

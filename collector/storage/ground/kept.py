@@ -1,19 +1,17 @@
 """What does a row count as? The functions that the kept sums (click_sum, sale_sum …) call, and their rebuild.
 
-Triggers keep the sums in the transaction of every change, so nobody can forget to. What the keeper's group stores anew
-it adds in one step: clicks at the group's end (ClickSums), events some moments later (NewEvents). Each connection of
-ours has the functions that read a row's encoded body. They never raise: a row that cannot be read counts as nothing
+Triggers keep the sums in the transaction of every change, so nobody can forget to. What the keeper's groups store anew
+it adds some moments later, in one step (NewRows). Each connection of ours has the functions that read a row's encoded
+body. They never raise: a row that cannot be read counts as nothing
 known.
 """
 
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
 from typing import Final
@@ -184,91 +182,63 @@ def wait_step(ms: int) -> int:
     return round(8 * math.log2(max(ms, 1)))
 
 
-class _Summing(threading.local):
-    click_by_click = True
+class NewRows:
+    """Has new clicks and events counted some moments after they are stored, all at once (migrations 0027, 0028).
 
-
-_summing: Final = _Summing()
-
-
-def click_by_click() -> int:
-    """1 where a click's own insert adds it to the sums; 0 inside `counting`."""
-    return int(_summing.click_by_click)
-
-
-class NewEvents:
-    """Has new events counted some moments after they are stored, all of them at once (migration 0027).
-
-    Owned by the thread that writes `db`. What it remembers is a hint: which events are counted, the database says.
+    Owned by the thread that writes `db`. What it remembers is a hint: which rows are counted, the database says.
     """
 
     def __init__(self, db: apsw.Connection) -> None:
         self._db = db
         self._since: float | None = None
+        self._events = False  # some were put off
+        self._after: int | None = None  # likewise clicks: those above it, of which `_found` is the sum
+        self._found: Counter[tuple[int, int, int, str]] = Counter()
+        self._places: dict[tuple[int, str], int] = {}  # ids that are found or made; nobody takes a place away
 
     @property
     def waited(self) -> float:
         """Seconds since the first that was put off; 0 where all are counted."""
         return 0.0 if self._since is None else time.monotonic() - self._since
 
-    def put_off(self, last: int) -> None:
+    def put_off_events(self, last: int) -> None:
         """Conversions above `last` are about to be inserted, in this transaction: the triggers pass them by."""
-        if self._since is None:
+        if not self._events:
             self._db.execute(_PUT_OFF, (last,))
-            self._since = time.monotonic()
+            self._events = True
+            self._since = self._since or time.monotonic()
+
+    def put_off_clicks(self, rows: Sequence[ClickRow]) -> None:
+        """As `put_off_events`, of these clicks, the first first. Their places are made at once."""
+        if self._after is None:
+            self._after = rows[0].id - 1
+            self._db.execute(_PUT_OFF_CLICKS, (self._after,))
+            self._since = self._since or time.monotonic()
+        found, place = self._found, self._place
+        for _, store, ts, _, _, _, _, _, _, _, _, _, bits, body in rows:
+            if store > 0:
+                where = 0 if bits & _NOWHERE else place(store, click_place(body))
+                found[store, ts // QUARTER_MS, where, click_apart(bits, body)] += 1
 
     def count(self) -> None:
-        """Add those that were put off to the sums, as they stand by now; in a transaction, and then `settle`."""
+        """Add what was put off to the sums, events as they stand by now; in a transaction, and then `settle`."""
+        if self._after is not None and self._db.execute(_CLICKS_ARE, (_ALL, self._after)).get is not None:
+            sums = [(*key, n) for key, n in self._found.items()]
+            multirow.write(self._db, "INSERT INTO click_sum", sums, _MORE)
         _count_new(self._db)
 
     def settle(self) -> None:
         """They are counted on disk."""
-        self._since = None
-
-
-def _count_new(db: apsw.Connection) -> None:
-    through = db.execute(_THROUGH).get
-    if through != _ALL:
-        db.execute("UPDATE counted SET through = ?", (_ALL,))
-        for statement in _NEW:
-            db.execute(statement, (through,))
-
-
-class ClickSums:
-    """Adds clicks to the sums in one step, as the trigger would one by one. Owned by the thread that writes `db`."""
-
-    def __init__(self, db: apsw.Connection) -> None:
-        self._db = db
-        self._places: dict[tuple[int, str], int] = {}  # ids that are found or made; nobody takes a place away
-
-    @contextmanager
-    def counting(self, rows: Sequence[ClickRow]) -> Iterator[None]:
-        """Add `rows`, which the block inserts, in the same transaction."""
-        _summing.click_by_click = False
-        try:
-            yield
-        finally:
-            _summing.click_by_click = True
-        self._count(rows)
+        self._since, self._events, self._after = None, False, None
+        self._found.clear()
 
     def forget(self) -> None:
-        """The transaction is rolled back: a place that it made is none."""
+        """The transaction is rolled back: a place that it made is none, and clicks are counted by their rows."""
         self._places = {}
-
-    def _count(self, rows: Sequence[ClickRow]) -> None:
-        found: Counter[tuple[int, int, str, str]] = Counter()
-        for _, store, ts, _, _, _, _, _, _, _, _, _, bits, body in rows:
-            if store > 0:
-                found[
-                    store, ts // QUARTER_MS, "" if bits & _NOWHERE else click_place(body), click_apart(bits, body)
-                ] += 1
-        place = self._place
-        sums = [(store, quarter, place(store, name), apart, n) for (store, quarter, name, apart), n in found.items()]
-        multirow.write(self._db, "INSERT INTO click_sum", sums, _MORE)
+        if self._after is not None:
+            self._after = -1
 
     def _place(self, store: int, name: str) -> int:
-        if not name:
-            return 0
         number = self._places.get((store, name))
         if number is None:
             number = self._db.execute(_PLACE, (store, name)).get
@@ -280,9 +250,23 @@ class ClickSums:
         return number or 0
 
 
+def _count_new(db: apsw.Connection) -> None:
+    """Whatever was put off, by its rows."""
+    marks = db.execute("SELECT through, clicks FROM counted").fetchone()
+    assert marks is not None, "the schema has its row"
+    if marks == (_ALL, _ALL):
+        return
+    db.execute("UPDATE counted SET through = ?1, clicks = ?1, changed = 0", (_ALL,))
+    for statements, mark in zip((_NEW, _NEW_CLICKS), marks, strict=True):
+        for statement in statements if mark != _ALL else ():
+            db.execute(statement, (mark,))
+
+
 _ALL: Final = (1 << 63) - 1
-_THROUGH: Final = "SELECT through FROM counted"
+_ANY_PUT_OFF: Final = f"SELECT EXISTS (SELECT 1 FROM counted WHERE through < {_ALL} OR clicks < {_ALL})"
 _PUT_OFF: Final = "UPDATE counted SET through = min(through, ?)"
+_PUT_OFF_CLICKS: Final = "UPDATE counted SET clicks = min(clicks, ?)"
+_CLICKS_ARE: Final = "UPDATE counted SET clicks = ? WHERE clicks = ? AND NOT changed RETURNING id"
 _NOWHERE: Final = 287  # not a person's with consent: the mask of click_row and its triggers
 _MORE: Final = "ON CONFLICT DO UPDATE SET n = n + excluded.n"
 _PLACE: Final = "SELECT id FROM place WHERE store = ? AND name = ?"
@@ -301,15 +285,13 @@ FUNCTIONS: Final[dict[str, tuple[Callable[..., str | int | None], int]]] = {
     "click_apart": (click_apart, 2),
     "cause_name": (cause_name, 1),
     "wait_step": (wait_step, 1),
-    "click_by_click": (click_by_click, 0),
 }
 
 
 def know(db: apsw.Connection) -> apsw.Connection:
     """Give a connection the functions; innocuous, for triggers may call no others where the schema is not trusted."""
     for name, (function, arguments) in FUNCTIONS.items():
-        same = function is not click_by_click
-        db.create_scalar_function(name, function, arguments, deterministic=same, flags=apsw.SQLITE_INNOCUOUS)
+        db.create_scalar_function(name, function, arguments, deterministic=True, flags=apsw.SQLITE_INNOCUOUS)
     return db
 
 
@@ -349,11 +331,12 @@ _NEW: Final = (
     "units = units + excluded.units, reversed = reversed + excluded.reversed",
     f"INSERT INTO delivery_sum {RECOUNT['delivery_sum'].replace('_row', '_row WHERE conversion > ?')} {_MORE}",
 )
+_NEW_CLICKS: Final = (f"INSERT INTO click_sum {RECOUNT['click_sum'].replace('_row', '_row WHERE id > ?')} {_MORE}",)
 
 
 def recount_if_due(db: apsw.Connection) -> None:
     """Count everything anew where a migration has asked for that; once. And what a keeper that is gone had put off."""
-    if not db.execute("SELECT 1 FROM recount").get and db.execute(_THROUGH).get == _ALL:
+    if not db.execute("SELECT 1 FROM recount").get and not db.execute(_ANY_PUT_OFF).get:
         return
     try:
         db.execute("BEGIN IMMEDIATE")
@@ -368,7 +351,7 @@ def recount_if_due(db: apsw.Connection) -> None:
         # What is put off stays so: on a full or locked disk, of all, nobody is kept from opening the database for it.
         if not isinstance(error, apsw.Error) or db.execute("SELECT 1 FROM recount").get:
             raise
-        log.failed("new events could not be added to the sums", error)
+        log.failed("new rows could not be added to the sums", error)
 
 
 def rebuild(db: apsw.Connection) -> None:

@@ -12,7 +12,7 @@ from collector.core.events import StoredClick
 from collector.exchange.clicks import ClickResult, NewClick
 from collector.exchange.rows import ClickRow
 from collector.storage.ground import multirow
-from collector.storage.ground.kept import ClickSums
+from collector.storage.ground.kept import NewRows
 from collector.storage.index.bloom import Bloom
 from collector.storage.index.lookup import Lookup
 from collector.storage.rules.click_reports import LAST_SEEN_STEP_MS, REFUSED, united
@@ -35,7 +35,7 @@ _LATER_NETWORK = f"{_NETWORK}ip = coalesce(ip, excluded.ip), user_agent = coales
 class Clicks:
     """Owned by the writer thread. Appended clicks are findable at once and written by `flush`."""
 
-    def __init__(self, db: apsw.Connection, lookup: Lookup, click_ms: int) -> None:
+    def __init__(self, db: apsw.Connection, lookup: Lookup, click_ms: int, sums: NewRows) -> None:
         self._db = db
         self._lookup = lookup
         self._click_ms = click_ms
@@ -43,7 +43,7 @@ class Clicks:
         self.filtered = False  # the filter knows every stored click; until then each is looked up
         self._rows: list[ClickRow] = []
         self._networks: list[tuple[int, str | None, str | None]] = []
-        self._sums = ClickSums(db)
+        self._sums = sums
 
     def learn(self, names: Iterable[int]) -> None:
         """Fill the filter with names that the index has (the tail's are added as they come)."""
@@ -132,8 +132,8 @@ class Clicks:
     def flush(self) -> None:
         """Write what was appended into the open transaction."""
         if self._rows:
-            with self._sums.counting(self._rows):
-                multirow.write(self._db, "INSERT INTO click", self._rows)
+            self._sums.put_off_clicks(self._rows)
+            multirow.write(self._db, "INSERT INTO click", self._rows)
             self._rows = []
         if self._networks:
             multirow.write(self._db, "INSERT INTO click_network", self._networks)
@@ -143,4 +143,3 @@ class Clicks:
         """Drop what was appended: the transaction is rolled back. The filter may keep it: it only says "maybe"."""
         self._rows = []
         self._networks = []
-        self._sums.forget()

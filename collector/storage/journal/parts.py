@@ -6,7 +6,7 @@ import apsw
 
 from collector.core.keyed import KeyedHash
 from collector.storage.ground.event_names import EventNames
-from collector.storage.ground.kept import NewEvents
+from collector.storage.ground.kept import NewRows
 from collector.storage.index.lookup import Lookup
 from collector.storage.journal.clicks import Clicks
 from collector.storage.journal.refunds import Refunds
@@ -28,7 +28,7 @@ def parts_of(
     clicks: Clicks,
     figures: Figures,
     tellings: Tellings,
-    sums: NewEvents,
+    sums: NewRows,
 ) -> Parts:
     """All of them; owned by the writer thread."""
     return Parts(

@@ -14,7 +14,7 @@ from collector.core.flags import UNCONFIRMED
 from collector.exchange.rows import ConversionRow
 from collector.exchange.states import EventState
 from collector.storage.ground import multirow
-from collector.storage.ground.kept import NewEvents
+from collector.storage.ground.kept import NewRows
 from collector.storage.index import leaving
 from collector.storage.index.lookup import Lookup
 from collector.storage.journal.reader import event_state
@@ -43,7 +43,7 @@ _lasting, _others = attrgetter(*_LASTING), attrgetter(*_OTHERS)
 class Rows:
     """Owned by the writer thread."""
 
-    def __init__(self, db: apsw.Connection, lookup: Lookup, sums: NewEvents) -> None:
+    def __init__(self, db: apsw.Connection, lookup: Lookup, sums: NewRows) -> None:
         self._db = db
         self._lookup = lookup
         self._sums = sums
@@ -115,7 +115,7 @@ class Rows:
     def flush(self) -> None:
         """Write what is new into the open transaction."""
         if self._lookup.unwritten:
-            self._sums.put_off(min(self._lookup.unwritten) - 1)
+            self._sums.put_off_events(min(self._lookup.unwritten) - 1)
             multirow.write(self._db, "INSERT INTO conversion", list(self._lookup.unwritten.values()))
             self._lookup.unwritten = {}
         self._lookup.origins.flush()

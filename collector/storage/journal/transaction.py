@@ -30,7 +30,7 @@ from collector.storage.ground import clock as clocks
 from collector.storage.ground import damage, database, keys
 from collector.storage.ground.acknowledged import Ledger
 from collector.storage.ground.commits import Commits
-from collector.storage.ground.kept import QUARTER_MS, NewEvents
+from collector.storage.ground.kept import QUARTER_MS, NewRows
 from collector.storage.ground.space import Space
 from collector.storage.index import index
 from collector.storage.index.lookup import Lookup
@@ -61,7 +61,7 @@ _MODELS_CHECK_S = 60.0
 _DAY_MS = 86_400_000
 _BEAT_S = 5.0
 _CALM_BEAT_S = 15.0  # where there is nothing new to say
-_COUNT_S = 0.1  # that a new event is in no sum
+_COUNT_S = 0.1  # that a new row is in no sum
 _LAST_MATCHES = 16  # per step: 5 ms, which somebody may wait for
 _REST = 9  # times a step's length
 _COUNT = "INSERT INTO counter VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
@@ -91,7 +91,8 @@ class GroupTransaction:
         self._harm: str | None = None
         self._now = 0
         self.lookup = Lookup(db, data_dir, config.storage, clock.horizon())
-        self.clicks = Clicks(db, self.lookup, config.matching.click_days * _DAY_MS)
+        self.new_rows = NewRows(db)
+        self.clicks = Clicks(db, self.lookup, config.matching.click_days * _DAY_MS, self.new_rows)
         self.clicks.learn(self.lookup.clicks.names_of("fbclid"))
         self.figures: Figures = deque(maxlen=100_000)  # daily figures to add one to
         self.daily: Counter[tuple[int, str]] = Counter()  # those, and the edges', that are not in the database yet
@@ -99,8 +100,7 @@ class GroupTransaction:
         self.refusals = Refusals()
         numbered = self._numbered = {store.number: store for store in known.values()}
         self.tellings = Tellings(db)
-        self.new_events = NewEvents(db)
-        parts = parts_of(db, names, self.lookup, self.clicks, self.figures, self.tellings, self.new_events)
+        parts = parts_of(db, names, self.lookup, self.clicks, self.figures, self.tellings, self.new_rows)
         self.conversions = Conversions(names, parts, self.figures)
         self.answers = Answers(db, PublicIds(names.subkey("public ids")))
         relations = Relations(parts, self.conversions)
@@ -262,6 +262,7 @@ class GroupTransaction:
         if (error := sys.exception()) is not None:  # what it is called for, whichever step met it
             self.notice(error)
         self.clicks.forget()
+        self.new_rows.forget()
         self.conversions.forget()
         self.late.forget()
         self.lookup.retract(self._committed)
@@ -298,16 +299,16 @@ class GroupTransaction:
         due = self.late.due or self.late.reopened or self.tellings.waiting
         if due and not self._space.refusing and time.monotonic() >= self._last_matches_at:
             self._last_matches()
-        if self.new_events.waited >= _COUNT_S and not self._space.refusing:
+        if self.new_rows.waited >= _COUNT_S and not self._space.refusing:
             self.count()
-        waiting = bool(self.late.reopened) or self.tellings.waiting
-        return bool(self.learned) or not self.clicks.filtered or waiting or self.new_events.waited > 0
+        waiting = self.learned or self.late.reopened or self.tellings.waiting or self.new_rows.waited
+        return bool(waiting) or not self.clicks.filtered
 
     def count(self) -> None:
         """Add to the sums what was put off."""
         with self._step():
-            self.new_events.count()
-        self.new_events.settle()
+            self.new_rows.count()
+        self.new_rows.settle()
 
     def end(self) -> None:
         """Write the last figures, and count what was put off; where that fails, whoever opens the file next does it."""
@@ -315,7 +316,7 @@ class GroupTransaction:
         try:
             self.count()
         except (apsw.Error, StorageError) as error:  # the latter: the disk is full
-            log.failed("new events could not be added to the sums", error)
+            log.failed("new rows could not be added to the sums", error)
 
     def _last_matches(self) -> None:
         """Match anew a few of what is re-opened, give a few their last match, weigh pages' tellings.
@@ -355,8 +356,7 @@ class GroupTransaction:
     def _weigh(self, most: int) -> None:
         for row in self.lookup.conversion_rows(set(self.tellings.unweighed(most))):
             store = self._numbered.get(row.store)
-            taken = self.conversions.weigh(row, store, self._now) if store is not None else None
-            if store is not None and taken is not None:
+            if store is not None and (taken := self.conversions.weigh(row, store, self._now)) is not None:
                 self.late.after_event(store, taken.state.event.ts, taken, self._now)
 
     def _living(self) -> dict[str, int | bool]:
