@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import argparse
 import time
-from contextlib import closing
 from typing import Any
 
 from collector.cli.output import print_json, print_table
-from collector.cli.settings import config_of
+from collector.cli.settings import BOTH, config_of
 from collector.core.matching import Model
 from collector.errors import ConfigError
 from collector.process import hardening
-from collector.storage.ground.database import open_existing
-from collector.storage.learning import learning
+from collector.storage import engine
 
 
 def learn(args: argparse.Namespace) -> int:
     """Learn beside a running `serve`, which puts the new model in force within a minute."""
-    config = config_of(args)
+    config = config_of(args, engines=BOTH)
     if args.store is not None and config.store_by_id(args.store) is None:
         known = ", ".join(store.id for store in config.store) or "none"
         raise ConfigError([f"--store: '{args.store}' is not in the configuration; it has {known}"])
     hardening.harden()
-    with closing(open_existing(config.storage)) as db:
-        found = learning.at_once(db, config, time.time_ns() // 1_000_000, args.store)
+    found = engine.learn(config, time.time_ns() // 1_000_000, args.store)
     lessons = [_lesson(s.id, found.get(s.id)) for s in config.store if args.store in (None, s.id)]
     if args.json:
         print_json(lessons)

@@ -8,14 +8,13 @@ import time
 from typing import Any, Final
 
 from collector.cli.output import print_json, print_table, timestamp
-from collector.cli.settings import config_of
+from collector.cli.settings import BOTH, config_of
 from collector.config import Config
 from collector.errors import CollectorError, ConfigError
 from collector.process import hardening
+from collector.storage import requests as storage
 from collector.storage.ground import audit
-from collector.storage.shops import answers
-from collector.storage.shops import erasure as shop_erasure
-from collector.storage.shops.requests import ShopRequest
+from collector.storage.verbs.requests import ShopRequest
 
 _WORDS: Final = {
     "redact": "erase a customer",
@@ -26,7 +25,7 @@ _WORDS: Final = {
 
 
 def show(args: argparse.Namespace) -> int:
-    requests = shop_erasure.open_requests(config_of(args))
+    requests = _all(config_of(args, engines=BOTH))
     if args.json:
         print_json([_row(one) for one in requests])
     else:
@@ -64,12 +63,13 @@ def run(args: argparse.Namespace) -> int:
         )
     if request.kind == "data_request":
         audit.note(config.storage.data_dir, "requests run", _now(), id=request.id, store=request.store)
-        path = str(answers.write(config, request, _now()))
+        path = str(storage.answer(config, request, _now()))
         then = f"send him {path}, and `collector requests dismiss {request.id}`, which deletes it"
         print_json({"id": request.id, "file": path}) if args.json else print(f"{request.id}: {then}")
         return 0
     audit.note(config.storage.data_dir, "requests run", _now(), id=request.id, store=request.store)
-    gone = shop_erasure.run(config, request, _now())
+    with storage.opened(config) as requests:
+        gone = storage.run(config, requests, request, _now())
     print_json({"id": request.id, "erased": gone}) if args.json else print(f"{request.id}: {gone} orders erased")
     return 0
 
@@ -87,20 +87,26 @@ def dismiss(args: argparse.Namespace) -> int:
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise CollectorError("nothing was changed")
     audit.note(config.storage.data_dir, "requests dismiss", _now(), id=request.id, store=request.store)
-    shop_erasure.finish(config, request, _now(), None)
-    answers.remove(config, request)
+    with storage.opened(config) as requests:
+        requests.finish(request, _now(), None)
+    storage.remove_answer(config, request)
     print_json({"id": request.id, "dismissed": True}) if args.json else print(f"{request.id}: dismissed")
     return 0
 
 
 def _open(args: argparse.Namespace) -> tuple[Config, ShopRequest]:
-    config = config_of(args)
-    request = next((one for one in shop_erasure.open_requests(config) if one.id == args.id), None)
+    config = config_of(args, engines=BOTH)
+    request = next((one for one in _all(config) if one.id == args.id), None)
     if request is None:
         raise ConfigError([f"no request '{args.id}'; `collector requests list` shows them"])
     if request.done is not None:
         raise CollectorError(f"{request.id}: {_state(request)}")
     return config, request
+
+
+def _all(config: Config) -> list[ShopRequest]:
+    with storage.opened(config) as requests:
+        return requests.all()
 
 
 def _now() -> int:

@@ -38,7 +38,7 @@ from collector.courier.weekly import WeeklySender, weekly_work
 from collector.errors import ConfigError, StorageError, Unavailable
 from collector.exchange.clock import boot_ms, system_ms
 from collector.storage import delivery
-from collector.storage.delivery import Commits
+from collector.storage.delivery import Commits, Side
 from collector.storage.ground import damage
 from collector.storage.ground.database import DATABASE, prepare_data_dir
 from collector.storage.outbox.dispatch import is_locked, may_open_later
@@ -172,7 +172,7 @@ class Courier:
             await self._take_over(desk)
             if ready is not None:
                 ready()
-            with self._books(desk, graph, alerts) if side.keeps_books else nullcontext(()) as beside:
+            with self._beside(desk, graph, alerts, side) as beside:
                 await self._serve(desk, graph, alerts, house, beside, side.commits)
         finally:
             await graph.close()
@@ -183,14 +183,14 @@ class Courier:
             side.close()
 
     @contextmanager
-    def _books(self, desk: Desk, graph: GraphClient, alerts: Alerts) -> Iterator[Sequence[Beside]]:
+    def _beside(self, desk: Desk, graph: GraphClient, alerts: Alerts, side: Side) -> Iterator[Sequence[Beside]]:
         """The work beside events: shops, the ad account, the week's report."""
         with (
-            shop_work(self._config, alerts, self._time.clock) as shops,
+            shop_work(self._config, side.books(), alerts, self._time.clock) as shops,
             insight_work(
-                self._config, desk, graph, alerts, self._time.clock, self._queues, self._read_again
+                self._config, desk, graph, alerts, self._time.clock, self._queues, self._read_again, side.books
             ) as self._insights,
-            weekly_work(self._config, self._time.clock.trusted) as reports,
+            weekly_work(self._config, side.books, self._time.clock.trusted) as reports,
         ):
             yield [*shops, *self._insights, *reports]
 

@@ -9,14 +9,11 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import date
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
-
-import msgspec
 
 from collector.config import Config
 from collector.core import insights as core
@@ -27,15 +24,13 @@ from collector.courier.deliver import PixelQueue
 from collector.courier.desk import Desk
 from collector.courier.graph import GraphClient
 from collector.courier.targets import Target, base_of
-from collector.storage.delivery import Outbox
-from collector.storage.ground.database import DATABASE, connect
+from collector.errors import StorageError
+from collector.storage.delivery import OTHERS_S, Books, Outbox
 from collector.storage.outbox.dispatch import is_temporary
-from collector.storage.outbox.insights import InsightBook
 from collector.telemetry import logger
 
 log = logger("courier")
 
-_CACHE_MB: Final = 2
 _LARGEST: Final = 8 * 1024 * 1024  # bytes of a page: 250 rows with all their actions are some 2 MB
 _SECONDS: Final = 120.0  # Meta works a page out while we wait
 _ROWS: Final = 250  # of a page; fewer after Meta has asked for less
@@ -58,12 +53,15 @@ class Refused(Exception):
 
 
 class InsightReader:
-    """One ad account, until cancelled. `quiet` returns once nothing waits for Meta; `anew`: the settings as of now."""
+    """One ad account, until cancelled; of several couriers one reads it.
+
+    `quiet` returns once nothing waits for Meta; `anew`: the settings as of now.
+    """
 
     def __init__(
         self,
         config: Config,
-        book: InsightBook,
+        books: Books,
         graph: GraphClient,
         alerts: Alerts,
         clock: Callable[[], int],
@@ -73,7 +71,8 @@ class InsightReader:
         anew: Callable[[], Config | None] = lambda: None,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        self._config, self._book, self._graph, self._alerts = config, book, graph, alerts
+        self._config, self._books, self._graph, self._alerts = config, books, graph, alerts
+        self._book = books.insights(config.insights.ad_account)
         self._clock, self._thread, self._quiet, self._anew, self._dice = clock, thread, quiet, anew, dice
         self._target = _target_of(config)
         self._rows = _ROWS
@@ -82,12 +81,28 @@ class InsightReader:
         self._look = asyncio.Event()
 
     async def run(self) -> None:
-        """Read, wait, and again; a restart does not read what was just read."""
-        state = await self._ask(self._book.state)
-        if state.at is not None and state.fault is None:
-            await self._rest(self._config.insights.hours * _HOUR_S - (self._clock() - state.at) / 1000)
+        """Read, wait, and again."""
+        own = False
         while True:
-            await self._rest(await self.once())
+            before, own = own, await self._is_ours()
+            if not own:
+                await self._rest(OTHERS_S)
+            else:
+                await self._rest(await self.once() if before else await self._lack())
+
+    async def _is_ours(self) -> bool:
+        try:
+            return bool(await self._ask(partial(self._books.takes, "insights")))
+        except StorageError as error:
+            log.failed("nobody can tell who reads the ad account", error)
+            return False
+
+    async def _lack(self) -> float:
+        """For how many seconds what is kept is new enough: a restart does not read what was just read."""
+        state = await self._ask(self._book.state)
+        if state.at is None or state.fault is not None:
+            return 0.0
+        return self._config.insights.hours * _HOUR_S - (self._clock() - float(state.at)) / 1000
 
     def try_now(self) -> None:
         """A person may have mended what Meta refused."""
@@ -250,18 +265,16 @@ def insight_work(
     clock: Callable[[], int],
     queues: Mapping[str, PixelQueue],
     anew: Callable[[], Config | None],
+    books: Callable[[], Books],
 ) -> Iterator[list[InsightReader]]:
-    """The ad account's reader, where one is set; over a connection and a thread of its own."""
+    """The ad account's reader, where one is set; over books and a thread of its own."""
     if not config.insights.ad_account:
         yield []
         return
     thread = ThreadPoolExecutor(1, thread_name_prefix="insights")
-    storage = msgspec.structs.replace(config.storage, cache_mb=_CACHE_MB)
-    db = connect(Path(storage.data_dir) / DATABASE, storage)
-    book = InsightBook(db, config.insights.ad_account)
     still = partial(quiet, desk, queues, clock, live=config.meta.mode == "live")
-    try:
-        yield [InsightReader(config, book, graph, alerts, clock, thread, quiet=still, anew=anew)]
-    finally:
-        thread.shutdown()
-        db.close()
+    with closing(books()) as own:
+        try:
+            yield [InsightReader(config, own, graph, alerts, clock, thread, quiet=still, anew=anew)]
+        finally:
+            thread.shutdown()

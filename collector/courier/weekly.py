@@ -5,21 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
-
-import msgspec
 
 from collector.config import Config
 from collector.core import weeks
 from collector.core.days import day_of, zone_of
 from collector.courier.weekly_ways import send, ways_of
-from collector.storage.ground.database import DATABASE, connect
+from collector.storage.delivery import Books
 from collector.storage.outbox.dispatch import is_temporary
-from collector.storage.outbox.weekly import WeeklyBook
-from collector.storage.reports.questions import Asking
 from collector.storage.reports.weekly import weekly, zone_of_week
 from collector.telemetry import logger
 
@@ -28,24 +23,25 @@ log = logger("courier")
 _LOOK_S: Final = 30.0
 _AGAIN_MS: Final = 15 * 60_000  # after a way that did not take it
 _GRACE_MS: Final = 24 * 3_600_000  # a machine that was off sends late; what is older than a day is not sent
-_CACHE_MB: Final = 2
 _UNSURE: Final = "the week's report may not have arrived; collector report weekly --send sends it again"
 
 
 class WeeklySender:
-    """Sends each week's report when it is due, until cancelled. `clock`: the trusted now, so that no jump sends one."""
+    """Sends each week's report when it is due, until cancelled; of several couriers one does.
+
+    `clock`: the trusted now, so that no jump sends one.
+    """
 
     def __init__(
         self,
         config: Config,
         due: weeks.Due,
-        book: WeeklyBook,
-        asking: Asking,
+        books: Books,
         clock: Callable[[], int],
         thread: ThreadPoolExecutor,
     ) -> None:
-        self._config, self._due, self._book, self._asking = config, due, book, asking
-        self._clock, self._thread = clock, thread
+        self._config, self._due, self._books, self._book = config, due, books, books.weekly
+        self._clock, self._thread, self._asking = clock, thread, books.asking(thread)
         self._zone = zone_of_week(config)
         self._not_before = 0
         self._told = False
@@ -63,6 +59,9 @@ class WeeklySender:
 
     async def once(self) -> None:
         """Send what is due by each way that has not had it."""
+        if not await self._ask(partial(self._books.takes, "weekly")):
+            self._told = False
+            return
         if not self._told:
             for way in await self._ask(self._book.unknown):
                 log.warning(_UNSURE, kind=way)
@@ -105,17 +104,15 @@ class WeeklySender:
 
 
 @contextmanager
-def weekly_work(config: Config, clock: Callable[[], int]) -> Iterator[list[WeeklySender]]:
-    """The sender, where a moment and a way are set; over a connection and a thread of its own."""
+def weekly_work(config: Config, books: Callable[[], Books], clock: Callable[[], int]) -> Iterator[list[WeeklySender]]:
+    """The sender, where a moment and a way are set; over books and a thread of its own."""
     due = weeks.due_of(config.alerts.weekly)
     if due is None or not ways_of(config.alerts):
         yield []
         return
     thread = ThreadPoolExecutor(1, thread_name_prefix="weekly")
-    db = connect(Path(config.storage.data_dir) / DATABASE, msgspec.structs.replace(config.storage, cache_mb=_CACHE_MB))
-    asking = Asking(lambda sql, params: db.execute(sql, params).fetchall(), thread)
-    try:
-        yield [WeeklySender(config, due, WeeklyBook(db), asking, clock, thread)]
-    finally:
-        thread.shutdown()
-        db.close()
+    with closing(books()) as own:
+        try:
+            yield [WeeklySender(config, due, own, clock, thread)]
+        finally:
+            thread.shutdown()

@@ -12,6 +12,7 @@ from collector.config import Config
 from collector.core.capi.states import CapiState
 from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
+from collector.core.matching import Model
 from collector.exchange.clock import Clock
 from collector.exchange.keys import ApiKey, Kind
 from collector.exchange.operations import Submission
@@ -168,3 +169,19 @@ def replay(
 
     with closing(database.open_existing(config.storage)) as db:
         return list(here(db, states, now=now, store=store, since=since, dry_run=dry_run))
+
+
+def learn(config: Config, now: int, store: str | None = None) -> dict[str, Model]:
+    """A night's lesson at once, for all stores or one; the new models by store id. `now` in ms.
+
+    StorageError where there is no database, or it cannot be learnt from at this moment.
+    """
+    if config.storage.engine == "postgres":
+        from collector.storage.postgres.learning import at_once as there
+
+        return there(config, now, store)
+    from collector.storage.ground import database
+    from collector.storage.learning.learning import at_once as here
+
+    with closing(database.open_existing(config.storage)) as db:
+        return here(db, config, now, store)

@@ -24,6 +24,7 @@ from collector.courier.desk import Desk
 from collector.courier.graph import GraphClient
 from collector.courier.insights import InsightReader
 from collector.courier.targets import Target
+from collector.storage.delivery import SqliteBooks
 from collector.storage.ground.database import open_database
 from collector.storage.outbox.dispatch import Outbox
 from collector.storage.outbox.insights import InsightBook
@@ -49,6 +50,8 @@ class Books:
         self.graph = graph
         self.config = insight_config(folder, graph.url)
         self.db = open_database(self.config.storage)
+        self.books = SqliteBooks(self.config)
+        self.books._db.execute("PRAGMA synchronous=OFF")
         self.db.execute("PRAGMA synchronous=OFF")
 
     def begin(self) -> None:
@@ -67,7 +70,7 @@ class Books:
         client, thread = GraphClient(self.config.meta), ThreadPoolExecutor(1)
         self.reader = InsightReader(
             self.config,
-            InsightBook(self.db, "act_1"),
+            self.books,
             client,
             self.alerts,
             lambda: self.now,
@@ -414,9 +417,7 @@ def test_the_wait_after_any_number_of_failures_is_an_hour_at_most(books: Books, 
 async def test_nothing_is_asked_while_events_wait(books: Books) -> None:
     still = asyncio.Event()
     client, thread = GraphClient(books.config.meta), ThreadPoolExecutor(1)
-    reader = InsightReader(
-        books.config, InsightBook(books.db, "act_1"), client, books.alerts, lambda: NOON, thread, quiet=_waiting(still)
-    )
+    reader = InsightReader(books.config, books.books, client, books.alerts, lambda: NOON, thread, quiet=_waiting(still))
     reading = asyncio.create_task(reader.once())
     await asyncio.sleep(0)
     assert not books.account.asked
@@ -567,18 +568,20 @@ def _most_kb(folder: str, url: str, rows: int, keep: bool) -> int:
     config = insight_config(Path(folder), url)
     config = structs.replace(config, storage=structs.replace(config.storage, cache_mb=2))
     db = open_database(config.storage)
+    books = SqliteBooks(config)
     Path("/proc/self/clear_refs").write_text("5")
 
     async def read() -> None:
         client, thread = GraphClient(config.meta), ThreadPoolExecutor(1)
         alerts = Alerts(AlertsConfig())
-        reader = InsightReader(config, InsightBook(db, "act_1"), client, alerts, lambda: NOON, thread, quiet=_at_once)
+        reader = InsightReader(config, books, client, alerts, lambda: NOON, thread, quiet=_at_once)
         assert await reader.once() == 3 * HOUR_S
         thread.shutdown()
         await client.close()
 
     asyncio.run(read())
     assert db.execute("SELECT count(*) FROM insight").get == rows
+    books.close()
     db.close()
     status = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))

@@ -22,8 +22,8 @@ from collector.courier.alerts import Alerts
 from collector.courier.shops import pull
 from collector.courier.shops.http import ShopClient, Trouble, seconds
 from collector.courier.shops.pull import Puller
-from collector.storage.ground.database import connect
-from collector.storage.shops.inbox import Inbox, Waiting
+from collector.exchange.shops import Waiting
+from collector.storage.delivery import SqliteBooks
 from tests.journal.test_shop_orders import Shop
 from tests.kit import shops as made
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, STORE
@@ -48,20 +48,19 @@ class Pull:
         self.store: StoreConfig = self.shop.kit.config.store[0]
         self.alerts = Alerts(AlertsConfig(webhook_url="http://127.0.0.1:9/"))
         self.thread = ThreadPoolExecutor(1)
-        data = self.shop.kit.journal.data_dir
-        self.db = connect(data / "collector.db", self.shop.kit.config.storage)
-        self.inbox = Inbox(self.db)
+        self.books = SqliteBooks(self.shop.kit.config)
+        self.db, self.inbox = self.books._db, self.books.inbox
 
     def close(self) -> None:
         self.thread.shutdown()
-        self.db.close()
+        self.books.close()
         self.shop.kit.close()
 
     def pull(self, times_: int = 1) -> list[float]:
         """Pull so often; how long each would wait for the next."""
 
         async def all_of_them() -> list[float]:
-            puller = Puller(self.store, self.inbox, self.alerts, lambda: self.shop.kit.now, self.thread)
+            puller = Puller(self.store, self.books, self.alerts, lambda: self.shop.kit.now, self.thread)
             found = [await puller.once() for _ in range(times_)]
             await puller._client.close()
             return found

@@ -22,7 +22,7 @@ from msgspec import structs
 
 from collector.core import times
 from collector.courier.shops.pull import Puller
-from collector.storage.ground.database import connect
+from collector.storage.delivery import SqliteBooks
 from collector.storage.shops import inbox
 from collector.storage.shops.inbox import Inbox
 from tests.courier.test_shop_pull import Pull
@@ -104,26 +104,26 @@ def pull_all(folder: str, url: str, orders: int, leaking: bool) -> Pulled:
     """One pull in this process, an edge's part done beside it."""
     one = Pull(Path(folder), _At(url), access_token="t")  # type: ignore[arg-type]  # its address is all that is asked
     storage = structs.replace(one.shop.kit.config.storage, cache_mb=2)  # as the courier has it
-    db = connect(one.shop.kit.journal.data_dir / "collector.db", storage)
+    books = SqliteBooks(structs.replace(one.shop.kit.config, storage=storage))
     came = bytearray(orders)
     if leaking:
         _leak()
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
     try:
-        asyncio.run(_pull(one, Inbox(db), came))
+        asyncio.run(_pull(one, books, came))
         return Pulled(sum(came), _most_kb())
     finally:
-        db.close()
+        books.close()
         one.close()
 
 
-async def _pull(one: Pull, box: Inbox, came: bytearray) -> None:
-    puller = Puller(one.store, box, one.alerts, lambda: one.shop.kit.now, one.thread)
+async def _pull(one: Pull, books: SqliteBooks, came: bytearray) -> None:
+    puller = Puller(one.store, books, one.alerts, lambda: one.shop.kit.now, one.thread)
     pulling = asyncio.create_task(puller.once())
     ended, left = False, 1
     while not ended or left:
         ended = pulling.done()  # asked before the last look
-        left = await asyncio.get_running_loop().run_in_executor(one.thread, lambda: _take(box, came))
+        left = await asyncio.get_running_loop().run_in_executor(one.thread, lambda: _take(books.inbox, came))
         await asyncio.sleep(0 if left else 0.001)
     assert await pulling == one.store.shop.pull_minutes * 60
     await puller._client.close()

@@ -18,9 +18,8 @@ from collector.config import AlertsConfig
 from collector.core.intake import Caller
 from collector.courier.alerts import Alerts
 from collector.courier.shops.watch import Watch
-from collector.storage.ground.database import connect
-from collector.storage.shops.health import Health
-from collector.storage.shops.requests import Requests
+from collector.storage.delivery import SqliteBooks
+from collector.storage.verbs.shop_health import Health
 from tests.journal.test_shop_orders import Shop
 from tests.kit import shops as made
 from tests.kit.journal_kit import DAY, HOUR, NOW, STORE, order
@@ -37,11 +36,10 @@ class Watched:
         self.shop = Shop(folder)
         kit = self.shop.kit
         self.alerts = Alerts(AlertsConfig(webhook_url="http://127.0.0.1:9/"))
-        self.db = connect(kit.journal.data_dir / "collector.db", kit.config.storage)
+        self.books = SqliteBooks(kit.config)
+        self.db = self.books._db
         self.thread = ThreadPoolExecutor(1)
-        self.watch = Watch(
-            kit.config, Health(self.db, kit.config), Requests(self.db), self.alerts, lambda: kit.now, self.thread
-        )
+        self.watch = Watch(kit.config, self.books, self.alerts, lambda: kit.now, self.thread)
 
     def look(self) -> list[str]:
         """One round; the kinds of alerts that stand."""
@@ -50,7 +48,7 @@ class Watched:
 
     def close(self) -> None:
         self.thread.shutdown()
-        self.db.close()
+        self.books.close()
         self.shop.kit.close()
 
 
@@ -221,7 +219,7 @@ def test_O8_a_page_that_tells_another_number_is_an_alert_where_its_pixel_does_to
 ) -> None:
     config = watched.shop.kit.config
     store = structs.replace(config.store[0], pixel_mode=mode)
-    watched.watch._health = Health(watched.db, structs.replace(config, store=[store]))
+    watched.watch._health = Health(watched.books.shop_figures, structs.replace(config, store=[store]))
     page = Caller(secret=False, address="198.51.100.9", user_agent=made.AGENT)
     body = order(number, eventValue="118.90", currency="EUR", visitorId="v_alertedalerted")
     watched.shop.kit.submit([watched.shop.kit.operation(body, page)])

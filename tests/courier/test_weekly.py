@@ -26,9 +26,8 @@ from collector.core import weeks
 from collector.courier import weekly_ways
 from collector.courier.weekly import WeeklySender, weekly_work
 from collector.errors import ConfigError
-from collector.storage.ground.database import DATABASE, connect
+from collector.storage.delivery import SqliteBooks
 from collector.storage.outbox.weekly import WeeklyBook
-from collector.storage.reports.questions import Asking
 from tests.core.test_weekly import a_week
 from tests.courier.test_alerts import mail_server
 from tests.kit.hooks import hook
@@ -57,15 +56,15 @@ class Sending:
         self.kit, self.now = kit, MONDAY
         store = structs.replace(kit.config.store[0], timezone="Europe/Berlin")
         self.config: Config = structs.replace(kit.config, alerts=alerts, store=[store])
-        self.db = connect(kit.journal.data_dir / DATABASE, kit.config.storage)
+        self.books = SqliteBooks(kit.config)
+        self.db = self.books._db
         self.db.execute("DELETE FROM weekly_sent")
 
     async def look(self, times: int = 1) -> None:
         """As many looks of a courier that was just started."""
         assert DUE is not None
         thread = ThreadPoolExecutor(1)
-        asking = Asking(lambda sql, params: self.db.execute(sql, params).fetchall(), thread)
-        sender = WeeklySender(self.config, DUE, WeeklyBook(self.db), asking, lambda: self.now, thread)
+        sender = WeeklySender(self.config, DUE, self.books, lambda: self.now, thread)
         try:
             for _ in range(times):
                 await sender.once()
@@ -243,7 +242,9 @@ async def test_the_control_without_a_claim_every_look_sends_it(kit: Kit, monkeyp
     ],
 )
 def test_without_a_moment_or_a_way_there_is_nothing_to_do(kit: Kit, alerts: AlertsConfig) -> None:
-    with weekly_work(structs.replace(kit.config, alerts=alerts), lambda: MONDAY) as work:
+    with weekly_work(
+        structs.replace(kit.config, alerts=alerts), lambda: SqliteBooks(kit.config), lambda: MONDAY
+    ) as work:
         assert work == []
 
 
@@ -252,7 +253,9 @@ async def test_a_running_courier_sends_it(kit: Kit) -> None:
         alerts = AlertsConfig(webhook_url=url, weekly="monday 08:00")
         Sending(kit, alerts)
         store = structs.replace(kit.config.store[0], timezone="Europe/Berlin")
-        with weekly_work(structs.replace(kit.config, alerts=alerts, store=[store]), lambda: MONDAY) as (sender,):
+        with weekly_work(
+            structs.replace(kit.config, alerts=alerts, store=[store]), lambda: SqliteBooks(kit.config), lambda: MONDAY
+        ) as (sender,):
             running = asyncio.create_task(sender.run())
             async with asyncio.timeout(20):
                 while not received:

@@ -12,7 +12,9 @@ from collector import cli
 from collector.cli.commands import COMMANDS
 from collector.config_loader import load
 from collector.exchange.clock import Clock
+from collector.storage.ground.schema import scripts
 from collector.storage.postgres.keeping import Keeping
+from collector.storage.postgres.migrating import FOLDER
 from tests.kit import postgres, typed
 from tests.kit.program import free_port
 
@@ -21,7 +23,8 @@ ABLE = (
     *("migrate", "audit", "keys create", "keys list", "keys revoke", "status", "doctor", "config check", "config show"),
     *("replay", "import", "install"),
     *("serve", "edge", "keeper", "courier", "console"),
-    *("erase", "export-person", "explain", "export", "report attribution", "tail"),
+    *("erase", "export-person", "explain", "export", "report attribution", "tail", "learn"),
+    *("requests list", "requests run", "requests dismiss"),
 )
 ASKING = sorted(
     command.name
@@ -85,7 +88,7 @@ def test_status_of_an_empty_database_makes_nothing_in_it(run: Run, database: pos
 def test_status_names_engine_primary_and_the_edges_at_work(run: Run, config: str) -> None:
     keeper = kept(config)
     seen = json.loads(run("status", "--json")[1])
-    assert (seen["engine"], seen["schema"], seen["standbys"]) == ("postgres", 3, [])
+    assert (seen["engine"], seen["schema"], seen["standbys"]) == ("postgres", len(scripts(FOLDER)), [])
     assert [(edge["number"], edge["owner"], edge["over"]) for edge in seen["edges"]] == [
         (keeper.edge.number, keeper.edge.owner, False)
     ]

@@ -27,21 +27,21 @@ from collector.courier.shops import apis, http, pull
 from collector.courier.shops.watch import Watch
 from collector.edge import webhooks
 from collector.errors import CollectorError
+from collector.storage import requests as shop_requests
 from collector.storage.journal import transaction
 from collector.storage.journal.shop_orders import Deliveries, OrderNames
 from collector.storage.people import erasure as people_erasure
 from collector.storage.people.erased import Erased
 from collector.storage.reports import commands, shop_ways
 from collector.storage.reports import reconcile as sums
-from collector.storage.shops import answers, health
-from collector.storage.shops import erasure as shop_erasure
 from collector.storage.shops import files as shop_files
+from collector.storage.shops import health as shop_figures
 from collector.storage.shops.book import Book
 from collector.storage.shops.files import Files
-from collector.storage.shops.health import Health
 from collector.storage.shops.requests import Requests
-from collector.storage.verbs import conversions, order_names
+from collector.storage.verbs import conversions, order_names, shop_health
 from collector.storage.verbs.conversions import Conversions
+from collector.storage.verbs.shop_health import Health
 from tests.core import test_orders
 from tests.courier import test_shop_pull, test_shop_watch
 from tests.courier.test_shop_pull import make, server  # noqa: F401
@@ -96,7 +96,7 @@ async def nobody(*_: Any, **__: Any) -> list[Any]:
 
 
 def readable_by_all(config: Any, request: Any, now: int) -> Any:
-    path = answers.path_of(config, request)
+    path = shop_requests.path_of(config, request)
     path.parent.mkdir(exist_ok=True)
     path.write_text("{}")
     return path
@@ -168,8 +168,8 @@ OFF: dict[str, Off] = {
     "O8 a number is enough": Off(order_names, "is_same_sale", lambda *_: True, (test_shop_orders.test_O8_two_hooks_with_one_number_and_other_value_are_counted,)),
     "O9 a note is a change": Off(orders, "is_only_noted", lambda *_: False, (test_shop_orders.test_O9_tags_and_notes_change_nothing,)),
     "P1 nobody is noted": Off(Requests, "take", lambda *_: None, (test_shop_watch.test_P1_word_of_a_redacted_customer_is_ignored_from_that_commit_on,)),
-    "P1 nobody erases": Off(shop_erasure, "run", lambda *_: 0, (test_shop_watch.test_P1_the_courier_erases_and_leaves_a_receipt,)),
-    "P2 for everybody to read": Off(answers, "write", readable_by_all, (test_shop_watch.test_P2_what_is_held_of_a_customer_is_written_for_the_owner_alone_and_goes_with_the_request,)),
+    "P1 nobody erases": Off(shop_requests, "run", lambda *_: 0, (test_shop_watch.test_P1_the_courier_erases_and_leaves_a_receipt,)),
+    "P2 for everybody to read": Off(shop_requests, "answer", readable_by_all, (test_shop_watch.test_P2_what_is_held_of_a_customer_is_written_for_the_owner_alone_and_goes_with_the_request,)),
     "P3, P4 nobody is told": Off(Watch, "_do", nothing, tuple(told(test_shop_watch.test_P3_P4_nothing_else_is_done_by_itself_and_somebody_is_told, topic=topic, kind=kind) for topic, kind in (("shop/redact", "shop_redact"), ("app/uninstalled", "shop_uninstalled")))),
     "P5 nobody is remembered": Off(Erased, "__bool__", lambda _: False, (test_shop_erasure.test_P5_late_word_of_an_erased_order_is_ignored,)),
     "P6 what nobody has read stays": Off(people_erasure, "unread_of", lambda *_: [], (told(test_shop_erasure.test_P6_an_erasure_takes_what_no_edge_has_read_yet, who={"email": "ada@example.com"}),)),
@@ -197,8 +197,8 @@ OFF: dict[str, Off] = {
     "C5 nothing is filled in": Off(Files, "fill", lambda *_: 0, (test_shop_reconcile.test_C5_ndjson_fills_what_is_missing,)),
     "C6 UTF-8 alone": Off(exports, "decode", lambda _: "utf-8", (told(test_shop_reconcile.test_C6_files_as_spreadsheets_write_them, encode=lambda text: text.encode("utf-16")),)),
     "C6 commas alone": Off(exports, "delimiter_of", lambda *_: ",", (told(test_shop_reconcile.test_C6_files_as_spreadsheets_write_them, encode=lambda text: text.replace(",", ";").encode()),)),
-    "C7 signatures": Off(health, "_WRONG", 99, (test_shop_watch.test_C7_wrong_signatures_are_told_when_they_are_many,)),
-    "C7 missed": Off(health, "_MISSED", "SELECT 0", (test_shop_watch.test_C7_orders_that_the_pull_alone_found_are_told,)),
+    "C7 signatures": Off(shop_health, "_WRONG", 99, (test_shop_watch.test_C7_wrong_signatures_are_told_when_they_are_many,)),
+    "C7 missed": Off(shop_figures, "_MISSED", "SELECT 0", (test_shop_watch.test_C7_orders_that_the_pull_alone_found_are_told,)),
     "C7 silent": Off(Health, "_silent", lambda *_: 0, (test_shop_watch.test_C7_a_shop_that_fell_silent_is_told,)),
     "C7 accuracy": Off(Health, "_share", lambda *_: None, (test_shop_watch.test_C7_poor_accuracy_is_told_and_cleared,)),
     "C7 redacted": Off(webhooks, "_is_redacted", lambda _: False, (told(test_shop_watch.test_C7_orders_without_a_person_are_told, customer={"id": 7}, email=None, expected=True),)),

@@ -16,7 +16,7 @@ from msgspec import Raw, Struct
 from collector.config import ShopConfig
 from collector.core import times
 from collector.courier.shops.http import ShopClient, Trouble
-from collector.storage.shops.inbox import Found
+from collector.storage.rules.pulled import Found
 
 Page = tuple[list[Found], int]
 API: Final = "2026-07"

@@ -18,8 +18,9 @@ from collector.core.shops.counted import PULL
 from collector.courier.alerts import Alerts
 from collector.courier.shops.apis import APIS
 from collector.courier.shops.http import ShopClient, Trouble
+from collector.storage.delivery import OTHERS_S, Books
 from collector.storage.outbox.dispatch import is_temporary
-from collector.storage.shops.inbox import MOST_WAITING, Inbox, Pulled
+from collector.storage.rules.pulled import MOST_WAITING, Pulled
 from collector.telemetry import logger
 
 log = logger("courier")
@@ -35,18 +36,18 @@ ALERT_AFTER: Final = 3  # failures in a row
 
 
 class Puller:
-    """One store's pull, until cancelled; delivery to Meta never waits for it."""
+    """One store's pull, until cancelled; delivery to Meta never waits for it. Of several couriers one pulls a store."""
 
     def __init__(
         self,
         store: StoreConfig,
-        inbox: Inbox,
+        books: Books,
         alerts: Alerts,
         clock: Callable[[], int],
         thread: ThreadPoolExecutor,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        self._store, self._inbox, self._alerts = store, inbox, alerts
+        self._store, self._books, self._inbox, self._alerts = store, books, books.inbox, alerts
         self._clock, self._thread, self._dice = clock, thread, dice
         self._client = ShopClient(store.shop.url or _STRIPE)
         topics = shops.taken(shops.pulled(store, store.shop.platform))
@@ -63,8 +64,10 @@ class Puller:
             await self._client.close()
 
     async def once(self) -> float:
-        """One pull; how many seconds to wait until the next."""
+        """One pull, if it is this courier's; how many seconds to wait until the next."""
         try:
+            if not await self._ask(partial(self._books.takes, f"pull {self._store.id}")):
+                return OTHERS_S
             await self._pull()
         except Trouble as trouble:
             return await self._failed(trouble)

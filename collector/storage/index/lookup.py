@@ -13,14 +13,14 @@ import apsw
 
 from collector.config import StorageConfig
 from collector.core.flags import UNCONFIRMED, UNCOUNTED
-from collector.core.matching import Candidate, Query, Statistics
+from collector.core.matching import Query, Statistics
 from collector.exchange.rows import ClickRow, ConversionRow
 from collector.storage.index import changing
 from collector.storage.index.frequency import Frequencies
 from collector.storage.index.index import IndexReader
 from collector.storage.index.origins import Origins
 from collector.storage.index.tail import Tail
-from collector.storage.rules.matched import AHEAD_MS, MOST_CANDIDATES, PER_KEY, PER_VISITOR, candidate
+from collector.storage.rules.matched import AHEAD_MS, MOST_CANDIDATES, PER_KEY, PER_VISITOR
 from collector.storage.rules.tables import CLICKS, CONVERSIONS, MINUTE_MS, PLACE, Table, click_tag
 from collector.storage.verbs.ports import Named
 
@@ -245,11 +245,6 @@ class Lookup:
         new = [self.unwritten[i] for i in sorted(ids) if i in self.unwritten]
         ids = ids.difference(self.unwritten) if new else ids
         return [*map(ConversionRow._make, _select(self._db, CONVERSIONS, ids)), *new]
-
-    def candidates(self, store: int, query: Query, window_ms: int, click_ms: int, inferred: bool) -> list[Candidate]:
-        """Every stored click that shares a key with the conversion, bounded per key and in all."""
-        ids = self.named(query, click_ms).ids
-        return list(map(candidate, self.rows_of(store, ids | self.alike(query, window_ms) if inferred else ids)))
 
     def rows_of(self, store: int, ids: set[int]) -> list[ClickRow]:
         """Those of the clicks that are the store's, the newest if they are too many."""

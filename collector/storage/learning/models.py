@@ -8,6 +8,7 @@ import apsw
 import msgspec
 
 from collector.core.matching import Model
+from collector.storage.verbs.learning import lean
 
 _decode = msgspec.msgpack.Decoder(Model).decode
 _NEWEST = "SELECT body FROM model WHERE store = ? ORDER BY created DESC LIMIT 1"
@@ -28,8 +29,7 @@ def in_force(db: apsw.Connection) -> dict[int, Model]:
 def save(db: apsw.Connection, store: int, model: Model) -> None:
     """Put a new version in force, inside the caller's transaction; the one before keeps what explains its answers."""
     if (before := newest(db, store)) is not None and (before.networks or before.crowds):
-        lean = msgspec.structs.replace(before, networks={}, crowds={}, bunched={})
         sql = "UPDATE model SET body = ? WHERE store = ? AND version = ?"
-        db.execute(sql, (msgspec.msgpack.encode(lean), store, before.version))
+        db.execute(sql, (msgspec.msgpack.encode(lean(before)), store, before.version))
     row = (store, model.version, model.created, msgspec.msgpack.encode(model))
     db.execute("INSERT OR REPLACE INTO model VALUES (?, ?, ?, ?)", row)

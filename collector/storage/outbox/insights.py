@@ -11,10 +11,10 @@ from datetime import date
 from typing import Final, cast
 
 import apsw
-from msgspec import Struct
 
 from collector.core.insights import Account, AdDay, day_number
 from collector.storage.ground.database import immediate
+from collector.storage.rules.insights import Reading
 
 _ROW: Final = """
 INSERT INTO insight (account, day, ad, currency, reading, spend, impressions, clicks, link_clicks, purchases,
@@ -31,14 +31,6 @@ UPDATE insight_account SET currency = ?, timezone = ?, since = CASE WHEN until >
        until = ?, at = ?, unread = ?, fault = NULL, fault_at = NULL WHERE account = ?"""
 _FAILED: Final = "UPDATE insight_account SET fault = ?, fault_at = coalesce(fault_at, ?) WHERE account = ?"
 _STATE: Final = "SELECT at, fault, fault_at FROM insight_account WHERE account = ?"
-
-
-class Reading(Struct, frozen=True):
-    """When the account was last read whole (ms), and why it is not read now, since when."""
-
-    at: int | None = None
-    fault: str | None = None
-    fault_at: int | None = None
 
 
 class InsightBook:

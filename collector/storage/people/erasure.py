@@ -28,7 +28,6 @@ from collector.storage.ground import damage, gaps
 from collector.storage.ground.database import DATABASE, immediate, load_pepper, open_existing
 from collector.storage.index import index, leaving
 from collector.storage.people.looking import SqliteLooking
-from collector.storage.people.unread import unread_of
 from collector.storage.rules.tables import CLICKS, CONVERSIONS
 from collector.storage.verbs.erasing import (
     Erasure,
@@ -42,9 +41,11 @@ from collector.storage.verbs.erasing import (
     without_device,
 )
 from collector.storage.verbs.person import Asked, Finder, Nameless, Person, Value
+from collector.storage.verbs.unread import unread_of
 
 _encode = msgspec.msgpack.Encoder().encode
 _PATIENCE_MS: Final = 30_000
+_UNREAD: Final = "SELECT id, platform, topic, body FROM shop_inbox WHERE store = ?"
 _STATES: Final = "SELECT id, state, doubts FROM outbox WHERE conversion = ?"
 _IN_FLIGHT: Final = "SELECT ids FROM request WHERE outcome = 'in_flight'"
 _LINKS_OF_VALUE: Final = (
@@ -206,7 +207,8 @@ class Eraser:
         orders = {row.dedup_k for row in person.conversions.values() if row.dedup_k is not None}
         if asked.order is not None:
             orders.add(self._names.name(store, "once", f"Purchase\0o{asked.order}"))
-        return unread_of(self._db, self._names, (name, store, country), person.own_values - person.shared, orders)
+        rows: Any = self._db.execute(_UNREAD, (name,)).fetchall()
+        return unread_of(rows, self._names, (name, store, country), person.own_values - person.shared, orders)
 
     def links(self, person: Person) -> set[tuple[int, int, int, int]]:
         """Links of the person's devices, and of the values that are the person's own."""

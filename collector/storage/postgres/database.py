@@ -118,11 +118,11 @@ class Database:
         finally:
             cut.cancel()
 
-    async def attempt(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def attempt(self, work: Callable[[Connection], Awaitable[T]], seconds: float | None = None) -> T:
         """`work` in a transaction; where the server asks for it (40001, 40P01) up to three times more."""
         for last in (*(False,) * (_TRIES - 1), True):
             try:
-                async with self.transaction() as connection:
+                async with self.transaction(seconds) as connection:
                     return await work(connection)
             except faults.AGAIN as error:
                 if last:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -13,9 +14,11 @@ from collector.config import Config
 from collector.core.matching import Model
 from collector.core.trusted import State
 from collector.errors import StorageError
-from collector.storage.postgres import edges, faults
+from collector.storage.postgres import edges, faults, learning
+from collector.storage.postgres.books import PostgresBooks
 from collector.storage.postgres.connecting import Connection
 from collector.storage.postgres.database import Database
+from collector.storage.postgres.duties import Duties
 from collector.storage.postgres.notices import PostgresNotices
 from collector.storage.postgres.outbox import PostgresOutbox
 from collector.storage.postgres.threaded import Threaded
@@ -83,26 +86,32 @@ def _state(body: bytes | None) -> State | None:
 class PostgresSide:
     """Open until `close`. StorageError says why the database cannot be used."""
 
-    keeps_books = False
-
     def __init__(self, config: Config) -> None:
         owner = edges.owner_name()
+        self._config = config
         self._threaded = threaded = Threaded(config.storage, f"collector courier {owner}")
         self.outbox = PostgresOutbox(threaded, owner)
         self.upkeep = PostgresUpkeep(threaded)
         self.kept = KeptClock(threaded)
         self.notices = PostgresNotices(threaded, config)
         self.commits = Commits(threaded.database)
+        self._duties = Duties(threaded, owner)
         threaded.beside(self.commits.watch())
 
     def night(self, now: int) -> dict[str, Model]:
-        """Nothing is learnt here yet: stores match by the model that comes with the program."""
-        return {}
+        """What a day has taught, once a day, to one of all couriers."""
+        return learning.night_if_due(self._threaded, self._duties, self._config, now)
+
+    def books(self) -> PostgresBooks:
+        """Over the same connections."""
+        return PostgresBooks(self._threaded, self._duties)
 
     def loss(self) -> str | None:
         """Whether the server has lost what it acknowledged is for the server to say."""
         return None
 
     def close(self) -> None:
-        """End all connections."""
+        """Leave what only one may do to others, and end all connections."""
+        with suppress(StorageError):
+            self._duties.give_all()
         self._threaded.close()

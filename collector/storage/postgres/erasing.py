@@ -36,6 +36,7 @@ from collector.storage.verbs.erasing import (
 )
 from collector.storage.verbs.held import Item, item_of
 from collector.storage.verbs.person import Asked, Finder, Nameless, Person
+from collector.storage.verbs.unread import unread_of
 
 _HEARD_S: Final = 3.0  # keepers ask each second who was erased
 _STORES: Final = "SELECT id, name FROM store ORDER BY id"
@@ -93,6 +94,9 @@ UPDATE conversion SET visitor_k = NULL, fbp_k = NULL, fp_k = NULL, fbclid_k = NU
  WHERE store = $1 AND id = $2"""
 _UNGAINED: Final = "DELETE FROM conversion_identity WHERE store = $1 AND conversion = $2 AND kind = 0"
 _REMEMBER: Final = "INSERT INTO erased (store, name, at) SELECT $1, unnest($2::bigint[]), $3"
+_UNREAD: Final = "SELECT id, platform, topic, body FROM shop_inbox WHERE store = $1"
+_READ: Final = "DELETE FROM shop_inbox WHERE id = ANY($1::bigint[])"
+_UNCALLED: Final = "UPDATE refusal SET called = '' WHERE called <> ''"  # whose a refused order was, nobody can tell
 _ANSWERS: Final = "SELECT key_k, answer FROM idempotency"
 _ANSWER: Final = "SELECT status, answer FROM idempotency WHERE key_k = $1 FOR UPDATE"
 _BLANK: Final = "UPDATE idempotency SET status = $2, answer = $3 WHERE key_k = $1"
@@ -120,7 +124,7 @@ class _Eraser:
     def __init__(self, threaded: Threaded, config: Config) -> None:
         self._config = config
         self._ask = threaded.ask
-        names = KeyedHash(threaded.ask(lambda c: peppers.load(c, config)))
+        self._names = names = KeyedHash(threaded.ask(lambda c: peppers.load(c, config)))
         self._public = PublicIds(names.subkey("public ids"))
         self._looking = PostgresLooking(threaded)
         self._finder = Finder(self._looking, names)
@@ -150,7 +154,18 @@ class _Eraser:
     def _people(self, stores: Mapping[str, tuple[int, str]], asked: Asked) -> Iterator[tuple[str, Person]]:
         types = [row["name"] for row in self._ask(lambda c: c.fetch(_TYPES))] if asked.order else []
         for name, store in stores.items():
-            yield name, self._finder.find(*store, asked, types)
+            person = self._finder.find(*store, asked, types)
+            person.unread = self._unread(name, *store, asked, person)
+            yield name, person
+
+    def _unread(self, name: str, store: int, country: str, asked: Asked, person: Person) -> list[int]:
+        orders = {row.dedup_k for row in person.conversions.values() if row.dedup_k is not None}
+        if asked.order is not None:
+            orders.add(self._names.name(store, "once", f"Purchase\0o{asked.order}"))
+        rows = self._ask(lambda c: c.fetch(_UNREAD, name))
+        return unread_of(
+            map(tuple, rows), self._names, (name, store, country), person.own_values - person.shared, orders
+        )
 
     def _stores(self, wanted: str | None) -> dict[str, tuple[int, str]]:
         rows = self._ask(lambda c: c.fetch(_STORES))
@@ -206,6 +221,8 @@ async def _take(c: Connection, person: Person, links: list[tuple[int, int, int]]
     outbox = [row["id"] for row in await c.fetch(_OUTBOX, store, orders)]
     carried = await c.fetch(_CARRIED, store, orders)
     called = [row["name"] for row in await c.fetch(_CALLED, store, orders)]
+    await c.execute(_READ, person.unread)
+    await c.execute(_UNCALLED)
     await c.execute(_UNLINK, store, *([link[n] for link in links] for n in range(3)))
     for sql in _OF_OUTBOX:
         await c.execute(sql, outbox)
@@ -234,6 +251,6 @@ def _sum(one: Receipt, other: Receipt) -> Receipt:
     """What went at first, and what had slipped in."""
     counts = {
         name: getattr(one, name) + getattr(other, name)
-        for name in ("clicks", "conversions", "links", "answers", "sent", "not_sent")
+        for name in ("clicks", "conversions", "links", "answers", "sent", "not_sent", "unread")
     }
     return structs.replace(one, **counts)

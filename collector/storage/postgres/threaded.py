@@ -46,10 +46,13 @@ class Threaded:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def ask(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """What `work` gives, done in one transaction; Unavailable where the same may work in a moment."""
+    def ask(self, work: Callable[[Connection], Awaitable[T]], seconds: float | None = None) -> T:
+        """What `work` gives, done in one transaction; Unavailable where the same may work in a moment.
+
+        `seconds`: that it may take, `group_timeout_seconds` unless given.
+        """
         try:
-            return self._run(self.database.attempt(work))
+            return self._run(self.database.attempt(work, seconds))
         except _PASSING as error:
             raise Unavailable(str(faults.explained(error, self.database.at))) from error
         except StorageError as error:

@@ -23,8 +23,9 @@ from collector.core.shops.exports import FileOrder
 from collector.errors import StorageError
 from collector.storage.ground.database import immediate, load_pepper, open_existing
 from collector.storage.index import index
+from collector.storage.rules.pulled import Found
 from collector.storage.rules.tables import CONVERSIONS
-from collector.storage.shops.inbox import Found, Inbox
+from collector.storage.shops.inbox import Inbox
 
 _BATCH: Final = 500
 _KNOWN: Final = "SELECT conversion, name, value, currency, reason FROM shop_order WHERE store = ? AND name = ?"

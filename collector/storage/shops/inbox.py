@@ -12,33 +12,15 @@ from collections.abc import Iterable
 from typing import Final, cast
 
 import apsw
-from msgspec import Struct
 
 from collector.exchange.shops import Waiting
 from collector.storage.ground.database import immediate
+from collector.storage.rules.pulled import Found, Pulled
 
 AT_ONCE: Final = 50
-MOST_WAITING: Final = 2_000  # rows; a pull waits for the edge then, so that neither memory nor disk grows with the shop
 _PULLED: Final = """
 INSERT INTO shop_pull VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET watermark = excluded.watermark, at = excluded.at,
        fault = excluded.fault"""
-
-
-class Found(Struct, frozen=True):
-    """An order to be put in."""
-
-    platform: str
-    topic: str
-    body: bytes
-
-
-class Pulled(Struct, frozen=True):
-    """How far a shop was pulled: all that changed from `since` to `watermark` is here (ms)."""
-
-    since: int
-    watermark: int
-    at: int
-    fault: str | None
 
 
 class Inbox:

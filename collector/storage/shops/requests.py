@@ -5,30 +5,17 @@ From the commit that notes a customer's erasure on, word of him and of these ord
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import apsw
-import msgspec
-from msgspec import Struct
 
 from collector.exchange.shops import Who
 from collector.storage.ground.database import immediate
+from collector.storage.verbs.requests import COLUMNS, ShopRequest, encode_who, receipt_of, request_of
 
-_encode = msgspec.msgpack.Encoder().encode
 _NOTE: Final = "INSERT OR IGNORE INTO shop_request (id, store, kind, at, asked) VALUES (?, ?, ?, ?, ?)"
-_COLUMNS: Final = "id, store, kind, at, asked, done, found"
-
-
-class ShopRequest(Struct, frozen=True):
-    """A request as it stands. `found`: how many orders went; None: open, or dismissed."""
-
-    id: str
-    store: str
-    kind: str
-    at: int
-    who: Who
-    done: int | None
-    found: int | None
+_ALL: Final = f"SELECT {COLUMNS} FROM shop_request ORDER BY at, id"
+_FINISH: Final = "UPDATE shop_request SET asked = ?, done = ?, found = ? WHERE id = ?"
 
 
 class Requests:
@@ -40,7 +27,7 @@ class Requests:
     def take(self, delivery: object, who: Who, now: int) -> None:
         """Note a request; the same delivery again is the same request."""
         name = "req_" + cast(bytes, delivery.id)[:8].hex()  # type: ignore[attr-defined]
-        self._db.execute(_NOTE, (name, who.store, who.kind, now, _encode(who)))
+        self._db.execute(_NOTE, (name, who.store, who.kind, now, encode_who(who)))
         if who.kind == "redact" and self._db.changes():
             number = self._db.execute("SELECT id FROM store WHERE name = ?", (who.store,)).get
             rows = [(number, key, now) for key in sorted(set(who.names))]
@@ -48,23 +35,9 @@ class Requests:
 
     def all(self) -> list[ShopRequest]:
         """Every request, the newest last."""
-        rows = self._db.execute(f"SELECT {_COLUMNS} FROM shop_request ORDER BY at, id")
-        return [_request(row) for row in rows]
-
-    def one(self, name: str) -> ShopRequest | None:
-        """A request by its id."""
-        row = self._db.execute(f"SELECT {_COLUMNS} FROM shop_request WHERE id = ?", (name,)).fetchone()
-        return _request(row) if row else None
+        return [request_of(row) for row in cast("list[Any]", self._db.execute(_ALL).fetchall())]
 
     def finish(self, request: ShopRequest, now: int, found: int | None) -> None:
         """Strip a request to its receipt; `found`: how many orders went, None where it is dismissed."""
-        bare = _encode(Who(request.who.kind, request.store))
         with immediate(self._db):
-            self._db.execute(
-                "UPDATE shop_request SET asked = ?, done = ?, found = ? WHERE id = ?", (bare, now, found, request.id)
-            )
-
-
-def _request(row: tuple[object, ...]) -> ShopRequest:
-    name, store, kind, at, asked, done, found = cast("tuple[str, str, str, int, bytes, int | None, int | None]", row)
-    return ShopRequest(name, store, kind, at, msgspec.msgpack.decode(asked, type=Who), done, found)
+            self._db.execute(_FINISH, (receipt_of(request), now, found, request.id))

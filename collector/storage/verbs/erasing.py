@@ -61,7 +61,7 @@ def receipt_of(store: str, person: Person, answers: int) -> Receipt:
 
 def is_nobody(person: Person) -> bool:
     """Whether no row is theirs."""
-    return not (person.clicks or person.conversions or person.others or person.links)
+    return not (person.clicks or person.conversions or person.others or person.links or person.unread)
 
 
 def fbclids_of(person: Person) -> set[int]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Final, cast
-
-import apsw
+from collections.abc import Collection, Iterable
 
 from collector.config import StoreConfig
 from collector.config_loader import shops
@@ -13,11 +10,9 @@ from collector.core.keyed import KeyedHash
 from collector.core.shops import order
 from collector.exchange.naming import KINDS, keys_of
 
-_ROWS: Final = "SELECT id, platform, topic, body FROM shop_inbox WHERE store = ?"
-
 
 def unread_of(
-    db: apsw.Connection,
+    rows: Iterable[tuple[int, str, str, bytes]],
     names: KeyedHash,
     store: tuple[str, int, str],
     values: Collection[tuple[int, int]],
@@ -25,10 +20,9 @@ def unread_of(
 ) -> list[int]:
     """The inbox's rows that carry one of the values (kind and name), or are one of the orders (names).
 
-    `store`: its id, number and country.
+    `rows`: id, platform, topic and body of all of the store's; `store`: its id, number and country.
     """
     known, number, country = store
-    rows = cast("list[tuple[int, str, str, bytes]]", db.execute(_ROWS, (known,)).fetchall())
     found = []
     for row, platform, topic, body in rows:
         told = _order_in(known, platform, topic, body)
