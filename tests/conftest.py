@@ -39,6 +39,7 @@ SINGLY = (
     "tests/guard/test_hostile.py::test_ten_thousand",
     "tests/edge/test_openapi.py::test_two_thousand",
     "tests/edge/test_hostile_edge.py::test_idle_and_slow",
+    "tests/postgres/test_faults_processes.py::test_a_keeper_stands_still",
 )
 # Begun first, or one process would still be at them when the others are done.
 FIRST = (

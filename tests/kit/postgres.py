@@ -208,14 +208,31 @@ class Pair:
         self.primary.make()
         self.standby.copy_of(self.primary)
         self.require()
-        assert _once(
-            lambda: self.primary.sql("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == "1"
-        )
+        assert _once(self._is_in_sync)
 
     def require(self) -> None:
         """Have each commit wait for the standby."""
         self.primary.configure(f"synchronous_standby_names = '{STANDBY}'\n")
         self.primary.reload()
+
+    def fail_over(self) -> None:
+        """The primary is killed, the standby is promoted, and alone: no commit waits for another."""
+        self.primary.kill()
+        self.standby.promote()
+        self.primary, self.standby = self.standby, self.primary
+        self.primary.configure("synchronous_standby_names = ''\n")
+        self.primary.reload()
+
+    def rejoin(self) -> None:
+        """What was killed comes back as the standby, made anew, and each commit waits for it."""
+        shutil.rmtree(self.standby.data)
+        self.standby.copy_of(self.primary)
+        self.primary.configure("synchronous_standby_names = '*'\n")
+        self.primary.reload()
+        assert _once(self._is_in_sync)
+
+    def _is_in_sync(self) -> bool:
+        return self.primary.sql("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == "1"
 
     def dsn(self, database: str) -> str:
         """Both hosts: whichever takes writes."""

@@ -18,7 +18,7 @@ import pytest
 
 from collector.exchange.clicks import ClickResult
 from collector.exchange.operations import Submission
-from collector.storage.postgres import writing
+from collector.storage.postgres import single, writing
 from collector.storage.postgres.journal import PostgresJournal
 from tests.kit.journal_kit import MINUTE, NOW, click, order
 from tests.kit.journal_kits import PostgresKit
@@ -27,6 +27,7 @@ from tests.kit.postgres import Database
 
 pytestmark = pytest.mark.usefixtures("patient")
 GROUP = 20
+FBP = "fb.1.1789000000000.1234567890"
 _held = threading.local()
 Bodies = list[dict[str, Any]]
 
@@ -152,6 +153,62 @@ def test_what_edges_have_not_looked_through_when_they_die_another_does(
                 third.journal._left_at = 0.0
                 third.match_again()
             assert third.state(row).match.attributed is looked
+
+
+@pytest.mark.parametrize("looked", [True, False], ids=["rule", "control"])
+def test_of_a_dead_edge_also_what_it_changed_is_looked_through(
+    looked: bool, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A click that was told again, with another device, by an edge that had not come to its look."""
+    with edges(database, tmp_path, 2) as (one, other):
+        first = click("IwAR1", NOW - MINUTE, visitorId="v")
+        commit(one, [first])
+        note_what_is_looked_through(one)
+        (bought,) = commit(other, [order("n1", NOW, fbp=FBP)])
+        one.journal.commit(deque([Submission([one.operation({**first, "fbp": FBP})])]))
+        assert _attributed_by_another(one, bought, monkeypatch if not looked else None) is looked
+        if looked:
+            assert one.rows("SELECT count(*) FROM unlooked") == [(0,)]
+
+
+@pytest.mark.parametrize("looked", [True, False], ids=["rule", "control"])
+def test_of_a_dead_edge_also_who_signed_in_is_looked_through(
+    looked: bool, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {"customerData": {"email": "jane@example.com"}}
+    with edges(database, tmp_path, 2) as (one, other):
+        commit(one, [click("IwAR1", NOW - MINUTE, visitorId="v")])
+        note_what_is_looked_through(one)
+        (bought,) = commit(other, [order("n1", NOW, **known)])
+        lead = order("l1", NOW, eventType="Lead", visitorId="v", **known)
+        one.journal.commit(deque([Submission([one.operation(lead)])]))
+        assert _attributed_by_another(one, bought, monkeypatch if not looked else None) is looked
+
+
+def note_what_is_looked_through(kit: PostgresKit) -> None:
+    """As its sign of life does every five seconds."""
+    kit.match_again()
+    kit.journal._beat_at = 0.0
+    kit.match_again()
+
+
+def _attributed_by_another(dead: PostgresKit, bought: Any, off: pytest.MonkeyPatch | None) -> bool:
+    """Whether the order has its click once another edge has looked; `off`: with nothing that tells of changes."""
+    database = dead.database
+    database.sql(f"UPDATE edge SET until = 0 WHERE owner = '{dead.journal._owner}'")
+    if off is not None:
+        off.setattr(single, "carried", _none)
+        database.sql("DELETE FROM unlooked")
+    assert database.sql(f"SELECT click FROM conversion WHERE id = {bought.state.row.id}") == ""
+    with PostgresKit(database, Path(dead.config.storage.data_dir)) as third:
+        for _ in range(3):
+            third.journal._left_at = 0.0
+            third.match_again()
+        return bool(third.state(bought.state.row.id).match.attributed)
+
+
+async def _none(*_: Any) -> list[Any]:
+    return []
 
 
 def test_a_text_that_the_server_refuses_is_stored_without_what_it_refuses(database: Database, tmp_path: Path) -> None:

@@ -106,6 +106,8 @@ class Clicks:
             self._count(row, -1)
             self._count(changed, 1)
             self._memory.changed_clicks.append((row, changed))
+            if row.id not in self._memory.changes.new[CLICKS]:
+                self._memory.note(row)
 
     def _unite_networks(self, row: ClickRow, network: Network, *, earlier: bool) -> None:
         networks = self._memory.changes.networks

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
+
 from collector.exchange.rows import ClickRow, ConversionRow
 
 # Every answer has these columns: which part, which of its questions, numbers, two texts, two pieces of bytes.
@@ -23,6 +25,15 @@ CLICK_COLUMNS: Final = f"{_CLICK}, k.ip, k.user_agent, c.body, NULL::bytea"
 BARE_CLICK: Final = f"{_CLICK}, NULL::text, NULL::text, c.body, NULL::bytea"
 CONVERSION_COLUMNS: Final = f"{_CONVERSION}, v.event_type, v.method, v.body, v.match"
 NETWORK: Final = "LEFT JOIN click_network k ON k.id = c.id AND k.store = c.store"
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+def noted(note: int, row: ClickRow | ConversionRow) -> tuple[int, int, bool, int, bytes]:
+    """A row of `unlooked`: what a row was known by, without its bodies."""
+    of_click = isinstance(row, ClickRow)
+    bare = row._replace(body=b"") if isinstance(row, ClickRow) else row._replace(body=b"", match=b"")
+    return note, row.store, of_click, row.id, _encode(bare)
 
 
 def click_of(numbers: Sequence[Any], body: bytes) -> ClickRow:

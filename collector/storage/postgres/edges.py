@@ -31,6 +31,8 @@ UPDATE edge SET until = now_ms() + 600000, owner = $1
  WHERE number = (SELECT number FROM edge WHERE open AND until < now_ms() ORDER BY until LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING number, looked"""
 _DONE: Final = "UPDATE edge SET open = false, until = now_ms() WHERE number = $1 AND owner = $2"
+_LOOKED: Final = "DELETE FROM unlooked WHERE id < $2 AND id >> 12 & 1023 = $1"
+_NO_ID: Final = (1 << 63) - 1
 
 
 class Edge:
@@ -53,11 +55,14 @@ class Edge:
         text = msgspec.json.encode(living).decode()
         if await connection.execute(_BEAT, self.number, self.owner, self.looked, text) != "UPDATE 1":
             return False
+        await connection.execute(_LOOKED, self.number, self.looked)
         self._renewed = asked_at
         return True
 
     async def leave(self, connection: Connection, *, all_looked: bool) -> None:
         """Give it back; `all_looked`: nothing of ours is left for others to look through."""
+        if all_looked:
+            await connection.execute(_LOOKED, self.number, _NO_ID)
         await connection.execute(_LEAVE, self.number, self.owner, all_looked)
 
 
@@ -86,4 +91,5 @@ async def take_over(connection: Connection, owner: str) -> tuple[int, int] | Non
 
 async def done(connection: Connection, number: int, owner: str) -> None:
     """All of a number that was taken over is looked through: it may be given again."""
+    await connection.execute(_LOOKED, number, _NO_ID)
     await connection.execute(_DONE, number, owner)

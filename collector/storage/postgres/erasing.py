@@ -67,23 +67,28 @@ _OF_OUTBOX: Final = (
     "DELETE FROM attempt WHERE outbox = ANY($1::bigint[])",
     "DELETE FROM outbox WHERE id = ANY($1::bigint[])",
 )
-_OF_ORDER: Final = tuple(
-    f"DELETE FROM {table} WHERE store = $1 AND conversion = ANY($2::bigint[])"
-    for table in (
-        "conversion_identity",
-        "notice",
-        "order_name",
-        "shop_delivery",
-        "shop_order",
-        "shop_note",
-        "sent_before",
-        "unproven",
-        "unweighed",
-        "reopened",
-    )
+_UNLOOKED: Final = "DELETE FROM unlooked WHERE store = $1 AND number = ANY($2::bigint[])"
+_OF_ORDER: Final = (
+    _UNLOOKED,
+    *(
+        f"DELETE FROM {table} WHERE store = $1 AND conversion = ANY($2::bigint[])"
+        for table in (
+            "conversion_identity",
+            "notice",
+            "order_name",
+            "shop_delivery",
+            "shop_order",
+            "shop_note",
+            "sent_before",
+            "unproven",
+            "unweighed",
+            "reopened",
+        )
+    ),
 )
 _ORDERS: Final = "DELETE FROM conversion WHERE store = $1 AND id = ANY($2::bigint[])"
 _OF_CLICK: Final = (
+    _UNLOOKED,
     "DELETE FROM sighting WHERE store = $1 AND id = ANY($2::bigint[])",
     "DELETE FROM click_network WHERE store = $1 AND id = ANY($2::bigint[])",
     "DELETE FROM click WHERE store = $1 AND id = ANY($2::bigint[])",

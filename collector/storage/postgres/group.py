@@ -8,9 +8,11 @@ from contextlib import suppress
 from itertools import groupby
 from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 
 from collector import telemetry
+from collector.core.events import StoredEvent
 from collector.core.flags import BOT, DENIED, WITHDRAWN
 from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
@@ -19,7 +21,7 @@ from collector.core.matching.proofs import ENRICHING
 from collector.core.matching.shapes import OPEN_MS
 from collector.errors import ApiError
 from collector.exchange.clicks import ClickResult, NewClick, read
-from collector.exchange.naming import NewEvent
+from collector.exchange.naming import NewEvent, told_of
 from collector.exchange.operations import (
     Again,
     Answered,
@@ -42,6 +44,7 @@ from collector.storage.postgres.memory import Memory, Missing
 from collector.storage.postgres.shops import Shops
 from collector.storage.rules.answers import IDEMPOTENCY_MS, rendered
 from collector.storage.rules.erased import admit, admit_event, or_raise
+from collector.storage.rules.tables import CONVERSIONS
 from collector.storage.verbs.conversions import Conversions
 from collector.storage.verbs.ports import Parts
 from collector.storage.verbs.queueing import Figures
@@ -50,6 +53,7 @@ from collector.storage.verbs.remembered import recall
 from collector.storage.verbs.withdrawals import Withdrawals
 
 log = telemetry.logger("storage")
+_decode_event = msgspec.msgpack.Decoder(StoredEvent).decode
 
 MOST_ROWS: Final = 500
 MOST_ORDERS: Final = 64  # of one transaction: it holds locks while it matches
@@ -172,8 +176,17 @@ class Group:
             self.keep(row)
         if not taken.duplicate or taken.before is not None:
             self.memory.changed_orders.append((taken.before, row))
-        if taken.before is not None:  # by its id nobody would find it, should this process end before its look
+        if taken.before is not None:
             self.memory.changes.reopened[row.id] = (row.store, False)
+            if row.id not in self.memory.changes.new[CONVERSIONS]:
+                self.memory.note(taken.before)
+
+    def weigh_again(self, row: ConversionRow, store: Store) -> None:
+        """Have what pages told of an order weighed against it, as far as its own name leads to them."""
+        event = _decode_event(row.body)
+        told = told_of(self._known.names, store.number, event, None, ())
+        if told is not None:
+            self.conversions.weighing.tellings.weigh_again(told, store=store.number)
 
     def keep(self, row: ConversionRow) -> None:
         """Remember to match an open conversion a last time, if no proof names it."""

@@ -344,8 +344,8 @@ class PostgresJournal(Keeping):
 
     async def _look(self, stored: looking.Stored | looking.Left) -> None:
         async with self._database.connection() as connection:
-            again = await looking.look(connection, stored, self._memory)
-        await self._apply(looking.Look(stored, again, self._stores, self._clocks))
+            changed = await looking.look(connection, stored, self._memory)
+        await self._apply(looking.Look(stored, changed, self._stores, self._clocks))
 
     async def _waiting(self, table: str, take: str, work: Callable[[dict[int, bool]], Callable[[Group], None]]) -> bool:
         """Do some of what waits in a table; whether there is more."""

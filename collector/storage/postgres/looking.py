@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
+from msgspec import Struct
+
 from collector.core.matching.proofs import ENRICHING
 from collector.core.matching.shapes import OPEN_MS
 from collector.exchange.rows import ClickRow, ConversionRow
@@ -64,11 +66,20 @@ class Stored:
         """Whether that is answered otherwise by now, by somebody else's doing."""
         before, after = self._answers[question], now.answers[question]
         if question[0] == "links":
-            return bool({row[0] for row in after} - {row[0] for row in before} - self._own_links(question))
+            return bool(({row[0] for row in after} ^ {row[0] for row in before}) - self._own_links(question))
         if question[0] in ("told", "called"):
             return bool({str(one) for one in after} - {str(one) for one in before} - self._own_numbers())
         own = self._own.rows[CLICKS]
+        if set(before) - set(after) - own.keys():  # somebody has withdrawn
+            return True
         return any(i not in own and _known_by(now.stored[CLICKS][i]) != self._was(i) for i in after)
+
+    def told_meanwhile(self, question: Question, now: Memory) -> set[tuple[int, int]]:
+        """Pages' tellings (store, conversion) of its orders that somebody else has stored since it asked."""
+        if question[0] != "told":
+            return set()
+        others = set(now.answers[question]) - set(self._answers[question]) - {row.id for _, row in self.orders}
+        return {(question[1], number) for number in others}
 
     def _was(self, click: int) -> Any:
         row = self._rows[CLICKS].get(click)
@@ -82,19 +93,23 @@ class Stored:
 
 
 class Left:
-    """What another edge has committed and not looked through, as its rows are now."""
+    """What another edge has committed and not looked through, as its rows are now.
 
-    def __init__(self, clicks: list[ClickRow], orders: list[ConversionRow]) -> None:
-        self.clicks: list[tuple[ClickRow | None, ClickRow]] = [(None, row) for row in clicks]
-        self.orders: list[tuple[ConversionRow | None, ConversionRow]] = [(None, row) for row in orders]
-        self.news: list[tuple[int, int]] = []
+    Which of the links of its orders were new then nobody knows: all may be.
+    """
+
+    def __init__(self, clicks: single.Clicks, orders: single.Orders, news: list[tuple[int, int]]) -> None:
+        self.clicks, self.orders, self.news = clicks, orders, news
 
 
 async def left_by(connection: Connection, edge: int, looked: int) -> list[Left]:
-    """All that an edge has stored from this id on, in pieces."""
+    """All that an edge has stored or changed from this id on, in pieces."""
     clicks, orders = await single.of_edge(connection, edge, looked)
-    found = [Left(clicks[n : n + _PIECE], []) for n in range(0, len(clicks), _PIECE)]
-    return found + [Left([], orders[n : n + MOST]) for n in range(0, len(orders), MOST)]
+    found = [Left(clicks[n : n + _PIECE], [], []) for n in range(0, len(clicks), _PIECE)]
+    for n in range(0, len(orders), MOST):
+        some = orders[n : n + MOST]
+        found.append(Left([], some, await single.carried(connection, some)))
+    return found
 
 
 def _known_by(row: ClickRow) -> tuple[Any, ...]:
@@ -102,27 +117,35 @@ def _known_by(row: ClickRow) -> tuple[Any, ...]:
     return row._replace(last_ts=0, body=b"")
 
 
-async def look(connection: Connection, stored: Stored | Left, made: Callable[[], Memory]) -> set[int]:
-    """Whether what a group's orders were judged by is another by now: then those orders, else none."""
+class Changed(Struct, frozen=True):
+    """What became another while a group was written: its orders, if to be judged again; pages' word of them."""
+
+    orders: frozenset[int] = frozenset()
+    told: frozenset[tuple[int, int]] = frozenset()  # store, conversion
+
+
+async def look(connection: Connection, stored: Stored | Left, made: Callable[[], Memory]) -> Changed:
+    """Whether what a group's orders were judged by is another by now."""
+    every = frozenset(row.id for _, row in stored.orders)
     if isinstance(stored, Left):
-        return {row.id for _, row in stored.orders}
+        return Changed(every)
     asked = stored.questions()
     if not asked:
-        return set()
+        return Changed()
     now = made()
     await answer(connection, now, asked)
-    if any(stored.differs(question, now) for question in asked):
-        return {row.id for _, row in stored.orders}
-    return set()
+    differs = any(stored.differs(question, now) for question in asked)
+    told = frozenset(one for question in asked for one in stored.told_meanwhile(question, now))
+    return Changed(every if differs else frozenset(), told)
 
 
 class Look:
     """What must be matched anew after a group, over a memory of a moment after its commit."""
 
     def __init__(
-        self, stored: Stored | Left, again: set[int], stores: dict[int, Store], clocks: dict[int, int]
+        self, stored: Stored | Left, changed: Changed, stores: dict[int, Store], clocks: dict[int, int]
     ) -> None:
-        self._stored, self._again = stored, again
+        self._stored, self._again, self._told = stored, changed.orders, changed.told
         self._stores, self._clocks = stores, clocks
         self._siblings = {number: store.siblings for number, store in stores.items() if store.siblings}
 
@@ -133,9 +156,12 @@ class Look:
             self._of_click(group, before, row, wanted)
         for store, key in self._stored.news:
             wanted |= dict.fromkeys(group.identities.carrying_few(store, key), 0)
+        group.memory.changes.unweighed.update({number: store for store, number in self._told})
         for before_order, order in self._stored.orders:
             if (known := self._stores.get(order.store)) is not None:
                 wanted |= dict.fromkeys(group.relations.resting_on(before_order, order, known), 0)
+                if isinstance(self._stored, Left):
+                    group.weigh_again(order, known)
         found = [
             row
             for row in group.lookup.conversion_rows(set(wanted) | self._again)

@@ -95,6 +95,7 @@ class Changes:
         self.unproven: dict[int, tuple[int, int]] = {}  # conversion -> store, time
         self.reopened: dict[int, tuple[int, bool]] = {}  # conversion -> store, and whether its time may be over
         self.unweighed: dict[int, int] = {}  # conversion -> store
+        self.unlooked: dict[int, ClickRow | ConversionRow] = {}  # note -> a stored row as it was before
         self.called: dict[tuple[int, int, int], int] = {}  # store, name, conversion -> is it a number
         self.listed: list[tuple[Any, ...]] = []  # orders that a person should look at
         self.answers: dict[int, tuple[bytes, int, int, bytes]] = {}  # under an Idempotency-Key
@@ -219,6 +220,10 @@ class Memory:
         if row.id not in self.changes.new[table] and (table, row.id) not in self.locked:
             self.asked["lock", table.name, row.store, row.id] = None
         self._put(table, row)
+
+    def note(self, before: ClickRow | ConversionRow) -> None:
+        """A stored row has changed: whoever takes over from a keeper that ends before its look must know of it."""
+        self.changes.unlooked[self.next_id()] = before
 
     def _put(self, table: Table, row: Any) -> None:
         self.changes.rows[table][row.id] = row

@@ -63,12 +63,38 @@ _OF_EDGE: Final = "{0}.id >= $1 AND {0}.id >> 12 & 1023 = $2 ORDER BY {0}.id"
 _CLICKS_OF: Final = f"SELECT 0, 0, {BARE_CLICK} FROM click c WHERE {_OF_EDGE.format('c')}"
 _ORDERS_OF: Final = f"SELECT 0, 0, {CONVERSION_COLUMNS} FROM conversion v WHERE {_OF_EDGE.format('v')}"
 
+_CHANGED: Final = """
+SELECT n.before, 0, {1} FROM unlooked n JOIN {0} ON {2}.id = n.number AND {2}.store = n.store
+ WHERE n.of_click = {3} AND {4}"""
+_CHANGED_CLICKS: Final = _CHANGED.format("click c", BARE_CLICK, "c", True, _OF_EDGE.format("n"))
+_CHANGED_ORDERS: Final = _CHANGED.format("conversion v", CONVERSION_COLUMNS, "v", False, _OF_EDGE.format("n"))
+_CARRIED: Final = "SELECT DISTINCT store, key FROM conversion_identity WHERE store = ANY($1) AND conversion = ANY($2)"
+Clicks = list[tuple[ClickRow | None, ClickRow]]
+Orders = list[tuple[ConversionRow | None, ConversionRow]]
+_decode_click = msgspec.msgpack.Decoder(ClickRow).decode
+_decode_conversion = msgspec.msgpack.Decoder(ConversionRow).decode
 
-async def of_edge(connection: Connection, edge: int, first: int) -> tuple[list[ClickRow], list[ConversionRow]]:
-    """What an edge has stored from this id on."""
-    clicks = [click_of(row[2], row[5]) for row in await connection.fetch(_CLICKS_OF, first, edge)]
-    rows = await connection.fetch(_ORDERS_OF, first, edge)
-    return clicks, [conversion_of(row[2], *tuple(row)[3:]) for row in rows]
+
+async def of_edge(connection: Connection, edge: int, first: int) -> tuple[Clicks, Orders]:
+    """What an edge has stored or changed from this id on: each row before that, and as it is now."""
+    given = first, edge
+    clicks: Clicks = [(None, click_of(row[2], row[5])) for row in await connection.fetch(_CLICKS_OF, *given)]
+    orders: Orders = [(None, _order_of(row)) for row in await connection.fetch(_ORDERS_OF, *given)]
+    changed = await connection.fetch(_CHANGED_CLICKS, *given)
+    clicks += [(_decode_click(row[0]), click_of(row[2], row[5])) for row in changed]
+    changed = await connection.fetch(_CHANGED_ORDERS, *given)
+    orders += [(_decode_conversion(row[0]), _order_of(row)) for row in changed]
+    return clicks, orders
+
+
+def _order_of(row: Any) -> ConversionRow:
+    return conversion_of(row[2], *tuple(row)[3:])
+
+
+async def carried(connection: Connection, orders: Orders) -> list[tuple[int, int]]:
+    """What these carry that leads to a person: store and value."""
+    places = [row.store for _, row in orders], [row.id for _, row in orders]
+    return [(store, key) for store, key in await connection.fetch(_CARRIED, *places)]
 
 
 async def known(connection: Connection, number: int) -> tuple[EventState, list[Delivery], list[Attempt]] | None:

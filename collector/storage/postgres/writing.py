@@ -10,6 +10,7 @@ import asyncpg
 from msgspec import Struct
 
 from collector.exchange.rows import ClickRow, ConversionRow
+from collector.storage.postgres.columns import noted
 from collector.storage.postgres.connecting import Connection
 from collector.storage.postgres.memory import Changes, Clash, Memory, Question
 from collector.storage.rules.tables import CLICKS, CONVERSIONS
@@ -247,6 +248,12 @@ PARTS: Final[dict[str, Part]] = {
         _WAITING_TYPES,
         lambda _, c: [(store, i) for i, store in sorted(c.unweighed.items())],
         "ON CONFLICT DO NOTHING",
+    ),
+    "unlooked": _insert(
+        "unlooked",
+        ("id", "store", "of_click", "number", "before"),
+        ("bigint", "int", "boolean", "bigint", "bytea"),
+        lambda _, c: [noted(number, row) for number, row in sorted(c.unlooked.items())],
     ),
     "called": _insert(
         "order_name",

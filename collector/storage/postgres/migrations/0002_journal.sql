@@ -122,6 +122,16 @@ CREATE TABLE unweighed (
     conversion bigint NOT NULL,
     PRIMARY KEY (store, conversion)
 );
+-- What was stored already and has changed, as it was known before: by its id nobody would find it who looks through what an
+-- edge has left. `id` is of the edge that changed it, and the row goes once that has looked.
+CREATE TABLE unlooked (
+    id       bigint PRIMARY KEY,
+    store    int NOT NULL,
+    of_click boolean NOT NULL,               -- or of a conversion
+    number   bigint NOT NULL,                -- its id
+    before   bytea NOT NULL                  -- msgpack: the row without its bodies
+);
+CREATE INDEX unlooked_number ON unlooked (store, number);
 CREATE TABLE event_clock (
     store         int NOT NULL,
     edge          int NOT NULL,
