@@ -88,6 +88,35 @@ def test_D6_a_log_that_is_added_to_while_it_is_copied_begins_anew_with_the_next_
     assert not begins_anew(tmp_path / "control")
 
 
+def test_what_is_copied_is_synced_before_a_group_copies_the_last_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bool] = []
+    sync = Checkpointer._sync
+    monkeypatch.setattr(Checkpointer, "_sync", lambda self: (synced.append(self._nearly), sync(self)))
+    assert begins_anew(tmp_path)
+    assert synced == [False]
+
+
+def locks_on(path: Path) -> set[str]:
+    """Locks of this process, as the kernel tells them."""
+    inode = f":{path.stat().st_ino} "
+    return {line.partition(":")[2] for line in Path("/proc/locks").read_text().splitlines() if inode in line}
+
+
+def test_a_sync_leaves_the_locks_of_those_who_have_the_file_open(tmp_path: Path) -> None:
+    storage = config_for(tmp_path).storage
+    with closing(open_database(storage)) as db:
+        db.execute("BEGIN; SELECT count(*) FROM click").fetchall()
+        if not (before := locks_on(tmp_path / DATABASE)):
+            pytest.skip("this kernel tells of no locks")
+        Checkpointer(storage, tmp_path, Ledger(tmp_path, acknowledged.EDGE))._sync()
+        assert locks_on(tmp_path / DATABASE) == before
+        with open(tmp_path / DATABASE, "rb"):
+            pass
+        assert locks_on(tmp_path / DATABASE) == set(), "the control: by a file of one's own they are gone"
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Somebody else's reader, in the middle of its transaction."""

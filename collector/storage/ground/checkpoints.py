@@ -3,7 +3,9 @@
 Short, because all behind a damaged byte of it is lost (acknowledged.py): under load 2 MiB and what one group adds,
 nothing while idle. A page is copied while commits go on. What they add meanwhile is copied by the one who commits,
 before the next group: only a log of which nothing is left begins anew, and beside commits that never pause something
-always is (measured: five copies, each with its syncs, until a log of 2 MiB was empty, at 16 connections).
+always is (measured: five copies, each with its syncs, until a log of 2 MiB was empty, at 16 connections). What is
+copied is synced by the thread: SQLite has whoever copies the last page sync all of them (p99 of groups of 16 clicks,
+five runs of 7,000 to 22,000, in turn in one process: .83, .90, .89, .95, .98 of what it was).
 """
 
 from __future__ import annotations
@@ -137,11 +139,25 @@ class Checkpointer(threading.Thread):
             # A reader holds an older page, or one after the other has begun in the log: it was not begun anew.
             if pages != moved or pages >= 2 * self._most:
                 db.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_RESTART)
+            else:
+                self._sync()
             self._nearly = True
         if self._synced != self._commits and time.monotonic() - self._synced_at >= _SYNC_S:
             # Of a commit of just now the note may not be written yet.
             self._synced_at, self._synced = time.monotonic(), self._commits if idle else -1
             self._ledger.sync()
+
+    def _sync(self) -> None:
+        """Have the copied pages on the disk: SQLite leaves that to whoever copies the last one, and it is a group.
+
+        By way of its VFS, which knows that a file of POSIX locks must not be closed beside them.
+        """
+        flags = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READWRITE
+        file = apsw.VFSFile("", str(self._path), [flags, 0])
+        try:
+            file.xSync(apsw.SQLITE_SYNC_NORMAL)
+        finally:
+            file.xClose()
 
     def _cut(self, db: apsw.Connection) -> bool:
         """Whether there was anything in the log."""
