@@ -21,12 +21,12 @@ from collector import cli
 from collector.config import StorageConfig
 from collector.config_loader import load
 from collector.errors import StorageError
-from collector.storage.ground import lock
+from collector.storage.ground import kept, lock
 from collector.storage.ground.database import DATABASE, open_database
 from collector.storage.ground.keys import Keys
 from collector.storage.moving.move import move
 from collector.storage.moving.source import Source
-from collector.storage.moving.tables import DERIVED, PARTS, STAYING
+from collector.storage.moving.tables import DERIVED, PARTS, STAYING, values_for
 from collector.storage.moving.target import Target
 from collector.storage.postgres.opening import opened
 from collector.storage.rules.visitors import Union
@@ -80,7 +80,7 @@ def run(config: str, capsys: pytest.CaptureFixture[str]) -> Run:
 
 def _file(config: str, *, writes: bool = False) -> apsw.Connection:
     flags = apsw.SQLITE_OPEN_READWRITE if writes else apsw.SQLITE_OPEN_READONLY
-    return apsw.Connection(str(Path(load(config, {}).storage.data_dir) / DATABASE), flags=flags)
+    return kept.know(apsw.Connection(str(Path(load(config, {}).storage.data_dir) / DATABASE), flags=flags))
 
 
 def _here(config: str) -> dict[str, list[Any]]:
@@ -88,7 +88,7 @@ def _here(config: str) -> dict[str, list[Any]]:
     with closing(_file(config)) as db:
         return {
             part.table: [
-                row[: len(part.columns)] for row in db.execute(part.slice_sql.format(where="", rows=-1)).fetchall()
+                values_for(part, row) for row in db.execute(part.slice_sql.format(where="", rows=-1)).fetchall()
             ]
             for part in PARTS
         }

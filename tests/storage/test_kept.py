@@ -27,6 +27,7 @@ from collector.storage.outbox.dispatch import Outbox
 from collector.storage.outbox.replay import replay
 from collector.storage.outbox.upkeep import Upkeep
 from collector.storage.people.erasure import erase_person
+from collector.storage.rules import counted
 from collector.storage.verbs.person import Asked
 from tests.kit.harness import eventually
 from tests.kit.journal_kit import DAY, HOUR, MINUTE, NOW, Kit, click, order
@@ -455,13 +456,9 @@ def test_control_without_its_trigger_the_truth_is_noticed(kit: Kit, db: apsw.Con
 
 @pytest.mark.parametrize("body", [b"", b"\xc1", b"\x80", b"\x81\xa5value\xcb\x7f\xf0\x00\x00\x00\x00\x00\x00"])
 def test_a_row_that_cannot_be_read_counts_as_nothing_known(body: bytes) -> None:
-    assert (kept.event_currency(body), kept.event_units(body), kept.event_ended(body), kept.match_tier(body)) == (
-        "",
-        0,
-        0,
-        0,
-    )
-    assert kept.click_place(body) == kept.SEPARATOR * 3
+    read = (counted.event_currency, counted.event_units, counted.event_ended, counted.match_tier)
+    assert tuple(one(body) for one in read) == ("", 0, 0, 0)
+    assert counted.click_place(body) == counted.SEPARATOR * 3
 
 
 def test_what_changes_nothing_that_is_counted_leaves_the_sums_alone(kit: Kit, db: apsw.Connection) -> None:

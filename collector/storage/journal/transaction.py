@@ -27,10 +27,9 @@ from collector.exchange.naming import NewEvent
 from collector.exchange.operations import Again, Answered, Once, Operation, Remember, Reworded, ShopTold, Withdraw
 from collector.exchange.stores import Store
 from collector.storage.ground import clock as clocks
-from collector.storage.ground import damage, database, keys
+from collector.storage.ground import damage, database, kept, keys
 from collector.storage.ground.acknowledged import Ledger
 from collector.storage.ground.commits import Commits
-from collector.storage.ground.kept import QUARTER_MS, NewRows
 from collector.storage.ground.space import Space
 from collector.storage.index import index
 from collector.storage.index.lookup import Lookup
@@ -43,6 +42,7 @@ from collector.storage.journal.shops import Shops
 from collector.storage.journal.tellings import Tellings
 from collector.storage.learning import models
 from collector.storage.people.erased import Erased
+from collector.storage.rules.counted import QUARTER_MS
 from collector.storage.rules.erased import or_raise
 from collector.storage.rules.tables import CLICKS, CONVERSIONS
 from collector.storage.verbs.conversions import Conversions
@@ -91,7 +91,7 @@ class GroupTransaction:
         self._harm: str | None = None
         self._now = 0
         self.lookup = Lookup(db, data_dir, config.storage, clock.horizon())
-        self.new_rows = NewRows(db)
+        self.new_rows = kept.NewRows(db)
         self.clicks = Clicks(db, self.lookup, config.matching.click_days * _DAY_MS, self.new_rows)
         self.clicks.learn(self.lookup.clicks.names_of("fbclid"))
         self.figures: Figures = deque(maxlen=100_000)  # daily figures to add one to

@@ -9,6 +9,7 @@ from msgspec import Struct
 _OF_CONVERSION: Final = "LEFT JOIN conversion c ON c.id = t.conversion"
 _ITS_STORE: Final = "store=coalesce(c.store,0)"
 _KEYS: Final = "fbclid_k visitor_k fbp_k ip_k ua_k fp_k ua_class flags"
+_TRUTHS: Final = frozenset({"sale", "queued"})
 
 
 class Part(Struct, frozen=True):
@@ -45,22 +46,29 @@ class Part(Struct, frozen=True):
         return f"SELECT {'store' if self.has_stores else '0'} AS store, count(*) FROM {self.table} GROUP BY 1"
 
 
-def _part(table: str, columns: str, key: str = "id", join: str = "", *, of: str = "", numbered: bool = False) -> Part:
-    """`columns`: name, or name=expression; `numbered`: the target counts its ids itself from then on."""
+def _part(
+    table: str, columns: str, key: str = "id", join: str = "", *, of: str = "", numbered: bool = False, **more: str
+) -> Part:
+    """`columns`: name, or name=expression, as `more`; `numbered`: the target counts its ids itself from then on."""
     named = {name: expression or f"t.{name}" for name, _, expression in (c.partition("=") for c in columns.split())}
-    return Part(table, named, tuple(f"t.{name}" for name in key.split()), f"{of or table} t {join}".strip(), numbered)
+    keys = tuple(f"t.{name}" for name in key.split())
+    return Part(table, named | more, keys, f"{of or table} t {join}".strip(), numbered)
 
 
 PARTS: Final = (
     _part("store", "id name", numbered=True),
     _part("pixel", "id name", numbered=True),
     _part("api_key", "id hash kind store created revoked"),
-    _part("click", f"id store ts last_ts received {_KEYS} body"),
+    _part("place", "id store name", numbered=True),
+    _part("click", f"id store ts last_ts received {_KEYS} body apart=nullif(click_apart(t.flags,t.body),'')", "id",
+          "LEFT JOIN place p ON p.store = t.store AND p.name = click_place(t.body)", place="coalesce(p.id, 0)"),
     _part("click_network", "id store=c.store ip user_agent", "id", "JOIN click c ON c.id = t.id"),
-    _part(
-        "conversion",
-        f"id store ts received event_type dedup_k {_KEYS} click confidence method revision capi body match",
-    ),
+    _part("conversion", f"id store ts received event_type dedup_k {_KEYS} click confidence method revision capi body"
+          " match tier=match_tier(t.match) currency=event_currency(t.body) units=event_units(t.body)"
+          " reversed=event_ended(t.body) label=match_label(t.match,t.event_type)", "id",
+          "LEFT JOIN click k ON k.id = t.click LEFT JOIN place p"
+          " ON p.store = t.store AND p.name = CASE WHEN k.id IS NOT NULL THEN click_place(k.body) END",
+          place="coalesce(p.id, 0)", queued="EXISTS (SELECT 1 FROM outbox o WHERE o.conversion = t.id)"),
     _part(
         "identity_link",
         "store kind key visitor_k last_ts first_ts confirmed_ts source",
@@ -68,7 +76,9 @@ PARTS: Final = (
     ),
     _part("conversion_identity", f"{_ITS_STORE} conversion kind key", "conversion kind key", _OF_CONVERSION),
     _part("outbox", f"id {_ITS_STORE} conversion pixel state lane created due deadline attempts doubts doubt_at settled"
-          " request test_code reason", "id", _OF_CONVERSION),
+          " request test_code reason", "id", _OF_CONVERSION,
+          event="CASE WHEN c.id IS NULL THEN '' ELSE event_name_of(c.event_type) END",
+          quarter="coalesce(c.ts / 900000, 0)", sale="coalesce(c.flags & 145 = 0, 0)"),
     _part("outbox_payload", f"id {_ITS_STORE} body", "id",
           "LEFT JOIN outbox o ON o.id = t.id LEFT JOIN conversion c ON c.id = o.conversion"),
     _part("request", "id pixel at events outcome http_status code subcode trace_id message took_ms epoch=0",
@@ -101,7 +111,7 @@ PARTS: Final = (
 
 # Sums and notes that are made anew from the rows, or are of one file or one machine alone.
 DERIVED: Final = frozenset(
-    "click_day click_quarter click_sum sale_day sale_quarter sale_sum delivery_sum truth_sum wait_sum place cause "
+    "click_day click_quarter click_sum sale_day sale_quarter sale_sum delivery_sum truth_sum wait_sum cause "
     "recount counted changed_click leaving renamed clock heartbeat pepper_check moved sqlite_sequence".split()
 )
 # What PostgreSQL keeps no table for: its rows are told, and stay where they are.
@@ -123,10 +133,21 @@ AGENT_DAYS: Final = """
 INSERT INTO ua_day (store, day, ua_k, edge, n)
 SELECT store, div(ts, 86400000), ua_k, 0, count(*) FROM click
  WHERE flags & {uncounted} = 0 AND ua_k IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 1, 3, 2"""
+# The clicks' sums; orders and what was queued of them are added up by triggers, as they come.
+CLICK_SUMS: Final = """
+INSERT INTO click_new
+SELECT store, week_of(id), ts / 900000, CASE WHEN flags & 287 = 0 THEN place ELSE 0 END, coalesce(apart, ''), count(*)
+  FROM click WHERE store > 0 GROUP BY 1, 2, 3, 4, 5"""
 
 COMPARED: Final = ("id", "click", "confidence", "capi", "revision")  # of each conversion, in both
 
 
 def values_for(part: Part, row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A row without its key, as PostgreSQL takes it: no text holds NUL there."""
-    return tuple(v.replace("\0", "\ufffd") if type(v) is str and "\0" in v else v for v in row[: len(part.columns)])
+    """A row without its key, as PostgreSQL takes it: no text holds NUL there, and truth is no number."""
+    return tuple(_value(name, v) for name, v in zip(part.columns, row, strict=False))
+
+
+def _value(name: str, value: Any) -> Any:
+    if name in _TRUTHS:
+        return bool(value)
+    return value.replace("\0", "\ufffd") if type(value) is str and "\0" in value else value

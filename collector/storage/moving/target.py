@@ -9,7 +9,7 @@ import msgspec
 from collector.core import flags
 from collector.errors import StorageError
 from collector.storage.moving.source import Counts
-from collector.storage.moving.tables import AGENT_DAYS, CLICK_HOURS, COMPARED, PARTS, SIGHTINGS, Part
+from collector.storage.moving.tables import AGENT_DAYS, CLICK_HOURS, CLICK_SUMS, COMPARED, PARTS, SIGHTINGS, Part
 from collector.storage.postgres import ids, partitions
 from collector.storage.postgres.connecting import Connection
 from collector.storage.postgres.database import Database
@@ -35,7 +35,7 @@ _SEQUENCE: Final = """
 SELECT setval(pg_get_serial_sequence('{0}', 'id'), greatest((SELECT max(id) FROM {0}), 1),
               EXISTS (SELECT 1 FROM {0}))"""
 _NUMBERS: Final = {"uncounted": flags.UNCOUNTED, "recovered": flags.RECOVERED}
-_DERIVED: Final = {"sighting": SIGHTINGS, "click_hour": CLICK_HOURS, "ua_day": AGENT_DAYS}
+_DERIVED: Final = {"sighting": SIGHTINGS, "click_hour": CLICK_HOURS, "ua_day": AGENT_DAYS, "click_new": CLICK_SUMS}
 _OLD: Final = tuple(f"{table}_sqlite" for table in partitions.TABLES)
 
 

@@ -15,6 +15,7 @@ from collector.core import flags
 from collector.core.events import StoredClick
 from collector.exchange.clicks import ClickResult, NewClick
 from collector.exchange.rows import ClickRow
+from collector.storage.postgres.counting import place_question
 from collector.storage.postgres.memory import Memory, visitor_of
 from collector.storage.rules.click_reports import LAST_SEEN_STEP_MS, REFUSED, united
 from collector.storage.rules.matched import PER_KEY
@@ -83,6 +84,7 @@ class Clicks:
         else:  # told late, of before the one that has the name
             memory.changes.sightings[name[0], name[1], row.id] = row.id
         memory.append(CLICKS, row)
+        self._place(row)
         if click.network != (None, None):
             memory.changes.networks[row.id] = (row.store, *click.network)
         self._count(row, 1)
@@ -102,12 +104,19 @@ class Clicks:
 
     def _change(self, row: ClickRow, changed: ClickRow) -> None:
         self._memory.change(CLICKS, changed)
+        self._place(changed)
         if row._replace(last_ts=0, body=b"") != changed._replace(last_ts=0, body=b""):
             self._count(row, -1)
             self._count(changed, 1)
             self._memory.changed_clicks.append((row, changed))
             if row.id not in self._memory.changes.new[CLICKS]:
                 self._memory.note(row)
+
+    def _place(self, row: ClickRow) -> None:
+        """Have the number of its place known."""
+        question = place_question(self._memory, row)
+        if question[1:] not in self._memory.known_places:
+            self._memory.ask(question, 0)
 
     def _unite_networks(self, row: ClickRow, network: Network, *, earlier: bool) -> None:
         networks = self._memory.changes.networks

@@ -27,7 +27,7 @@ from collector.exchange.rows import ClickRow
 from collector.exchange.shops import Waiting
 from collector.exchange.states import Attempt, Delivery, EventState
 from collector.exchange.stores import Store
-from collector.storage.postgres import edges, faults, looking, partitions, questions, single, writing
+from collector.storage.postgres import counting, edges, faults, looking, partitions, questions, single, writing
 from collector.storage.postgres.connecting import Connection
 from collector.storage.postgres.group import Group, Known, gather
 from collector.storage.postgres.keeping import Keeping
@@ -63,6 +63,7 @@ class PostgresJournal(Keeping):
     def __init__(self, config: Config, clock: Clock) -> None:
         """Open it; StorageError says why it cannot be used."""
         self._sketches: dict[tuple[int, int], bytearray] = {}
+        self._places: dict[tuple[int, str], int] = {}  # by store and name; nobody takes a place away
         self._looks: deque[looking.Stored | looking.Left] = deque()
         self._clocks: dict[int, int] = {}  # of each store: the latest event time (ms) of anything in it
         self._heard: dict[int, int] = {}  # when (ms, our clock) a store last told anything
@@ -192,6 +193,7 @@ class PostgresJournal(Keeping):
                 continue
             self.count([(store, name, 1) for store, name in figures], {})
             self.known.event_names.update(memory.changes.event_names)
+            self._places.update(memory.places)
             return memory
         raise AssertionError
 
@@ -202,7 +204,7 @@ class PostgresJournal(Keeping):
         if not _locks(asked):
             async with self._database.connection() as connection:
                 asked = await self._ask(connection, work, memory, figures, asked)
-            if not asked:
+            if not asked and not counting.to_follow(memory):
                 if writing.changed(memory):
                     async with self._database.statement() as connection:
                         await writing.write(connection, memory)
@@ -251,7 +253,7 @@ class PostgresJournal(Keeping):
         raise RuntimeError("a group's questions come to no end")
 
     def _memory(self) -> Memory:
-        return Memory(self.edge.ids, self.edge.number, self.clock(), self._sketches)
+        return Memory(self.edge.ids, self.edge.number, self.clock(), self._sketches, self._places)
 
     def _once(self, work: Callable[[Group], None], memory: Memory, figures: Figures) -> None:
         memory.begin()

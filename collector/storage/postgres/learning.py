@@ -267,7 +267,7 @@ class PostgresPast:
         """What `work` gives once it knows all that it asks."""
 
         async def answered(c: Connection) -> T:
-            memory = Memory(Ids(0), 0, 0, {})
+            memory = Memory(Ids(0), 0, 0, {}, {})
             for _ in range(_MOST_WAVES):
                 memory.begin()
                 found = work(Lookup(memory))

@@ -13,7 +13,7 @@ when it is written, all is rolled back and done again with that known (`Clash`).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
@@ -114,10 +114,22 @@ class Changes:
 class Memory:
     """Of one group. `begin` starts a run of its operations."""
 
-    def __init__(self, ids: Ids, edge: int, now: int, sketches: dict[tuple[int, int], bytearray]) -> None:
-        """`sketches`: of the visitors that this edge has seen, by store and day; it only grows, and is shared."""
+    def __init__(
+        self,
+        ids: Ids,
+        edge: int,
+        now: int,
+        sketches: dict[tuple[int, int], bytearray],
+        places: Mapping[tuple[int, str], int],
+    ) -> None:
+        """`sketches`: of the visitors that this edge has seen, by store and day; it only grows, and is shared.
+
+        `places`: the numbers of those that are known, by store and name; what is learnt is in `self.places`.
+        """
         self.edge, self.now = edge, now
         self.sketches = sketches
+        self.known_places, self.places = places, dict[tuple[int, str], int]()
+        self.landed: dict[int, tuple[bytes, str]] = {}  # of clicks: a body, and the name of its place
         self.sketched: set[tuple[int, int]] = set()  # store, day: somebody new was seen, in whichever run
         self.answers: dict[Question, Any] = {}
         self.asked: dict[Question, None] = {}
@@ -244,6 +256,11 @@ class Memory:
         kept = [i for i in stored if i not in changed]
         now = [i for i in own if of(changed[i]) == name and changed[i].received >= since]
         return sorted({*kept, *now}, reverse=True)[:limit]
+
+    def place_of(self, store: int, name: str) -> int:
+        """The number of a place; 0 where it has none, or is not known."""
+        number = self.known_places.get((store, name))
+        return self.places.get((store, name), 0) if number is None else number
 
     def store_of(self, conversion: int) -> int:
         """Whose order it is."""

@@ -19,9 +19,19 @@ SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
  WHERE i.inhparent = $1::text::regclass"""
 
 
+def week_at(ms: int) -> int:
+    """The number of a moment's week."""
+    return (ms - _MONDAY_MS) // _WEEK_MS
+
+
+def week_named(part: str) -> int:
+    """The number of the week that a partition is of."""
+    return week_at(_begin(part.rpartition("_")[2]))
+
+
 def weeks(now: int) -> Iterator[tuple[str, int, int]]:
     """The weeks that must be there at `now` (ms): their name, the first id, the first id after."""
-    present = (now - _MONDAY_MS) // _WEEK_MS
+    present = week_at(now)
     for number in range(present - 1, present + _AHEAD + 1):
         begin = _MONDAY_MS + number * _WEEK_MS
         day = datetime.datetime.fromtimestamp(begin / 1000, datetime.UTC)
@@ -55,14 +65,22 @@ async def attached(connection: Connection, table: str) -> set[str]:
 
 async def drop_before(connection: Connection, ms: int) -> list[str]:
     """Give up the weeks that ended before `ms`; their names. In a transaction of the caller's."""
-    dropped = []
-    for table in TABLES:
-        for part in sorted(await attached(connection, table)):
-            day = part.rpartition("_")[2]
-            if day.isdigit() and _begin(day) + _WEEK_MS <= ms:
-                await connection.execute(f"DROP TABLE {part}")
-                dropped.append(part)
+    dropped = [part for table in TABLES for part in await ended(connection, table, ms)]
+    for part in dropped:
+        await connection.execute(f"DROP TABLE {part}")
     return dropped
+
+
+async def ended(connection: Connection, table: str, ms: int) -> list[str]:
+    """The partitions of weeks that ended before `ms`."""
+    days = {part: part.rpartition("_")[2] for part in sorted(await attached(connection, table))}
+    return [part for part, day in days.items() if day.isdigit() and _begin(day) + _WEEK_MS <= ms]
+
+
+def bounds(part: str) -> tuple[int, int]:
+    """The first id of a week's partition, and the first after it."""
+    begin = _begin(part.rpartition("_")[2])
+    return ids.first_of(begin), ids.first_of(begin + _WEEK_MS)
 
 
 def _begin(day: str) -> int:

@@ -19,6 +19,7 @@ from collector.storage.postgres.columns import (
     conversion_of,
 )
 from collector.storage.postgres.connecting import Connection
+from collector.storage.postgres.counting import have_places
 from collector.storage.postgres.finding import DAYS, VISITORS_COUNTED
 from collector.storage.postgres.locking import LOCKING, lock
 from collector.storage.postgres.memory import Memory, Question
@@ -338,6 +339,7 @@ async def answer(connection: Connection, memory: Memory, asked: Iterable[Questio
     await lock(connection, memory, asked)
     if any(question[:2] == ("lock", "conversion") for question in asked):
         asked += memory.forget_unlocked()
+    await have_places(connection, memory, asked)
     by_kind: dict[tuple[str, ...], list[Question]] = defaultdict(list)
     for question in asked:
         if question[0] not in LOCKING and question not in memory.answers:

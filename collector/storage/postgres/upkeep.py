@@ -14,12 +14,14 @@ import msgspec
 
 from collector.core.retention import Cuts
 from collector.core.times import AHEAD_MS
-from collector.storage.postgres import ids, partitions
+from collector.storage.postgres import folding, ids, partitions
 from collector.storage.postgres.connecting import Connection
 from collector.storage.postgres.threaded import Threaded
 from collector.storage.rules.network import without_network
 
 SLICE: Final = 500
+_FOLDED: Final = 5_000
+_UNPLACED: Final = 5_000  # each slice looks through those of the week before it
 _DAY_MS: Final = 86_400_000
 _ALONE: Final = "SELECT pg_try_advisory_xact_lock(hashtext('collector upkeep'))"
 _BEAT: Final = """
@@ -47,8 +49,14 @@ DELETE FROM click_network WHERE id IN (
 _BODIES: Final = """
 SELECT id, store, received, body FROM conversion WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3 FOR UPDATE"""
 _BARE: Final = "UPDATE conversion SET body = $3 WHERE id = $1 AND store = $2"
+# Through the whole table, whose triggers keep the sums.
 _CUT_SQLITES: Final = """
-DELETE FROM click_sqlite WHERE id IN (SELECT id FROM click_sqlite WHERE last_ts < $1 ORDER BY id LIMIT $2)"""
+DELETE FROM click WHERE id < $3 AND id IN (SELECT id FROM click_sqlite WHERE last_ts < $1 ORDER BY id LIMIT $2)"""
+# Orders of clicks that are about to go count at no place any more.
+_UNPLACE: Final = """
+UPDATE conversion SET place = 0 WHERE (id, store) IN (
+    SELECT id, store FROM conversion
+     WHERE store = ANY(ARRAY(SELECT id FROM store)) AND click >= $1 AND click < $2 AND place <> 0 LIMIT $3)"""
 _CUT_SIGHTINGS: Final = """
 DELETE FROM sighting WHERE (store, fbclid_k, visitor_k) IN (
     SELECT store, fbclid_k, visitor_k FROM sighting WHERE ts < $1 AND id < $2 LIMIT $3)"""
@@ -114,6 +122,7 @@ class PostgresUpkeep:
         self._payload_after = 0
         self._network_after = 0
         self._identity_after = _FIRST_IDENTITY
+        self._is_swept = True
 
     # -- signs of life
 
@@ -138,7 +147,9 @@ class PostgresUpkeep:
         return 0
 
     def checkpoint(self) -> None:
-        """The server's own."""
+        """The log is the server's own; but what is new is folded into the sums."""
+        while self._ask(lambda c: folding.fold(c, _FOLDED)) >= _FOLDED:
+            pass
 
     # -- forgetting
 
@@ -172,7 +183,7 @@ class PostgresUpkeep:
         return self._ask(cut)
 
     def _kinds(self) -> Sequence[Any]:
-        return (_small, _clicks, self._network_of_conversions, _conversions, self._identities)
+        return (_small, _clicks, self._network_of_conversions, self._conversions, self._identities)
 
     async def _network_of_conversions(self, c: Connection, cuts: Cuts, limit: int) -> int:
         """Take raw address and user agent out of old conversions; each is looked at once per process."""
@@ -183,6 +194,13 @@ class PostgresUpkeep:
         found = [(row["id"], row["store"], without_network(row["body"])) for row in old]
         await c.executemany(_BARE, [one for one in found if one[2] is not None])
         return len(rows) if old == rows else 0
+
+    async def _conversions(self, c: Connection, cuts: Cuts, limit: int) -> int:
+        gone = await _conversions(c, cuts, limit)
+        if not gone and not self._is_swept:
+            await folding.sweep(c)
+        self._is_swept = not gone
+        return gone
 
     async def _identities(self, c: Connection, cuts: Cuts, limit: int) -> int:
         rows = await c.fetch(_IDENTITIES, *self._identity_after, limit)
@@ -210,11 +228,23 @@ async def _clicks(c: Connection, cuts: Cuts, limit: int) -> int:
     """A week goes whole, once all of it is past its time and nobody is known by it; SQLite's clicks go row by row."""
     _, _, border = next(partitions.weeks(cuts.clicks))  # the first id of the week that is still needed
     said = [
-        await c.execute(_CUT_SQLITES, cuts.clicks, limit),
+        await c.execute(_CUT_SQLITES, cuts.clicks, limit, ids.SQLITE),
         await c.execute(_CUT_SIGHTINGS, ids.ms_of(border) + AHEAD_MS, border, limit),
     ]
     gone = sum(map(_count, said))
-    return gone or len(await partitions.drop_before(c, cuts.clicks))
+    return gone or await _drop_weeks(c, cuts.clicks)
+
+
+async def _drop_weeks(c: Connection, cut: int) -> int:
+    """Whole weeks, once their orders count elsewhere; how many rows were changed, or weeks given up."""
+    ended = await partitions.ended(c, "click", cut)
+    for part in ended:
+        first, after = partitions.bounds(part)
+        if changed := _count(await c.execute(_UNPLACE, first, after, _UNPLACED)):
+            return changed
+    for part in ended:
+        await folding.forget_week(c, partitions.week_named(part))
+    return len(await partitions.drop_before(c, cut))
 
 
 async def _conversions(c: Connection, cuts: Cuts, limit: int) -> int:

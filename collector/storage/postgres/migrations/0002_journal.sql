@@ -14,6 +14,9 @@ CREATE TABLE click (
     ua_class  bigint NOT NULL,
     flags     int NOT NULL,
     body      bytea NOT NULL,
+    -- What it counts as (0005_sums.sql), as storage/rules/counted.py reads it; of every row that is counted.
+    place     int NOT NULL DEFAULT 0,
+    apart     text,                          -- NULL: a person's
     PRIMARY KEY (id, store)
 ) PARTITION BY RANGE (id);
 CREATE INDEX click_visitor ON click (store, visitor_k, received) WHERE visitor_k IS NOT NULL;
@@ -66,6 +69,14 @@ CREATE TABLE conversion (
     capi       int NOT NULL,
     body       bytea NOT NULL,
     match      bytea NOT NULL,
+    -- What it counts as (0005_sums.sql).
+    place      int NOT NULL DEFAULT 0,       -- of the credited click
+    tier       smallint NOT NULL DEFAULT 0,
+    currency   text NOT NULL DEFAULT '',
+    units      bigint NOT NULL DEFAULT 0,
+    reversed   smallint NOT NULL DEFAULT 0,
+    label      text,
+    queued     boolean NOT NULL DEFAULT false, -- it has rows in the outbox, which say how it stands
     PRIMARY KEY (id, store)
 ) WITH (fillfactor = 80);
 CREATE UNIQUE INDEX conversion_dedup ON conversion (store, dedup_k) WHERE dedup_k IS NOT NULL;

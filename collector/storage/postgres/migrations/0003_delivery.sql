@@ -16,6 +16,10 @@ CREATE TABLE outbox (
     request    bigint,
     test_code  text,
     reason     text,
+    -- Of its conversion, as it counts (0005_sums.sql): its name, when it happened, and whether it is a sale.
+    event      text NOT NULL DEFAULT '',
+    quarter    int NOT NULL DEFAULT 0,
+    sale       boolean NOT NULL DEFAULT false,
     PRIMARY KEY (id, store)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_analyze_scale_factor = 0.01);
 CREATE INDEX outbox_due ON outbox (pixel, state, lane, due) WHERE settled IS NULL;
