@@ -7,7 +7,7 @@ import contextlib
 import multiprocessing
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import uvloop
@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from collector import telemetry
 from collector.bench import payloads
-from collector.bench.children import cpu_seconds, resident_mb, serving
+from collector.bench.children import Child, cpu_seconds, resident_mb, serving
 from collector.bench.storing import now_ms
 from collector.config import Config
 from collector.core.capi.payload import Profile, build_event
@@ -61,22 +61,28 @@ def queue(config: Config, events: int) -> None:
             db.execute("COMMIT")
 
 
-def measure(config_at: Callable[[str], Config], events: int) -> Drained:
-    """Run a courier over the queue that `queue` made, until nothing is open."""
+def measure(configs_at: Callable[[str], Sequence[Config]], events: int) -> Drained:
+    """Run couriers, one for each configuration, over the queue that `queue` made, until nothing is open."""
     taken = multiprocessing.get_context("fork").Value("q", 0)
-    with serving(_graph, taken) as graph, serving(_courier, config_at(f"http://127.0.0.1:{graph.said}")) as courier:
-        began, start, most = time.monotonic(), resident_mb(courier.pid), 0.0
-        moved, seen = began, 0
+    with serving(_graph, taken) as graph, contextlib.ExitStack() as stack:
+        configs = configs_at(f"http://127.0.0.1:{graph.said}")
+        couriers = [stack.enter_context(serving(_courier, config)) for config in configs]
+        began, start, most = time.monotonic(), _memory(couriers), 0.0
+        moved, seen, before = began, 0, taken.value  # the first may have begun while the others started
         while taken.value < events:
             time.sleep(0.05)
-            most = max(most, resident_mb(courier.pid))
+            most = max(most, _memory(couriers))
             if taken.value > seen:
                 moved, seen = time.monotonic(), taken.value
             if time.monotonic() - moved > _STALLED_SECONDS:
                 raise CollectorError(f"the courier stopped after {seen} of {events} events")
         seconds = time.monotonic() - began
-        spent = sum(cpu_seconds(courier.pid))
-    return Drained(events, events / seconds, start, most, 1e6 * spent / events)
+        spent = sum(sum(cpu_seconds(courier.pid)) for courier in couriers)
+    return Drained(events, (events - before) / seconds, start, most, 1e6 * spent / events)
+
+
+def _memory(couriers: Sequence[Child]) -> float:
+    return max(resident_mb(courier.pid) for courier in couriers)
 
 
 def unsettled(config: Config) -> int:

@@ -67,7 +67,8 @@ def measure(config: Config, stored: int, orders: int) -> Matching:
             recent = max(1, stored // 14)
             numbers = [next(_numbers) for _ in range(count)]
             return [
-                _order(people.order(n, max(1, stored - n * 7919 % recent), kind), names, public, store) for n in numbers
+                order_of(people.order(n, max(1, stored - n * 7919 % recent), kind), names, public, store)
+                for n in numbers
             ]
 
         kinds = []
@@ -83,7 +84,8 @@ def measure(config: Config, stored: int, orders: int) -> Matching:
         return Matching(stored, rate, kinds)
 
 
-def _order(body: dict[str, Any], names: Any, public: PublicIds, store: Store) -> NewEvent:
+def order_of(body: dict[str, Any], names: Any, public: PublicIds, store: Store) -> NewEvent:
+    """What the edge makes of an order's body."""
     typed = msgspec.convert(body, ConversionBody, strict=False)
     caller, granted = Caller(secret=True, address="127.0.0.1"), Decision("granted", False)
     checked = intake.check_event(typed, caller, granted, now_ms(), None, store.config.country)

@@ -222,7 +222,7 @@ def _drain(size: Size, home: Path, say: Say) -> drain.Drained:
     say(f"queueing {size.backlog} events")
     apart(drain.queue, servers.config_for(folder), size.backlog)
     say("draining them")
-    result = drain.measure(lambda url: servers.config_for(folder, url), size.backlog)
+    result = drain.measure(lambda url: [servers.config_for(folder, url)], size.backlog)
     if left := apart(drain.unsettled, servers.config_for(folder)):
         raise CollectorError(f"{left} events were not settled")
     return result

@@ -22,14 +22,16 @@ from collector.edge import app
 from collector.errors import CollectorError
 from collector.exchange import links
 from collector.exchange.clicks import ClickResult, NewClick
+from collector.exchange.clock import Clock
 from collector.exchange.operations import Operation, Submission
 from collector.keeper import app as keeper
 from collector.process import hardening, listening
-from collector.storage.ground import keys
+from collector.storage import engine
 from collector.storage.ground.database import open_database
 from collector.storage.journal.journal import Journal
 
 SHOP_SECRET: Final = "bench"
+Opening = Callable[[Config, Clock], engine.Journal]
 _LEARNING_SECONDS: Final = 300.0
 
 
@@ -76,10 +78,10 @@ def _made_up(operation: Operation) -> ClickResult:
     return ClickResult(abs(operation.row[4]), operation.row[1], False)
 
 
-def serve(ready: Callable[[Address], None], config: Config, journal: type[Journal]) -> None:
+def serve(ready: Callable[[Address], None], config: Config, journal: Opening) -> None:
     """Run an edge, and a keeper below it, until SIGTERM."""
-    with contextlib.closing(open_database(config.storage)) as db:
-        key = keys.create(db, store=people.STORE, kind="secret", now=now_ms()).key
+    with engine.keys(config, makes=True) as known:
+        key = known.create(people.STORE, "secret", now_ms()).key
     listener = listening.bind("127.0.0.1:0")
     address = Address(listener.getsockname()[1], key)
     kept, control = links.control()
@@ -92,7 +94,7 @@ def serve(ready: Callable[[Address], None], config: Config, journal: type[Journa
     uvloop.run(app.serve(config, listener, lambda: ready(address), control))
 
 
-def _keep(config: Config, journal: type[Journal], end: socket.socket) -> NoReturn:
+def _keep(config: Config, journal: Opening, end: socket.socket) -> NoReturn:
     hardening.die_with_parent()
     kept, control = links.control()
     links.give(kept, end)

@@ -6,7 +6,18 @@ import argparse
 import os
 from typing import Final
 
-BENCH_PARTS: Final = ("clicks", "batch", "orders", "webhooks", "ingest", "matching", "payloads", "drain", "start")
+BENCH_PARTS: Final = (
+    "clicks",
+    "batch",
+    "orders",
+    "webhooks",
+    "ingest",
+    "matching",
+    "payloads",
+    "drain",
+    "start",
+    "edges",
+)
 
 
 def path(text: str) -> str:
@@ -222,6 +233,13 @@ def test_code(parser: argparse.ArgumentParser) -> None:
 def bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny numbers: does it run, not how fast")
     parser.add_argument("--rows", type=int, metavar="N", help="clicks stored in the large cases (1000000)")
+    parser.add_argument(
+        "--engine",
+        choices=("sqlite", "postgres"),
+        default="sqlite",
+        help="postgres: beside SQLite, on a server made with initdb for it",
+    )
+    parser.add_argument("--dsn", metavar="DSN", help="a server to measure; its user may make databases")
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--only", nargs="+", choices=BENCH_PARTS, metavar="PART", help=" ".join(BENCH_PARTS))
     choice.add_argument(

@@ -54,6 +54,12 @@ _HTTP = {"clicks", "batch", "orders", "ingest"}
 
 
 def bench(args: argparse.Namespace) -> int:
+    if args.engine == "postgres" or args.dsn is not None:
+        from collector.cli import bench_postgres  # the driver is loaded where it is chosen
+
+        return bench_postgres.bench(args)
+    if "edges" in (args.only or ()):
+        raise ConfigError(["--only edges: several edges are measured with --engine postgres alone"])
     parts: tuple[Part, ...] = tuple(args.only) if args.only else plan.PARTS
     if not load.has_wrk() and _HTTP & set(parts):
         raise ConfigError(

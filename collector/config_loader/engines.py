@@ -25,7 +25,7 @@ def check(config: Config, *, needs_dsn: bool) -> Iterator[Fault]:
     if storage.engine == "postgres" and not storage.dsn and needs_dsn:
         yield Fault(("storage", "engine"), '"postgres" needs a database, and dsn names none')
         yield Fault(("storage", "dsn"), f"missing; give dsn_file, or COLLECTOR_STORAGE__DSN: {_EXAMPLE}")
-    if storage.dsn and not _is_whole(storage.dsn):
+    if storage.dsn and not is_whole(storage.dsn):
         yield Fault(("storage", "dsn"), f"expected user, hosts and database, as in {_EXAMPLE}")
     if storage.engine == "postgres":
         yield from (Fault(path, _HERE_ALONE) for path, is_set in _of_one_machine(config) if is_set)
@@ -46,7 +46,8 @@ def _of_one_machine(config: Config) -> Iterator[tuple[Path, object]]:
             yield ("store", number, "webhook", place, "preset"), asks
 
 
-def _is_whole(dsn: str) -> bool:
+def is_whole(dsn: str) -> bool:
+    """Whether it names a user, hosts and a database."""
     try:
         way, hosts = urlsplit(dsn), hosts_of(dsn)
     except ValueError:

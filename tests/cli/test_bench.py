@@ -17,6 +17,7 @@ from collector.bench import against, matches, people, servers, storing
 from collector.bench.children import apart
 from collector.bench.payloads import buyer, event_of, hashed, spliced
 from collector.bench.plan import QUICK
+from tests.kit import postgres
 
 ROOT = Path(__file__).parents[2]
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
@@ -64,6 +65,33 @@ def test_every_part_runs():
     ingest = [r for r in results if r["part"] == "ingest"]  # few stored beside many, each round both
     assert [(r["kind"], r["few"], r["stored"]) for r in ingest] == [("click", 2000, 3000), ("batch", 2000, 3000)]
     assert all(r["figures"]["failed"] == r["few_figures"]["failed"] == 0 for r in ingest)
+
+
+@needs_wrk
+@pytest.mark.slow
+def test_postgresql_is_measured_beside_sqlite():
+    postgres.needed()
+    done = bench("--quick", "--json", "--rows", "3000", "--engine", "postgres")
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)["results"]
+    parts = [r["part"] for r in results]
+    assert parts == [
+        *("clicks", "bytes", "clicks", "bytes", "edges", "orders", "orders", "bytes", "orders", "orders", "bytes"),
+        *("drained", "drained"),
+    ]
+    assert all(value > 0 for r in results for value in r.values() if isinstance(value, float))
+    assert [r["attributed"] for r in results if r["part"] == "orders" and r["kind"] == "proved"] == [100, 100]
+    assert [r["couriers"] for r in results if r["part"] == "drained"] == [1, 3]
+
+
+def test_of_postgresql_what_it_does_not_measure_is_refused():
+    done = bench("--engine", "postgres", "--only", "webhooks")
+    assert done.returncode == 2
+    assert "--only webhooks: of PostgreSQL there are clicks, edges, matching, drain" in done.stderr
+    for dsn in ("", "postgresql://db1/x"):
+        done = bench("--dsn", dsn)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert "--dsn: it names no server" in done.stderr
 
 
 @needs_wrk
