@@ -29,15 +29,16 @@ def parts_of(
     figures: Figures,
     tellings: Tellings,
     sums: NewRows,
+    outbox: Bound,
 ) -> Parts:
     """All of them; owned by the writer thread."""
     return Parts(
         lookup=lookup,
         clicks=clicks,
         rows=Rows(db, lookup, sums),
-        outbox=Bound(db),
+        outbox=outbox,
         identities=Identities(db),
-        refunds=Refunds(db),
+        refunds=Refunds(db, outbox),
         order_names=OrderNames(db, lookup, figures),
         tellings=tellings,
         shared=SharedIds(db, names),

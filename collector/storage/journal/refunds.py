@@ -13,13 +13,9 @@ from collector.core import refunds, statuses
 from collector.core.capi.states import CapiState
 from collector.core.events import GivenBack, StoredEvent
 from collector.exchange.stores import Store
-from collector.storage.outbox.outbox import NEVER_LEFT
+from collector.storage.outbox.outbox import Bound, Row
 from collector.storage.verbs.ports import Landed
 
-_SENT: Final = "SELECT pixel FROM outbox WHERE conversion = ? AND state = ?"
-_OPEN: Final = "SELECT id FROM outbox WHERE conversion = ? AND state != 10"  # one that was dropped may be under way
-_DOUBTED: Final = f"""
-SELECT id FROM outbox WHERE conversion = ? AND state != 10 AND doubt_at IS NOT NULL AND NOT {NEVER_LEFT}"""
 _WAITS: Final = """
 SELECT 1 FROM outbox WHERE conversion = ?1 AND settled IS NULL AND doubt_at IS NOT NULL
    AND (doubt_at > ?2 OR NOT EXISTS (SELECT 1 FROM outbox WHERE conversion = ?1 AND state = 10))"""
@@ -42,12 +38,12 @@ _LONG_MS: Final = 86_400_000  # so long a pixel in doubt holds up what another i
 class Refunds:
     """Owned by the writer thread; works inside its transaction."""
 
-    def __init__(self, db: apsw.Connection) -> None:
-        self._db = db
+    def __init__(self, db: apsw.Connection, outbox: Bound) -> None:
+        self._db, self._outbox = db, outbox
 
     def pixels(self, order: int) -> frozenset[int]:
         """Those that have the order's Purchase."""
-        return frozenset(cast("int", row[0]) for row in self._db.execute(_SENT, (order, int(CapiState.SENT))))
+        return frozenset(row.pixel for row in self._outbox.rows_of(order) if row.state == CapiState.SENT)
 
     def note_sent(self, order: int, before: StoredEvent, after: StoredEvent) -> None:
         """Remember what Meta may have of an order whose state changes: what is under way, or went out in doubt.
@@ -56,12 +52,15 @@ class Refunds:
         """
         if _state(before) == _state(after) or before.value is None:
             return
-        waiting = self._among(_OPEN, order)
-        for outbox in (waiting & self._flying()) | self._among(_DOUBTED, order) if waiting else ():
+        waiting = self._open(order)
+        flying = self._flying() if waiting else set()
+        for outbox in {row.id for row in waiting if row.id in flying or _is_doubted(row)}:
             self._db.execute(_NOTE, (outbox, order, str(before.value)))
+            self._outbox.forget()
 
-    def _among(self, which: str, order: int) -> set[int]:
-        return {cast("int", row[0]) for row in self._db.execute(which, (order,))}
+    def _open(self, order: int) -> list[Row]:
+        """Those that Meta is not known to have; one that was dropped may be under way."""
+        return [row for row in self._outbox.rows_of(order) if row.state != CapiState.SENT]
 
     def _flying(self) -> set[int]:
         """The deliveries that are in a request at this moment."""
@@ -74,6 +73,8 @@ class Refunds:
         found = cast("list[tuple[int, int, str, int | None, int | None]]", rows)
         flying = self._flying() if found else set()
         over = [row for row in found if row[0] not in flying]
+        if over:
+            self._outbox.forget()
         for outbox, *_, in_doubt in over:
             self._db.execute(_LOOKED_AT if in_doubt else "DELETE FROM sent_before WHERE outbox = ?", (outbox,))
         return [Landed(conversion, Decimal(value) if sent else None) for _, conversion, value, sent, _ in over]
@@ -89,10 +90,15 @@ class Refunds:
 
     def _is_open(self, order: int, now: int) -> bool:
         """Whether the order is under way, or waits for its repeat in doubt."""
-        waiting = self._among(_OPEN, order)
+        waiting = {row.id for row in self._open(order)}
         if not waiting:
             return False
         return self._db.execute(_WAITS, (order, now - _LONG_MS)).get is not None or bool(waiting & self._flying())
+
+
+def _is_doubted(row: Row) -> bool:
+    """Whether an attempt's answer never came; what is held since it was queued is no copy of what went."""
+    return row.doubt_at is not None and not (row.state == CapiState.HELD and row.attempts == 0)
 
 
 def _state(event: StoredEvent) -> tuple[object, ...]:

@@ -41,6 +41,7 @@ from collector.storage.journal.refusals import Refusals
 from collector.storage.journal.shops import Shops
 from collector.storage.journal.tellings import Tellings
 from collector.storage.learning import models
+from collector.storage.outbox.outbox import Bound
 from collector.storage.people.erased import Erased
 from collector.storage.rules.counted import QUARTER_MS
 from collector.storage.rules.erased import or_raise
@@ -100,7 +101,8 @@ class GroupTransaction:
         self.refusals = Refusals()
         numbered = self._numbered = {store.number: store for store in known.values()}
         self.tellings = Tellings(db)
-        parts = parts_of(db, names, self.lookup, self.clicks, self.figures, self.tellings, self.new_rows)
+        self._outbox = Bound(db)
+        parts = parts_of(db, names, self.lookup, self.clicks, self.figures, self.tellings, self.new_rows, self._outbox)
         self.conversions = Conversions(names, parts, self.figures)
         self.answers = Answers(db, PublicIds(names.subkey("public ids")))
         relations = Relations(parts, self.conversions)
@@ -112,7 +114,7 @@ class GroupTransaction:
         self.make_way: Callable[[], None] = lambda: None  # waits while the log is too long for another group
         self.oldest_reader: Callable[[], float] = float  # seconds, of readers that hold up the log
         self.keys: dict[bytes, ApiKey] = {}
-        self._keys_at = self._beat_at = 0.0
+        self._keys_at = self._beat_at = self._last_matches_at = 0.0
         self._others = Commits(db)
         self._behind = True  # another process has written what is not learnt yet
         self.inbox = 0  # how often another process was seen to have written while orders waited in the shops' inbox
@@ -128,7 +130,6 @@ class GroupTransaction:
         self._sign = SignOfLife()
         self._life: dict[str, int | bool] = {}  # as it was written last
         self._stored = True  # a group since then
-        self._last_matches_at = 0.0
         self.broken = False  # the last write failed; each sign of life tries again
 
     @property
@@ -165,6 +166,7 @@ class GroupTransaction:
         self._now = self._clock()
         self._db.execute("BEGIN IMMEDIATE")
         self.lookup.begin(self._clock.horizon())
+        self._outbox.forget()
         self._heed_erasures()
         self.late.mark()
 
@@ -252,9 +254,8 @@ class GroupTransaction:
                 self.distrusted = True
             raise
         self.broken, self._stored = False, True
-        last = self.lookup.last
+        last = self._committed = dict(self.lookup.last)
         self._ledger.note(last[CLICKS], last[CONVERSIONS])
-        self._committed = dict(last)
         self.late.mark()
         self.lookup.settle()
 
@@ -369,9 +370,8 @@ class GroupTransaction:
 
     def _has_news(self) -> bool:
         """Whether there is something to write down, or nothing was for so long that the process seems dead."""
-        news = self._stored or self.broken or self.figures or self.daily or self.grown
-        is_due = self._sign.is_due(self._clock.reading(), _CALM_BEAT_S - 1)
-        return bool(news) or self._living() != self._life or is_due
+        news = self._stored or self.broken or self.figures or self.daily or self.grown or self._living() != self._life
+        return bool(news) or self._sign.is_due(self._clock.reading(), _CALM_BEAT_S - 1)
 
     def beat(self) -> None:
         """Write the figures and a sign of life; a disk that refuses it refuses posts too, until it takes one again."""

@@ -5,9 +5,8 @@ Every function takes the caller's connection and neither begins nor commits. The
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 import apsw
 
@@ -56,6 +55,10 @@ UPDATE outbox SET state = :state, settled = :now, reason = :reason
  WHERE conversion = :conversion AND settled IS NULL"""
 _NOT_AT_META: Final = " AND doubt_at IS NULL AND id NOT IN (SELECT outbox FROM sent_before)"
 _STATE_SQL: Final = "SELECT state, reason FROM outbox WHERE conversion = ?"
+_ROWS_SQL: Final = """
+SELECT id, pixel, state, reason, attempts, doubt_at, settled, deadline,
+       EXISTS (SELECT 1 FROM sent_before WHERE outbox = outbox.id)
+  FROM outbox WHERE conversion = ?"""
 
 
 def insert(db: apsw.Connection, rows: Sequence[OutboxRow]) -> None:
@@ -147,15 +150,90 @@ def delivery_of(db: apsw.Connection, conversion: int) -> Delivery | None:
     return standing_of(rows)
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Row(NamedTuple):
+    """A row of an order, as far as these verbs ask. `went`: sent_before says what Meta may have of it."""
+
+    id: int
+    pixel: int
+    state: int
+    reason: str | None
+    attempts: int
+    doubt_at: int | None
+    settled: int | None
+    deadline: int
+    went: int
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether only its payload may be another by now, and Meta has none: it waits; or it is over for good."""
+        open_or_over = self.doubt_at is None and not self.went if self.settled is None else self.state in (10, 13)
+        return open_or_over and self.state not in (11, 12, 14)
+
+
 class Bound:
-    """These verbs over the writer's connection (storage/verbs/ports.py: Outbox)."""
+    """These verbs over the writer's connection (storage/verbs/ports.py: Outbox).
+
+    An order that is told again asks its rows a dozen small questions, and nearly always changes no more than the
+    payload of one that waits. So they are read once, and again only after a change. `forget`: a transaction begins.
+    """
 
     def __init__(self, db: apsw.Connection) -> None:
-        self.insert = partial(insert, db)
-        self.delivery_of = partial(delivery_of, db)
-        self.merge = partial(merge, db)
-        self.revive = partial(revive, db)
-        self.release = partial(release, db)
-        self.hold = partial(hold, db)
-        self.hand_over = partial(hand_over, db)
-        self.drop = partial(drop, db)
+        self._db = db
+        self._known: tuple[int, list[Row], Delivery | None] | None = None
+        self.insert = self._changing(insert)
+        self.hold = self._changing(hold)
+        self.hand_over = self._changing(hand_over)
+        self.drop = self._changing(drop)
+        self._merge = self._changing(merge)
+        self._revive = self._changing(revive)
+        self._release = self._changing(release)
+
+    def _changing(self, verb: Callable[Concatenate[apsw.Connection, P], R]) -> Callable[P, R]:
+        def changing(*args: P.args, **named: P.kwargs) -> R:
+            self.forget()
+            return verb(self._db, *args, **named)
+
+        return changing
+
+    def forget(self) -> None:
+        """What is known of rows holds no longer."""
+        self._known = None
+
+    def _of(self, conversion: int) -> tuple[int, list[Row], Delivery | None]:
+        if self._known is None or self._known[0] != conversion:
+            asked: Any = self._db.execute(_ROWS_SQL, (conversion,)).fetchall()
+            rows = [Row(*values) for values in asked]
+            self._known = conversion, rows, standing_of([(row.state, row.reason) for row in rows])
+        return self._known
+
+    def rows_of(self, conversion: int) -> list[Row]:
+        return self._of(conversion)[1]
+
+    def delivery_of(self, conversion: int) -> Delivery | None:
+        return self._of(conversion)[2]
+
+    def merge(self, conversion: int, payloads: Mapping[int, bytes], deadline: int) -> int:
+        rows = self.rows_of(conversion)
+        if not all(row.is_plain for row in rows):
+            return self._merge(conversion, payloads, deadline)
+        waiting = [row for row in rows if row.settled is None]
+        if any(row.deadline != deadline for row in waiting):
+            self._db.execute(_DEADLINE_SQL, {"conversion": conversion, "deadline": deadline})
+            self.forget()
+        richer = [(row.id, payloads[row.pixel]) for row in waiting if row.pixel in payloads]
+        for one in richer:
+            self._db.execute(_WRITE_SQL, one)
+        return len(richer)
+
+    def revive(self, conversion: int, payloads: Mapping[int, bytes], *, now: int, due: int, deadline: int) -> int:
+        if all(row.state not in (11, 12, 13) for row in self.rows_of(conversion)):
+            return 0
+        return self._revive(conversion, payloads, now=now, due=due, deadline=deadline)
+
+    def release(self, conversion: int, *, now: int) -> int:
+        held = any(row.state == 2 for row in self.rows_of(conversion))
+        return self._release(conversion, now=now) if held else 0

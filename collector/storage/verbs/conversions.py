@@ -244,7 +244,9 @@ class Conversions:
         if (query.visitor_k is None and row.visitor_k is not None) or merged.marketing == "denied":
             self._rows.lost(row, kept=("dedup",))  # the same order must be known again
             row = row._replace(**NOBODY)
-        keys = list(dict.fromkeys([*self.identities.keys_in(event_id), *more]))
+        carried = self.identities.keys_in(event_id)
+        more = [key for key in dict.fromkeys(more) if key not in carried]
+        keys = [*carried, *more]
         query = structs.replace(query, ts=merged.ts, consent=merged.marketing)
         people = self.identities.known(store.number, keys, query.visitor_k, new.former)
         witness = new.witness(query.visitor_k)
