@@ -37,13 +37,6 @@ def _of_one_machine(config: Config) -> Iterator[tuple[Path, object]]:
     """What this release does with SQLite alone, and whether it is asked for."""
     yield ("insights", "ad_account"), config.insights.ad_account
     yield ("alerts", "weekly"), config.alerts.weekly
-    for number, store in enumerate(config.store):
-        yield ("store", number, "shop", "platform"), store.shop.platform
-        # Its platform asks for erasures, which the courier then does.
-        yield ("store", number, "webhook_secrets"), "shopify" in store.webhook_secrets
-        for place, webhook in enumerate(store.webhook):
-            asks = webhook.preset == "shopify" or any(topic.startswith("request") for topic in webhook.topics.values())
-            yield ("store", number, "webhook", place, "preset"), asks
 
 
 def is_whole(dsn: str) -> bool:

@@ -150,7 +150,9 @@ def shared(database: Database, tmp_path: Path) -> Iterator[PostgresKit]:
         yield kit
 
 
-@pytest.mark.parametrize("leased", [True, False], ids=["leased", "control: everybody learns"])
+@pytest.mark.parametrize(
+    "leased", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["leased", "control: everybody learns"]
+)
 def test_of_two_couriers_one_learns(leased: bool, shared: PostgresKit, monkeypatch: pytest.MonkeyPatch) -> None:
     first, both, keep, taught = Event(), Event(), PostgresPast.keep, list[str]()
 
@@ -200,6 +202,7 @@ delivery.opened(msgspec.json.decode(sys.argv[1], type=Config)).night(int(sys.arg
 """
 
 
+@pytest.mark.slow
 def test_a_courier_killed_at_it_is_succeeded(shared: PostgresKit) -> None:
     given = (msgspec.json.encode(shared.config).decode(), str(START + 2 * DAY))
     pipe = subprocess.PIPE

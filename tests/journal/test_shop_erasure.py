@@ -60,11 +60,13 @@ def test_an_order_is_erased_by_the_number_that_people_know_it_by(shop: Shop) -> 
     assert erase(shop, order=f"#{NUMBER + 1}") == 1
 
 
+PUT = "INSERT INTO shop_inbox (store, platform, topic, seen, body) VALUES (?, ?, 'orders/updated', 2, ?)"
+
+
 def waiting(shop: Shop, number: int, email: str) -> None:
     """A pull has found an order, and no edge is there to read it."""
     one = made.shopify(id=number, admin_graphql_api_id=None, name=f"#{number % 1000}", order_number=None, email=email)
-    put = "INSERT INTO shop_inbox (store, platform, topic, seen, body) VALUES (?, 'shopify', 'orders/updated', 2, ?)"
-    shop.kit.transaction._db.execute(put, (STORE, one.body))
+    shop.kit.execute(PUT, STORE, "shopify", one.body)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,7 @@ def test_P6_an_erasure_takes_what_no_edge_has_read_yet(shop: Shop, who: dict[str
     shop.tell(message(NUMBER, "paid"))
     waiting(shop, NUMBER + 7, "ada@example.com")
     waiting(shop, NUMBER + 8, "bob@example.com")  # the control
-    shop.kit.transaction._db.execute("INSERT INTO shop_inbox VALUES (99, ?, 'nobody', '', 2, x'00')", (STORE,))
+    shop.kit.execute(PUT, STORE, "nobody", b"\0")
     erase(shop, **who)
     left = [bytes(body) for (body,) in shop.kit.rows("SELECT body FROM shop_inbox ORDER BY id")]
     assert len(left) == 2

@@ -153,6 +153,10 @@ class Kit:
     def rows(self, sql: str, *bind: Any) -> list[Any]:
         return self.reader._db.execute(sql, bind).fetchall()
 
+    def execute(self, sql: str, *bind: Any) -> None:
+        """What somebody else has written."""
+        self.transaction._db.execute(sql, bind)
+
     def fold(self) -> None:
         """Fold everything now, as the folder does in large steps, and let the writer see it."""
         from collector.storage.index import index

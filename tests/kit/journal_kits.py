@@ -84,6 +84,10 @@ class PostgresKit(Kit):
     def fold(self) -> None:
         """There is nothing to fold."""
 
+    def execute(self, sql: str, *bind: Any) -> None:
+        """What somebody else has written."""
+        self.rows(sql, *bind)
+
     def rows(self, sql: str, *bind: Any) -> list[Any]:
         """As of SQLite, whose marks of what is bound are question marks."""
         for number in range(1, len(bind) + 1):

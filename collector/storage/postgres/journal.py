@@ -194,6 +194,8 @@ class PostgresJournal(Keeping):
             self.count([(store, name, 1) for store, name in figures], {})
             self.known.event_names.update(memory.changes.event_names)
             self._places.update(memory.places)
+            # Other keepers learn it within a second.
+            self.erased.update({name: at for _, name, at in memory.changes.erased})
             return memory
         raise AssertionError
 

@@ -1,0 +1,261 @@
+"""What several couriers over one PostgreSQL do beside delivery is done once, by one, also where that one dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import structs
+
+from collector.config import Config, MetaConfig, ShopConfig
+from collector.courier.shops import pull, watch
+from collector.storage import requests
+from collector.storage.postgres import erasing
+from collector.storage.postgres.books import PostgresBooks, PostgresInbox
+from collector.storage.postgres.duties import Duties
+from tests.courier.test_shop_watch import BOB, redact
+from tests.journal import test_shop_orders
+from tests.journal.test_shop_orders import Shop
+from tests.kit.courier_kit import CourierThread, courier_process, now_ms, wait_until
+from tests.kit.journal_kit import MINUTE, STORE
+from tests.kit.journal_kits import PostgresKit
+from tests.kit.postgres import Database
+from tests.kit.program import ROOT
+from tests.kit.shop_server import HALF, ShopServer, graph_order, serving
+from tests.shops.test_shop_reconcile import paid
+
+ORDERS, PAGE = 30, 7
+FIRST = 7_770_000
+
+
+@pytest.fixture
+def server() -> Iterator[ShopServer]:
+    """A shop with an order each minute, the last one ten minutes ago."""
+    with serving(ShopServer(page=PAGE)) as one:
+        for n in range(ORDERS):
+            at = now_ms() - (ORDERS - n + 10) * MINUTE
+            one.orders[str(n)] = graph_order(FIRST + n, at, at)
+        yield one
+
+
+@pytest.fixture
+def shop(tmp_path: Path, database: Database, server: ShopServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    """A keeper over the database, and what an edge makes of the shop's messages."""
+
+    def made(folder: Path, **more: Any) -> PostgresKit:
+        return PostgresKit(database, folder, now_ms(), **more)
+
+    monkeypatch.setattr(test_shop_orders, "Kit", made)
+    terms = ShopConfig(platform="shopify", url=server.url, access_token="token-0")
+    one = Shop(tmp_path, shop=terms)
+    yield one
+    one.kit.close()
+
+
+class Asked:
+    """Who asked for which duty, and whether it became his."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, leased: bool) -> None:
+        self.answers: list[tuple[str, bool]] = []
+        takes = PostgresBooks.takes
+
+        def noted(own: PostgresBooks, duty: str) -> bool:
+            answer = takes(own, duty) if leased else True
+            self.answers.append((duty, answer))
+            return answer
+
+        monkeypatch.setattr(PostgresBooks, "takes", noted)
+        if not leased:
+            monkeypatch.setattr(Duties, "require", _nothing)
+        for module in (pull, watch):
+            monkeypatch.setattr(module, "OTHERS_S", 0.05)
+
+    def count(self, duty: str, answer: bool) -> int:
+        return self.answers.count((duty, answer))
+
+
+async def _nothing(*_: object) -> None:
+    """Nobody asks whose duty it is."""
+
+
+def courier_of(shop: Shop) -> Config:
+    """A courier that sends nothing."""
+    return structs.replace(shop.kit.config, meta=MetaConfig(mode="off"))
+
+
+def found(shop: Shop) -> list[int]:
+    """Numbers of the orders that pulls have put in."""
+    rows = shop.kit.rows("SELECT body FROM shop_inbox ORDER BY id")
+    return [int(json.loads(body)["id"].rpartition("/")[2]) for (body,) in rows]
+
+
+BOTH_WAYS = pytest.mark.parametrize(
+    "leased", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["leased", "control: each does it"]
+)
+PULL = f"pull {STORE}"
+
+
+@BOTH_WAYS
+def test_of_two_couriers_one_pulls_a_shop(
+    leased: bool, shop: Shop, server: ShopServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, both, pulled = Asked(monkeypatch, leased=leased), Barrier(2), PostgresInbox.pulled
+
+    def together(own: PostgresInbox, store: str) -> Any:
+        both.wait(60)
+        return pulled(own, store)
+
+    if not leased:
+        monkeypatch.setattr(PostgresInbox, "pulled", together)
+    with CourierThread(courier_of(shop)), CourierThread(courier_of(shop)):
+        if leased:
+            assert wait_until(lambda: asked.count(PULL, False) > 2)
+        assert wait_until(lambda: len(found(shop)) >= ORDERS * (1 if leased else 2))
+    wanted = [FIRST + n for n in range(ORDERS)]
+    assert sorted(found(shop)) == sorted(wanted * (1 if leased else 2))
+    pages = sum(path.endswith("graphql.json") for path in server.asked)
+    assert pages == -(-ORDERS // PAGE) * (1 if leased else 2)
+    assert shop.kit.rows("SELECT owner FROM duty WHERE owner <> ''") == [], "who leaves in order keeps nothing"
+
+
+@pytest.mark.slow
+def test_a_courier_killed_in_the_midst_of_a_pull_is_succeeded(
+    shop: Shop, server: ShopServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every order is there, and once it is read each is one."""
+    killed: list[int] = []
+
+    def kill(_: Any) -> Any:
+        os.kill(killed[0], signal.SIGKILL)
+        return HALF
+
+    def fine(said: Any) -> Any:
+        return server.shopify(said, "token-0")
+
+    with server.lock:  # nobody is answered before it is known whom to kill
+        server.faults.extend([fine, fine, kill])
+        process = courier_process(courier_of(shop))
+        killed.append(process.pid)
+    assert process.wait(60) == -signal.SIGKILL
+    assert len(found(shop)) == 2 * PAGE
+    asked = Asked(monkeypatch, leased=True)
+    with CourierThread(courier_of(shop)):
+        assert wait_until(lambda: asked.count(PULL, False) > 2), "control: it is not known to be dead"
+        assert len(found(shop)) == 2 * PAGE
+        shop.kit.execute("UPDATE duty SET until = 0")
+        assert wait_until(lambda: set(found(shop)) == {FIRST + n for n in range(ORDERS)})
+    assert len(found(shop)) < 2 * ORDERS, "it went on where the other had come to"
+
+
+@pytest.mark.slow
+def test_what_a_courier_pulls_that_stood_still_is_not_kept(
+    shop: Shop, server: ShopServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Asked(monkeypatch, leased=True)
+
+    def taken(said: Any) -> Any:
+        shop.kit.execute("UPDATE duty SET owner = 'another', until = now_ms() + 600000, epoch = epoch + 1")
+        return server.shopify(said, "token-0")
+
+    server.faults.append(taken)
+    with CourierThread(courier_of(shop)):
+        assert wait_until(lambda: asked.count(PULL, False) > 2)
+    assert found(shop) == []
+
+
+# -- what platforms ask
+
+
+NUMBER = 8_880_000
+
+
+def ask_to_erase(shop: Shop) -> None:
+    """An order of a customer, one of another, and the platform's word that the first is to be forgotten."""
+    shop.tell(paid(NUMBER))
+    shop.tell(paid(NUMBER + 2, **BOB))
+    shop.kit.now += MINUTE
+    assert shop.tell(redact(NUMBER)).reason == "redact"
+
+
+def is_done(shop: Shop) -> bool:
+    return bool(shop.kit.rows("SELECT 1 FROM shop_request WHERE done IS NOT NULL"))
+
+
+@pytest.fixture
+def no_pull(shop: Shop) -> Shop:
+    store = structs.replace(shop.kit.config.store[0], shop=ShopConfig())
+    shop.kit.config = structs.replace(shop.kit.config, store=[store])
+    return shop
+
+
+@BOTH_WAYS
+def test_of_two_couriers_one_erases_what_a_platform_asks(
+    leased: bool, no_pull: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, erased, both = no_pull, list[str](), Barrier(2)
+    asked, erase = Asked(monkeypatch, leased=leased), requests.erase_person
+
+    def noted(*given: Any, **named: Any) -> Any:
+        if not leased and len(erased) < 2:
+            erased.append("")
+            both.wait(60)
+        elif leased:
+            erased.append("")
+        return erase(*given, **named)
+
+    monkeypatch.setattr(requests, "erase_person", noted)
+    monkeypatch.setattr(erasing, "_HEARD_S", 0.0)
+    ask_to_erase(shop)
+    with requests.opened(shop.kit.config) as there:
+        values = sum(len(list(requests.asked_of(one))) for one in there.all())
+    with CourierThread(courier_of(shop)), CourierThread(courier_of(shop)):
+        if leased:
+            assert wait_until(lambda: asked.count("shops", False) > 2)
+        assert wait_until(lambda: is_done(shop))
+    assert len(erased) == (values if leased else 2)
+    assert shop.kit.rows("SELECT called FROM shop_order") == [(str(NUMBER + 2),)]
+    ((kept, gone),) = shop.kit.rows("SELECT asked, found FROM shop_request")
+    assert b"ada" not in kept
+    assert gone == 1 or not leased
+
+
+DYING = """
+import sys, msgspec
+from collector.config import Config
+from collector.courier.app import run
+from collector.storage.postgres import books, erasing
+def finish(*_):
+    print("erased", flush=True)
+    sys.stdin.read()
+books.PostgresRequests.finish = finish
+erasing._HEARD_S = 0.0
+run(msgspec.json.decode(sys.argv[1], type=Config))
+"""
+
+
+@pytest.mark.slow
+def test_a_courier_killed_while_it_erases_is_succeeded(no_pull: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = no_pull
+    ask_to_erase(shop)
+    command = [sys.executable, "-c", DYING, msgspec.json.encode(courier_of(shop)).decode()]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == b"erased\n"
+        killed.send_signal(signal.SIGKILL)
+    monkeypatch.setattr(erasing, "_HEARD_S", 0.0)
+    asked = Asked(monkeypatch, leased=True)
+    with CourierThread(courier_of(shop)):
+        assert wait_until(lambda: asked.count("shops", False) > 2)
+        assert not is_done(shop), "control: it is not known to be dead"
+        shop.kit.execute("UPDATE duty SET until = 0")
+        assert wait_until(lambda: is_done(shop))
+    assert shop.kit.rows("SELECT called FROM shop_order") == [(str(NUMBER + 2),)]
