@@ -40,6 +40,7 @@ class ConsoleConfig(Struct, frozen=True, kw_only=True):
 class StorageConfig(Struct, frozen=True, kw_only=True):
     engine: Literal["sqlite", "postgres"] = "sqlite"
     dsn: str = ""  # secret, as it holds a password
+    read_dsn: str = ""  # secret; where the console reads; empty: dsn
     pool: Annotated[int, Meta(ge=2, le=64)] = 4  # connections of a keeper, courier or console
     standby: Literal["required", "warn", "none"] = "required"
     group_timeout_seconds: Annotated[float, Meta(gt=0, le=60)] = 5.0

@@ -5,7 +5,10 @@ CollectorError                    anything we raise on purpose
 ├── StorageError                  exit code 3 / HTTP 503 storage_unavailable
 │   ├── SchemaTooNew              the data directory was written by a newer release
 │   ├── Damaged                   rows or pages of the database are lost or unreadable
-│   └── Unavailable               it passes by itself: the same may work in a moment
+│   ├── Unavailable               it passes by itself: the same may work in a moment
+│   ├── NoStore, NoSchema         nothing has been stored yet
+│   ├── TooSlow                   a question went past its deadline and was given up
+│   └── Untold                    this engine has no words for the question
 └── ApiError                      one refused request or batch item, in the contract's shape
 """
 
@@ -65,6 +68,22 @@ class Damaged(StorageError):
 
 class Unavailable(StorageError):
     """A database that is locked, full or failed over for the moment; the same may work in a moment."""
+
+
+class NoStore(StorageError):
+    """There is no database yet: no edge has started on this data directory."""
+
+
+class NoSchema(NoStore):
+    """The database has no tables yet."""
+
+
+class TooSlow(StorageError):
+    """A question went past its deadline and was given up."""
+
+
+class Untold(StorageError):
+    """This engine cannot answer the question in this release."""
 
 
 class ApiError(CollectorError):

@@ -5,6 +5,13 @@ from __future__ import annotations
 from collector.cli.formatting import duration, section
 from collector.cli.output import print_json, print_table
 from collector.config import Config
+from collector.storage.rules.standing import Reads
+
+
+def _reads(found: Reads) -> str:
+    if found.problem is not None:
+        return f"at dsn, since {found.at} cannot be asked: {found.problem}"
+    return f"at {found.at}, {'a standby' if found.standby else 'no standby'}, {found.behind_seconds} s behind"
 
 
 def status(config: Config, *, as_json: bool) -> int:
@@ -22,6 +29,8 @@ def status(config: Config, *, as_json: bool) -> int:
             ["", f"schema {found.schema}, {used}, its clock {found.clock_ahead_ms:+d} ms against this one"],
         ]
     )
+    if found.reads is not None:
+        print_table([["the console reads", _reads(found.reads)]])
     for doubt in found.doubts:
         print(doubt)
     standbys = [[s.name, s.state, s.sync, f"{s.behind_bytes / 1e6:.1f} MB"] for s in found.standbys]

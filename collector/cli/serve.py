@@ -12,7 +12,6 @@ from collector import __version__, certificate, telemetry
 from collector.cli.settings import flags_of, settings_of
 from collector.config import Config
 from collector.config_loader import Role, for_role, load
-from collector.errors import ConfigError
 from collector.supervisor import supervise
 
 if TYPE_CHECKING:
@@ -52,12 +51,9 @@ def _supervise(args: argparse.Namespace, roles: tuple[Role, ...]) -> int:
 
     settings = settings_of(args) if role == "all" else None
     config = settings.config if settings else read()
-    roles, asked = _able(roles, config), roles
     if role == "all":
         _tell(_first_line(config))
     telemetry.configure(config.log, "supervisor")
-    if roles != asked:
-        log.warning("the console cannot ask PostgreSQL in this release, and is not started; see collector status")
     doubts = certificate.doubts(config.edge) if "edge" in roles else []
     for warning in [*(settings.warnings if settings else []), *doubts]:
         log.warning("the configuration is doubtful", reason=warning)
@@ -72,15 +68,6 @@ def _supervise(args: argparse.Namespace, roles: tuple[Role, ...]) -> int:
     return supervise(for_role(config, role), roles=roles, reload=read, before=before, on_ready=answering)
 
 
-def _able(roles: tuple[Role, ...], config: Config) -> tuple[Role, ...]:
-    """Those that can work on this engine; ConfigError where none is left."""
-    if config.storage.engine == "sqlite":
-        return roles
-    if roles == ("console",):
-        raise ConfigError(['[storage] engine: `collector console` cannot ask "postgres" in this release'])
-    return tuple(role for role in roles if role != "console")
-
-
 def _tell(line: str) -> None:
     """A line in one write, also where Python does not buffer: children log to the same file, and others read along."""
     sys.stderr.write(line + "\n")
@@ -92,8 +79,9 @@ def _first_line(config: Config) -> str:
     if config.path is None:
         return f"Collector {__version__} starts a demo, since no --config is given; data in {config.storage.data_dir}"
     pixels = ", ".join(dict.fromkeys(pixel.id for store in config.store for pixel in store.pixel)) or "none"
-    where = "PostgreSQL" if config.storage.engine == "postgres" else f"console http://{config.console.listen}"
-    return f"Collector {__version__} starts with {config.path}: mode {config.meta.mode}, pixels {pixels}, {where}"
+    where = "PostgreSQL, " if config.storage.engine == "postgres" else ""
+    console = f"{where}console http://{config.console.listen}"
+    return f"Collector {__version__} starts with {config.path}: mode {config.meta.mode}, pixels {pixels}, {console}"
 
 
 def _banner(config: Config) -> Banner:

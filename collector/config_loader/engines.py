@@ -22,11 +22,14 @@ def check(config: Config, *, needs_dsn: bool) -> Iterator[Fault]:
     if storage.engine == "sqlite" and storage.dsn:
         yield Fault(("storage", "dsn"), 'names a database, and engine is "sqlite"; set engine = "postgres"')
         yield Fault(("storage", "engine"), '"sqlite" keeps all in data_dir; set "postgres", or take dsn out')
+    if storage.engine == "sqlite" and storage.read_dsn:
+        yield Fault(("storage", "read_dsn"), 'names a database, and engine is "sqlite"; set engine = "postgres"')
     if storage.engine == "postgres" and not storage.dsn and needs_dsn:
         yield Fault(("storage", "engine"), '"postgres" needs a database, and dsn names none')
         yield Fault(("storage", "dsn"), f"missing; give dsn_file, or COLLECTOR_STORAGE__DSN: {_EXAMPLE}")
-    if storage.dsn and not is_whole(storage.dsn):
-        yield Fault(("storage", "dsn"), f"expected user, hosts and database, as in {_EXAMPLE}")
+    for name, dsn in (("dsn", storage.dsn), ("read_dsn", storage.read_dsn)):
+        if dsn and not is_whole(dsn):
+            yield Fault(("storage", name), f"expected user, hosts and database, as in {_EXAMPLE}")
     if storage.engine == "postgres":
         yield from (Fault(path, _HERE_ALONE) for path, is_set in _of_one_machine(config) if is_set)
         if config.backup.dir:

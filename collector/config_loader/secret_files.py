@@ -21,6 +21,7 @@ Role = Literal["all", "none", "edge", "keeper", "courier", "console"]
 # Edge is what the world reaches, so it never holds a Meta token; only the courier talks to Meta and to the alert hook.
 HOLDERS: Final[dict[tuple[str, ...], tuple[Role, ...]]] = {
     ("storage", "dsn"): ("none", "keeper", "courier", "console"),
+    ("storage", "read_dsn"): ("none", "console"),
     ("console", "password_hash"): ("console",),
     ("meta", "app_secret"): ("courier",),
     ("alerts", "webhook_url"): ("courier",),

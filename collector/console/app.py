@@ -37,25 +37,24 @@ from collector.console.reconcile import reconcile_page
 from collector.console.serving import Door, open_socket, serve
 from collector.console.shell import Desk, asset_bytes, page
 from collector.core.addresses import parse_networks
-from collector.errors import StorageError
+from collector.errors import NoStore, StorageError, TooSlow, Untold
 from collector.exchange.clock import boot_ms, system_ms
-from collector.storage.reports.reader import NoStore, Reader, TooSlow, database
+from collector.storage.reports import chosen
 from collector.telemetry import logger
 
 log = logger("console")
 
 _ASSETS: Final = {"console.css": "text/css", "console.js": "text/javascript", "mark.svg": "image/svg+xml"}
+_UNTOLD: Final = "This page is not told over PostgreSQL yet."
 _COUNT_EVERY_SECONDS: Final = 5.0
 _COUNT_AT_ONCE_SECONDS: Final = 0.25
-_COUNT_DEADLINE_SECONDS: Final = 60.0  # a slice may need thousands of reads from a slow disk
 
 
 def open_desk(config: Config, *, clock: Callable[[], int] = system_ms) -> Desk:
     """What pages are made from; raises ConfigError when the console would be open to others without a password."""
     check_access(config.console)
-    path = database(config.storage.data_dir)
-    counter = Reader(path, deadline_seconds=_COUNT_DEADLINE_SECONDS)
-    return Desk(config, Reader(path), clock, counter)
+    pages, counter = chosen.of_console(config)
+    return Desk(config, pages, clock, counter)
 
 
 def create_app(desk: Desk) -> ASGIApp:
@@ -348,6 +347,8 @@ async def _keep_counting(desk: Desk) -> None:
 def _storage_trouble(_: Request[Any, Any, Any], error: StorageError) -> Response[bytes]:
     if isinstance(error, NoStore):
         return page("message.html", title="Nothing here yet", sentence=str(error), back="", status=503)
+    if isinstance(error, Untold):
+        return page("message.html", title="Not told yet", sentence=_UNTOLD, back="/live", status=503)
     title = "That took too long" if isinstance(error, TooSlow) else "The store cannot be read"
     return page("message.html", title=title, sentence=str(error), back="/", status=503)
 

@@ -17,10 +17,10 @@ from collector.console.campaigns import DAYS, SHARED, kinds
 from collector.console.shell import Desk, page
 from collector.core.credit import CREDIT_MODELS
 from collector.core.days import day_of
+from collector.errors import TooSlow
 from collector.storage.reports.attribution import UNATTRIBUTED, WINDOWS, By, Line, Question, attribution, newest_from
 from collector.storage.reports.digest import BY
 from collector.storage.reports.kept import CUSTOM
-from collector.storage.reports.reader import TooSlow
 
 _SHOWN: Final = 250
 _MARKUP_BYTES: Final = 120  # of a line

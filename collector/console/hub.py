@@ -12,7 +12,7 @@ from collector.config import Config
 from collector.errors import StorageError
 from collector.storage.reports.live import KINDS, Follower, Item
 from collector.storage.reports.names import public_ids
-from collector.storage.reports.reader import Reader
+from collector.storage.reports.questions import Reading
 
 NEWEST: Final = 200
 MOST_STREAMS: Final = 32  # a stream is a connection and 256 items at most; each address may have 50 connections
@@ -31,7 +31,7 @@ class Full(Exception):
 class Hub:
     """Reads while somebody looks, and only then."""
 
-    def __init__(self, reader: Reader, config: Config, clock: Callable[[], int]) -> None:
+    def __init__(self, reader: Reading, config: Config, clock: Callable[[], int]) -> None:
         self._reader, self._config, self._clock = reader, config, clock
         self._items: deque[Item] = deque(maxlen=NEWEST)
         self._streams: set[asyncio.Queue[Batch | None]] = set()

@@ -6,6 +6,7 @@ import platform
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from litestar.enums import ScopeType
@@ -16,9 +17,10 @@ from collector.console.shell import Desk
 from collector.core.capi.states import NAMES, name_of
 from collector.core.latency import Histogram
 from collector.core.shops.counted import CLASSES, DAYS, totals
-from collector.errors import StorageError
-from collector.storage.reports import delivery, kept, reconcile
-from collector.storage.reports.reader import NoStore, TooSlow
+from collector.errors import NoStore, StorageError, TooSlow, Untold
+from collector.storage.reports import delivery, health, kept, reconcile
+from collector.storage.reports.questions import named
+from collector.storage.rules.standing import Standing
 
 _DAY_MS: Final = 86_400_000
 
@@ -66,6 +68,14 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
         "gauge",
         "Seconds for which the oldest reader has kept the write-ahead log from being begun anew.",
     ),
+    "collector_server_connections": (
+        "gauge",
+        "Connections to PostgreSQL, of everybody; absent over SQLite.",
+    ),
+    "collector_standby_behind_bytes": (
+        "gauge",
+        "Bytes of PostgreSQL's log that a standby has not on its disk yet; absent over SQLite.",
+    ),
     "collector_disk_free_bytes": ("gauge", "Bytes that are free where the database lies."),
     "collector_disk_days": ("gauge", "Days until the disk is full at the last day's pace; absent while nothing grows."),
     "collector_backup_newest_timestamp_seconds": ("gauge", "When the newest backup was made; absent without one."),
@@ -74,6 +84,13 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
 }
 
 
+# Those of one engine alone.
+OF_FILE: Final = frozenset(
+    {"collector_wal_bytes", "collector_wal_reader_seconds", "collector_disk_free_bytes", "collector_disk_days"}
+    | {"collector_backup_newest_timestamp_seconds"}
+)
+OF_SERVER: Final = frozenset({"collector_server_connections", "collector_standby_behind_bytes"})
+_TOTALS: Final = named("running totals", "SELECT name, n FROM total ORDER BY name")
 _SERIES: Final = re.compile(r"_(bucket|sum|count)$")  # of a histogram
 
 
@@ -91,7 +108,10 @@ async def metrics_text(desk: Desk) -> str:
     """Everything, in Prometheus's text format 0.0.4."""
     samples = [Sample("collector_build_info", 1, {"version": __version__, "python": platform.python_version()})]
     try:
-        samples += [*await _stored(desk), *await _delivery(desk), *await _shops(desk), Sample("collector_up", 1)]
+        for part in (_stored, _kept, _running, _delivery, _shops):
+            with suppress(Untold):  # of several machines not everything is told yet
+                samples += await part(desk)
+        samples.append(Sample("collector_up", 1))
     except NoStore:
         samples.append(Sample("collector_up", 0))
     return render(samples)
@@ -147,18 +167,26 @@ def _escaped(value: str) -> str:
 
 
 async def _stored(desk: Desk) -> list[Sample]:
-    # Row numbers are given in order of arrival, so the newest one counts everything that ever came.
-    clicks = await desk.reader.one("SELECT max(id) FROM click")
-    conversions = await desk.reader.one("SELECT max(id) FROM conversion")
+    held = await desk.reader.held()
     return [
-        Sample("collector_clicks_total", (clicks and clicks[0]) or 0),
-        Sample("collector_conversions_total", (conversions and conversions[0]) or 0),
-        Sample("collector_database_bytes", desk.reader.size()),
-        Sample("collector_wal_bytes", desk.reader.wal_size()),
-        Sample("collector_wal_reader_seconds", await delivery.oldest_reader(desk.reader)),
-        *await _kept(desk),
-        *await _running(desk),
+        Sample("collector_clicks_total", await health.came(desk.reader, "click")),
+        Sample("collector_conversions_total", await health.came(desk.reader, "conversion")),
+        Sample("collector_database_bytes", held.bytes),
+        *(await _of_file(desk, held.log) if held.log is not None else _of_server(held.server)),
     ]
+
+
+async def _of_file(desk: Desk, log: int) -> list[Sample]:
+    held_up = await delivery.oldest_reader(desk.reader)
+    return [Sample("collector_wal_bytes", log), Sample("collector_wal_reader_seconds", held_up)]
+
+
+def _of_server(server: Standing | None) -> list[Sample]:
+    """Nothing of a primary that cannot be asked."""
+    if server is None:
+        return []
+    behind = [Sample("collector_standby_behind_bytes", s.behind_bytes, {"standby": s.name}) for s in server.standbys]
+    return [Sample("collector_server_connections", server.connections), *behind]
 
 
 # What a running total's name begins with -> its metric and the label that the rest is.
@@ -179,7 +207,7 @@ _SEEN: Final = {
 
 async def _running(desk: Desk) -> list[Sample]:
     """The totals that the edges add to with each sign of life."""
-    totals: dict[str, int] = dict(await desk.reader.rows("SELECT name, n FROM total ORDER BY name"))
+    totals: dict[str, int] = dict(await desk.reader.rows(_TOTALS))
     out = [*_histogram("collector_answer_seconds", Histogram("answer", totals))]
     out += _histogram("collector_commit_seconds", Histogram("commit", totals))
     for name, n in totals.items():

@@ -21,6 +21,7 @@ from collector.core.matching.shapes import Method
 from collector.storage.reports import kept, purchases
 from collector.storage.reports.cells import record
 from collector.storage.reports.purchases import Order
+from collector.storage.reports.questions import ABOVE_ALL
 
 _SHOWN: Final = 50
 _REFUSED_SHOWN: Final = 20
@@ -182,7 +183,7 @@ def _moment(after: str) -> tuple[int, int] | None:
     at, _, number = after.partition("-")
     if not (at.isascii() and at.isdigit() and number.isascii() and number.isdigit() and len(after) < 40):
         raise Unknown(_UNREADABLE)
-    return min(int(at), 1 << 62), min(int(number), 1 << 62)
+    return min(int(at), 1 << 62), min(int(number), ABOVE_ALL)
 
 
 async def _page(desk: Desk, bar: Bar, filters: Filters, sort: Sort, after: str) -> tuple[list[Order], str, bool]:

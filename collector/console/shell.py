@@ -25,10 +25,11 @@ from collector.core.capi.states import CapiState
 from collector.core.days import COMPARISONS, RANGES
 from collector.core.event_names import STANDARD
 from collector.core.ids import PublicIds
+from collector.errors import TooSlow, Untold
 from collector.storage.reports.delivery import Requests
 from collector.storage.reports.kept import CUSTOM
 from collector.storage.reports.names import public_ids
-from collector.storage.reports.reader import Reader, TooSlow
+from collector.storage.reports.questions import Reading, named
 from collector.storage.reports.totals import Totals
 
 PLACES: Final = (
@@ -45,6 +46,7 @@ PLACES: Final = (
 EVENTS: Final = ("Purchase", *sorted(STANDARD - {"Purchase"}), CUSTOM)
 # Of the request's session, set by the gate: the log-out button carries it.
 FORM_TOKEN: Final[ContextVar[str]] = ContextVar("form_token", default="")
+_STORES: Final = named("stores by name", "SELECT id, name FROM store ORDER BY name")
 # A page waits this long for totals that are not counted yet, then shows what there is.
 _PATIENCE_SECONDS: Final = 1.5
 
@@ -140,9 +142,9 @@ class Desk:
     """What pages are made from. `clock` gives ms."""
 
     config: Config
-    reader: Reader
+    reader: Reading
     clock: Callable[[], int]
-    counter: Reader | None = None  # a connection of its own for counting, so that no page waits behind it
+    counter: Reading | None = None  # a connection of its own for counting, so that no page waits behind it
     totals: Totals = field(default_factory=Totals)
     requests: Requests = field(default_factory=Requests)
     _counting: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -167,7 +169,7 @@ class Desk:
         if (
             self.totals.complete or not self.totals.slices
         ):  # else the background is at it, and a page shows what there is
-            with suppress(TooSlow):  # a slow disk: the figures are those of the last count
+            with suppress(TooSlow, Untold):  # a slow disk: the figures are those of the last count
                 await self.count(budget_seconds=_PATIENCE_SECONDS, again=False)
         return self.totals
 
@@ -186,7 +188,7 @@ class Desk:
 
     async def stores(self) -> dict[int, str]:
         """Row number -> store id, for every store that has rows."""
-        return {row[0]: row[1] for row in await self.reader.rows("SELECT id, name FROM store ORDER BY name")}
+        return {row[0]: row[1] for row in await self.reader.rows(_STORES)}
 
 
 def page(

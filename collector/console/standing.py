@@ -13,7 +13,7 @@ from collector.core import times
 from collector.core.capi.states import CapiState
 from collector.storage.ground import damage
 from collector.storage.reports import delivery
-from collector.storage.reports.delivery import Pixel, Request, Waiting
+from collector.storage.reports.delivery import Heartbeat, Pixel, Request, Waiting
 from collector.storage.reports.folds import DAY_MS, HOUR_MS
 from collector.storage.reports.insights import InsightState
 
@@ -133,27 +133,33 @@ def _waits(events: int) -> str:
 
 
 async def processes(desk: Desk, now: int) -> tuple[list[dict[str, Any]], list[Note]]:
-    lines, notes = [], []
-    for beat in await delivery.heartbeats(desk.reader):
-        silent = now - beat.at > _SILENT_MS
-        lines.append(
-            {
-                "name": beat.process,
-                "state": Word("silent", "bad") if silent else Word("alive", "good"),
-                "seen": words.ago(beat.at, now),
-            }
-        )
-        if silent:
-            notes.append(
-                Note(
-                    "bad",
-                    f"The {beat.process} has been silent for {words.seconds((now - beat.at) / 1000)}"
-                    f"{_STILL.get(beat.process, '')}.",
-                    "Does it run? `collector serve` starts it; its log says why it ended.",
-                    "/system",
-                )
-            )
-    return lines, notes
+    """A line for each process, and a note for each that is silent."""
+    beats = await delivery.heartbeats(desk.reader)
+    alive = {_kind(beat.process) for beat in beats if now - beat.at <= _SILENT_MS}
+    notes = [_silence(beat, alive, now) for beat in beats if now - beat.at > _SILENT_MS]
+    return [_process(beat, now) for beat in beats], notes
+
+
+def _process(beat: Heartbeat, now: int) -> dict[str, Any]:
+    silent = now - beat.at > _SILENT_MS
+    state = Word("silent", "bad") if silent else Word("alive", "good")
+    return {"name": beat.process, "state": state, "seen": words.ago(beat.at, now)}
+
+
+def _silence(beat: Heartbeat, alive: set[str], now: int) -> Note:
+    """What stands still, unless another machine's of its kind goes on."""
+    still = "" if _kind(beat.process) in alive else _STILL.get(_kind(beat.process), "")
+    return Note(
+        "bad",
+        f"The {beat.process} has been silent for {words.seconds((now - beat.at) / 1000)}{still}.",
+        "Does it run? `collector serve` starts it; its log says why it ended.",
+        "/system",
+    )
+
+
+def _kind(process: str) -> str:
+    """Over several machines a process has its host behind it."""
+    return process.partition("@")[0]
 
 
 async def filling(desk: Desk, now: int) -> list[Note]:

@@ -6,6 +6,7 @@
 | keeper | the data directory, and what Python reads | every new socket, connect, other programs |
 | keeper over PostgreSQL | the same, certificates, what names are found with | listen, accept, other programs |
 | console | the data directory, and what Python reads | connect, sockets but for streams, other programs |
+| console over PostgreSQL | the same, certificates, what names are found with | other programs |
 | courier | reads what it may; writes the data directory and [backup] dir | listen, accept, other programs |
 
 Which files a process gets is `files_of`; whoever gives a process something else to open adds it there.
@@ -70,11 +71,17 @@ class Confined(NamedTuple):
 
 def confine(part: Part, config: Config) -> Confined:
     """Keep this process to what its part needs, from now on and for all that it starts; before a second thread is."""
-    asks = part == "courier" or (part == "keeper" and config.storage.engine == "postgres")
+    asks = part == "courier" or (part != "edge" and config.storage.engine == "postgres")
     return Confined(
-        landlock.allow_only(files_of(part, config)),
-        seccomp.refuse(_CALLS["courier" if asks else part], datagrams=asks),
+        landlock.allow_only(files_of(part, config)), seccomp.refuse(_calls(part, asks=asks), datagrams=asks)
     )
+
+
+def _calls(part: Part, *, asks: bool) -> frozenset[str]:
+    """What is refused. `asks`: it connects to a server."""
+    if not asks:
+        return _CALLS[part]
+    return seccomp.STARTING if part == "console" else _CALLS["courier"]
 
 
 def files_of(part: Part, config: Config) -> Files:
@@ -86,7 +93,7 @@ def files_of(part: Part, config: Config) -> Files:
     if part == "edge":
         return Files(read, _DEVICES, names=names)
     if config.storage.engine == "postgres":
-        read = (*read, *_NAMES_AND_CERTIFICATES, *engines.files_of(config.storage.dsn), *_own_certificates())
+        read = (*read, *_NAMES_AND_CERTIFICATES, *_of_dsns(config), *_own_certificates())
     return Files(read, (*_data(config), *_DEVICES), names=names)
 
 
@@ -97,6 +104,11 @@ def _data(config: Config) -> Iterator[str]:
     yield os.path.dirname(os.path.realpath(os.path.join(folder, "collector.db")))
     if pepper := config.privacy.pepper_file:
         yield pepper if os.path.exists(pepper) else os.path.dirname(os.path.abspath(pepper))
+
+
+def _of_dsns(config: Config) -> Iterator[str]:
+    yield from engines.files_of(config.storage.dsn)
+    yield from engines.files_of(config.storage.read_dsn)
 
 
 def _own_certificates() -> Iterator[str]:

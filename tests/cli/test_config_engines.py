@@ -131,10 +131,27 @@ def test_the_dsn_is_masked_wherever_settings_are_shown(tmp_path: Path, capsys: p
     assert any("holds secrets" in warning for warning in load_settings(path, {}).warnings)
 
 
-def test_the_console_cannot_ask_it_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["console", "--config", written(tmp_path, BOTH)]) == 2
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert said == '[storage] engine: `collector console` cannot ask "postgres" in this release'
+def test_where_the_console_reads_is_as_secret_as_the_dsn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "aside").write_text(DSN)
+    path = written(tmp_path, BOTH + 'read_dsn_file = "aside"\n')
+    whole = load(path, {})
+    assert (
+        whole.storage.read_dsn == load(written(tmp_path, BOTH), {"COLLECTOR_STORAGE__READ_DSN": DSN}).storage.read_dsn
+    )
+    for role, held in {"edge": "", "keeper": "", "courier": "", "console": DSN, "none": DSN}.items():
+        assert for_role(whole, role).storage.read_dsn == held  # type: ignore[arg-type]
+    path = written(tmp_path, BOTH + f'read_dsn = "{DSN}"\n')
+    assert cli.main(["config", "show", "--config", path]) == 0
+    assert "pass-word" not in capsys.readouterr().out
+
+
+def test_a_place_to_read_at_goes_with_the_engine_and_is_whole(tmp_path: Path) -> None:
+    assert faults_of(tmp_path, f'[storage]\nread_dsn = "{DSN}"\n') == [
+        'F:2: [storage] read_dsn: names a database, and engine is "sqlite"; set engine = "postgres"'
+    ]
+    assert faults_of(tmp_path, BOTH + 'read_dsn = "pass-word"\n') == [
+        f"F:4: [storage] read_dsn: expected user, hosts and database, as in {EXAMPLE}"
+    ]
 
 
 LOADS = """

@@ -45,6 +45,7 @@ from collector.storage.reports.findings import Finding
 from collector.storage.reports.health import Facts, Orders
 from collector.storage.reports.insights import InsightState
 from collector.storage.reports.status import Clock
+from collector.storage.rules.standing import Held
 from tests.kit.authority import Authority
 from tests.kit.journal_kit import DAY, HOUR, NOW, PIXEL, STORE, Kit, click, order
 from tests.kit.simulators.graph import GraphSimulator
@@ -67,6 +68,7 @@ def facts(**more: Any) -> Facts:
     return Facts(
         **{
             "schema": newest_schema(),
+            "held": Held("SQLite", newest_schema(), 0, 0),
             "witness": pepper.Witness(None, named=False),
             "clock": clock,
             "beats": [Heartbeat("courier", NOW - 1000, {})],

@@ -83,8 +83,9 @@ def test_split_the_keeper_has_no_network_and_the_edge_only_this_machine() -> Non
 
 def test_over_postgres_the_keeper_reaches_it_and_nothing_backs_up_a_file(tmp_path: Path) -> None:
     made = units(msgspec.structs.replace(PLACE, over_postgres=True, backups=""), split=True)
-    assert set(made) == {f"collector-{part}.service" for part in ("keeper", "edge", "courier")}
+    assert set(made) == {f"collector-{part}.service" for part in ("keeper", "edge", "courier", "console")}
     assert "PrivateNetwork" not in made["collector-keeper.service"]
+    assert "IPAddressDeny" not in made["collector-console.service"]
     assert "IPAddressDeny=any" in made["collector-edge.service"]
     for name, text in made.items():
         assert_closed(tmp_path, name, text)

@@ -21,10 +21,11 @@ from collector.console import app, campaigns, credit, delivery, left_out, order,
 from collector.console.bar import Asked, Unknown
 from collector.console.shell import Desk
 from collector.core.credit import CREDIT_MODELS
+from collector.errors import TooSlow
 from collector.storage.reports import commands, totals
 from collector.storage.reports import reconcile as shops_count
 from collector.storage.reports.attribution import Question, attribution
-from collector.storage.reports.reader import Reader, TooSlow
+from collector.storage.reports.reader import Reader
 from tests.kit import console_world
 from tests.kit.console_store import IDS, NOW
 from tests.kit.console_world import NAMES, PIXELS, SHOPS, Sold, World, midnight

@@ -27,7 +27,7 @@ PAGE = "https://shop.example/?utm_source=fb&utm_campaign={}"
 def everything_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever this machine's clock says of the tests' time."""
     for name, sql in SQL.items():
-        monkeypatch.setitem(SQL, name, sql.replace("now_ms() - 10000", str((1 << 41) - 1)))
+        monkeypatch.setitem(SQL, name, sql.replace("seen_ms()", str((1 << 41) - 1)))
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

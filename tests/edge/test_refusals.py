@@ -12,8 +12,8 @@ import pytest
 
 from collector.core import refused, times
 from collector.edge import keeper
-from collector.storage.journal import refusals
 from collector.storage.people.erasure import erase_person
+from collector.storage.rules import refusals
 from collector.storage.verbs.person import Asked
 from tests.edge.test_error_shape import CLICK, FROM_SHOP, ORDER
 from tests.kit.edge_process import configuration, running
@@ -256,7 +256,7 @@ def test_what_is_refused_long_after_an_erasure_has_its_number(tmp_path: Path, mo
 def test_the_refusal_of_an_erased_order_keeps_no_number(tmp_path: Path) -> None:
     body = ORDER | {"orderId": "JANE-77", "customerData": {"email": "jane@example.com"}}
     item = {"type": "conversion"} | body
-    with running(tmp_path, patch="import collector.storage.journal.refusals as r; r._QUIET_S = 0.0") as edge:
+    with running(tmp_path, patch="import collector.storage.rules.refusals as r; r._QUIET_S = 0.0") as edge:
         assert edge.post("/v1/track/conversion", body).status == 200
         config = configuration(tmp_path / "data")
         erase_person(config, None, JANE, int(time.time() * 1000), dry_run=False)

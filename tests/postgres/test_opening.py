@@ -137,7 +137,7 @@ def _tried(config: StorageConfig) -> str:
 def test_the_plain_words_of_a_certificate_that_nobody_knows() -> None:
     error = ssl.SSLCertVerificationError(1, "x")
     error.verify_message = "self-signed certificate"
-    said = str(faults.of_connecting(error, storage("postgresql://u@db1/d"), ("db1", 5432)))
+    said = str(faults.of_connecting(error, "dsn", "postgresql://u@db1/d", ("db1", 5432)))
     assert said == "[storage] dsn: no TLS with db1:5432: its certificate is not trusted: self-signed certificate"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from tests.kit import postgres, shops
 from tests.kit.harness import BINARY, PIXEL, ROOT, STORE, Door, Installation, eventually
@@ -75,7 +76,6 @@ def test_a_click_its_order_and_meta(database: postgres.Database, tmp_path: Path)
         shop = installation(tmp_path / "one", graph.url, database.dsn, "none")
         key = shop.make_key()
         with shop.serve() as door:
-            assert "console" not in door.urls
             assert post(door, "click", click(1), key)[0] == 200
             code, answer = post(door, "conversion", order(1), key)
             assert code == 200
@@ -83,6 +83,9 @@ def test_a_click_its_order_and_meta(database: postgres.Database, tmp_path: Path)
             again = post(door, "conversion", order(1), key)[1]
             assert again["data"]["duplicate"]
             assert eventually(lambda: graph.events, 60)
+            console = requests.get(f"{door.urls['console']}/events", timeout=60)
+            assert "conv_" in console.text
+            assert requests.get(f"{door.urls['console']}/system", timeout=60).status_code == 200
             shown = shop.run("status")
             assert "at work" in shown
             assert door.serving.stop() == 0

@@ -19,11 +19,12 @@ from collector.core.capi.states import CapiState
 from collector.core.landing import campaign_of
 from collector.core.learning import BIN
 from collector.core.matching.shapes import Label, Match
+from collector.errors import NoStore, TooSlow
 from collector.storage.reports import commands, delivery, totals, trust
 from collector.storage.reports.conversions import find, last
 from collector.storage.reports.folds import DAY_MS
 from collector.storage.reports.orders import of_order
-from collector.storage.reports.reader import NoStore, Reader, TooSlow
+from collector.storage.reports.reader import Reader
 from collector.storage.reports.status import status
 from collector.storage.reports.totals import Totals, first_received
 from collector.storage.reports.trust import LabelKey, Truth

@@ -24,7 +24,7 @@ from collector.config import StorageConfig
 from collector.errors import CollectorError, ConfigError, StorageError
 from collector.process import hardening
 from collector.process.unpacked import foreign_environment
-from collector.storage.postgres.connecting import Connection, connect
+from collector.storage.postgres.connecting import Connection, connect, writing
 
 T = TypeVar("T")
 _NAME: Final = "collector_bench_"
@@ -57,7 +57,7 @@ class Server(Struct, frozen=True):
         """One question, outside of a transaction; StorageError says why there is no answer."""
 
         async def asked() -> T:
-            connection, _ = await connect(self.storage(database), "collector bench")
+            connection, _ = await connect(writing(self.storage(database)), "collector bench")
             try:
                 return await question(connection)
             finally:

@@ -11,10 +11,9 @@ from collector.cli.doctor import machine, outside, server
 from collector.cli.output import print_json, print_table
 from collector.cli.settings import settings_of
 from collector.config import Config
-from collector.errors import ConfigError, StorageError
+from collector.errors import ConfigError, NoStore, StorageError
 from collector.storage.reports import commands, judged
 from collector.storage.reports.findings import Finding, fail, ok, warn
-from collector.storage.reports.reader import NoStore
 
 _MARKS: Final = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}
 
@@ -56,7 +55,7 @@ def _examine(config: Config, code: str | None) -> Iterator[Finding]:
         lambda: machine.of_newest_backup(config),
     )
     if config.storage.engine == "postgres":  # whose backups are the server's
-        of_data = (lambda: server.look(config),)
+        of_data = (lambda: server.look(config, now),)
     parts: tuple[Callable[[], Iterator[Finding]], ...] = (
         lambda: machine.of_settings(config),
         *of_data,

@@ -32,7 +32,7 @@ class Place(Struct, frozen=True, kw_only=True):
     writes: tuple[str, ...]
     backups: str = ""  # where a timer puts them; empty: the courier makes them, or nobody
     public: bool = False  # the edge is reached from other machines: no proxy stands before it on this one
-    over_postgres: bool = False  # the keeper speaks to it, and the console does not yet
+    over_postgres: bool = False  # keeper and console speak to it
     low_port: bool = False  # its port is below 1024, which only root may take
 
 
@@ -46,8 +46,7 @@ def units(place: Place, *, split: bool = False) -> dict[str, str]:
     if split:
         networks = {**_SPLIT, "edge": _ALL if place.public else _LOCAL}
         if place.over_postgres:
-            networks["keeper"] = _ALL
-            del networks["console"]
+            networks["keeper"] = networks["console"] = _ALL
         made = {f"collector-{part}.service": _service(place, part, network) for part, network in networks.items()}
     else:
         made = {"collector.service": _service(place, "serve", _ALL)}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 from asyncpg.exceptions import PostgresLogMessage
@@ -24,6 +25,32 @@ _PROMISES: Final = {
 }
 
 
+# A question of a reader changes nothing, and ends by itself; compiling one costs more than those that are short take.
+_READING: Final = {"default_transaction_read_only": "on", "jit": "off"}
+
+
+class Way(NamedTuple):
+    """Where connections lead, and what for. `setting`: of [storage], for sentences; `settings`: of the session."""
+
+    setting: str
+    dsn: str
+    fit: str = "SELECT current_setting('transaction_read_only') = 'off'"  # whether a host will do; empty: any will
+    settings: Mapping[str, str] = {}
+
+
+def writing(storage: StorageConfig) -> Way:
+    """To the host that takes writes."""
+    return Way("dsn", storage.dsn)
+
+
+def reading(storage: StorageConfig, seconds: float, *, aside: bool) -> Way:
+    """For questions that take so long at most. `aside`: to any host of read_dsn; else to the primary."""
+    settings = {**_READING, "statement_timeout": str(round(seconds * 1000))}
+    if aside:
+        return Way("read_dsn", storage.read_dsn, "", settings)
+    return Way("dsn", storage.dsn, "SELECT NOT pg_is_in_recovery()", settings)
+
+
 class Connection(asyncpg.Connection):  # type: ignore[misc]  # its stubs say Any
     """asyncpg's, which knows where it leads and what the server has warned of since it was asked."""
 
@@ -41,42 +68,42 @@ def _listen(connection: Connection, message: PostgresLogMessage) -> None:
         connection.warned.append(message.sqlstate or "")
 
 
-async def connect(storage: StorageConfig, name: str, first: int = 0) -> tuple[Connection, int]:
-    """A connection to the host that takes writes, and which one it is; the search begins with host `first`.
+async def connect(way: Way, name: str, first: int = 0) -> tuple[Connection, int]:
+    """A connection to a host that is fit, and which one it is; the search begins with host `first`.
 
     `name`: whose it is, for the server's list. StorageError says of each host why not.
     """
-    hosts = hosts_of(storage.dsn)
+    hosts = hosts_of(way.dsn)
     problems: list[StorageError] = []
     for step in range(len(hosts)):
         number = (first + step) % len(hosts)
         try:
-            return await _connect_to(storage, hosts[number], name), number
+            return await _connect_to(way, hosts[number], name), number
         except StorageError as problem:
             problems.append(problem)
-    raise faults.no_host(problems)
+    raise faults.no_host(problems, way.setting)
 
 
-async def _connect_to(storage: StorageConfig, host: Host, name: str) -> Connection:
+async def _connect_to(way: Way, host: Host, name: str) -> Connection:
     try:
         found: Connection = await asyncpg.connect(
-            storage.dsn,
+            way.dsn,
             host=host[0],
             port=host[1],
             timeout=_CONNECT_S,
             statement_cache_size=_STATEMENTS,
             connection_class=Connection,
-            server_settings={**_PROMISES, "application_name": name},
+            server_settings={**_PROMISES, **way.settings, "application_name": name},
         )
     except (*faults.REFUSALS, ValueError) as error:
-        raise faults.of_connecting(error, storage, host) from error
+        raise faults.of_connecting(error, way.setting, way.dsn, host) from error
     found.at = faults.named(host)
     try:
-        writes = await found.fetchval("SELECT current_setting('transaction_read_only') = 'off'")
+        fit = not way.fit or await found.fetchval(way.fit)
     except faults.REFUSALS as error:
         found.terminate()
-        raise faults.of_connecting(error, storage, host) from error
-    if not writes:
+        raise faults.of_connecting(error, way.setting, way.dsn, host) from error
+    if not fit:
         found.terminate()
         raise faults.ReadOnly(f"{found.at} is read-only")
     return found

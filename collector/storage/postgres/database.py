@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 from collector.config import StorageConfig
 from collector.errors import StorageError, Unavailable
 from collector.storage.postgres import faults
-from collector.storage.postgres.connecting import Connection, connect
+from collector.storage.postgres.connecting import Connection, Way, connect, writing
 
 T = TypeVar("T")
 _TRIES: Final = 4
@@ -24,10 +24,14 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0  # between two searches for a host t
 
 
 class Database:
-    """Not for several threads or loops. `name`: of the process, as the server's own list shows it."""
+    """Not for several threads or loops. `name`: of the process, as the server's own list shows it.
 
-    def __init__(self, storage: StorageConfig, name: str) -> None:
+    `way`: to the host that takes writes unless another is given.
+    """
+
+    def __init__(self, storage: StorageConfig, name: str, way: Way | None = None) -> None:
         self._storage, self._name = storage, name
+        self._way = way or writing(storage)
         self._room = asyncio.Semaphore(storage.pool)
         self._idle: list[Connection] = []
         self._host = 0
@@ -55,7 +59,7 @@ class Database:
         if self._problem is not None and time.monotonic() < self._again_at:
             raise self._problem
         try:
-            connection, self._host = await connect(self._storage, self._name, self._host)
+            connection, self._host = await connect(self._way, self._name, self._host)
         except StorageError as problem:
             self._pause_s = min(max(2 * self._pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
             self._again_at, self._problem = time.monotonic() + self._pause_s, problem

@@ -21,6 +21,7 @@ from collector.errors import StorageError
 from collector.storage.postgres import peppers
 from collector.storage.postgres.connecting import Connection
 from collector.storage.postgres.people import Holding, PostgresLooking
+from collector.storage.postgres.refusals import UNNAMED
 from collector.storage.postgres.threaded import Threaded
 from collector.storage.verbs.erasing import (
     Erasure,
@@ -186,6 +187,8 @@ class _Eraser:
         self, stores: Mapping[str, tuple[int, str]], asked: Asked, now: int, *, takes: bool, late: bool = False
     ) -> list[Receipt]:
         """`late`: what was found before is gone, and its names are known."""
+        if takes:
+            self._ask(lambda c: c.execute(UNNAMED))
         return [
             self._one(name, person, now, takes=takes and not (late and is_nobody(person)))
             for name, person in self._people(stores, asked)

@@ -15,7 +15,6 @@ from typing import Final
 import asyncpg
 from asyncpg import exceptions as pg
 
-from collector.config import StorageConfig
 from collector.config_loader.engines import Host, database_of, user_of
 from collector.errors import StorageError, Unavailable
 
@@ -36,29 +35,29 @@ def named(host: Host) -> str:
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
-def of_connecting(error: Exception, storage: StorageConfig, host: Host) -> StorageError:
-    """Why a host cannot be used."""
-    at, user, database = named(host), user_of(storage.dsn), database_of(storage.dsn)
+def of_connecting(error: Exception, setting: str, dsn: str, host: Host) -> StorageError:
+    """Why a host of this setting cannot be used."""
+    at, user, database = named(host), user_of(dsn), database_of(dsn)
     match error:
         case pg.InvalidAuthorizationSpecificationError():
             why = (error.message or "").partition(" for user ")[0]
-            return StorageError(f'[storage] dsn: {at} refused user "{user}": {why}')
+            return StorageError(f'[storage] {setting}: {at} refused user "{user}": {why}')
         case pg.InvalidCatalogNameError():
-            return StorageError(
-                f'[storage] dsn: {at} has no database "{database}"; create it: CREATE DATABASE {database} OWNER {user}'
-            )
+            mend = f"CREATE DATABASE {database} OWNER {user}"
+            return StorageError(f'[storage] {setting}: {at} has no database "{database}"; create it: {mend}')
         case ssl.SSLError():
-            return StorageError(f"[storage] dsn: no TLS with {at}: {_plain(error)}")
+            return StorageError(f"[storage] {setting}: no TLS with {at}: {_plain(error)}")
         case ConnectionError() if "SSL" in str(error):
-            return StorageError(f"[storage] dsn: no TLS with {at}: the server has none; see sslmode")
+            return StorageError(f"[storage] {setting}: no TLS with {at}: the server has none; see sslmode")
         case pg.ClientConfigurationError() | ValueError():
-            return StorageError("[storage] dsn: it cannot be understood, or names a file that cannot be read")
+            return StorageError(f"[storage] {setting}: it cannot be understood, or names a file that cannot be read")
         case FileNotFoundError() if not host[0].startswith("/"):
-            return StorageError("[storage] dsn: it names a file that is not there; see sslrootcert, sslcert, sslkey")
+            files = "sslrootcert, sslcert, sslkey"
+            return StorageError(f"[storage] {setting}: it names a file that is not there; see {files}")
         case TimeoutError():
-            return Unavailable(f"[storage] dsn: {at} does not answer")
+            return Unavailable(f"[storage] {setting}: {at} does not answer")
         case OSError():
-            return Unavailable(f"[storage] dsn: {at} cannot be reached: {_plain(error)}")
+            return Unavailable(f"[storage] {setting}: {at} cannot be reached: {_plain(error)}")
     return explained(error, at)
 
 
@@ -88,14 +87,15 @@ def explained(error: Exception, at: str = "the server") -> StorageError:
     return StorageError(f"{at} could not be asked: {type(error).__name__}")
 
 
-def no_host(problems: list[StorageError]) -> StorageError:
+def no_host(problems: list[StorageError], setting: str = "dsn") -> StorageError:
     """Why none of the hosts can be used."""
     if any(isinstance(problem, ReadOnly) for problem in problems):
         others = "; ".join(str(problem) for problem in problems)
-        return ReadOnly(f"no host of [storage] dsn takes writes: {others}")
+        return ReadOnly(f"no host of [storage] {setting} takes writes: {others}")
     if len(problems) == 1:
         return problems[0]
-    said = "[storage] dsn: " + "; ".join(str(one).removeprefix("[storage] dsn: ") for one in problems)
+    named_once = f"[storage] {setting}: "
+    said = named_once + "; ".join(str(one).removeprefix(named_once) for one in problems)
     return Unavailable(said) if any(isinstance(one, Unavailable) for one in problems) else StorageError(said)
 
 

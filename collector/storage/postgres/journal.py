@@ -191,7 +191,8 @@ class PostgresJournal(Keeping):
                     raise
                 ask = error.questions if isinstance(error, Clash) else ask
                 continue
-            self.count([(store, name, 1) for store, name in figures], {})
+            came = {f"came.{table.name}": len(numbers) for table, numbers in memory.changes.new.items() if numbers}
+            self.count([(store, name, 1) for store, name in figures], came)
             self.known.event_names.update(memory.changes.event_names)
             self._places.update(memory.places)
             # Other keepers learn it within a second.

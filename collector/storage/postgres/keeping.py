@@ -19,11 +19,12 @@ from collector.errors import StorageError, Unavailable
 from collector.exchange.clock import Clock
 from collector.exchange.keys import ApiKey
 from collector.exchange.stores import Store
-from collector.storage.postgres import edges, examining, keys, partitions, peppers, stores
+from collector.storage.postgres import edges, examining, keys, partitions, peppers, refusals, stores
 from collector.storage.postgres.connecting import Connection
 from collector.storage.postgres.edges import Edge
 from collector.storage.postgres.faults import as_storage_errors
 from collector.storage.postgres.opening import opened
+from collector.storage.rules.refusals import Refusals
 from collector.telemetry import logger
 
 log = logger("storage")
@@ -65,6 +66,7 @@ class Keeping:
         self.distrusted, self.damage, self.waiting = False, None, 0
         self._daily: Counter[tuple[int, str]] = Counter()
         self._grown: Counter[str] = Counter()
+        self._refusals = Refusals()
         self._said: dict[str, float] = {}
         self._lacking: str | None = None  # no standby is attached, and one is required
         self._learn_at = self._beat_at = self._examine_at = 0.0
@@ -97,6 +99,7 @@ class Keeping:
         for store, name, n in figures:
             self._daily[store, name] += n
         self._grown.update(totals)
+        self._refusals.add(refused)
 
     async def keep_up(self) -> None:
         """What is due by now: what commands have changed, a sign of life with the figures, a look at the server."""
@@ -137,14 +140,17 @@ class Keeping:
         async with self._database.connection() as connection:
             self.keys = {key.hash: key for key in await keys.list_keys(connection) if key.revoked is None}
             since = max(self.erased.values(), default=_STILL_HIDDEN_MS) - _STILL_HIDDEN_MS
-            for name, at in await connection.fetch(_ERASED, since):
-                self.erased.setdefault(name, at)
+            erased = dict(await connection.fetch(_ERASED, since))
+        if self._learn_at and erased.keys() - self.erased.keys():
+            self._refusals.forget_numbers()
+        self.erased.update({name: at for name, at in erased.items() if name not in self.erased})
 
     async def _beat(self) -> None:
         """Renew the number, or take another one where it is over; write the figures."""
         async with self._database.transaction() as connection:
             renewed = await self.edge.beat(connection, self._living())
             daily, grown = await self._write_figures(connection)
+        self._refusals.written()
         self._daily -= daily
         self._grown -= grown
         if not renewed:
@@ -170,6 +176,8 @@ class Keeping:
         if refused:
             codes, counts = [code for code, _ in refused], [n for _, n in refused]
             await connection.execute(_REFUSAL, now // _QUARTER_MS, edge, codes, counts)
+        if told := self._refusals.waiting():
+            await refusals.write(connection, told, now)
         return daily, grown
 
     async def _require_a_standby(self) -> None:

@@ -5,23 +5,31 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import structs
 
 from collector.config import StorageConfig
+from collector.config_loader.engines import hosts_of
 from collector.core.capi.states import NAMES
-from collector.storage.postgres import examining
+from collector.errors import StorageError
+from collector.storage.postgres import connecting, examining
 from collector.storage.postgres.connecting import Connection
 from collector.storage.postgres.database import Database
 from collector.storage.postgres.examining import Facts
-from collector.storage.postgres.faults import as_storage_errors
+from collector.storage.postgres.faults import as_storage_errors, named
 from collector.storage.postgres.migrating import version_of
 from collector.storage.postgres.opening import examined
+from collector.storage.rules.standing import EdgeSeen, Pixel, Reads, Standby, Standing, Waiting
 
+_READ_S: Final = 5.0
 _SERVER: Final = """
 SELECT pg_database_size(current_database()) AS bytes,
        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used,
        current_setting('max_connections')::int AS most, current_setting('fsync') = 'on' AS syncs,
        current_setting('full_page_writes') = 'on' AS whole_pages"""
+_READS: Final = """
+SELECT standby, CASE WHEN NOT standby OR whole AND age < 60 THEN 0 ELSE age END::bigint AS behind
+  FROM (SELECT pg_is_in_recovery() AS standby, pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() AS whole,
+               coalesce(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0) AS age) AS seen"""
 _STANDBYS: Final = """
 SELECT application_name AS name, coalesce(state, '') AS state, coalesce(sync_state, '') AS sync,
        coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), flush_lsn), 0)::bigint AS behind
@@ -43,66 +51,6 @@ SELECT p.name, coalesce(s.state, 'open') AS state, s.reason,
   FROM pixel p LEFT JOIN pixel_state s ON s.pixel = p.id ORDER BY 1"""
 
 
-class Camel(Struct, rename="camel"):
-    """Answers are in camelCase, as the API's."""
-
-
-class Standby(Camel):
-    """A copy of the primary; `sync` as the server says it: sync, quorum, potential, async."""
-
-    name: str
-    state: str
-    sync: str
-    behind_bytes: int
-
-
-class EdgeSeen(Camel):
-    """A keeper with its edges. `over`: it ended without a word, and its last rows are still to be looked through."""
-
-    number: int
-    owner: str
-    silent_seconds: int
-    over: bool
-
-
-class Waiting(Camel):
-    """Events of one pixel in one state that wait."""
-
-    pixel: str
-    state: str
-    events: int
-    oldest_seconds: int
-
-
-class Pixel(Camel):
-    """How delivery to one pixel stands, and which courier holds it."""
-
-    pixel: str
-    state: str
-    reason: str | None
-    courier: str | None
-
-
-class Standing(Camel):
-    """Everything at a glance. `schema` 0: nobody has made one yet, and then nothing below it is known."""
-
-    engine: str
-    primary: str
-    version: str
-    schema: int
-    database_bytes: int
-    connections: int
-    most_connections: int
-    clock_ahead_ms: int  # of the server's against this machine's
-    doubts: list[str]
-    standbys: list[Standby]
-    clicks: int = 0
-    conversions: int = 0
-    edges: list[EdgeSeen] = []
-    queue: list[Waiting] = []
-    pixels: list[Pixel] = []
-
-
 def standing(storage: StorageConfig) -> Standing:
     """StorageError says why there is no answer."""
 
@@ -111,12 +59,44 @@ def standing(storage: StorageConfig) -> Standing:
         try:
             found = await examined(database, storage)
             async with database.connection() as connection:
-                return await _seen(connection, storage, found)
+                seen = await _seen(connection, storage, found)
+            return structs.replace(seen, reads=await _reads_of(storage)) if storage.read_dsn else seen
         finally:
             await database.close()
 
     with as_storage_errors():
         return asyncio.run(asked())
+
+
+async def looked_at(database: Database, storage: StorageConfig) -> Standing:
+    """The same by connections that are open; it raises what the driver raises, too."""
+    async with database.connection() as connection:
+        return await _seen(connection, storage, await examining.facts(connection))
+
+
+async def _reads_of(storage: StorageConfig) -> Reads:
+    database = Database(storage, "collector status", connecting.reading(storage, _READ_S, aside=True))
+    try:
+        return await reads(database, storage)
+    finally:
+        await database.close()
+
+
+async def reads(database: Database, storage: StorageConfig) -> Reads:
+    """How the server stands that the console reads at."""
+    try:
+        with as_storage_errors():
+            async with database.connection() as connection:
+                row = await connection.fetchrow(_READS, timeout=_READ_S)
+                return Reads(connection.at, row["standby"], row["behind"])
+    except StorageError as problem:
+        return unread(storage, problem)
+
+
+def unread(storage: StorageConfig, problem: StorageError | None) -> Reads:
+    """One that cannot be asked."""
+    hosts = ", ".join(named(host) for host in hosts_of(storage.read_dsn))
+    return Reads(hosts, standby=False, behind_seconds=0, problem=str(problem or ""))
 
 
 async def _seen(connection: Connection, storage: StorageConfig, found: Facts) -> Standing:

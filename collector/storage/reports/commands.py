@@ -13,7 +13,7 @@ from collector.config import Config
 from collector.core.days import Days
 from collector.core.shops.counted import Line
 from collector.core.weekly import Week
-from collector.errors import Damaged
+from collector.errors import Damaged, NoSchema
 from collector.storage.ground import acknowledged, damage
 from collector.storage.reports import export as exports
 from collector.storage.reports import insights
@@ -26,7 +26,7 @@ from collector.storage.reports.live import Follower, Kind
 from collector.storage.reports.names import public_ids
 from collector.storage.reports.orders import of_order
 from collector.storage.reports.questions import STORE, Reading
-from collector.storage.reports.reader import DEADLINE_SECONDS, NoSchema, Reader, database
+from collector.storage.reports.reader import DEADLINE_SECONDS, Reader, database
 from collector.storage.reports.reconcile import By, sums, unknown_to_the_shop
 from collector.storage.reports.shop_ways import ways
 from collector.storage.reports.status import Clock, Status
@@ -235,7 +235,7 @@ def health(config: Config, now: int) -> Facts:
     """What the doctor asks. StorageError where the database cannot answer."""
 
     async def ask() -> Facts:
-        async with _whole(config) as reader:
+        async with _read(config) as reader:
             return structs.replace(await found(reader, now), insights=await insights.state(reader, config))
 
     return asyncio.run(ask())

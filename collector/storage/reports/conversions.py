@@ -12,7 +12,7 @@ from collector.core.flags import TEST
 from collector.core.landing import campaign_of
 from collector.core.matching.shapes import Match
 from collector.storage.reports.delivery import STATES_SQL, combined
-from collector.storage.reports.questions import Reading, Row, named
+from collector.storage.reports.questions import ABOVE_ALL, Reading, Row, named
 
 # The columns of Stored, in its order.
 _STORED_SQL: Final = """
@@ -179,7 +179,7 @@ class Conversion(Stored, frozen=True, kw_only=True):
 
 async def last(reader: Reading, *, before: int | None = None, limit: int = 50) -> list[Line]:
     """The last conversions, newest first; `before` is a conversion's row number."""
-    rows = await reader.rows(LAST_SQL, before or 1 << 62, limit)
+    rows = await reader.rows(LAST_SQL, before or ABOVE_ALL, limit)
     return [
         Line(*stored, reason=_decode_reason(match).reason, capi=combined(capi, states))
         for *stored, capi, states, match in rows
@@ -215,7 +215,7 @@ async def way_to(reader: Reading, order: Conversion) -> Way:
         return Way([])
     found = list[Stepped]()
     among = (order.click, order.match.click_ts or 0, order.ts, order.id, order.flags & TEST)
-    rows, looked, before = list[Row](), 0, 1 << 62
+    rows, looked, before = list[Row](), 0, ABOVE_ALL
     while len(found) < _STEPS_PAGE and looked < _STEPS_MOST:
         rows = await reader.rows(STEPS_SQL, *among, before)
         found += [step for row in rows if (step := _step_of(row, order.event)) is not None]

@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Struct
 
 from collector.storage.reports.folds import DAY_MS
-from collector.storage.reports.reader import Reader
+from collector.storage.reports.questions import Reading
 
 DAYS: Final = 31
 NAMES: Final = ("decoy.orders", "decoy.80", "decoy.90")
@@ -24,7 +24,7 @@ class Decoys(Struct, frozen=True):
     at_90: int
 
 
-async def counted(reader: Reader, now: int, stores: Set[int]) -> Decoys:
+async def counted(reader: Reading, now: int, stores: Set[int]) -> Decoys:
     """The counts of the last 31 days for `stores`."""
     found: Counter[str] = Counter()
     for store, name, n in await reader.rows(SQL, now // DAY_MS - DAYS, *NAMES):

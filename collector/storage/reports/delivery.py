@@ -12,32 +12,52 @@ from msgspec import Struct
 from collector.core.capi.states import combine
 from collector.core.latency import Latency
 from collector.storage.reports.kept import CUSTOM, STANDARD_SQL, Span
-from collector.storage.reports.reader import Reader, Row
+from collector.storage.reports.questions import ABOVE_ALL, Reading, Row, named
 
 # min(id) and not min(created): the partial index holds the row number, so a backlog of a million is counted without
 # touching its rows.
-QUEUE_SQL = """
+QUEUE_SQL = named(
+    "queue",
+    """
 SELECT p.name, o.state, count(*), min(o.id)
-  FROM outbox o JOIN pixel p ON p.id = o.pixel WHERE o.settled IS NULL GROUP BY o.pixel, o.state"""
-PIXEL_SQL = """
+  FROM outbox o JOIN pixel p ON p.id = o.pixel WHERE o.settled IS NULL GROUP BY o.pixel, o.state""",
+)
+PIXEL_SQL = named(
+    "pixels",
+    """
 SELECT p.name, s.state, s.since, s.until, s.reason,
        (SELECT deadline FROM outbox INDEXED BY outbox_deadline
          WHERE pixel = p.id AND settled IS NULL AND state < 2 ORDER BY deadline LIMIT 1)
-  FROM pixel p LEFT JOIN pixel_state s ON s.pixel = p.id ORDER BY p.id"""
-REQUEST_SQL = """
+  FROM pixel p LEFT JOIN pixel_state s ON s.pixel = p.id ORDER BY p.id""",
+)
+REQUEST_SQL = named(
+    "last requests",
+    """
 SELECT r.id, p.name, r.at, r.events, r.outcome, r.http_status, r.code, r.subcode, r.trace_id, r.message, r.took_ms
-  FROM request r LEFT JOIN pixel p ON p.id = r.pixel WHERE r.id < ? ORDER BY r.id DESC LIMIT ?"""
+  FROM request r LEFT JOIN pixel p ON p.id = r.pixel WHERE r.id < ? ORDER BY r.id DESC LIMIT ?""",
+)
 # The literal states let SQLite use the partial index of dead letters.
-DEAD_COUNT_SQL = "SELECT count(*) FROM outbox WHERE state IN (11, 12) AND settled >= ?"
+DEAD_COUNT_SQL = named("dead since", "SELECT count(*) FROM outbox WHERE state IN (11, 12) AND settled >= ?")
 
-TALLY_SQL = """
+TALLY_SQL = named(
+    "requests to tally",
+    """
 SELECT r.id, coalesce(p.name, r.pixel), r.at, r.outcome, r.took_ms
-  FROM request r LEFT JOIN pixel p ON p.id = r.pixel WHERE r.id > ? ORDER BY r.id LIMIT ?"""
-_PIXELS_SQL = "SELECT id, name FROM pixel"
-_SUCCESS_SQL = """
-SELECT at FROM request WHERE pixel = ? AND id > ? AND outcome IN ('sent', 'short') ORDER BY id DESC LIMIT 1"""
+  FROM request r LEFT JOIN pixel p ON p.id = r.pixel WHERE r.id > ? ORDER BY r.id LIMIT ?""",
+)
+_PIXELS_SQL = named("pixels by number", "SELECT id, name FROM pixel")
+_SUCCESS_SQL = named(
+    "success of pixel",
+    """
+SELECT at FROM request WHERE pixel = ? AND id > ? AND outcome IN ('sent', 'short') ORDER BY id DESC LIMIT 1""",
+)
 # Before those: when what Meta took last had come, to the quarter of an hour; another pixel's requests are many.
-_TAKEN_SQL = "SELECT quarter * 900000 FROM wait_sum WHERE pixel = ? AND n > 0 ORDER BY quarter DESC LIMIT 1"
+_TAKEN_SQL = named(
+    "taken of pixel", "SELECT quarter * 900000 FROM wait_sum WHERE pixel = ? AND n > 0 ORDER BY quarter DESC LIMIT 1"
+)
+_CREATED: Final = named("created", "SELECT created FROM outbox WHERE id = ?")
+_NEWEST: Final = named("newest request", "SELECT max(id) FROM request")
+_BEATS: Final = named("signs of life", "SELECT process, at, body FROM heartbeat ORDER BY process")
 _LOOK_BACK = 200_000
 _TOOK = ("sent", "short")
 
@@ -96,24 +116,24 @@ class Heartbeat(Struct, frozen=True):
     figures: dict[str, Any]
 
 
-async def waiting(reader: Reader) -> list[Waiting]:
+async def waiting(reader: Reading) -> list[Waiting]:
     """The queue by pixel and state, with the age of its oldest event."""
     out = []
     for name, state, events, oldest in await reader.rows(QUEUE_SQL):
-        created = await reader.one("SELECT created FROM outbox WHERE id = ?", oldest)
+        created = await reader.one(_CREATED, oldest)
         if created:
             out.append(Waiting(name, state, events, created[0]))
     return out
 
 
-async def pixels(reader: Reader) -> list[Pixel]:
+async def pixels(reader: Reading) -> list[Pixel]:
     """Every pixel that has ever been given an event, and its state."""
     return [Pixel(name, state or "open", *rest) for name, state, *rest in await reader.rows(PIXEL_SQL)]
 
 
-async def requests(reader: Reader, *, before: int | None = None, limit: int = 50) -> list[Request]:
+async def requests(reader: Reading, *, before: int | None = None, limit: int = 50) -> list[Request]:
     """The last requests, newest first; `before` is a request's id."""
-    return [Request(*row) for row in await reader.rows(REQUEST_SQL, before or 1 << 62, limit)]
+    return [Request(*row) for row in await reader.rows(REQUEST_SQL, before or ABOVE_ALL, limit)]
 
 
 class Requests:
@@ -128,11 +148,11 @@ class Requests:
         self.latency = Latency("graph")
         self._after: int | None = None
 
-    async def refresh(self, reader: Reader) -> None:
+    async def refresh(self, reader: Reading) -> None:
         """Count what is new and over; a request in flight is left for the next time."""
         if self._after is None:
             self.last_success = await last_success(reader)  # a small shop's may be older than those that are counted
-            row = await reader.one("SELECT max(id) FROM request")
+            row = await reader.one(_NEWEST)
             self._after = max(0, ((row and row[0]) or 0) - _LOOK_BACK)
         async for page in reader.pages(TALLY_SQL, self._after, size=5000):
             for number, name, at, outcome, took_ms in page:
@@ -146,9 +166,9 @@ class Requests:
                     self.last_success[name] = at
 
 
-async def last_success(reader: Reader) -> dict[str, int]:
+async def last_success(reader: Reading) -> dict[str, int]:
     """When Meta last took events (ms), by the pixel's name: its newest request's time, or no earlier than this."""
-    row = await reader.one("SELECT max(id) FROM request")
+    row = await reader.one(_NEWEST)
     after = max(0, ((row and row[0]) or 0) - _LOOK_BACK)
     found = {}
     for number, name in await reader.rows(_PIXELS_SQL):
@@ -158,15 +178,12 @@ async def last_success(reader: Reader) -> dict[str, int]:
     return found
 
 
-async def heartbeats(reader: Reader) -> list[Heartbeat]:
+async def heartbeats(reader: Reading) -> list[Heartbeat]:
     """Each process's last sign of life."""
-    return [
-        Heartbeat(process, at, _figures(body))
-        for process, at, body in await reader.rows("SELECT process, at, body FROM heartbeat ORDER BY process")
-    ]
+    return [Heartbeat(process, at, _figures(body)) for process, at, body in await reader.rows(_BEATS)]
 
 
-async def oldest_reader(reader: Reader) -> int:
+async def oldest_reader(reader: Reading) -> int:
     """Seconds for which a reader has held up the write-ahead log, as the keeper said with its last sign of life."""
     held = [beat.figures.get("oldestReaderSeconds", 0) for beat in await heartbeats(reader)]
     return max((n for n in held if isinstance(n, int)), default=0)
@@ -180,7 +197,7 @@ def _figures(body: bytes) -> dict[str, Any]:
     return figures if isinstance(figures, dict) else {}
 
 
-async def dead_since(reader: Reader, since: int) -> int:
+async def dead_since(reader: Reading, since: int) -> int:
     """How many events were rejected or expired from `since` (ms) on."""
     row = await reader.one(DEAD_COUNT_SQL, since)
     return row[0] if row else 0
@@ -221,7 +238,7 @@ class _Numbered(Struct):
 _numbered = msgspec.msgpack.Decoder(_Numbered).decode
 
 
-async def causes(reader: Reader, span: Span, event: str) -> list[Cause]:
+async def causes(reader: Reading, span: Span, event: str) -> list[Cause]:
     """Why events of a name and of a span were refused or expired, most first; of the newest dead letters."""
     named = "c.event_type = ?" if event != CUSTOM else f"c.event_type NOT IN ({STANDARD_SQL}) AND ? <> ''"
     sql = _CAUSES.format(",".join(map(str, span.stores)) or "0", named)
@@ -229,24 +246,27 @@ async def causes(reader: Reader, span: Span, event: str) -> list[Cause]:
     return [await _cause(reader, row) for row in rows]
 
 
-async def _cause(reader: Reader, row: Row) -> Cause:
+async def _cause(reader: Reading, row: Row) -> Cause:
     pixel, state, code, subcode, reason, n, first, last, example = row
     return Cause(pixel, state, code, subcode, reason, n, first, last, example, await _number(reader, example))
 
 
-async def _number(reader: Reader, conversion: int) -> str:
+async def _number(reader: Reading, conversion: int) -> str:
     row = await reader.one("SELECT body FROM conversion WHERE id = ?", conversion)
     return (_numbered(row[0]).order_id if row else None) or ""
 
 
-_LAST: Final = """
+_LAST: Final = named(
+    "last answer",
+    """
 SELECT r.id, ?1, r.at, r.events, r.outcome, r.http_status, r.code, r.subcode, r.trace_id, r.message, r.took_ms
-  FROM request r WHERE r.pixel = ?2 AND r.id > ?3 AND r.outcome <> 'in_flight' ORDER BY r.id DESC LIMIT 1"""
+  FROM request r WHERE r.pixel = ?2 AND r.id > ?3 AND r.outcome <> 'in_flight' ORDER BY r.id DESC LIMIT 1""",
+)
 
 
-async def last_answers(reader: Reader) -> dict[str, Request]:
+async def last_answers(reader: Reading) -> dict[str, Request]:
     """The newest answer to each pixel, by its name; of the newest requests."""
-    row = await reader.one("SELECT max(id) FROM request")
+    row = await reader.one(_NEWEST)
     after = max(0, ((row and row[0]) or 0) - _LOOK_BACK)
     found = {name: await reader.one(_LAST, name, number, after) for number, name in await reader.rows(_PIXELS_SQL)}
     return {name: Request(*answer) for name, answer in found.items() if answer}

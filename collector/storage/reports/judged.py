@@ -8,7 +8,6 @@ from typing import Final
 
 from collector.config import Config, StoreConfig
 from collector.core import saying, times
-from collector.storage.ground.schema import newest_schema
 from collector.storage.reports.findings import Finding, fail, ok, warn
 from collector.storage.reports.health import Facts
 
@@ -35,7 +34,7 @@ def judge(facts: Facts, config: Config, now: int) -> Iterator[Finding]:
 
 
 def _schema(facts: Facts) -> Iterator[Finding]:
-    known = newest_schema()
+    known = facts.held.newest_schema
     if facts.schema > known:
         yield fail(
             "schema", f"the database has schema {facts.schema}, this program knows {known}", "run the newer release"

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from collector.core.event_names import STANDARD
 from collector.core.landing import Campaign
-from collector.storage.reports.questions import Questions, Row
+from collector.storage.reports.questions import Questions, Row, named
 
 QUARTER_MS: Final = 900_000
 _OF_A_DAY: Final = 96
@@ -234,8 +234,17 @@ async def states(reader: Questions, span: Span) -> list[tuple[str, int, int]]:
 
 async def refusals(reader: Questions, span: Span) -> dict[str, int]:
     """What the edge refused, by the code of its answer, of all stores; most first."""
-    sql = "SELECT code, sum(n) FROM refusal_sum WHERE quarter >= ? AND quarter < ? GROUP BY 1 ORDER BY 2 DESC"
-    return dict(await reader.rows(sql, span.first, span.end))
+    return dict(await reader.rows(_REFUSALS, span.first, span.end))
+
+
+_REFUSALS: Final = named(
+    "refusals",
+    "SELECT code, sum(n) FROM refusal_sum WHERE quarter >= ? AND quarter < ? GROUP BY 1 ORDER BY 2 DESC",
+)
+_EACH_REFUSAL: Final = named(
+    "refusals one by one",
+    "SELECT at, code, field, called FROM refusal WHERE at >= ? AND at < ? ORDER BY id DESC LIMIT ?",
+)
 
 
 class Refusal(NamedTuple):
@@ -249,5 +258,4 @@ class Refusal(NamedTuple):
 
 async def refusals_one_by_one(reader: Questions, span: Span, limit: int) -> list[Refusal]:
     """The newest of a span, of all stores: of each code the newest 500 of 30 days are kept."""
-    sql = "SELECT at, code, field, called FROM refusal WHERE at >= ? AND at < ? ORDER BY id DESC LIMIT ?"
-    return [Refusal(*row) for row in await reader.rows(sql, span.since, span.until, limit)]
+    return [Refusal(*row) for row in await reader.rows(_EACH_REFUSAL, span.since, span.until, limit)]

@@ -7,9 +7,9 @@ from typing import Final
 from collector.config import Config
 from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
+from collector.errors import NoStore
 from collector.storage.ground import pepper
 from collector.storage.reports.questions import Reading, named
-from collector.storage.reports.reader import NoStore
 
 WITNESS_SQL: Final = named("witness of the key", pepper.WITNESS_SQL)
 

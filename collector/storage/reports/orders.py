@@ -24,14 +24,16 @@ _MOST_NAMES: Final = 200  # stores times event types, or as many as there are st
 _TAIL: Final = 60_000  # the keeper folds at 50,000 unfolded rows at the latest
 _INDEX: Final = CONVERSIONS.index_table("dedup")
 NAMED: Final = named("orders by name", "SELECT id FROM conversion WHERE dedup_k IN (SELECT value FROM json_each(?))")
-_EVENTS: Final = "SELECT name FROM event_name"
+_EVENTS: Final = named("events by name", "SELECT name FROM event_name")
 # By the sums' key: a list of all that they have would be a walk through them.
 _HAS_EVENT: Final = """
 SELECT EXISTS (SELECT 1 FROM store s CROSS JOIN sale_day d WHERE d.store = s.id AND d.event = ?)"""
 
 
-async def seen_events(reader: Reader) -> set[str]:
-    """The names of all events that there are."""
+async def seen_events(reader: Reading) -> set[str]:
+    """The names of all events that there may be."""
+    if reader.by_time:  # it finds a name at once, so none is left out
+        return {*STANDARD, *(name for (name,) in await reader.rows(_EVENTS))}
     told = {name for name in sorted(STANDARD) if await reader.one(_HAS_EVENT, name) == (1,)}
     return told | {name for (name,) in await reader.rows(_EVENTS)}
 

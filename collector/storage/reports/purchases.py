@@ -13,12 +13,13 @@ from collector.core.events import StoredClick
 from collector.core.landing import Campaign, campaign_id_of, campaign_of, labels_of
 from collector.storage.reports.delivery import STATES_SQL, combined
 from collector.storage.reports.kept import Span
-from collector.storage.reports.reader import Reader, Row
+from collector.storage.reports.questions import ABOVE_ALL, Named, Reading, Row, named
 
 _PAGE: Final = 200
 _NEXT_PAGES: Final = 1_000  # who goes on looks through many
 LOOKED_AT: Final = 10_000  # of a span's purchases, the newest, where not all can be
 WAYS_FROM: Final = 2_000  # of those, the attributed ones
+_EVER: Final = 1 << 62  # ms
 _GROUPS: Final = 100  # SQLite merges up to 500
 _SALE: Final = "flags & 145 = 0"  # core/flags.py: NO_SALE
 
@@ -78,10 +79,9 @@ class Way(NamedTuple):
     campaign_id: str = ""  # Meta's own, where the landing page has it
 
 
-async def newest_ways(reader: Reader, span: Span) -> list[Way]:
+async def newest_ways(reader: Reading, span: Span) -> list[Way]:
     """Of the newest purchases of a span (LOOKED_AT) those with a click, at most WAYS_FROM."""
-    rows = await reader.rows(_WAYS_SQL.format(newest_sql(span)))
-    return [_way(*row) for row in rows]
+    return [_way(*row) for row in await reader.rows(_of_newest("ways", _WAYS_SQL, span))]
 
 
 def _way(after: int, body: bytes, new: int | None) -> Way:
@@ -90,9 +90,14 @@ def _way(after: int, body: bytes, new: int | None) -> Way:
     return Way(place, max(after, 0), None if new is None else bool(new), campaign_id_of(address))
 
 
-async def lags(reader: Reader, span: Span) -> list[int]:
+async def lags(reader: Reading, span: Span) -> list[int]:
     """Milliseconds from click to order, of the same as `newest_ways`."""
-    return [lag for (lag,) in await reader.rows(_LAGS_SQL.format(newest_sql(span)))]
+    return [lag for (lag,) in await reader.rows(_of_newest("lags", _LAGS_SQL, span))]
+
+
+def _of_newest(name: str, sql: str, span: Span) -> Named:
+    given = (list(span.stores), span.since, span.until, LOOKED_AT, WAYS_FROM)
+    return named(name, sql.format(newest_sql(span)), *given)
 
 
 class _Sold(Struct):
@@ -161,14 +166,21 @@ def _order(row: Row) -> Order:
 
 
 async def orders(
-    reader: Reader, span: Span, after: tuple[int, int] | None = None, *, up: bool = False
+    reader: Reading, span: Span, after: tuple[int, int] | None = None, *, up: bool = False
 ) -> AsyncIterator[Order]:
     """The orders of a span, newest first, or (`up`) oldest first; `after` is the (ts, id) of the last one seen."""
     at, size = after, _PAGE
-    while rows := await reader.rows(_SQL.format(found=_page_sql(span, at, size, up), way="" if up else "DESC")):
+    while rows := await reader.rows(_page(span, at, size, up)):
         for row in rows:
             yield _order(row)
         at, size = (rows[-1][2], rows[-1][0]), _NEXT_PAGES
+
+
+def _page(span: Span, at: tuple[int, int] | None, size: int, up: bool) -> Named:
+    last = at or ((-_EVER, 0) if up else (_EVER, ABOVE_ALL))
+    sql = _SQL.format(found=_page_sql(span, at, size, up), way="" if up else "DESC")
+    name = f"orders, the {'oldest' if up else 'newest'} first"
+    return named(name, sql, list(span.stores), span.since, span.until, size, *last)
 
 
 def _page_sql(span: Span, at: tuple[int, int] | None, size: int, up: bool) -> str:

@@ -11,7 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from collector.storage.rules.standing import Held
+
 Row = tuple[Any, ...]
+ABOVE_ALL: Final = (1 << 63) - 1  # of all row numbers; those of several machines have 63 bits
 
 
 class Named(str):
@@ -61,8 +64,21 @@ class Reading(Questions, Protocol):
         """Whether every event is found by its time; else by its row number alone, which rises by one."""
         ...
 
+    @property
+    def deadline_seconds(self) -> float:
+        """How long a question may take; then TooSlow is raised."""
+        ...
+
     def pages(self, sql: str, after: int, *params: object, size: int = 1000) -> AsyncIterator[list[Row]]:
         """Pages of rows whose first column is the id."""
+        ...
+
+    async def held(self) -> Held:
+        """What the database takes, and how the server stands where there is one."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of it; whoever asks again opens it anew."""
         ...
 
 

@@ -19,25 +19,15 @@ from urllib.parse import quote
 
 import aiosqlite
 
-from collector.errors import StorageError
+from collector.errors import NoSchema, NoStore, StorageError, TooSlow
 from collector.storage.ground import damage
+from collector.storage.ground.schema import newest_schema
+from collector.storage.rules.standing import Held
 
 Row = tuple[Any, ...]
 DEADLINE_SECONDS: Final = 5.0
 # SQLite asks about the deadline every so many of its virtual machine's steps: well under a millisecond.
 _STEPS: Final = 10_000
-
-
-class NoStore(StorageError):
-    """There is no database yet: no edge has started on this data directory."""
-
-
-class NoSchema(NoStore):
-    """The database has no tables yet."""
-
-
-class TooSlow(StorageError):
-    """A question went past its deadline and was given up."""
 
 
 def database(data_dir: str) -> Path:
@@ -121,6 +111,11 @@ class Reader:
         with suppress(FileNotFoundError):
             return self.path.with_name(self.path.name + "-wal").stat().st_size
         return 0
+
+    async def held(self) -> Held:
+        """What the file takes, and by which SQLite it is read."""
+        row = await self.one("SELECT sqlite_version()")
+        return Held(f"SQLite {row[0] if row else ''}", newest_schema(), self.size(), self.wal_size())
 
     async def close(self) -> None:
         """Let go of the file."""

@@ -20,7 +20,8 @@ from collector.core.capi.states import CapiState
 from collector.core.days import Days, begin
 from collector.core.days import day_of as date_of
 from collector.core.shops.counted import FILE, Class, Line, class_of, day_of, share
-from collector.storage.reports.reader import NoSchema, Reader, Row
+from collector.errors import NoSchema
+from collector.storage.reports.questions import Reading, Row
 
 By = Literal["day", "reason", "channel"]
 # The state of this pixel's own event; of an order that made none, the order's. Day, teller and state are one number, by
@@ -77,14 +78,14 @@ class Counted(Struct):
 
 
 async def sums(
-    reader: Reader, config: Config, since: int, until: int, *, store: str | None = None, by: By = "day"
+    reader: Reading, config: Config, since: int, until: int, *, store: str | None = None, by: By = "day"
 ) -> list[Line]:
     """The sums of every store with orders of its shop's own telling, from `since` to `until` (ms)."""
     return [one.line for one in await counted(reader, config, since, until, store=store, by=by)]
 
 
 async def counted(
-    reader: Reader, config: Config, since: int, until: int, *, store: str | None = None, by: By = "day"
+    reader: Reading, config: Config, since: int, until: int, *, store: str | None = None, by: By = "day"
 ) -> list[Counted]:
     """The same, with how many of those that were sent are attributed to a click."""
     try:
@@ -98,7 +99,7 @@ async def counted(
         return []
 
 
-async def _of_store(reader: Reader, store: StoreConfig, number: int, since: int, until: int, by: By) -> list[Counted]:
+async def _of_store(reader: Reading, store: StoreConfig, number: int, since: int, until: int, by: By) -> list[Counted]:
     zone = ZoneInfo(store.timezone)
     sql = _SUMS.format(steps=_steps(zone, since, until), word=_WORDS[by])
     lines: dict[tuple[str, str, str], Counted] = {}
@@ -153,21 +154,21 @@ def _begin(day: str, zone: ZoneInfo) -> int | None:
 
 
 async def orders_of_day(
-    reader: Reader, store: StoreConfig, pixel: str, day: str, limit: int = 500
+    reader: Reading, store: StoreConfig, pixel: str, day: str, limit: int = 500
 ) -> list[ShopOrderLine]:
     """The orders of one of the shop's days, those first that Meta does not have, each with its class and why."""
     part = await _part_of_day(reader, store, day)
     return [_order_line(row) for row in await reader.rows(_ORDERS, pixel, *part, limit)] if part else []
 
 
-async def count_of_day(reader: Reader, store: StoreConfig, day: str) -> int:
+async def count_of_day(reader: Reading, store: StoreConfig, day: str) -> int:
     """How many orders the shop has told of that day."""
     part = await _part_of_day(reader, store, day)
     row = await reader.one(_COUNT, *part) if part else None
     return row[0] if row else 0
 
 
-async def _part_of_day(reader: Reader, store: StoreConfig, day: str) -> tuple[int, int, int] | None:
+async def _part_of_day(reader: Reading, store: StoreConfig, day: str) -> tuple[int, int, int] | None:
     """The store's number, and when its day begins and ends (ms); None where there is no such store or day."""
     row, zone = await reader.one("SELECT id FROM store WHERE name = ?", store.id), ZoneInfo(store.timezone)
     try:
@@ -177,7 +178,7 @@ async def _part_of_day(reader: Reader, store: StoreConfig, day: str) -> tuple[in
         return None
 
 
-async def missing(reader: Reader, store: StoreConfig, since: int, until: int, limit: int = 500) -> list[ShopOrderLine]:
+async def missing(reader: Reading, store: StoreConfig, since: int, until: int, limit: int = 500) -> list[ShopOrderLine]:
     """The newest orders of a shop between two moments (ms) that nobody has told us of."""
     row = await reader.one("SELECT id FROM store WHERE name = ?", store.id)
     return [_order_line(one) for one in await reader.rows(_MISSING, row[0], since, until, limit)] if row else []
@@ -189,7 +190,7 @@ def _order_line(row: Row) -> ShopOrderLine:
     return ShopOrderLine(called, ts, status, amount, currency, class_of(state, bool(has_reason)), reason, conversion)
 
 
-async def unknown_to_the_shop(reader: Reader, number: int, since: int, until: int) -> int:
+async def unknown_to_the_shop(reader: Reading, number: int, since: int, until: int) -> int:
     """Purchases of a store, told by a server or a page that is believed, that no order of the shop matches (C3)."""
     first = await reader.one("SELECT min(id) FROM conversion WHERE received >= ?", since)
     sql = """

@@ -10,17 +10,25 @@ from msgspec import Struct
 from collector.config import Config, StoreConfig
 from collector.config_loader import shops
 from collector.core import times
-from collector.storage.reports.reader import Reader
+from collector.storage.reports.questions import STORE, Reading, named
 
 _DAYS: Final = 7
 _UNSET: Final = "https://YOUR-ADDRESS"  # where [edge] public_url is not set
-_LAST: Final = "SELECT at FROM shop_delivery WHERE store = ? AND webhook = ? ORDER BY at DESC LIMIT 1"
-_ORDER: Final = """
-SELECT at FROM shop_delivery WHERE store = ? AND webhook = ? AND conversion IS NOT NULL ORDER BY at DESC LIMIT 1"""
-_COUNTED: Final = """
+_LAST: Final = named(
+    "last delivery", "SELECT at FROM shop_delivery WHERE store = ? AND webhook = ? ORDER BY at DESC LIMIT 1"
+)
+_ORDER: Final = named(
+    "last order by webhook",
+    """
+SELECT at FROM shop_delivery WHERE store = ? AND webhook = ? AND conversion IS NOT NULL ORDER BY at DESC LIMIT 1""",
+)
+_COUNTED: Final = named(
+    "counted of a shop",
+    """
 SELECT name, sum(n), max(day) FROM counter WHERE store = ? AND day >= ? AND name >= 'shop.' AND name < 'shop/'
- GROUP BY name"""
-_PULL: Final = "SELECT at, watermark FROM shop_pull WHERE store = ?"
+ GROUP BY name""",
+)
+_PULL: Final = named("pull of a shop", "SELECT at, watermark FROM shop_pull WHERE store = ?")
 
 
 class Webhook(Struct, rename="camel", kw_only=True):
@@ -46,7 +54,7 @@ class ShopWays(Struct, rename="camel", kw_only=True):
     pulled_to: str | None
 
 
-async def ways(reader: Reader, config: Config, now: int) -> list[ShopWays]:
+async def ways(reader: Reading, config: Config, now: int) -> list[ShopWays]:
     """Of every active store that has a webhook with a secret, or a pull."""
     return [await _of(reader, config, store, now) for store in config.store if store.active and _has_any(store)]
 
@@ -59,8 +67,8 @@ def _names(store: StoreConfig) -> list[str]:
     return [*store.webhook_secrets, *(webhook.name for webhook in store.webhook)]
 
 
-async def _of(reader: Reader, config: Config, store: StoreConfig, now: int) -> ShopWays:
-    row = await reader.one("SELECT id FROM store WHERE name = ?", store.id)
+async def _of(reader: Reading, config: Config, store: StoreConfig, now: int) -> ShopWays:
+    row = await reader.one(STORE, store.id)
     number = row[0] if row else -1
     counted = await reader.rows(_COUNTED, number, now // times.DAY_MS - _DAYS + 1)
     pings = [day for name, _, day in counted if name == "shop.ping"]
@@ -78,7 +86,7 @@ async def _of(reader: Reader, config: Config, store: StoreConfig, now: int) -> S
     )
 
 
-async def _webhook(reader: Reader, config: Config, store: StoreConfig, number: int, hook: shops.Hook) -> Webhook:
+async def _webhook(reader: Reading, config: Config, store: StoreConfig, number: int, hook: shops.Hook) -> Webhook:
     last, order = [await reader.one(sql, number, hook.name) for sql in (_LAST, _ORDER)]
     base = config.edge.public_url.rstrip("/") or _UNSET
     return Webhook(

@@ -14,6 +14,7 @@ from collector.storage.reports import decoys, delivery, kept, models, trust
 from collector.storage.reports.folds import DAY_MS
 from collector.storage.reports.insights import InsightState
 from collector.storage.reports.kept import Sale, Span
+from collector.storage.reports.questions import Reading, named
 from collector.storage.reports.reader import Reader
 from collector.storage.reports.shop_ways import ShopWays
 from collector.storage.reports.totals import HORIZON_DAYS
@@ -21,6 +22,7 @@ from collector.storage.reports.totals import HORIZON_DAYS
 _NEVER_GIVEN: Final = """
 SELECT coalesce(sum(n), 0) FROM total
  WHERE name GLOB ?1 || '*' AND CAST(substr(name, length(?1) + 1) AS INTEGER) > ?2"""
+_CLOCK: Final = named("believed clock", "SELECT body FROM clock WHERE id = 1")
 
 
 class Camel(Struct, rename="camel", kw_only=True):
@@ -159,9 +161,9 @@ async def status(reader: Reader, now: int, threshold: int) -> Status:
     )
 
 
-async def clock(reader: Reader, now: int) -> Clock:
+async def clock(reader: Reading, now: int) -> Clock:
     """What time the courier believed when it last looked (every two seconds); `now` where it never did."""
-    row = await reader.one("SELECT body FROM clock WHERE id = 1")
+    row = await reader.one(_CLOCK)
     state = trusted.State(trusted.Mark(now, 0, ""), now) if row is None else json.decode(row[0], type=trusted.State)
     mark, then = state.mark, trusted.as_kept(state)
     return Clock(
@@ -197,7 +199,7 @@ async def _came(reader: Reader, table: str) -> int:
     return ((newest and newest[0]) or 0) - await never_given(reader, table, 0)
 
 
-async def never_given(reader: Reader, table: str, above: int) -> int:
+async def never_given(reader: Reading, table: str, above: int) -> int:
     """How many of the numbers above `above` no row ever had: each loss is noted by the row that stands for it."""
     row = await reader.one(_NEVER_GIVEN, f"never.{table}.", above)
     return row[0] if row else 0

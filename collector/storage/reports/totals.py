@@ -23,7 +23,6 @@ from collector.storage.reports.folds import (
     fold_conversions,
 )
 from collector.storage.reports.questions import Reading
-from collector.storage.reports.reader import Reader
 
 SLICE: Final = 4096
 HORIZON_DAYS: Final = 31  # totals reach back this far
@@ -65,7 +64,7 @@ class Totals:
         self._newest_id = 0
         self._horizon, self._looked = 0, -_LOOK_AGAIN_SECONDS
 
-    async def refresh(self, reader: Reader, now: int, *, budget_seconds: float, again: bool = True) -> bool:
+    async def refresh(self, reader: Reading, now: int, *, budget_seconds: float, again: bool = True) -> bool:
         """Count for `budget_seconds` at most: new rows first, then (`again`) rows that may have changed.
 
         True when every row has been counted at least once.
@@ -80,7 +79,7 @@ class Totals:
         self.complete = True
         return True
 
-    async def _due(self, reader: Reader, now: int) -> tuple[list[int], list[int]]:
+    async def _due(self, reader: Reading, now: int) -> tuple[list[int], list[int]]:
         """The slices that hold rows not counted yet, newest first; then those to read again, longest ago first."""
         # Two sub-selects: SQLite walks the whole table for max and min in one.
         row = await reader.one("SELECT (SELECT max(id) FROM conversion), (SELECT min(id) FROM conversion)")
@@ -96,7 +95,7 @@ class Totals:
         stale = [n for n in self.slices if self._is_stale(n, now) and not self._has_grown(n)]
         return new, sorted(stale, key=lambda n: self.slices[n].at)
 
-    async def _first(self, reader: Reader, oldest: int, newest: int, since: int) -> int:
+    async def _first(self, reader: Reading, oldest: int, newest: int, since: int) -> int:
         """The first row within the horizon, looked for again each ten minutes."""
         if time.monotonic() - self._looked > _LOOK_AGAIN_SECONDS:
             self._horizon = await first_received(reader, "conversion", oldest, newest, since)
@@ -111,7 +110,7 @@ class Totals:
         sealed = read.slice.newest < now - _OPEN_FOR_MS
         return time.monotonic() - read.at > (_STALE_SEALED_SECONDS if sealed else _STALE_OPEN_SECONDS)
 
-    async def _read(self, reader: Reader, number: int) -> None:
+    async def _read(self, reader: Reading, number: int) -> None:
         at, up_to = time.monotonic(), self._newest_id
         rows = await reader.rows(CONVERSION_SQL, number * SLICE, (number + 1) * SLICE)
         # After the rows: a name is written with the first event that brings it.

@@ -18,7 +18,7 @@ from collector.core.calibration import calibrate, sigmoid
 from collector.core.learning import BIN, decoy_shares
 from collector.core.matching.model import DEFAULT_MODEL, Model
 from collector.storage.reports.kept import SEPARATOR
-from collector.storage.reports.reader import Reader
+from collector.storage.reports.questions import Reading
 
 ENOUGH: Final = 100  # labels below which no error is stated: the noise floor alone would be about .05
 _BINS: Final = 10
@@ -46,7 +46,7 @@ class Truth(Struct):
         self.n, self.right = self.n + n, self.right + right
 
 
-async def labels(reader: Reader, since: int) -> dict[LabelKey, Truth]:
+async def labels(reader: Reading, since: int) -> dict[LabelKey, Truth]:
     """What later proof said of what was stated, of events from `since` (ms) on; of purchases where a store has them."""
     sellers = {store for (store,) in await reader.rows(_SELLERS, since // 900_000)}
     out: dict[LabelKey, Truth] = defaultdict(Truth)

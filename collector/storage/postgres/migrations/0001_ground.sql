@@ -5,6 +5,13 @@
 CREATE FUNCTION now_ms() RETURNS bigint LANGUAGE sql VOLATILE
     RETURN (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
 
+-- Until when (ms) all that was committed is seen here: ids of two keepers do not become visible in their order, and a
+-- standby is as late as what it has replayed. Not volatile, for an index to be entered by it.
+CREATE FUNCTION seen_ms() RETURNS bigint LANGUAGE sql STABLE
+    RETURN CASE WHEN pg_is_in_recovery() THEN
+        least(now_ms(), coalesce(floor(extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000)::bigint, now_ms()))
+    ELSE now_ms() END - 10000;
+
 CREATE TABLE store (
     id   int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text NOT NULL UNIQUE

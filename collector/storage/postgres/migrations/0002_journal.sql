@@ -81,6 +81,7 @@ CREATE TABLE conversion (
 ) WITH (fillfactor = 80);
 CREATE UNIQUE INDEX conversion_dedup ON conversion (store, dedup_k) WHERE dedup_k IS NOT NULL;
 CREATE INDEX conversion_ts ON conversion (store, ts);
+CREATE INDEX conversion_purchase ON conversion (store, ts, id) WHERE event_type = 'Purchase';
 CREATE INDEX conversion_click ON conversion (store, click) WHERE click IS NOT NULL;
 CREATE INDEX conversion_fbclid ON conversion (store, fbclid_k, received) WHERE fbclid_k IS NOT NULL;
 CREATE INDEX conversion_visitor ON conversion (store, visitor_k, received) WHERE visitor_k IS NOT NULL;
