@@ -110,11 +110,14 @@ def test_a_sync_leaves_the_locks_of_those_who_have_the_file_open(tmp_path: Path)
         db.execute("BEGIN; SELECT count(*) FROM click").fetchall()
         if not (before := locks_on(tmp_path / DATABASE)):
             pytest.skip("this kernel tells of no locks")
-        Checkpointer(storage, tmp_path, Ledger(tmp_path, acknowledged.EDGE))._sync()
+        checkpointer = Checkpointer(storage, tmp_path, Ledger(tmp_path, acknowledged.EDGE))
+        for _ in range(2):
+            checkpointer._sync()
         assert locks_on(tmp_path / DATABASE) == before
-        with open(tmp_path / DATABASE, "rb"):
-            pass
-        assert locks_on(tmp_path / DATABASE) == set(), "the control: by a file of one's own they are gone"
+        checkpointer.stop()
+        assert locks_on(tmp_path / DATABASE) == before, "an ended thread's file stays open"
+        checkpointer.close()
+        assert locks_on(tmp_path / DATABASE) == set(), "the control: they go with any descriptor"
 
 
 @contextmanager

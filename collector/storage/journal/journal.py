@@ -163,4 +163,5 @@ class Journal:
         self._transaction.lookup.close()
         self._reader.close()
         self._db.close()
+        self._checkpointer.close()
         self._ledger.close()
