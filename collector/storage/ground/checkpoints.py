@@ -159,7 +159,7 @@ class Checkpointer(threading.Thread):
     def _sync(self) -> None:
         """Have the copied pages on the disk: SQLite leaves that to whoever copies the last one, and it is a group.
 
-        By a descriptor of its own, since what a sync fails with is told to each descriptor once, and not by apsw's xSync,
+        By a descriptor of its own, since what a sync fails with is told to each descriptor once; not by apsw's xSync,
         which keeps the interpreter's lock while it waits.
         """
         if self._file is None:
