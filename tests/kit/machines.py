@@ -36,9 +36,9 @@ T = TypeVar("T")
 class Asking:
     """A connection of the test's own, as the superuser, asked from code that waits."""
 
-    def __init__(self, node: Node, database: str) -> None:
+    def __init__(self, node: Node, database: str, user: str = SUPERUSER) -> None:
         self._runner = asyncio.Runner()
-        self._connection = self._run(asyncpg.connect(node.dsn(database, SUPERUSER)))
+        self._connection = self._run(asyncpg.connect(node.dsn(database, user)))
 
     def _run(self, work: Awaitable[T]) -> T:
         async def waited() -> T:
@@ -152,10 +152,10 @@ class Audit(msgspec.Struct):
 CLEAN: Final = Audit([], [], [])
 
 
-def audit(node: Node, database: str, pepper: Path, *loads: Load) -> Audit:
+def audit(node: Node, database: str, pepper: Path, *loads: Load, user: str = SUPERUSER) -> Audit:
     """Compare every acknowledged event with the rows."""
     public = PublicIds(KeyedHash(pepper.read_bytes()).subkey("public ids"))
-    with Asking(node, database) as asking:
+    with Asking(node, database, user) as asking:
         stored = asking.rows("SELECT id, 'click', body FROM click UNION ALL SELECT id, 'conv', body FROM conversion")
     ids: dict[str, list[str]] = {}
     paid = set()

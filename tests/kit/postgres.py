@@ -137,6 +137,14 @@ class Node:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def run_shell(self, line: str) -> None:
+        """A command as a person types it, with PostgreSQL's programs in the path."""
+        env = {**os.environ, "PATH": f"{self._programs}:{os.environ['PATH']}"}
+        done = subprocess.run(
+            line, shell=True, capture_output=True, text=True, cwd=self.folder, env=env, **_other_user()
+        )
+        assert done.returncode == 0, done.stderr
+
     # -- asking ----------------------------------------------------------------------------------------------------
 
     def sql(self, statement: str, database: str = "postgres") -> str:
@@ -251,7 +259,7 @@ def make_database(node: Node, name: str) -> Database:
 @contextmanager
 def server() -> Iterator[Node]:
     """A server alone, for as long as this lasts."""
-    with _folder() as folder:
+    with folder_for_servers() as folder:
         node = Node(folder, "primary")
         try:
             node.make()
@@ -263,7 +271,7 @@ def server() -> Iterator[Node]:
 @contextmanager
 def pair() -> Iterator[Pair]:
     """A primary and its synchronous standby."""
-    with _folder() as folder:
+    with folder_for_servers() as folder:
         made: list[Pair] = []
         try:
             made.append(Pair(folder))
@@ -278,7 +286,8 @@ def pair() -> Iterator[Pair]:
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def folder_for_servers() -> Iterator[Path]:
+    """An empty folder, gone afterwards with whatever server runs in it."""
     needed()
     memory = Path("/dev/shm")
     roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 << 30
