@@ -35,14 +35,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _lines(receipt: Receipt) -> list[list[Any]]:
     rows = [[table, n] for table, n in receipt.rows.items() if n]
-    staying = [[table, f"{n} stay in SQLite: PostgreSQL has no table yet"] for table, n in receipt.staying.items()]
     if not receipt.at:
-        return [["to", receipt.to], *rows, *staying, ["moved", "nothing: --dry-run"]]
+        return [["to", receipt.to], *rows, ["moved", "nothing: --dry-run"]]
     proof = f"counts of every table and store, {receipt.compared} conversions one by one"
     return [
         ["to", receipt.to],
         *rows,
-        *staying,
         ["compared", proof],
         ["moved", f"{timestamp(receipt.at)}, in {receipt.seconds} s; the SQLite file is marked and kept"],
     ]

@@ -38,7 +38,6 @@ def check(config: Config, *, needs_dsn: bool) -> Iterator[Fault]:
 
 def _of_one_machine(config: Config) -> Iterator[tuple[Path, object]]:
     """What this release does with SQLite alone, and whether it is asked for."""
-    yield ("insights", "ad_account"), config.insights.ad_account
     yield ("alerts", "weekly"), config.alerts.weekly
 
 

@@ -410,6 +410,7 @@ async def test_a_new_token_is_taken_while_the_old_one_is_refused(books: Books, m
 
 @pytest.mark.parametrize("failures", [1, 8, 1_025, 100_000])
 def test_the_wait_after_any_number_of_failures_is_an_hour_at_most(books: Books, failures: int) -> None:
+    books.read()
     books.reader._failures = failures
     assert 0 < books.reader._wait_after(Verdict(kind=Kind.TRANSIENT, message="")) <= HOUR_S
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -16,21 +17,26 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from collector.config import Config, MetaConfig, ShopConfig
+from collector.config import Config, InsightsConfig, MetaConfig, ShopConfig
+from collector.courier import insights
 from collector.courier.shops import pull, watch
 from collector.storage import requests
 from collector.storage.postgres import erasing
 from collector.storage.postgres.books import PostgresBooks, PostgresInbox
 from collector.storage.postgres.duties import Duties
+from collector.storage.postgres.insights import PostgresInsights
 from tests.courier.test_shop_watch import BOB, redact
 from tests.journal import test_shop_orders
 from tests.journal.test_shop_orders import Shop
 from tests.kit.courier_kit import CourierThread, courier_process, now_ms, wait_until
+from tests.kit.engines import postgres_config
 from tests.kit.journal_kit import MINUTE, STORE
 from tests.kit.journal_kits import PostgresKit
 from tests.kit.postgres import Database
 from tests.kit.program import ROOT
 from tests.kit.shop_server import HALF, ShopServer, graph_order, serving
+from tests.kit.simulators.ad_account import AdAccount, an_ad_day, days_back
+from tests.kit.simulators.graph import GraphSimulator
 from tests.shops.test_shop_reconcile import paid
 
 ORDERS, PAGE = 30, 7
@@ -76,7 +82,7 @@ class Asked:
         monkeypatch.setattr(PostgresBooks, "takes", noted)
         if not leased:
             monkeypatch.setattr(Duties, "require", _nothing)
-        for module in (pull, watch):
+        for module in (pull, watch, insights):
             monkeypatch.setattr(module, "OTHERS_S", 0.05)
 
     def count(self, duty: str, answer: bool) -> int:
@@ -259,3 +265,71 @@ def test_a_courier_killed_while_it_erases_is_succeeded(no_pull: Shop, monkeypatc
         shop.kit.execute("UPDATE duty SET until = 0")
         assert wait_until(lambda: is_done(shop))
     assert shop.kit.rows("SELECT called FROM shop_order") == [(str(NUMBER + 2),)]
+
+
+# -- the ad account
+
+
+PAGES = 9
+
+
+@pytest.fixture
+def account(tmp_path: Path) -> Iterator[tuple[GraphSimulator, AdAccount]]:
+    """Of three ads 25 days that are among the last 28, also when midnight passes; ten rows a page."""
+    with GraphSimulator() as graph:
+        made = graph.state.accounts["act_1"] = AdAccount("ads-token")
+        yesterday = datetime.now(UTC).date() - timedelta(days=1)
+        made.rows = [an_ad_day(day, ad, "1.00") for day in days_back(yesterday, 25) for ad in (1, 2, 3)]
+        made.most = 10
+        yield graph, made
+
+
+def reading(folder: Path, database: Database, graph: GraphSimulator) -> Config:
+    config = postgres_config(folder, database, graph.url)
+    return structs.replace(config, insights=InsightsConfig(ad_account="act_1", access_token="ads-token"))
+
+
+@BOTH_WAYS
+def test_of_two_couriers_one_reads_the_ad_account_and_the_next_goes_on(
+    leased: bool,
+    tmp_path: Path,
+    database: Database,
+    account: tuple[GraphSimulator, AdAccount],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph, ads = account
+    config, asked, both, state = reading(tmp_path, database, graph), *_together(leased, monkeypatch)
+    if not leased:
+        monkeypatch.setattr(PostgresInsights, "state", lambda own: (both.wait(60), state(own))[1])
+    whole = "SELECT count(*) FROM insight_account WHERE at > 0"
+    with CourierThread(config), CourierThread(config):
+        if leased:
+            assert wait_until(lambda: asked.count("insights", False) > 2)
+        assert wait_until(lambda: database.sql(whole) == "1" and len(ads.asked) >= PAGES * (1 if leased else 2))
+    assert len(ads.asked) == PAGES * (1 if leased else 2), "eight, and the empty one behind the last cursor"
+    assert database.sql("SELECT sum(spend) / 10000 FROM insight WHERE currency = 'USD'").startswith("75")
+    with CourierThread(config):  # who comes next knows when it was read
+        before = len(asked.answers)
+        assert wait_until(lambda: len(asked.answers) > before)
+    assert len(ads.asked) == PAGES * (1 if leased else 2)
+
+
+def _together(leased: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[Asked, Barrier, Any]:
+    return Asked(monkeypatch, leased=leased), Barrier(2), PostgresInsights.state
+
+
+@pytest.mark.slow
+def test_a_courier_killed_while_it_reads_the_ad_account_is_succeeded(
+    tmp_path: Path, database: Database, account: tuple[GraphSimulator, AdAccount], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph, ads = account
+    config = reading(tmp_path, database, graph)
+    with courier_process(config) as killed:
+        assert wait_until(lambda: len(ads.asked) >= 3)
+        killed.send_signal(signal.SIGKILL)
+    asked = Asked(monkeypatch, leased=True)
+    with CourierThread(config):
+        assert wait_until(lambda: asked.count("insights", False) > 2), "control: it is not known to be dead"
+        database.sql("UPDATE duty SET until = 0")
+        assert wait_until(lambda: database.sql("SELECT count(*) FROM insight_account WHERE at > 0") == "1")
+    assert database.sql("SELECT count(*) || ' ' || count(DISTINCT reading) FROM insight") == "75 1"

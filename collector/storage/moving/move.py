@@ -33,11 +33,10 @@ _ANEW: Final = "begin again with an empty database"
 
 
 class Receipt(Struct, frozen=True):
-    """What was moved, in rows by table. `staying`: what PostgreSQL has no table for; `at`: ms, 0 where nothing was."""
+    """What was moved, in rows by table. `at`: ms, 0 where nothing was."""
 
     to: str
     rows: dict[str, int]
-    staying: dict[str, int]
     compared: int
     at: int
     seconds: float
@@ -145,7 +144,7 @@ class _Move:
 
     def _receipt(self, at: str, counts: Counts, compared: int, now: int) -> Receipt:
         seconds = time.monotonic() - self._begun
-        return Receipt(at, _by_table(counts), self._source.staying(), compared, now, round(seconds, 1))
+        return Receipt(at, _by_table(counts), compared, now, round(seconds, 1))
 
 
 def _by_table(counts: Counts) -> Counter[str]:

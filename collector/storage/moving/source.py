@@ -13,7 +13,7 @@ from collector.core import flags
 from collector.errors import StorageError
 from collector.storage.ground import moved, pepper
 from collector.storage.ground.database import immediate, open_existing
-from collector.storage.moving.tables import COMPARED, PARTS, STAYING, Part, values_for
+from collector.storage.moving.tables import COMPARED, PARTS, Part, values_for
 from collector.storage.rules.visitors import REGISTERS, place_of
 
 _DAY_MS: Final = 86_400_000
@@ -77,11 +77,6 @@ class Source:
             for part in PARTS
             for store, n in self._db.execute(part.counted_in_source)
         }  # fmt: skip
-
-    def staying(self) -> dict[str, int]:
-        """Rows that are not moved, by table."""
-        found = {table: self._one(f"SELECT count(*) FROM {table}") for table in STAYING}
-        return {table: n for table, n in found.items() if n}
 
     def sketches(self) -> Iterator[tuple[int, int, bytes]]:
         """Store, day, and the registers of the visitors that it saw."""

@@ -1,4 +1,4 @@
-"""What moves from SQLite to PostgreSQL, column by column; what is made anew there, and what stays."""
+"""What moves from SQLite to PostgreSQL, column by column, and what is made anew there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from msgspec import Struct
 _OF_CONVERSION: Final = "LEFT JOIN conversion c ON c.id = t.conversion"
 _ITS_STORE: Final = "store=coalesce(c.store,0)"
 _KEYS: Final = "fbclid_k visitor_k fbp_k ip_k ua_k fp_k ua_class flags"
+# Whose rows name a store in words, or none.
+_NAMED: Final = ("api_key", "shop_inbox", "shop_request", "shop_pull", "share")
 _TRUTHS: Final = frozenset({"sale", "queued"})
 
 
@@ -34,7 +36,7 @@ class Part(Struct, frozen=True):
     @property
     def has_stores(self) -> bool:
         """Whether its rows belong to stores by number."""
-        return "store" in self.columns and self.table not in ("api_key", "shop_inbox", "shop_request")
+        return "store" in self.columns and self.table not in _NAMED
 
     @property
     def counted_in_source(self) -> str:
@@ -107,15 +109,22 @@ PARTS: Final = (
           "store name"),
     _part("shop_inbox", "id store platform topic seen body", numbered=True),
     _part("shop_request", "id store kind at asked done found"),
+    _part("shop_pull", "store since watermark at fault", "store"),
+    _part("insight", "account day ad currency reading spend impressions clicks link_clicks purchases purchase_units",
+          "account day ad currency"),
+    _part("insight_ad", "account ad ad_name adset adset_name campaign campaign_name", "account ad"),
+    _part("insight_account", "account reading currency timezone since until at unread fault fault_at", "account"),
+    _part("share", "id store first last event made expires revoked"),
+    _part("weekly_sent", "due channel at done", "due channel"),
+    _part("refusal", "id at code field called", numbered=True),
+    _part("renamed", "id conversion"),
 )  # fmt: skip
 
 # Sums and notes that are made anew from the rows, or are of one file or one machine alone.
 DERIVED: Final = frozenset(
     "click_day click_quarter click_sum sale_day sale_quarter sale_sum delivery_sum truth_sum wait_sum cause "
-    "recount counted changed_click leaving renamed clock heartbeat pepper_check moved sqlite_sequence".split()
+    "recount counted changed_click leaving clock heartbeat pepper_check moved sqlite_sequence".split()
 )
-# What PostgreSQL keeps no table for: its rows are told, and stay where they are.
-STAYING: Final = ("insight", "insight_account", "insight_ad", "share", "weekly_sent", "refusal", "shop_pull")
 
 # Filled from what was copied: {uncounted}: flags of clicks that are not counted; {recovered}: known from an fbc alone.
 SIGHTINGS: Final = """

@@ -73,6 +73,7 @@ class Known(Struct):
     event_names: dict[tuple[int, str], bool]
     clocks: dict[int, int]  # of each store: the latest event time (ms) of anything in it
     shared_told: dict[int, int]
+    renamed: bool = False  # orders carry names that release 0.2 gave to people's values
 
 
 class Group:
@@ -86,7 +87,7 @@ class Group:
         named = {store.config.id: store for store in known.stores.values()}
         self.shops = Shops(memory, named, self._erased)
         self.clicks = Clicks(memory, known.click_ms)
-        self.identities = Identities(memory)
+        self.identities = Identities(memory, renamed=known.renamed)
         parts = Parts(
             lookup=lookup,
             clicks=self.clicks,

@@ -62,19 +62,27 @@ def carried_by(memory: Memory, conversion: int) -> list[tuple[int, int]]:
 class Identities:
     """Over what a group knows."""
 
-    def __init__(self, memory: Memory) -> None:
-        self._memory = memory
+    def __init__(self, memory: Memory, *, renamed: bool) -> None:
+        """`renamed`: values are also known by former names."""
+        self._memory, self._renamed = memory, renamed
 
     def known(self, store: int, keys: Keys, visitor: int | None, former: dict[int, int] | None = None) -> Known:
         """What is known so far; `visitor` None: of the values alone."""
         if not keys:
             return Known(store, keys, visitor, [], {}, False)
-        seen = [self._links(store, KINDS[kind], key) for kind, key in keys]
+        old = former if former and self._renamed else {}
+        seen = [
+            [link for name in (key, old.get(key)) if name is not None for link in self._links(store, KINDS[kind], name)]
+            for kind, key in keys
+        ]
         held: dict[tuple[int, int], bool] = {}
         if visitor is not None:
             for kind, key, confirmed in self._held(store, visitor):
                 held[kind, key] = confirmed
-        return Known(store, keys, visitor, seen, held, False)
+        known = Known(store, keys, visitor, seen, held, False, old)
+        if old:
+            known.take_over()
+        return known
 
     def _links(self, store: int, kind: int, key: int) -> list[Link]:
         """The visitors that a value was seen with."""

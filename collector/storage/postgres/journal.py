@@ -47,6 +47,7 @@ _SILENT_MS: Final = 7 * _DAY_MS  # of a store that has told nothing for so long 
 _MODELS: Final = """
 SELECT m.store, m.body FROM model m WHERE m.created = (SELECT max(created) FROM model WHERE store = m.store)"""
 _decode_model = msgspec.msgpack.Decoder(Model).decode
+_RENAMED: Final = "SELECT EXISTS (SELECT 1 FROM renamed WHERE conversion >= (SELECT min(id) FROM conversion))"
 _CLOCKS: Final = "SELECT store, max(ts), max(heard) FROM event_clock GROUP BY store"
 _NEWEST: Final = "SELECT s, (SELECT max(ts) FROM conversion WHERE store = s) FROM unnest($1::int[]) s"
 _SAVE_CLOCK: Final = """
@@ -86,6 +87,7 @@ class PostgresJournal(Keeping):
             await connection.execute(_BEGUN, self.edge.number, self.edge.owner, self.edge.looked)
             rows = await connection.fetch("SELECT store, name, by_page FROM event_name")
             self.known.event_names.update({(store, name): bool(by_page) for store, name, by_page in rows})
+            self.known.renamed = await connection.fetchval(_RENAMED)
             for store, ts in await connection.fetch(_NEWEST, list(self._stores)):
                 self._hear(store, ts or 0)
         await self._learn()

@@ -8,6 +8,10 @@ CREATE TABLE duty (
 ) WITH (fillfactor = 50);
 
 -- As in SQLite's schema.
+CREATE TABLE renamed (
+    id         int PRIMARY KEY CHECK (id = 1),
+    conversion bigint NOT NULL
+);
 CREATE TABLE shop_pull (
     store     text PRIMARY KEY,
     since     bigint NOT NULL,
