@@ -6,16 +6,19 @@ import re
 import time
 from pathlib import Path
 
+import pytest
 import requests
 from msgspec import structs
 
 from collector.config import Config, ConsoleConfig
 from collector.console.metrics import METRICS, OF_FILE
 from tests.console.test_console_auth import CHEAP
+from tests.console.test_live import listen
 from tests.kit.console_process import ConsoleProcess
+from tests.kit.harness import eventually
 from tests.kit.journal_kit import HOUR, Kit, click, order
 from tests.kit.journal_kits import PostgresKit
-from tests.kit.postgres import Database
+from tests.kit.postgres import Database, Node, Pair, make_database
 
 PAGE = "https://shop.example/?utm_source=fb&utm_campaign={}"
 # Run in the console's process: nothing has to be ten seconds old to be told.
@@ -59,13 +62,16 @@ def test_lists_and_single_orders_say_the_same_over_both_engines(database: Databa
     for kit in (Kit(tmp_path / "file", now), PostgresKit(database, tmp_path / "server", now)):
         with kit:
             happened(kit)
-        answers = told(kit.config, LISTS, AT_ONCE if said else "")
-        assert {path: one.status_code for path, one in answers.items()} == dict.fromkeys(LISTS, 200) | {NOT_THERE: 404}
-        orders = sorted(set(re.findall(r"/conversions/[^\"]+", answers["/events"].text)))
-        assert len(orders) == 5
-        single = told(kit.config, tuple(orders))
-        pages = [plain(one.text) for one in single.values()]
-        said.append({path: plain(one.text) for path, one in answers.items()} | {"orders": "".join(sorted(pages))})
+        with ConsoleProcess(kit.config, AT_ONCE if said else "") as console:
+            answers = {path: console.get(path) for path in LISTS}
+            assert {path: one.status_code for path, one in answers.items()} == dict.fromkeys(LISTS, 200) | {
+                NOT_THERE: 404
+            }
+            orders = set(re.findall(r'/conversions/[^"]+', answers["/events"].text))
+            assert len(orders) == 5
+            pages = sorted(plain(console.get(path).text) for path in orders)
+        assert console.ending == (0, "no apsw")
+        said.append({path: plain(one.text) for path, one in answers.items()} | {"orders": "".join(pages)})
     file, server = said
     for path in file:
         assert server[path] == file[path], path
@@ -84,6 +90,7 @@ def test_system_and_metrics(database: Database, tmp_path: Path) -> None:
     assert "collector_conversions_total 5\n" in answers["/metrics"].text
 
 
+@pytest.mark.slow
 def test_log_in(database: Database, tmp_path: Path) -> None:
     with PostgresKit(database, tmp_path, int(time.time() * 1000)) as kit:
         happened(kit)
@@ -92,6 +99,7 @@ def test_log_in(database: Database, tmp_path: Path) -> None:
         assert console.get("/orders", allow_redirects=False).headers["location"].startswith("/login")
 
 
+@pytest.mark.slow
 def test_what_was_refused_stands_under_the_orders_until_somebody_is_erased(database: Database, tmp_path: Path) -> None:
     with PostgresKit(database, tmp_path, int(time.time() * 1000)) as kit:
         kit.post(order("A1", visitorId="v1"))
@@ -106,3 +114,70 @@ def test_what_was_refused_stands_under_the_orders_until_somebody_is_erased(datab
     assert "eventValue" in page
     assert "R-1002" not in page
     assert "A field holds what it cannot hold." in page
+
+
+@pytest.mark.slow
+def test_what_another_keeper_may_still_come_before_is_told_later(database: Database, tmp_path: Path) -> None:
+    with PostgresKit(database, tmp_path, int(time.time() * 1000) + HOUR) as kit:
+        kit.post(click("IwARnumber1000", kit.now - HOUR, landingPage=PAGE.format("spring")))
+    assert "a click on spring" not in told(kit.config, ("/live",))["/live"].text
+    assert "a click on spring" in told(kit.config, ("/live",), AT_ONCE)["/live"].text
+
+
+def test_a_stream_tells_each_happening_once(database: Database, tmp_path: Path) -> None:
+    now = int(time.time() * 1000)
+    with PostgresKit(database, tmp_path, now) as kit, ConsoleProcess(kit.config, AT_ONCE) as console:
+        kit.post(click("IwARnumber1000", kit.now, landingPage=PAGE.format("spring")))
+        stream = listen(console)
+        name, lines = stream.next()
+        assert (name, [line["text"] for line in lines]) == ("all", ["a click on spring"])
+        kit.post(click("IwARnumber2000", kit.now, landingPage=PAGE.format("summer")))
+        kit.post(order("A1", visitorId="v1"))
+        seen: list[str] = []
+        while len(seen) < 2:
+            name, lines = stream.next()
+            seen += [line["kind"] for line in lines]
+        assert sorted(seen) == ["click", "order"]
+        stream.answer.close()
+
+
+@pytest.mark.slow
+def test_pages_answer_whichever_of_the_two_servers_is_gone(postgres_pair: Pair, tmp_path: Path) -> None:
+    primary, standby = postgres_pair.primary, postgres_pair.standby
+    primary.sql("ALTER SYSTEM SET synchronous_standby_names = ''")
+    primary.reload()
+    database = make_database(primary, "gone")
+    with PostgresKit(database, tmp_path, int(time.time() * 1000)) as kit:
+        happened(kit)
+    whole = "SELECT count(*) FROM conversion"
+    assert eventually(lambda: asked(standby, whole, "gone") == "5", 60)
+    storage = structs.replace(kit.config.storage, read_dsn=standby.dsn("gone"))
+    with ConsoleProcess(structs.replace(kit.config, storage=storage)) as console:
+        assert f"The console reads at 127.0.0.1:{standby.port}" in text_of(console.get("/system"))
+        expected = plain(console.get("/orders").text)
+        standby.kill()
+        assert plain(console.get("/orders").text) == expected
+        assert "cannot be asked" in text_of(console.get("/system"))
+        standby.start()
+        reads = f"The console reads at 127.0.0.1:{standby.port}, 0 s behind"
+        assert eventually(lambda: reads in text_of(console.get("/system")), 60, 0.5)
+        primary.kill()
+        assert plain(console.get("/orders").text) == expected
+        assert "The primary does not answer" in text_of(console.get("/system"))
+        assert "collector_up 1\n" in console.get("/metrics").text
+        standby.kill()
+        answer = console.get("/orders")
+        assert (answer.status_code, "cannot be reached" in answer.text) == (503, True)
+    assert console.ending == (0, "no apsw")
+
+
+def asked(node: Node, statement: str, database: str) -> str:
+    try:
+        return node.sql(statement, database)
+    except AssertionError:
+        return ""
+
+
+def text_of(answer: requests.Response) -> str:
+    assert answer.status_code == 200
+    return " ".join(re.sub(r"<[^>]+>", " ", answer.text).split())

@@ -125,6 +125,9 @@ async def _rows(config: str) -> dict[str, list[Any]]:
 def _refuse_difference(config: str) -> None:
     """As many, and the same, of every table."""
     here, there = _here(config), asyncio.run(_rows(config))
+    came = {name: n for name, _, n in there["total"] if name.startswith("came.")}
+    assert came == {"came.click": max(row[0] for row in here["click"]), "came.conversion": len(here["conversion"])}
+    there["total"] = [row for row in there["total"] if row[0] not in came]
     for part in PARTS:
         assert sorted(here[part.table], key=repr) == sorted(there[part.table], key=repr), part.table
     filled = {table for table, rows in here.items() if rows}

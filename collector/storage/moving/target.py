@@ -22,6 +22,11 @@ CREATE TABLE moving (began bigint NOT NULL);
 CREATE TABLE moving_part (name text PRIMARY KEY, after bytea, done boolean NOT NULL);
 CREATE TABLE moving_index (name text PRIMARY KEY, made text NOT NULL)"""
 _FORGET: Final = "DROP TABLE moving_index, moving_part, moving"
+# Row numbers of a file are given in order of arrival, so the newest counts all that ever came.
+_CAME: Final = """
+INSERT INTO total (name, edge, n) SELECT 'came.' || name, 0, n
+  FROM (VALUES ('click', (SELECT max(id) FROM click)), ('conversion', (SELECT max(id) FROM conversion))) AS t (name, n)
+ WHERE n IS NOT NULL ON CONFLICT (name, edge) DO UPDATE SET n = excluded.n"""
 _IS_MOVING: Final = "SELECT to_regclass('moving') IS NOT NULL"
 _NOTE: Final = """
 INSERT INTO moving_part VALUES ($1, $2, $3)
@@ -159,4 +164,5 @@ class Target:
     async def finish(self) -> None:
         """Forget the notes: processes may open the database from now on."""
         async with self._database.transaction() as connection:
+            await connection.execute(_CAME)
             await connection.execute(_FORGET)
