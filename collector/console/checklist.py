@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any, Final
 
 from collector.console.shell import Desk
+from collector.storage.reports.questions import named
 
-_SEEN: Final = """
+_SEEN: Final = named(
+    "first steps",
+    """
 SELECT EXISTS (SELECT 1 FROM api_key WHERE revoked IS NULL), EXISTS (SELECT 1 FROM click WHERE store > 0),
        EXISTS (SELECT 1 FROM conversion WHERE event_type = 'Purchase' AND store > 0),
-       EXISTS (SELECT 1 FROM outbox WHERE state = 10)"""
+       EXISTS (SELECT 1 FROM outbox WHERE state = 10)""",
+)
 
 
 async def checklist(desk: Desk) -> list[dict[str, Any]]:

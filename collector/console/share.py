@@ -17,11 +17,15 @@ from collector.core.shares import LONGEST, PURPOSE, Share, opened
 from collector.storage.reports.digest import digest
 from collector.storage.reports.kept import Span
 from collector.storage.reports.names import keyed_hash
+from collector.storage.reports.questions import STORE, named
 
 PREFIX: Final = "/share/"
 _SHOWN: Final = 100
 _DAYS_BY_DAY: Final = 92
-_STATE: Final = "SELECT revoked, expires FROM share WHERE id = ? AND store = ? AND first = ? AND last = ? AND event = ?"
+_STATE: Final = named(
+    "shared link",
+    "SELECT revoked, expires FROM share WHERE id = ? AND store = ? AND first = ? AND last = ? AND event = ?",
+)
 
 
 async def shared(desk: Desk, token: str) -> Response[bytes]:
@@ -54,7 +58,7 @@ async def _page(desk: Desk, share: Share) -> Response[bytes]:
     store = desk.config.store_by_id(share.store)
     zone = zone_of(store.timezone if store else "UTC") or ZoneInfo("UTC")
     days = Days(share.first, share.last)
-    numbers = await desk.reader.rows("SELECT id FROM store WHERE name = ?", share.store)
+    numbers = await desk.reader.rows(STORE, share.store)
     span = Span(tuple(number for (number,) in numbers), *days.span(zone))
     found = await digest(desk.reader, span, days, zone, share.event)
     shop = (store and store.name) or share.store

@@ -36,12 +36,10 @@ _PAGE: Final = 5_000
 _AHEAD_MS: Final = 600_000  # an event's own time may lie ten minutes ahead of its receipt
 _OTHERS: Final = 3  # rows of any event that are looked through in the time of one order
 
-ORDER_SQL: Final = named(
-    "events of a slice",
-    """
+# Of SQLite alone, as all that goes by row numbers: PostgreSQL has an index by time.
+ORDER_SQL: Final = """
 SELECT store, ts, flags, body, match, id FROM conversion
- WHERE id >= ? AND id < ? AND event_type = ? AND ts >= ? AND ts < ?""",
-)
+ WHERE id >= ? AND id < ? AND event_type = ? AND ts >= ? AND ts < ?"""
 PURCHASE_SQL: Final = named(
     "purchases of a store",
     """
@@ -57,8 +55,11 @@ SELECT store, ts, flags, body, match, id FROM conversion
 )
 BODIES_SQL: Final = named("bodies of clicks", "SELECT id, body FROM click WHERE id IN (SELECT value FROM json_each(?))")
 
-_RECEIVED_SQL: Final = """
-SELECT received FROM conversion WHERE id <= (SELECT max(id) FROM conversion) - ? ORDER BY id DESC LIMIT 1"""
+_RECEIVED_SQL: Final = named(
+    "received before the newest",
+    """
+SELECT received FROM conversion WHERE id <= (SELECT max(id) FROM conversion) - ? ORDER BY id DESC LIMIT 1""",
+)
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -207,7 +208,9 @@ async def newest_from(reader: Reading, question: Question, most: int) -> tuple[i
         found = row and (row[0] + _AHEAD_MS, question.until - 1)
         return found if found and question.since <= found[0] < question.until else None
     span = Span(await _stores(reader, question), question.since, question.until)
-    row = await reader.one(f"SELECT min(ts), max(ts), count(*) FROM {newest_sql(span, most + 1)}")
+    sql = f"SELECT min(ts), max(ts), count(*) FROM {newest_sql(span, most + 1)}"
+    given = (list(span.stores), span.since, span.until, most + 1)
+    row = await reader.one(named("ends of newest purchases", sql, *given))
     return (row[0], row[1]) if row and row[2] > most else None
 
 

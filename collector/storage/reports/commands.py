@@ -25,7 +25,7 @@ from collector.storage.reports.health import facts as found
 from collector.storage.reports.live import Follower, Kind
 from collector.storage.reports.names import public_ids
 from collector.storage.reports.orders import of_order
-from collector.storage.reports.questions import STORE, Reading
+from collector.storage.reports.questions import STORE, Reading, named
 from collector.storage.reports.reader import DEADLINE_SECONDS, Reader, database
 from collector.storage.reports.reconcile import By, sums, unknown_to_the_shop
 from collector.storage.reports.shop_ways import ways
@@ -145,7 +145,7 @@ def weekly(config: Config, days: Days, store: str | None) -> Week:
     """A week of one shop, or of each, beside the one before."""
 
     async def ask() -> Week:
-        async with _whole(config, 30) as reader:
+        async with _read(config, 30) as reader:
             return await of_a_week(reader, config, days, store)
 
     return asyncio.run(ask())
@@ -162,7 +162,7 @@ def reconcile(config: Config, since: int, until: int, *, store: str | None, by: 
     """The shops' own orders beside what Meta was sent, from `since` to `until` (ms)."""
 
     async def ask() -> Reconciled:
-        async with _whole(config, 30) as reader:
+        async with _read(config, 30) as reader:
             lines = await sums(reader, config, since, until, store=store, by=by)
             stores = sorted({line.store for line in lines})
             return Reconciled(lines, {one: await _notes(reader, one, lines, since, until) for one in stores})
@@ -171,17 +171,23 @@ def reconcile(config: Config, since: int, until: int, *, store: str | None, by: 
 
 
 _LISTED: Final = 20
-_NOTED: Final = """
+_COUNTED: Final = named(
+    "counted beside a shop's orders",
+    "SELECT name, sum(n) FROM counter WHERE store = ? AND day >= ? AND name IN (?, ?) GROUP BY name",
+)
+_NOTED: Final = named(
+    "noted of a shop",
+    """
 SELECT called FROM shop_note WHERE store = (SELECT id FROM store WHERE name = ?) AND kind = ? AND at >= ? AND at < ?
- ORDER BY at DESC LIMIT ?"""
+ ORDER BY at DESC LIMIT ?""",
+)
 
 
-async def _notes(reader: Reader, store: str, lines: list[Line], since: int, until: int) -> list[str]:
-    row = await reader.one("SELECT id FROM store WHERE name = ?", store)
+async def _notes(reader: Reading, store: str, lines: list[Line], since: int, until: int) -> list[str]:
+    row = await reader.one(STORE, store)
     unknown = await unknown_to_the_shop(reader, row[0], since, until) if row else 0
     days = ("shop.name_conflict", "shop.value_differs")
-    counted = "SELECT name, sum(n) FROM counter WHERE store = ? AND day >= ? AND name IN (?, ?) GROUP BY name"
-    found = await reader.rows(counted, row[0], since // 86_400_000, *days) if row else []
+    found = await reader.rows(_COUNTED, row[0], since // 86_400_000, *days) if row else []
     notes = []
     for name, n in found:
         kind = name.removeprefix("shop.")

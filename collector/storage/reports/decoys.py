@@ -9,11 +9,11 @@ from typing import Final
 from msgspec import Struct
 
 from collector.storage.reports.folds import DAY_MS
-from collector.storage.reports.questions import Reading
+from collector.storage.reports.questions import Reading, named
 
 DAYS: Final = 31
 NAMES: Final = ("decoy.orders", "decoy.80", "decoy.90")
-SQL: Final = "SELECT store, name, n FROM counter WHERE day >= ? AND name IN (?, ?, ?)"
+SQL: Final = named("decoys", "SELECT store, name, n FROM counter WHERE day >= ? AND name IN (?, ?, ?)")
 
 
 class Decoys(Struct, frozen=True):

@@ -231,6 +231,9 @@ SELECT coalesce(p.name, ''), found.state, CASE found.state WHEN 11 THEN r.code E
  GROUP BY 1, 2, 3, 4, 5 ORDER BY 6 DESC, 8 DESC LIMIT 50"""
 
 
+_BODY: Final = named("body of conversion", "SELECT body FROM conversion WHERE id = ?")
+
+
 class _Numbered(Struct):
     order_id: str | None = None
 
@@ -240,9 +243,10 @@ _numbered = msgspec.msgpack.Decoder(_Numbered).decode
 
 async def causes(reader: Reading, span: Span, event: str) -> list[Cause]:
     """Why events of a name and of a span were refused or expired, most first; of the newest dead letters."""
-    named = "c.event_type = ?" if event != CUSTOM else f"c.event_type NOT IN ({STANDARD_SQL}) AND ? <> ''"
-    sql = _CAUSES.format(",".join(map(str, span.stores)) or "0", named)
-    rows = await reader.rows(sql, span.since, span.since, span.until, event)
+    condition = "c.event_type = ?" if event != CUSTOM else f"c.event_type NOT IN ({STANDARD_SQL}) AND ? <> ''"
+    sql = _CAUSES.format(",".join(map(str, span.stores)) or "0", condition)
+    name = "causes" if event != CUSTOM else "causes of custom events"
+    rows = await reader.rows(named(name, sql, list(span.stores)), span.since, span.since, span.until, event)
     return [await _cause(reader, row) for row in rows]
 
 
@@ -252,7 +256,7 @@ async def _cause(reader: Reading, row: Row) -> Cause:
 
 
 async def _number(reader: Reading, conversion: int) -> str:
-    row = await reader.one("SELECT body FROM conversion WHERE id = ?", conversion)
+    row = await reader.one(_BODY, conversion)
     return (_numbered(row[0]).order_id if row else None) or ""
 
 

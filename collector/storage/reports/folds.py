@@ -11,7 +11,7 @@ import msgspec
 
 from collector.core import flags
 from collector.core.event_names import STANDARD
-from collector.storage.reports.reader import Row
+from collector.storage.reports.questions import Row, named
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
@@ -24,12 +24,15 @@ _BIT: Final = {name: 1 << place for place, name in enumerate(SIGNALS)}
 _FBC, _FBP, _IP, _UA = (_BIT[name] for name in SIGNALS[-4:])
 OTHER: Final = "(other)"
 Names = Set[tuple[int, str]]  # store, custom event name
-NAMES_SQL: Final = "SELECT store, name FROM event_name"
+NAMES_SQL: Final = named("event names", "SELECT store, name FROM event_name")
 _ALWAYS: Final = STANDARD | {"erased", "lost"}  # what we call rows of which nothing else is known
 MISSING: Final = "(none)"
-CONVERSION_SQL: Final = """
+CONVERSION_SQL: Final = named(
+    "conversions of a slice",
+    """
 SELECT id, ts, store, event_type, flags, ip_k IS NOT NULL, ua_k IS NOT NULL, body, match
-  FROM conversion WHERE id >= ? AND id < ? AND store > 0"""
+  FROM conversion WHERE id >= ? AND id < ? AND store > 0""",
+)
 
 
 class SignalKey(NamedTuple):
@@ -51,6 +54,12 @@ class ConversionSlice:
     newest: int = 0
     signals: Counter[SignalKey] = field(default_factory=Counter)
     outcomes: Counter[OutcomeKey] = field(default_factory=Counter)
+
+    def add(self, other: ConversionSlice) -> None:
+        """What follows it."""
+        self.newest = max(self.newest, other.newest)
+        self.signals.update(other.signals)
+        self.outcomes.update(other.outcomes)
 
 
 class _Event(msgspec.Struct):

@@ -20,19 +20,23 @@ from collector.core.days import Days, day_of, zone_of
 from collector.core.insights import EPOCH, NONE, NOT_JOINED, UNITS, Ad, Lines, Path, ShopLine, day_number
 from collector.core.landing import Campaign
 from collector.storage.reports.kept import SEPARATOR, Span, clicks_by_place
-from collector.storage.reports.questions import Questions
+from collector.storage.reports.questions import Questions, named
 
-_SPENT: Final = """
+_SPENT: Final = named(
+    "spent",
+    """
 SELECT i.ad, coalesce(a.ad_name, ''), coalesce(a.adset, ''), coalesce(a.adset_name, ''), coalesce(a.campaign, ''),
        coalesce(a.campaign_name, ''), i.currency, i.spend, i.impressions, i.clicks, i.purchases, i.purchase_units
   FROM (SELECT ad, currency, sum(spend) AS spend, sum(impressions) AS impressions, sum(link_clicks) AS clicks,
                sum(purchases) AS purchases, sum(purchase_units) AS purchase_units
           FROM insight WHERE account = ? AND day BETWEEN ? AND ? GROUP BY ad, currency) i
-  LEFT JOIN insight_ad a ON a.account = ? AND a.ad = i.ad"""
-_STATE: Final = (
-    "SELECT currency, timezone, since, until, at, unread, fault, fault_at FROM insight_account WHERE account = ?"
+  LEFT JOIN insight_ad a ON a.account = ? AND a.ad = i.ad""",
 )
-_PLACES: Final = "SELECT id, store, name FROM place"
+_STATE: Final = named(
+    "ad account",
+    "SELECT currency, timezone, since, until, at, unread, fault, fault_at FROM insight_account WHERE account = ?",
+)
+_PLACES: Final = named("all places", "SELECT id, store, name FROM place")
 
 
 class InsightState(Struct, frozen=True, rename="camel", kw_only=True):

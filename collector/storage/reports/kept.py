@@ -51,6 +51,19 @@ class Span(NamedTuple):
     def end(self) -> int:
         return self.until // QUARTER_MS
 
+    @property
+    def given(self) -> tuple[object, ...]:
+        """What PostgreSQL is given of it: the stores, the quarters."""
+        return list(self.stores), self.first, self.end
+
+    @property
+    def parts(self) -> tuple[object, ...]:
+        """Likewise for its rows: the stores, the whole days, the quarters before and after them."""
+        day, last = -(-self.first // _OF_A_DAY), self.end // _OF_A_DAY
+        if day >= last:
+            return list(self.stores), 0, 0, self.first, self.end, 0, 0
+        return list(self.stores), day, last, self.first, day * _OF_A_DAY, last * _OF_A_DAY, self.end
+
     def rows(self, kind: str, columns: str, condition: str = "1") -> str:
         """The rows of KIND_day for the whole UTC days and of KIND_sum for what is left, as one table."""
         day, last = -(-self.first // _OF_A_DAY), self.end // _OF_A_DAY
@@ -71,11 +84,14 @@ class Span(NamedTuple):
 
 def steps_sql(begins: Sequence[int], until: int) -> str:
     """The columns of a plot, begun at these moments (ms), as a table `step (begin, first, end)`: ms, then quarters."""
-    ends = [*begins[1:], until]
-    values = ",".join(
-        f"({begin},{begin // QUARTER_MS},{end // QUARTER_MS})" for begin, end in zip(begins, ends, strict=True)
-    )
+    values = ",".join(f"({begin},{first},{end})" for begin, first, end in zip(*steps(begins, until), strict=True))
     return f"WITH step (begin, first, end) AS (VALUES {values})"
+
+
+def steps(begins: Sequence[int], until: int) -> tuple[list[int], list[int], list[int]]:
+    """The same as columns."""
+    ends = [end // QUARTER_MS for end in (*begins[1:], until)]
+    return list(begins), [begin // QUARTER_MS for begin in begins], ends
 
 
 class Sale(NamedTuple):
@@ -120,14 +136,15 @@ SELECT (s.begin << 2) + q.tier, q.currency, sum(q.n), sum(q.units), sum(q.revers
   FROM step s CROSS JOIN sale_quarter q
  WHERE q.{span.of_stores} AND q.event = ? AND q.quarter >= s.first AND q.quarter < s.end
  GROUP BY 1, 2 HAVING sum(q.n) ORDER BY 1"""
-    return [_sale((key >> 2, code, key & 3, *sums), 1) for key, code, *sums in await reader.rows(sql, event)]
+    asked = named("sales by step", sql, list(span.stores), *steps(begins, span.until))
+    return [_sale((key >> 2, code, key & 3, *sums), 1) for key, code, *sums in await reader.rows(asked, event)]
 
 
 async def by_tier(reader: Questions, span: Span, event: str) -> tuple[int, int, int]:
     """How many events of one name are not attributed, likely, proven."""
     sql = f"""SELECT total(n), total(n * (tier = 1)), total(n * (tier = 2)) FROM sale_quarter
  WHERE {span.where} AND event = ?"""
-    ((every, likely, proven),) = await reader.rows(sql, event)
+    ((every, likely, proven),) = await reader.rows(named("sales by tier", sql, *span.given), event)
     return int(every - likely - proven), int(likely), int(proven)
 
 
@@ -136,14 +153,14 @@ async def sales_by_place(reader: Questions, span: Span, event: str) -> list[Sale
     rows = span.rows("sale", "place, currency, tier, n, units, reversed", "event = ?1")
     sql = f"""SELECT place, currency, tier, sum(n), sum(units), sum(reversed) FROM {rows}
  GROUP BY 1, 2, 3 HAVING sum(n)"""
-    return [_sale(row, 1) for row in await reader.rows(sql, event)]
+    return [_sale(row, 1) for row in await reader.rows(named("sales by place", sql, *span.parts), event)]
 
 
 async def events(reader: Questions, span: Span) -> dict[str, int]:
     """How many events of each name."""
     rows = span.rows("sale", "event, n", f"event IN ({_EVENTS})")
     sql = f"SELECT event, sum(n) FROM {rows} GROUP BY 1 HAVING sum(n) ORDER BY 2 DESC"
-    return dict(await reader.rows(sql))
+    return dict(await reader.rows(named("events of a span", sql, *span.parts)))
 
 
 async def sales(reader: Questions, span: Span) -> list[tuple[str, Sale]]:
@@ -151,13 +168,14 @@ async def sales(reader: Questions, span: Span) -> list[tuple[str, Sale]]:
     rows = span.rows("sale", "event, store, currency, tier, n, units, reversed", f"event IN ({_EVENTS})")
     sql = f"""SELECT event, store, currency, tier, sum(n), sum(units), sum(reversed) FROM {rows}
  GROUP BY 1, 2, 3, 4 HAVING sum(n)"""
-    return [(event, _sale(tuple(rest), 1)) for event, *rest in await reader.rows(sql)]
+    asked = named("sales of a span", sql, *span.parts)
+    return [(event, _sale(tuple(rest), 1)) for event, *rest in await reader.rows(asked)]
 
 
 async def clicks(reader: Questions, span: Span) -> tuple[int, int]:
     """How many clicks are people's, and how many are kept apart."""
     sql = f"SELECT apart <> '', sum(n) FROM {span.rows('click', 'apart, n')} GROUP BY 1"
-    found: dict[int, int] = dict(await reader.rows(sql))
+    found: dict[int, int] = dict(await reader.rows(named("clicks of a span", sql, *span.parts)))
     return found.get(0, 0), found.get(1, 0)
 
 
@@ -166,28 +184,32 @@ async def clicks_by_step(reader: Questions, span: Span, begins: Sequence[int]) -
     sql = f"""{steps_sql(begins, span.until)}
 SELECT s.begin, sum(q.n) FROM step s CROSS JOIN click_quarter q
  WHERE q.{span.of_stores} AND q.quarter >= s.first AND q.quarter < s.end GROUP BY 1 HAVING sum(q.n)"""
-    return dict(await reader.rows(sql))
+    asked = named("clicks by step", sql, list(span.stores), *steps(begins, span.until))
+    return dict(await reader.rows(asked))
 
 
 async def clicks_by_place(reader: Questions, span: Span) -> dict[int, int]:
     """People's clicks, by place."""
     rows = span.rows("click", "place, n", "apart = ''")
-    return dict(await reader.rows(f"SELECT place, sum(n) FROM {rows} GROUP BY 1 HAVING sum(n)"))
+    sql = f"SELECT place, sum(n) FROM {rows} GROUP BY 1 HAVING sum(n)"
+    return dict(await reader.rows(named("clicks by place", sql, *span.parts)))
 
 
 async def kept_apart(reader: Questions, span: Span) -> list[tuple[str, str, int]]:
     """Clicks that are never matched: the kind, a crawler's name or nothing, how many; most first."""
     rows = span.rows("click", "apart, n", "apart <> ''")
     sql = f"SELECT apart, sum(n) FROM {rows} GROUP BY 1 HAVING sum(n) ORDER BY 2 DESC"
-    return [(*apart.partition(SEPARATOR)[::2], n) for apart, n in await reader.rows(sql)]
+    asked = named("clicks kept apart", sql, *span.parts)
+    return [(*apart.partition(SEPARATOR)[::2], n) for apart, n in await reader.rows(asked)]
 
 
 async def places(reader: Questions, numbers: Iterable[int]) -> dict[int, Campaign]:
     """What places are called."""
-    wanted = ",".join(str(number) for number in set(numbers))
+    wanted = sorted(set(numbers))
     if not wanted:
         return {}
-    found = await reader.rows(f"SELECT id, name FROM place WHERE id IN ({wanted})")
+    sql = f"SELECT id, name FROM place WHERE id IN ({','.join(map(str, wanted))})"
+    found = await reader.rows(named("places", sql, wanted))
     return {number: Campaign(*name.split(SEPARATOR)) for number, name in found}
 
 
@@ -198,7 +220,7 @@ async def deliveries(reader: Questions, span: Span, event: str, *, sales: bool =
   FROM (SELECT (pixel << 8) + (state << 1) + doubt AS fate, sum(n) AS n FROM delivery_sum
          WHERE event = ?1 AND {span.where} AND sale >= ?2 GROUP BY 1 HAVING sum(n)) AS found
   LEFT JOIN pixel p ON p.id = found.fate >> 8"""
-    return [_delivered(row) for row in await reader.rows(sql, event, int(sales))]
+    return [_delivered(row) for row in await reader.rows(named("deliveries", sql, *span.given), event, int(sales))]
 
 
 async def deliveries_by_step(reader: Questions, span: Span, event: str, begins: Sequence[int]) -> list[Delivered]:
@@ -208,7 +230,8 @@ SELECT s.begin, p.name, d.state, d.doubt, sum(d.n)
   FROM step s CROSS JOIN delivery_sum d JOIN pixel p ON p.id = d.pixel
  WHERE d.{span.of_stores} AND d.event = ? AND d.quarter >= s.first AND d.quarter < s.end AND d.sale = 1
  GROUP BY 1, 2, 3, 4 HAVING sum(d.n)"""
-    return [_delivered(row) for row in await reader.rows(sql, event)]
+    asked = named("deliveries by step", sql, list(span.stores), *steps(begins, span.until))
+    return [_delivered(row) for row in await reader.rows(asked, event)]
 
 
 def _delivered(row: Row) -> Delivered:
@@ -222,14 +245,15 @@ async def waits_by_step(reader: Questions, until: int, begins: Sequence[int]) ->
 SELECT s.begin, p.name, w.step, sum(w.n)
   FROM step s CROSS JOIN pixel p CROSS JOIN wait_sum w
  WHERE w.pixel = p.id AND w.quarter >= s.first AND w.quarter < s.end GROUP BY 1, 2, 3 HAVING sum(w.n)"""
-    return [Waited(*row) for row in await reader.rows(sql)]
+    return [Waited(*row) for row in await reader.rows(named("waits by step", sql, *steps(begins, until)))]
 
 
 async def states(reader: Questions, span: Span) -> list[tuple[str, int, int]]:
     """Pixel (empty: never queued), state and how many, without tests and pages' own word."""
     sql = f"""SELECT coalesce(p.name, ''), d.state, sum(d.n) FROM delivery_sum d LEFT JOIN pixel p ON p.id = d.pixel
  WHERE event IN ({_EVENTS}) AND sale = 1 AND {span.where} GROUP BY 1, 2 HAVING sum(d.n)"""
-    return [(pixel, state, n) for pixel, state, n in await reader.rows(sql)]
+    asked = named("states of a span", sql, *span.given)
+    return [(pixel, state, n) for pixel, state, n in await reader.rows(asked)]
 
 
 async def refusals(reader: Questions, span: Span) -> dict[str, int]:

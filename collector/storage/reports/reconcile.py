@@ -21,7 +21,7 @@ from collector.core.days import Days, begin
 from collector.core.days import day_of as date_of
 from collector.core.shops.counted import FILE, Class, Line, class_of, day_of, share
 from collector.errors import NoSchema
-from collector.storage.reports.questions import Reading, Row
+from collector.storage.reports.questions import STORE, Reading, Row, named
 
 By = Literal["day", "reason", "channel"]
 # The state of this pixel's own event; of an order that made none, the order's. Day, teller and state are one number, by
@@ -41,19 +41,34 @@ _WORDS: Final[dict[By, str]] = {
     "channel": "coalesce(s.channel, '')",
 }
 # Of those that nobody told us of, the newest.
-_MISSING: Final = """
+_MISSING: Final = named(
+    "orders missing",
+    """
 SELECT s.called, s.ts, s.status, s.value, s.currency, '', NULL, NULL, 0
   FROM shop_order s WHERE s.store = ? AND s.ts >= ? AND s.ts < ? AND s.conversion IS NULL AND s.reason IS NULL
- ORDER BY s.ts DESC, s.name LIMIT ?"""
+ ORDER BY s.ts DESC, s.name LIMIT ?""",
+)
 # What Meta has stands last, so that no length of a list cuts off what it has not.
-_ORDERS: Final = f"""
+_ORDERS: Final = named(
+    "orders of a shop's day",
+    f"""
 SELECT s.called, s.ts, s.status, s.value, s.currency, coalesce(o.reason, s.reason, ''), s.conversion,
        CASE WHEN s.conversion IS NULL THEN NULL ELSE coalesce(o.state, c.capi) END, s.reason IS NOT NULL
   FROM shop_order s LEFT JOIN conversion c ON c.id = s.conversion
   LEFT JOIN outbox o ON o.conversion = s.conversion AND o.pixel = (SELECT id FROM pixel WHERE name = ?)
  WHERE s.store = ? AND s.ts >= ? AND s.ts < ?
- ORDER BY s.conversion IS NOT NULL AND coalesce(o.state, c.capi) = {int(CapiState.SENT)}, s.ts, s.name LIMIT ?"""
-_COUNT: Final = "SELECT count(*) FROM shop_order WHERE store = ? AND ts >= ? AND ts < ?"
+ ORDER BY s.conversion IS NOT NULL AND coalesce(o.state, c.capi) = {int(CapiState.SENT)}, s.ts, s.name LIMIT ?""",
+)
+_COUNT: Final = named("count of a shop's day", "SELECT count(*) FROM shop_order WHERE store = ? AND ts >= ? AND ts < ?")
+_NUMBERS: Final = named("stores by number", "SELECT id, name FROM store")
+_PULL: Final = named("pull of a shop", "SELECT since, watermark FROM shop_pull WHERE store = ?")
+_FIRST: Final = named("first received since", "SELECT min(id) FROM conversion WHERE received >= ?")
+_UNKNOWN: Final = named(
+    "purchases unknown to a shop",
+    """
+SELECT count(*) FROM conversion c WHERE c.id >= ? AND c.store = ? AND c.event_type = 'Purchase' AND c.ts >= ?
+   AND c.ts < ? AND c.flags & 128 = 0 AND NOT EXISTS (SELECT 1 FROM shop_order s WHERE s.conversion = c.id)""",
+)
 
 
 class ShopOrderLine(Struct, frozen=True, rename="camel"):
@@ -89,7 +104,7 @@ async def counted(
 ) -> list[Counted]:
     """The same, with how many of those that were sent are attributed to a click."""
     try:
-        numbers: dict[str, int] = dict(await reader.rows("SELECT name, id FROM store"))
+        numbers: dict[str, int] = {name: number for number, name in await reader.rows(_NUMBERS)}
         found: list[Counted] = []
         for one in config.store:
             if one.id in numbers and store in (None, one.id):
@@ -101,7 +116,9 @@ async def counted(
 
 async def _of_store(reader: Reading, store: StoreConfig, number: int, since: int, until: int, by: By) -> list[Counted]:
     zone = ZoneInfo(store.timezone)
-    sql = _SUMS.format(steps=_steps(zone, since, until), word=_WORDS[by])
+    steps = _steps(zone, since, until)
+    values = ",".join(map(str, zip(*steps, strict=True)))
+    sql = named(f"shop's orders by {by}", _SUMS.format(steps=values, word=_WORDS[by]), *steps)
     lines: dict[tuple[str, str, str], Counted] = {}
     for pixel in [p.id for p in store.pixel] or [""] if until > since else []:
         for packed, currency, said, count, attributed in await reader.rows(sql, pixel, number):
@@ -118,17 +135,17 @@ async def _of_store(reader: Reading, store: StoreConfig, number: int, since: int
             one.attributed += attributed or 0
             setattr(one.line, group, getattr(one.line, group) + count)
             one.of_file += count if packed >> 9 & FILE else 0
-    pulled = await reader.one("SELECT since, watermark FROM shop_pull WHERE store = ?", store.id)
+    pulled = await reader.one(_PULL, store.id)
     for one in lines.values():
         _finish(one, zone, pulled if by == "day" else None)
     return [lines[key] for key in sorted(lines)]
 
 
-def _steps(zone: ZoneInfo, since: int, until: int) -> str:
+def _steps(zone: ZoneInfo, since: int, until: int) -> tuple[list[int], list[int], list[int]]:
     """The days of a zone that a span (ms) touches: when each begins, and the part of it that is asked for."""
     begins = [begin(day, zone) for day in Days(date_of(since, zone), date_of(until - 1, zone)).all()]
     ends = [*begins[1:], until]
-    return ",".join(f"({at},{max(at, since)},{min(end, until)})" for at, end in zip(begins, ends, strict=True))
+    return begins, [max(at, since) for at in begins], [min(end, until) for end in ends]
 
 
 def _finish(one: Counted, zone: ZoneInfo, pulled: tuple[int, int] | None) -> None:
@@ -170,7 +187,7 @@ async def count_of_day(reader: Reading, store: StoreConfig, day: str) -> int:
 
 async def _part_of_day(reader: Reading, store: StoreConfig, day: str) -> tuple[int, int, int] | None:
     """The store's number, and when its day begins and ends (ms); None where there is no such store or day."""
-    row, zone = await reader.one("SELECT id FROM store WHERE name = ?", store.id), ZoneInfo(store.timezone)
+    row, zone = await reader.one(STORE, store.id), ZoneInfo(store.timezone)
     try:
         first = date.fromisoformat(day)
         return (row[0], begin(first, zone), begin(first + timedelta(days=1), zone)) if row else None
@@ -180,7 +197,7 @@ async def _part_of_day(reader: Reading, store: StoreConfig, day: str) -> tuple[i
 
 async def missing(reader: Reading, store: StoreConfig, since: int, until: int, limit: int = 500) -> list[ShopOrderLine]:
     """The newest orders of a shop between two moments (ms) that nobody has told us of."""
-    row = await reader.one("SELECT id FROM store WHERE name = ?", store.id)
+    row = await reader.one(STORE, store.id)
     return [_order_line(one) for one in await reader.rows(_MISSING, row[0], since, until, limit)] if row else []
 
 
@@ -192,9 +209,6 @@ def _order_line(row: Row) -> ShopOrderLine:
 
 async def unknown_to_the_shop(reader: Reading, number: int, since: int, until: int) -> int:
     """Purchases of a store, told by a server or a page that is believed, that no order of the shop matches (C3)."""
-    first = await reader.one("SELECT min(id) FROM conversion WHERE received >= ?", since)
-    sql = """
-SELECT count(*) FROM conversion c WHERE c.id >= ? AND c.store = ? AND c.event_type = 'Purchase' AND c.ts >= ?
-   AND c.ts < ? AND c.flags & 128 = 0 AND NOT EXISTS (SELECT 1 FROM shop_order s WHERE s.conversion = c.id)"""
-    row = await reader.one(sql, (first and first[0]) or 0, number, since, until)
+    first = await reader.one(_FIRST, since)
+    row = await reader.one(_UNKNOWN, (first and first[0]) or 0, number, since, until)
     return row[0] if row else 0

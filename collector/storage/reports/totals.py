@@ -2,6 +2,7 @@
 
 Each slice of row numbers is read once and remembered; slices that may still change (a late click re-opens a conversion
 for 96 h) are read again when they are stale. Memory follows the number of slices and labels, never the number of rows.
+Where numbers are times (PostgreSQL), a slice is a quarter of an hour, read in pages; what is new in it is added.
 """
 
 from __future__ import annotations
@@ -22,10 +23,19 @@ from collector.storage.reports.folds import (
     SignalKey,
     fold_conversions,
 )
-from collector.storage.reports.questions import Reading
+from collector.storage.reports.questions import Reading, named
 
 SLICE: Final = 4096
+_OF_SQLITE: Final = 1 << 40  # where numbers are times, those below it came from SQLite and are none
+_TIME_BITS: Final = 42  # of a number that is a time: 2^20 ms, 17 minutes
 HORIZON_DAYS: Final = 31  # totals reach back this far
+# Two sub-selects: SQLite walks the whole table for max and min in one.
+_ENDS: Final = named(
+    "ends of all conversions", "SELECT (SELECT max(id) FROM conversion), (SELECT min(id) FROM conversion)"
+)
+_BESIDE: Final = named(
+    "conversions beside", "SELECT max(id) FILTER (WHERE id < ?1), min(id) FILTER (WHERE id >= ?1) FROM conversion"
+)
 _OPEN_FOR_MS: Final = 100 * HOUR_MS  # matching re-opens for 96 h; a little over
 _STALE_OPEN_SECONDS: Final = 30.0
 _LOOK_AGAIN_SECONDS: Final = 600.0
@@ -39,9 +49,24 @@ class _Read:
     slice: ConversionSlice
 
 
+def _number(row: int, *, by_time: bool) -> int:
+    """The slice that a row is in; its number rises with the row's."""
+    if by_time and row >= _OF_SQLITE:
+        return _OF_SQLITE // SLICE + (row >> _TIME_BITS)
+    return row // SLICE
+
+
+def _bounds(number: int, *, by_time: bool) -> tuple[int, int]:
+    """The first row of a slice, and the first after it."""
+    if by_time and number >= _OF_SQLITE // SLICE:
+        first = number - _OF_SQLITE // SLICE << _TIME_BITS
+        return max(first, _OF_SQLITE), first + (1 << _TIME_BITS)
+    return number * SLICE, (number + 1) * SLICE
+
+
 async def first_received(reader: Reading, table: str, low: int, high: int, since: int) -> int:
     """The first row received at or after `since`: rows arrive in order, so a bisection finds it without an index."""
-    sql = f"SELECT id, received FROM {table} WHERE id >= ? ORDER BY id LIMIT 1"
+    sql = named(f"received from {table}", f"SELECT id, received FROM {table} WHERE id >= ? ORDER BY id LIMIT 1")
     while low < high:
         middle = (low + high) // 2
         row = await reader.one(sql, middle)
@@ -81,19 +106,28 @@ class Totals:
 
     async def _due(self, reader: Reading, now: int) -> tuple[list[int], list[int]]:
         """The slices that hold rows not counted yet, newest first; then those to read again, longest ago first."""
-        # Two sub-selects: SQLite walks the whole table for max and min in one.
-        row = await reader.one("SELECT (SELECT max(id) FROM conversion), (SELECT min(id) FROM conversion)")
+        row = await reader.one(_ENDS)
         if row is None or row[0] is None:
             self.slices.clear()
             return [], []
         self._newest_id = row[0]
         first = await self._first(reader, row[1], row[0], now - HORIZON_DAYS * DAY_MS)
-        newest, oldest = row[0] // SLICE, first // SLICE
-        for gone in [n for n in self.slices if not oldest <= n <= newest]:
+        numbers = await self._between(reader, first, row[0])
+        for gone in self.slices.keys() - {*numbers}:
             del self.slices[gone]
-        new = [n for n in range(newest, oldest - 1, -1) if n not in self.slices or self._has_grown(n)]
-        stale = [n for n in self.slices if self._is_stale(n, now) and not self._has_grown(n)]
-        return new, sorted(stale, key=lambda n: self.slices[n].at)
+        new = [n for n in numbers if n not in self.slices or self._has_grown(n, by_time=reader.by_time)]
+        known = [n for n in self.slices if not self._has_grown(n, by_time=reader.by_time)]
+        return new, sorted((n for n in known if self._is_stale(n, now)), key=lambda n: self.slices[n].at)
+
+    async def _between(self, reader: Reading, oldest: int, newest: int) -> list[int]:
+        """The slices that may hold rows, newest first."""
+        first, last = (_number(row, by_time=reader.by_time) for row in (oldest, newest))
+        top = _OF_SQLITE // SLICE
+        if not reader.by_time or first >= top or last < top:
+            return list(range(last, first - 1, -1))
+        before, after = await reader.one(_BESIDE, _OF_SQLITE) or (oldest, newest)
+        old, new = (_number(row, by_time=True) for row in (before, after))
+        return [*range(last, new - 1, -1), *range(old, first - 1, -1)]
 
     async def _first(self, reader: Reading, oldest: int, newest: int, since: int) -> int:
         """The first row within the horizon, looked for again each ten minutes."""
@@ -102,8 +136,8 @@ class Totals:
             self._looked = time.monotonic()
         return max(self._horizon, oldest)
 
-    def _has_grown(self, number: int) -> bool:
-        return self.slices[number].up_to < min(self._newest_id, (number + 1) * SLICE - 1)
+    def _has_grown(self, number: int, *, by_time: bool) -> bool:
+        return self.slices[number].up_to < min(self._newest_id, _bounds(number, by_time=by_time)[1] - 1)
 
     def _is_stale(self, number: int, now: int) -> bool:
         read = self.slices[number]
@@ -111,11 +145,31 @@ class Totals:
         return time.monotonic() - read.at > (_STALE_SEALED_SECONDS if sealed else _STALE_OPEN_SECONDS)
 
     async def _read(self, reader: Reading, number: int) -> None:
-        at, up_to = time.monotonic(), self._newest_id
-        rows = await reader.rows(CONVERSION_SQL, number * SLICE, (number + 1) * SLICE)
-        # After the rows: a name is written with the first event that brings it.
-        names = {(store, name) for store, name in await reader.rows(NAMES_SQL)}
-        self.slices[number] = _Read(at, up_to, fold_conversions(rows, names))
+        at, up_to, known = time.monotonic(), self._newest_id, self.slices.get(number)
+        first, end = _bounds(number, by_time=reader.by_time)
+        if not reader.by_time:
+            self.slices[number] = _Read(at, up_to, await self._fold(reader, first, end))
+        elif known is None or at - known.at > _STALE_OPEN_SECONDS:
+            self.slices[number] = _Read(at, up_to, await self._pages(reader, first, min(end, up_to + 1)))
+        else:  # what has become visible late below it is read with the whole slice, once that is stale
+            known.slice.add(await self._pages(reader, known.up_to + 1, min(end, up_to + 1)))
+            known.up_to = up_to
+
+    async def _pages(self, reader: Reading, first: int, end: int) -> ConversionSlice:
+        """As `_fold`, of any number of rows."""
+        out = ConversionSlice()
+        while rows := await reader.rows(CONVERSION_SQL, first, end):
+            first = rows[-1][0] + 1
+            out.add(fold_conversions(rows, await self._names(reader)))
+        return out
+
+    async def _fold(self, reader: Reading, first: int, end: int) -> ConversionSlice:
+        rows = await reader.rows(CONVERSION_SQL, first, end)
+        return fold_conversions(rows, await self._names(reader))
+
+    async def _names(self, reader: Reading) -> set[tuple[int, str]]:
+        """Asked after the rows: a name is written with the first event that brings it."""
+        return {(store, name) for store, name in await reader.rows(NAMES_SQL)}
 
     def _since(self, ms: int) -> Iterator[ConversionSlice]:
         return (read.slice for read in self.slices.values() if read.slice.newest >= ms)

@@ -18,7 +18,7 @@ from collector.core.calibration import calibrate, sigmoid
 from collector.core.learning import BIN, decoy_shares
 from collector.core.matching.model import DEFAULT_MODEL, Model
 from collector.storage.reports.kept import SEPARATOR
-from collector.storage.reports.questions import Reading
+from collector.storage.reports.questions import Reading, named
 
 ENOUGH: Final = 100  # labels below which no error is stated: the noise floor alone would be about .05
 _BINS: Final = 10
@@ -58,12 +58,18 @@ async def labels(reader: Reading, since: int) -> dict[LabelKey, Truth]:
 
 
 # Store by store, so that each finds its span in the sums' keys.
-_SELLERS: Final = """
+_SELLERS: Final = named(
+    "sellers",
+    """
 SELECT s.id FROM store s WHERE EXISTS (
-       SELECT 1 FROM sale_sum t WHERE t.store = s.id AND t.event = 'Purchase' AND t.quarter >= ? AND t.n > 0)"""
-_LABELS: Final = """
+       SELECT 1 FROM sale_sum t WHERE t.store = s.id AND t.event = 'Purchase' AND t.quarter >= ? AND t.n > 0)""",
+)
+_LABELS: Final = named(
+    "labels",
+    """
 SELECT t.store, t.purchase, t.label, sum(t.n) FROM store s CROSS JOIN truth_sum t ON t.store = s.id AND t.day >= ?
- GROUP BY 1, 2, 3"""
+ GROUP BY 1, 2, 3""",
+)
 
 
 class Bin(Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from collector.config import Config
@@ -12,12 +13,14 @@ from collector.core.weeks import days_before
 from collector.storage.reports import insights
 from collector.storage.reports.digest import digest
 from collector.storage.reports.kept import Span
-from collector.storage.reports.questions import Questions
+from collector.storage.reports.questions import Questions, named
+
+_STORES: Final = named("stores by number", "SELECT id, name FROM store")
 
 
 async def weekly(reader: Questions, config: Config, days: Days, store: str | None = None) -> Week:
     """The week of one shop, or of each active one; every shop's days are its own zone's."""
-    numbers = {name: number for number, name in await reader.rows("SELECT id, name FROM store")}
+    numbers = {name: number for number, name in await reader.rows(_STORES)}
     shops = []
     for one in config.store:
         if one.id == store or (store is None and one.active):

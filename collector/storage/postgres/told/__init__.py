@@ -7,6 +7,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from collector.storage.postgres.told import console, exports, ground, live, orders
+from collector.storage.postgres.told import console, exports, ground, live, orders, pages, sums
 
-SQL: Final[dict[str, str]] = {**ground.SQL, **orders.SQL, **live.SQL, **exports.SQL, **console.SQL}
+SQL: Final[dict[str, str]] = {
+    **ground.SQL,
+    **orders.SQL,
+    **live.SQL,
+    **exports.SQL,
+    **console.SQL,
+    **pages.SQL,
+    **sums.SQL,
+}

@@ -82,9 +82,6 @@ SELECT r.id, coalesce(p.name, r.pixel::text), r.at, r.outcome, r.took_ms
   FROM request r LEFT JOIN pixel p ON p.id = r.pixel WHERE r.id > $1 AND r.at < seen_ms() ORDER BY r.id LIMIT $2""",
     "success of pixel": """
 SELECT at FROM request WHERE pixel = $1 AND id > $2 AND outcome IN ('sent', 'short') ORDER BY id DESC LIMIT 1""",
-    "taken of pixel": """
-SELECT quarter::bigint * 900000 FROM wait_sums WHERE pixel = $1
- GROUP BY quarter HAVING sum(n) > 0 ORDER BY quarter DESC LIMIT 1""",
     "last answer": """
 SELECT r.id, $1::text, r.at, r.events, r.outcome, r.http_status, r.code, r.subcode, r.trace_id, r.message, r.took_ms
   FROM request r WHERE r.pixel = $2 AND r.id > $3 AND r.outcome <> 'in_flight' ORDER BY r.id DESC LIMIT 1""",
@@ -127,7 +124,6 @@ SELECT coalesce(s.name, ''), d.webhook, max(d.at) FROM shop_delivery d LEFT JOIN
     "last delivery": "SELECT at FROM shop_delivery WHERE store = $1 AND webhook = $2 ORDER BY at DESC LIMIT 1",
     "last order by webhook": """
 SELECT at FROM shop_delivery WHERE store = $1 AND webhook = $2 AND conversion IS NOT NULL ORDER BY at DESC LIMIT 1""",
-    "pull of a shop": "SELECT at, watermark FROM shop_pull WHERE store = $1",
     "counted of a shop": """
 SELECT name, sum(n)::bigint, max(day) FROM counter
  WHERE store = $1 AND day >= $2 AND name LIKE 'shop.%' GROUP BY name ORDER BY name""",
