@@ -24,6 +24,7 @@ from collector.config import StorageConfig
 from collector.errors import CollectorError, ConfigError, StorageError
 from collector.process import hardening
 from collector.process.unpacked import foreign_environment
+from collector.storage.postgres import faults
 from collector.storage.postgres.connecting import Connection, connect, writing
 
 T = TypeVar("T")
@@ -69,6 +70,12 @@ class Server(Struct, frozen=True):
         """Bytes of its log so far."""
         return int(self.ask(lambda c: c.fetchval(_LOG)))
 
+    def settle(self, database: str) -> None:
+        """Have it do now what a filling leaves for later, and would be counted with what comes next."""
+        self.ask(lambda c: c.execute("VACUUM (ANALYZE)"), database)
+        with contextlib.suppress(StorageError):
+            self.ask(_checkpoint)
+
     def seconds(self) -> float:
         """Of a processor that all of its processes have taken; 0 where they are not seen."""
         if self.pid is None:
@@ -110,6 +117,11 @@ def _parent_of(backend: int) -> int | None:
         if "(postgres" in name:
             return int(rest.split()[1])
     return None
+
+
+async def _checkpoint(connection: Connection) -> None:
+    with faults.as_storage_errors():
+        await connection.execute("CHECKPOINT")  # a right that not every user has
 
 
 async def _backend(connection: Connection) -> int:

@@ -31,6 +31,7 @@ PARTS: Final[tuple[Part, ...]] = get_args(Part)
 EDGES: Final = 3
 COURIERS: Final = 3
 PIXELS: Final = 6
+KINDS: Final = ("proved", "inferred")
 _GROUP: Final = 64
 _CLICK_TABLES: Final = ("click", "click_network", "sighting")
 _ORDER_TABLES: Final = (
@@ -128,7 +129,7 @@ def _clicks(size: Size, server: Server, home: Path, stored: int, say: Say) -> It
         config = config_over(server, name, home / name)
         say(f"storing {stored} clicks in PostgreSQL")
         written = server.written()
-        say(f"that took {apart(filling.fill, config, stored):.0f} s; as many in SQLite")
+        say(f"that took {_filled(server, name, config, stored):.0f} s; as many in SQLite")
         filled = (server.written() - written) / stored
         table, index = _bytes(apart(filling.sizes, config), _CLICK_TABLES)
         beside = servers.config_for(str(home / f"sqlite-{stored}"))
@@ -141,6 +142,12 @@ def _clicks(size: Size, server: Server, home: Path, stored: int, say: Say) -> It
             say(f"single clicks, {CONNECTIONS[-1]} connections, {stored} stored, both engines in turn")
             yield _in_turn(size, server, stored, edge, own)
         yield Bytes("click", stored, table / stored, index / stored, filled)
+
+
+def _filled(server: Server, name: str, config: Config, stored: int) -> float:
+    seconds: float = apart(filling.fill, config, stored)
+    server.settle(name)
+    return seconds
 
 
 def _in_turn(size: Size, server: Server, stored: int, edge: Child, own: Child) -> Clicks:
@@ -197,9 +204,9 @@ def _matching(size: Size, server: Server, home: Path, stored: int, say: Say) -> 
     with cluster.database(server, f"matching_{stored}") as name:
         config = config_over(server, name, home / name)
         say(f"storing {stored} clicks in PostgreSQL")
-        say(f"that took {apart(filling.fill, config, stored):.0f} s; matching orders")
+        say(f"that took {_filled(server, name, config, stored):.0f} s; matching orders")
         before, log = apart(filling.sizes, config), server.written()
-        results: list[Orders] = apart(judge, config, server, stored, size.orders)
+        results: list[Orders] = apart(judge, config, server, name, stored, size.orders)
         yield from results
         orders = sum(result.orders for result in results) * 2 + len(results) * _alone(size.orders)
         after, log = apart(filling.sizes, config), server.written() - log
@@ -211,17 +218,22 @@ def _alone(orders: int) -> int:
     return max(orders // 10, 20)
 
 
-def judge(config: Config, server: Server, stored: int, orders: int) -> list[Orders]:
-    """Orders of each kind: once warm, once in groups that are measured, some of them alone."""
+def judge(config: Config, server: Server, name: str, stored: int, orders: int) -> list[Orders]:
+    """Orders of each kind: first some that are not measured, so that no plan was made for empty tables; then in groups,
+    and some alone.
+    """
     journal = engine.journal(config, Clock())
     journal.start()
     made = _Made(journal, stored)
     try:
         results = []
-        for kind in ("proved", "inferred"):
+        for kind in KINDS:
             _commit(journal, made(kind, orders), _GROUP)
+        server.settle(name)
+        for kind in KINDS:
+            told = made(kind, orders)
             seconds, own = server.seconds(), time.process_time()
-            found = _commit(journal, made(kind, orders), _GROUP)
+            found = _commit(journal, told, _GROUP)
             own, seconds = time.process_time() - own, server.seconds() - seconds
             alone = [_ms(journal, one) for one in made(kind, _alone(orders))]
             attributed = sum(result.state.match.attributed for result in found)
@@ -284,6 +296,7 @@ def _drain(size: Size, server: Server, home: Path, couriers: int, say: Say) -> D
 
         say(f"queueing {size.backlog} events of {PIXELS} pixels")
         apart(filling.queue, config("http://127.0.0.1:9"), size.backlog)
+        server.settle(name)
         say(f"draining them, {couriers} at once")
         seconds = server.seconds()
         done = drain.measure(lambda url: [config(url) for _ in range(couriers)], size.backlog)
