@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from collector.cli.output import print_json, timestamp
-from collector.cli.settings import config_of
+from collector.cli.settings import BOTH, config_of
 from collector.cli.shop_table import percent, show
 from collector.config import Config, StoreConfig
 from collector.config_loader import shops
@@ -27,7 +27,8 @@ from collector.core.shops.exports import BadRow, FileOrder, UnknownColumns
 from collector.core.shops.mapping import decimal_of
 from collector.errors import ConfigError
 from collector.process import hardening
-from collector.storage.shops.files import Compared, Files
+from collector.storage import engine
+from collector.storage.verbs.shop_files import Compared, Files
 
 _SHOWN: Final = 100
 _BATCH: Final = 500
@@ -57,12 +58,12 @@ class Result(Struct, rename="camel"):
 
 
 def run(args: argparse.Namespace) -> int:
-    config = config_of(args)
+    config = config_of(args, engines=BOTH)
     store = _store(config, args.store)
     zone = _zone(args.timezone or store.timezone)
     given = _columns(args.columns)
     hardening.harden()
-    with closing(Files(config, store)) as files, _opened(args.file) as file:
+    with closing(engine.shop_files(config, store)) as files, _opened(args.file) as file:
         try:
             result = _compared(files, store, _orders(file, args.format, given, zone, store), zone, fill=args.fill)
         except UnknownColumns as error:

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from collector.config import Config
+from collector.config import Config, StoreConfig
 from collector.core.capi.states import CapiState
 from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
@@ -22,6 +22,7 @@ from collector.exchange.states import Attempt, Delivery, EventState
 from collector.exchange.stores import Store
 from collector.storage.rules.keys import NewKey
 from collector.storage.rules.replays import Replayed
+from collector.storage.verbs.shop_files import Files
 
 
 class Journal(Protocol):
@@ -185,3 +186,14 @@ def learn(config: Config, now: int, store: str | None = None) -> dict[str, Model
 
     with closing(database.open_existing(config.storage)) as db:
         return here(db, config, now, store)
+
+
+def shop_files(config: Config, store: StoreConfig) -> Files:
+    """What compares a shop's export with what is stored; StorageError says why it cannot."""
+    if config.storage.engine == "postgres":
+        from collector.storage.postgres import files as there
+
+        return there.Files(config, store)
+    from collector.storage.shops import files as here
+
+    return here.Files(config, store)

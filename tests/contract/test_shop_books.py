@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from tests.kit.journal_kit import NOW
 from tests.kit.journal_kits import PostgresKit
 from tests.kit.journal_kits import patient as patient
 from tests.kit.postgres import Database
+from tests.shops import test_shop_reconcile
 
 pytestmark = [pytest.mark.usefixtures("patient", "over_postgres"), pytest.mark.slow]
 # What writes into SQLite's file beside the books, or gives a command a configuration of its own.
@@ -40,7 +42,15 @@ _SQLITE_ALONE = {
     "test_P2_control_of_nobody_nothing_is_written_but_an_empty_answer",
     "test_requests_are_listed_run_and_dismissed",
 }
-for _module in (test_shop_pull, test_shop_watch, test_shop_erasure):
+_FILES = SimpleNamespace(
+    **{
+        name: body
+        for name, body in vars(test_shop_reconcile).items()
+        if name.startswith(("test_C5_a_file", "test_C5_an_order", "test_C5_what_a", "test_C3_another", "test_C5_nd"))
+        or name in ("test_C6_files_as_spreadsheets_write_them", "test_C6_nothing_of_a_person_is_kept")
+    }
+)
+for _module in (test_shop_pull, test_shop_watch, test_shop_erasure, _FILES):
     globals().update(
         {name: body for name, body in vars(_module).items() if name.startswith("test_") and name not in _SQLITE_ALONE}
     )
@@ -80,6 +90,12 @@ def _erase(shop: test_shop_orders.Shop, erase: Any = test_shop_erasure.erase, **
     return gone
 
 
+def _storage_of(shop: test_shop_orders.Shop) -> str:
+    storage = shop.kit.config.storage
+    own = f'engine = "postgres"\ndsn = "{storage.dsn}"\nstandby = "none"\ndata_dir = "{storage.data_dir}"\n'
+    return f'[storage]\n{own}[privacy]\npepper_file = "{storage.data_dir}/pepper.key"\n'
+
+
 def _look(self: Watched, look: Any = Watched.look) -> list[str]:
     """As `Watched.look`; what the courier has erased the keeper learns within a second."""
     found: list[str] = look(self)
@@ -100,6 +116,7 @@ def over_postgres(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(test_shop_erasure, "erase_person", erase_person)
     monkeypatch.setattr("collector.storage.postgres.erasing._HEARD_S", 0.0)
     monkeypatch.setattr(Pull, "_one", _one)
+    monkeypatch.setattr(test_shop_reconcile, "storage_of", _storage_of)
     monkeypatch.setattr(Watched, "look", _look)
     for module in (test_shop_pull, test_shop_watch):
         monkeypatch.setattr(module, "SqliteBooks", Books)

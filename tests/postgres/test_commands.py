@@ -24,7 +24,7 @@ ABLE = (
     *("replay", "import", "install"),
     *("serve", "edge", "keeper", "courier", "console"),
     *("erase", "export-person", "explain", "export", "report attribution", "tail", "learn"),
-    *("requests list", "requests run", "requests dismiss"),
+    *("requests list", "requests run", "requests dismiss", "reconcile"),
 )
 ASKING = sorted(
     command.name

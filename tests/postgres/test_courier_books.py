@@ -17,19 +17,20 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from collector.config import Config, InsightsConfig, MetaConfig, ShopConfig
-from collector.courier import insights
+from collector.config import AlertsConfig, Config, InsightsConfig, MetaConfig, ShopConfig
+from collector.courier import insights, weekly
 from collector.courier.shops import pull, watch
 from collector.storage import requests
 from collector.storage.postgres import erasing
 from collector.storage.postgres.books import PostgresBooks, PostgresInbox
 from collector.storage.postgres.duties import Duties
-from collector.storage.postgres.insights import PostgresInsights
+from collector.storage.postgres.insights import PostgresInsights, PostgresWeekly
 from tests.courier.test_shop_watch import BOB, redact
 from tests.journal import test_shop_orders
 from tests.journal.test_shop_orders import Shop
 from tests.kit.courier_kit import CourierThread, courier_process, now_ms, wait_until
 from tests.kit.engines import postgres_config
+from tests.kit.hooks import hook
 from tests.kit.journal_kit import MINUTE, STORE
 from tests.kit.journal_kits import PostgresKit
 from tests.kit.postgres import Database
@@ -333,3 +334,83 @@ def test_a_courier_killed_while_it_reads_the_ad_account_is_succeeded(
         database.sql("UPDATE duty SET until = 0")
         assert wait_until(lambda: database.sql("SELECT count(*) FROM insight_account WHERE at > 0") == "1")
     assert database.sql("SELECT count(*) || ' ' || count(DISTINCT reading) FROM insight") == "75 1"
+
+
+# -- the week's report
+
+
+def reporting(folder: Path, database: Database, url: str) -> Config:
+    """Its moment was an hour ago."""
+    due = datetime.now(UTC) - timedelta(hours=1)
+    alerts = AlertsConfig(webhook_url=url, weekly=f"{due:%A %H:%M}".lower())
+    return structs.replace(postgres_config(folder, database), alerts=alerts, meta=MetaConfig(mode="off"))
+
+
+def reports(received: list[bytes]) -> list[str]:
+    told = [msgspec.json.decode(body) for body in received]
+    return [one["text"] for one in told if one["kind"] == "weekly"]
+
+
+@BOTH_WAYS
+def test_of_two_couriers_one_sends_the_weeks_report(
+    leased: bool, tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Asked(monkeypatch, leased=leased)
+    monkeypatch.setattr(weekly, "_LOOK_S", 0.05)
+    if not leased:
+        once = iter((True, True))  # each courier's first
+        monkeypatch.setattr(PostgresWeekly, "claim", lambda *_: next(once, False))
+    with hook() as (url, received):
+        config = reporting(tmp_path, database, url)
+        with CourierThread(config), CourierThread(config):
+            if leased:
+                assert wait_until(lambda: asked.count("weekly", False) > 2)
+            assert wait_until(lambda: len(reports(received)) >= (1 if leased else 2))
+            before = len(asked.answers)
+            assert wait_until(lambda: len(asked.answers) > before + 10), "it is looked again"
+        with CourierThread(config):
+            before = len(asked.answers)
+            assert wait_until(lambda: len(asked.answers) > before + 5)
+    assert len(reports(received)) == (1 if leased else 2)
+    assert database.sql("SELECT channel, done FROM weekly_sent") == ("webhook|1" if leased else "")
+
+
+DYING_AT = """
+import sys, msgspec
+from collector.config import Config
+from collector.courier import app, weekly
+from collector.storage.postgres.insights import PostgresWeekly
+async def send(*_):
+    claim()
+def claim(*_):
+    print("at it", flush=True)
+    sys.stdin.read()
+if sys.argv[2] == "before":
+    PostgresWeekly.claim = claim
+else:
+    weekly.send = send
+app.run(msgspec.json.decode(sys.argv[1], type=Config))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("when", "sent"), [("before", 1), ("while", 0)])
+def test_a_courier_killed_at_the_weeks_report_is_succeeded_and_none_is_sent_twice(
+    when: str, sent: int, tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was on its way may have arrived: nobody sends it again by himself."""
+    with hook() as (url, received):
+        config = reporting(tmp_path, database, url)
+        command = [sys.executable, "-c", DYING_AT, msgspec.json.encode(config).decode(), when]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as killed:
+            assert killed.stdout is not None
+            assert killed.stdout.readline() == b"at it\n"
+            killed.send_signal(signal.SIGKILL)
+        asked = Asked(monkeypatch, leased=True)
+        monkeypatch.setattr(weekly, "_LOOK_S", 0.05)
+        with CourierThread(config):
+            assert wait_until(lambda: asked.count("weekly", False) > 2), "control: it is not known to be dead"
+            database.sql("UPDATE duty SET until = 0")
+            assert wait_until(lambda: database.sql("SELECT done FROM weekly_sent") == "1")
+            assert wait_until(lambda: asked.count("weekly", True) > 5)
+    assert len(reports(received)) == sent

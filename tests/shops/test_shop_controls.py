@@ -34,12 +34,11 @@ from collector.storage.people import erasure as people_erasure
 from collector.storage.people.erased import Erased
 from collector.storage.reports import commands, shop_ways
 from collector.storage.reports import reconcile as sums
-from collector.storage.shops import files as shop_files
 from collector.storage.shops import health as shop_figures
 from collector.storage.shops.book import Book
 from collector.storage.shops.files import Files
 from collector.storage.shops.requests import Requests
-from collector.storage.verbs import conversions, order_names, shop_health
+from collector.storage.verbs import conversions, order_names, shop_files, shop_health
 from collector.storage.verbs.conversions import Conversions
 from collector.storage.verbs.shop_health import Health
 from tests.core import test_orders

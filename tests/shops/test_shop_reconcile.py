@@ -45,7 +45,7 @@ def paid(number: int, **changes: Any) -> made.Message:
 
 def put(shop: Shop, conversion: int | None, state: CapiState) -> None:
     """Have Meta's answer to an order's event be this one."""
-    shop.kit.transaction._db.execute("UPDATE outbox SET state = ? WHERE conversion = ?", (int(state), conversion))
+    shop.kit.execute("UPDATE outbox SET state = ? WHERE conversion = ?", int(state), conversion)
 
 
 def reconciled(shop: Shop, **asked: Any) -> Reconciled:
@@ -193,13 +193,16 @@ def row(number: int, total: str = "118.90", **more: str) -> str:
     return f"{name},jo@example.com,{said['status']},EUR,{total},2026-09-21 16:13:20 +0200,{said['cancelled']},{said['refunded']},{said['id']},{said['source']}\n"
 
 
+def storage_of(shop: Shop) -> str:
+    """Its section of a configuration."""
+    return f"[storage]\ndata_dir = {json.dumps(shop.kit.config.storage.data_dir)}\nreserve_mb = 1\n"
+
+
 def compare(shop: Shop, text: str | bytes, capsys: Any, *flags: str) -> tuple[int, Any]:
-    folder = shop.kit.journal.data_dir
+    folder = Path(shop.kit.config.storage.data_dir)
     file, config = folder / "export.csv", folder / "collector.toml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    config.write_text(
-        f"[storage]\ndata_dir = {json.dumps(str(folder))}\nreserve_mb = 1\n[[store]]\nid = '{STORE}'\n[[store.pixel]]\nid = '{PIXEL}'\n"
-    )
+    config.write_text(f"{storage_of(shop)}[[store]]\nid = '{STORE}'\n[[store.pixel]]\nid = '{PIXEL}'\n")
     code = main(["reconcile", str(file), "--config", str(config), "--json", *flags])
     out = capsys.readouterr()
     return code, json.loads(out.out) if out.out else out.err
