@@ -7,11 +7,10 @@ from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from collector.config import Config
-from collector.config_loader.faults import Fault, Path
+from collector.config_loader.faults import Fault
 
 PORT: Final = 5432
 _EXAMPLE: Final = "postgresql://collector@db1,db2/collector?sslmode=verify-full"
-_HERE_ALONE: Final = 'this release does it with [storage] engine = "sqlite" alone; take it out'
 
 Host = tuple[str, int]  # a name, an address or the folder of a socket; the port
 
@@ -30,15 +29,8 @@ def check(config: Config, *, needs_dsn: bool) -> Iterator[Fault]:
     for name, dsn in (("dsn", storage.dsn), ("read_dsn", storage.read_dsn)):
         if dsn and not is_whole(dsn):
             yield Fault(("storage", name), f"expected user, hosts and database, as in {_EXAMPLE}")
-    if storage.engine == "postgres":
-        yield from (Fault(path, _HERE_ALONE) for path, is_set in _of_one_machine(config) if is_set)
-        if config.backup.dir:
-            yield Fault(("backup", "dir"), "PostgreSQL's backups are its own (pg_basebackup); take it out")
-
-
-def _of_one_machine(config: Config) -> Iterator[tuple[Path, object]]:
-    """What this release does with SQLite alone, and whether it is asked for."""
-    yield ("alerts", "weekly"), config.alerts.weekly
+    if storage.engine == "postgres" and config.backup.dir:
+        yield Fault(("backup", "dir"), "PostgreSQL's backups are its own (pg_basebackup); take it out")
 
 
 def is_whole(dsn: str) -> bool:

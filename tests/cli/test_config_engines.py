@@ -73,13 +73,9 @@ def test_a_dsn_that_is_none_is_not_repeated(tmp_path: Path, dsn: str) -> None:
     assert fault == f"F:3: [storage] dsn: expected user, hosts and database, as in {EXAMPLE}"
 
 
-def test_what_is_done_with_sqlite_alone_is_named(tmp_path: Path) -> None:
-    """Else a report would never be, without a word."""
-    more = '[alerts]\nweekly = "monday 08:00"\n[backup]\ndir = "backups"\n'
-    named = [fault.partition(": ")[2] for fault in faults_of(tmp_path, BOTH + more)]
-    alone = 'this release does it with [storage] engine = "sqlite" alone; take it out'
-    assert f"[alerts] weekly: {alone}" in named
-    assert "[backup] dir: PostgreSQL's backups are its own (pg_basebackup); take it out" in named
+def test_backups_are_the_servers_own(tmp_path: Path) -> None:
+    (fault,) = faults_of(tmp_path, BOTH + '[backup]\ndir = "backups"\n')
+    assert fault.endswith("[backup] dir: PostgreSQL's backups are its own (pg_basebackup); take it out")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +149,10 @@ def test_a_place_to_read_at_goes_with_the_engine_and_is_whole(tmp_path: Path) ->
 
 LOADS = """
 import pkgutil, sys
-ITS_OWN = "collector.storage.postgres", "collector.storage.moving", "collector.cli.migrate"
+ITS_OWN = (
+    *("collector.storage.postgres", "collector.storage.moving", "collector.cli.migrate"),
+    *("collector.bench.postgres", "collector.cli.bench_postgres"),
+)
 from importlib import import_module
 import collector
 for module in pkgutil.walk_packages(collector.__path__, "collector."):
