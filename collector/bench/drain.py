@@ -31,6 +31,7 @@ _CHUNK: Final = 5_000
 _LENGTH: Final = re.compile(rb"(?i)\r\ncontent-length: (\d+)")
 _EVENT: Final = b'{"event_name":'
 _STALLED_SECONDS: Final = 60.0
+_LOOK_SECONDS: Final = 0.01
 
 
 class Drained(Struct, frozen=True):
@@ -63,12 +64,14 @@ def queue(config: Config, events: int) -> None:
 
 def measure(configs_at: Callable[[str], Sequence[Config]], events: int) -> Drained:
     """Run couriers, one for each configuration, over the queue that `queue` made, until nothing is open."""
-    taken = multiprocessing.get_context("fork").Value("q", 0)
-    with serving(_graph, taken) as graph, contextlib.ExitStack() as stack:
+    forked = multiprocessing.get_context("fork")
+    taken, begun = forked.Value("q", 0), forked.Value("b", 0)
+    with serving(_graph, taken, begun) as graph, contextlib.ExitStack() as stack:
         configs = configs_at(f"http://127.0.0.1:{graph.said}")
         couriers = [stack.enter_context(serving(_courier, config)) for config in configs]
         began, start, most = time.monotonic(), _memory(couriers), 0.0
-        moved, seen, before = began, 0, taken.value  # the first may have begun while the others started
+        moved, seen = began, 0
+        begun.value = 1
         while taken.value < events:
             time.sleep(0.05)
             most = max(most, _memory(couriers))
@@ -78,7 +81,7 @@ def measure(configs_at: Callable[[str], Sequence[Config]], events: int) -> Drain
                 raise CollectorError(f"the courier stopped after {seen} of {events} events")
         seconds = time.monotonic() - began
         spent = sum(sum(cpu_seconds(courier.pid)) for courier in couriers)
-    return Drained(events, (events - before) / seconds, start, most, 1e6 * spent / events)
+    return Drained(events, events / seconds, start, most, 1e6 * spent / events)
 
 
 def _memory(couriers: Sequence[Child]) -> float:
@@ -96,21 +99,21 @@ def _courier(ready: Callable[[None], None], config: Config) -> None:
     app.run(config, lambda: ready(None))
 
 
-def _graph(ready: Callable[[int], None], taken: Any) -> None:
-    uvloop.run(_agree(ready, taken))
+def _graph(ready: Callable[[int], None], taken: Any, begun: Any) -> None:
+    uvloop.run(_agree(ready, taken, begun))
 
 
-async def _agree(ready: Callable[[int], None], taken: Any) -> None:
-    server = await asyncio.get_running_loop().create_server(lambda: _Graph(taken), "127.0.0.1", 0)
+async def _agree(ready: Callable[[int], None], taken: Any, begun: Any) -> None:
+    server = await asyncio.get_running_loop().create_server(lambda: _Graph(taken, begun), "127.0.0.1", 0)
     ready(server.sockets[0].getsockname()[1])
     await server.serve_forever()
 
 
 class _Graph(asyncio.Protocol):
-    """Takes every batch, counts its events and says how many they were; judges nothing."""
+    """Takes every batch, counts its events and says how many they were; judges nothing. Waits until all are there."""
 
-    def __init__(self, taken: Any) -> None:
-        self._taken = taken
+    def __init__(self, taken: Any, begun: Any) -> None:
+        self._taken, self._begun = taken, begun
         self._buffer = bytearray()
         self._needed = 0
 
@@ -130,6 +133,9 @@ class _Graph(asyncio.Protocol):
             self._buffer, self._needed = bytearray(), 0
 
     def _answer(self, events: int) -> None:
+        if not self._begun.value:
+            asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._answer, events)
+            return
         body = b'{"events_received":%d,"messages":[],"fbtrace_id":"AbCdEfGh"}' % events
         self._transport.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
