@@ -13,17 +13,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from msgspec import structs
 
 from collector import console
 from collector.config import Config
 from collector.core.days import Days, begin, day_of
 from collector.storage import reports
-from collector.storage.moving.move import move
 from collector.storage.postgres.reading import reading
-from collector.storage.postgres.threaded import Threaded
 from collector.storage.postgres.told import SQL
-from collector.storage.postgres.upkeep import PostgresUpkeep
 from collector.storage.reports import attribution, commands, decoys, delivery, digest, insights, kept, reconcile, trust
 from collector.storage.reports.kept import Span
 from collector.storage.reports.questions import Named, Reading
@@ -32,6 +28,7 @@ from collector.storage.reports.totals import Totals
 from tests.kit import postgres
 from tests.kit.console_store import DAY_MS, NOW
 from tests.kit.console_world import World, month
+from tests.kit.moved import in_postgres
 
 ZONE = ZoneInfo("Europe/Zurich")
 CLICKS = 500
@@ -57,25 +54,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture(scope="module")
-def moved(world: World, postgres_server: postgres.Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
-    """The same world in PostgreSQL; half of its sums are folded."""
-    world.db.execute("UPDATE click SET fbclid_k = id << 20, visitor_k = id << 21")  # each is somebody's
-    world.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    made = postgres.make_database(postgres_server, "told_pages")
-    storage = structs.replace(world.config.storage, engine="postgres", dsn=made.dsn, standby="none")
-    config = structs.replace(world.config, storage=storage)
-    labels = world.db.execute("SELECT store, day, purchase = 1, label, n FROM truth_sum").fetchall()
-    world.db.close()
-    move(config, resume=False, dry_run=False)
-    with Threaded(storage, "test") as side:
-        # The world's labels are of no rows.
-        rows = [(store, day, bool(purchase), label, n) for store, day, purchase, label, n in labels]
-        side.ask(lambda c: c.copy_records_to_table("truth_new", records=rows))
-        PostgresUpkeep(side).checkpoint()
-        side.ask(lambda c: c.execute("UPDATE conversion SET units = units + 1 WHERE store = 1"))
-        side.ask(lambda c: c.execute("UPDATE conversion SET units = units - 1 WHERE store = 1"))
-    yield config
-    postgres_server.sql("DROP DATABASE told_pages WITH (FORCE)")
+def moved(world: World, postgres_server: postgres.Node) -> Iterator[Config]:
+    with in_postgres(world, postgres_server, "told_pages") as config:
+        yield config
 
 
 @asynccontextmanager
