@@ -8,7 +8,6 @@ CollectorError                    anything we raise on purpose
 │   ├── Unavailable               it passes by itself: the same may work in a moment
 │   ├── NoStore, NoSchema         nothing has been stored yet
 │   ├── TooSlow                   a question went past its deadline and was given up
-│   └── Untold                    this engine has no words for the question
 └── ApiError                      one refused request or batch item, in the contract's shape
 """
 
@@ -80,10 +79,6 @@ class NoSchema(NoStore):
 
 class TooSlow(StorageError):
     """A question went past its deadline and was given up."""
-
-
-class Untold(StorageError):
-    """This engine cannot answer the question in this release."""
 
 
 class ApiError(CollectorError):

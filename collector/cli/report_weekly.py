@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from collector.cli.output import print_json
-from collector.cli.settings import config_of
+from collector.cli.settings import BOTH, config_of
 from collector.config import Config
 from collector.core import weekly as core
 from collector.core import weeks
@@ -22,7 +22,8 @@ from collector.storage.reports.weekly import zone_of_week
 
 
 def weekly(args: argparse.Namespace) -> int:
-    config, now = config_of(args, role="courier" if args.send else "none"), time.time_ns() // 1_000_000
+    config = config_of(args, role="courier" if args.send else "none", engines=BOTH)
+    now = time.time_ns() // 1_000_000
     if args.store is not None and config.store_by_id(args.store) is None:
         raise ConfigError([f"--store: '{args.store}' is not in the configuration"])
     week = commands.weekly(config, _days(args, config, now), args.store)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from zoneinfo import ZoneInfo
 
-from collector.cli.keys import now_ms, opened
+from collector.cli.keys import now_ms
 from collector.cli.output import print_json, print_table, timestamp
-from collector.cli.settings import config_of
+from collector.cli.settings import BOTH, config_of
 from collector.config import Config
 from collector.core import shares as core
 from collector.core.days import RANGES, Days, day_of, days_of, zone_of
@@ -16,14 +19,17 @@ from collector.core.event_names import STANDARD
 from collector.core.keyed import KeyedHash
 from collector.core.shares import MOST_DAYS, Share
 from collector.errors import CollectorError, ConfigError
-from collector.storage.ground import audit, pepper, shares
-from collector.storage.ground.database import open_existing
+from collector.process import hardening
+from collector.storage import engine
+from collector.storage.engine import Shares
+from collector.storage.ground import audit, pepper
+from collector.storage.rules.shares import Kept
 
 _DAY_MS = 86_400_000
 
 
 def create(args: argparse.Namespace) -> int:
-    config, now = config_of(args), now_ms()
+    config, now = config_of(args, engines=BOTH), now_ms()
     days = _days(args, config, now)
     if args.event not in STANDARD:
         raise ConfigError([f"--event: '{args.event}' is no standard event; known are {', '.join(sorted(STANDARD))}"])
@@ -31,10 +37,10 @@ def create(args: argparse.Namespace) -> int:
         raise ConfigError([f"--valid: a link lives for 1 to {MOST_DAYS} days"])
     expires = now + args.valid * _DAY_MS
     share = Share(secrets.token_hex(8), args.store, days.first, days.last, args.event, expires)
-    with opened(config, open_existing) as db:
+    with _shares(config) as shares:
         link = f"{_console(config)}/share/{core.seal(share, _key(config))}"
         audit.note(config.storage.data_dir, "share create", now, id=share.id, store=share.store)
-        shares.put(db, share, now)
+        shares.put(share, now)
     told = {"id": share.id, "link": link, "store": share.store, "from": str(days.first), "to": str(days.last)}
     if args.json:
         print_json({**told, "event": share.event, "expires": timestamp(expires)})
@@ -46,8 +52,8 @@ def create(args: argparse.Namespace) -> int:
 
 
 def show(args: argparse.Namespace) -> int:
-    with opened(config_of(args), open_existing) as db:
-        found = shares.all_of(db)
+    with _shares(config_of(args, engines=BOTH)) as shares:
+        found = shares.list()
     if args.json:
         print_json([_told(share) for share in found])
         return 0
@@ -57,22 +63,32 @@ def show(args: argparse.Namespace) -> int:
 
 
 def revoke(args: argparse.Namespace) -> int:
-    config = config_of(args)
-    with opened(config, open_existing) as db:
+    config = config_of(args, engines=BOTH)
+    with _shares(config) as shares:
         audit.note(config.storage.data_dir, "share revoke", now_ms(), id=args.id)
-        if not shares.revoke(db, args.id, now_ms()):
+        if not shares.revoke(args.id, now_ms()):
             raise CollectorError(f"no link with the id '{args.id}' is in force; `collector share list` shows them")
     print_json({"id": args.id, "revoked": True}) if args.json else print(f"{args.id} is revoked")
     return 0
 
 
-def _told(share: shares.Kept) -> dict[str, str | None]:
+@contextmanager
+def _shares(config: Config) -> Iterator[Shares]:
+    """Beside a running `serve`."""
+    hardening.harden()
+    with hardening.for_the_owner(config.storage.data_dir), engine.shares(config) as shares:
+        if config.storage.engine == "postgres":  # for the audit: a machine that only asks has none yet
+            os.makedirs(config.storage.data_dir, mode=0o700, exist_ok=True)
+        yield shares
+
+
+def _told(share: Kept) -> dict[str, str | None]:
     times = {"made": timestamp(share.made), "expires": timestamp(share.expires), "revoked": timestamp(share.revoked)}
     days = {"from": share.first, "to": share.last}
     return {"id": share.id, "store": share.store, **days, "event": share.event, **times}
 
 
-def _state(share: shares.Kept, now: int) -> str:
+def _state(share: Kept, now: int) -> str:
     if share.revoked is not None:
         return "revoked"
     return "expired" if share.expires <= now else "in force"

@@ -37,7 +37,7 @@ from collector.console.reconcile import reconcile_page
 from collector.console.serving import Door, open_socket, serve
 from collector.console.shell import Desk, asset_bytes, page
 from collector.core.addresses import parse_networks
-from collector.errors import NoStore, StorageError, TooSlow, Untold
+from collector.errors import NoStore, StorageError, TooSlow
 from collector.exchange.clock import boot_ms, system_ms
 from collector.storage.reports import chosen
 from collector.telemetry import logger
@@ -45,7 +45,6 @@ from collector.telemetry import logger
 log = logger("console")
 
 _ASSETS: Final = {"console.css": "text/css", "console.js": "text/javascript", "mark.svg": "image/svg+xml"}
-_UNTOLD: Final = "This page is not told over PostgreSQL yet."
 _COUNT_EVERY_SECONDS: Final = 5.0
 _COUNT_AT_ONCE_SECONDS: Final = 0.25
 
@@ -347,8 +346,6 @@ async def _keep_counting(desk: Desk) -> None:
 def _storage_trouble(_: Request[Any, Any, Any], error: StorageError) -> Response[bytes]:
     if isinstance(error, NoStore):
         return page("message.html", title="Nothing here yet", sentence=str(error), back="", status=503)
-    if isinstance(error, Untold):
-        return page("message.html", title="Not told yet", sentence=_UNTOLD, back="/live", status=503)
     title = "That took too long" if isinstance(error, TooSlow) else "The store cannot be read"
     return page("message.html", title=title, sentence=str(error), back="/", status=503)
 

@@ -6,7 +6,6 @@ import platform
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import Final, NamedTuple
 
 from litestar.enums import ScopeType
@@ -17,7 +16,7 @@ from collector.console.shell import Desk
 from collector.core.capi.states import NAMES, name_of
 from collector.core.latency import Histogram
 from collector.core.shops.counted import CLASSES, DAYS, totals
-from collector.errors import NoStore, StorageError, TooSlow, Untold
+from collector.errors import NoStore, StorageError, TooSlow
 from collector.storage.reports import delivery, health, kept, reconcile
 from collector.storage.reports.questions import named
 from collector.storage.rules.standing import Standing
@@ -109,8 +108,7 @@ async def metrics_text(desk: Desk) -> str:
     samples = [Sample("collector_build_info", 1, {"version": __version__, "python": platform.python_version()})]
     try:
         for part in (_stored, _kept, _running, _delivery, _shops):
-            with suppress(Untold):  # of several machines not everything is told yet
-                samples += await part(desk)
+            samples += await part(desk)
         samples.append(Sample("collector_up", 1))
     except NoStore:
         samples.append(Sample("collector_up", 0))

@@ -25,7 +25,7 @@ from collector.core.capi.states import CapiState
 from collector.core.days import COMPARISONS, RANGES
 from collector.core.event_names import STANDARD
 from collector.core.ids import PublicIds
-from collector.errors import TooSlow, Untold
+from collector.errors import TooSlow
 from collector.storage.reports.delivery import Requests
 from collector.storage.reports.kept import CUSTOM
 from collector.storage.reports.names import public_ids
@@ -169,7 +169,7 @@ class Desk:
         if (
             self.totals.complete or not self.totals.slices
         ):  # else the background is at it, and a page shows what there is
-            with suppress(TooSlow, Untold):  # a slow disk: the figures are those of the last count
+            with suppress(TooSlow):  # a slow disk: the figures are those of the last count
                 await self.count(budget_seconds=_PATIENCE_SECONDS, again=False)
         return self.totals
 

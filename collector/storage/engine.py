@@ -13,6 +13,7 @@ from collector.core.capi.states import CapiState
 from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
 from collector.core.matching import Model
+from collector.core.shares import Share
 from collector.exchange.clock import Clock
 from collector.exchange.keys import ApiKey, Kind
 from collector.exchange.operations import Submission
@@ -22,6 +23,7 @@ from collector.exchange.states import Attempt, Delivery, EventState
 from collector.exchange.stores import Store
 from collector.storage.rules.keys import NewKey
 from collector.storage.rules.replays import Replayed
+from collector.storage.rules.shares import Kept
 from collector.storage.verbs.shop_files import Files
 
 
@@ -135,6 +137,34 @@ def keys(config: Config, *, makes: bool = False) -> Iterator[Keys]:
     opening = database.open_database if makes and not database.is_there(path) else database.open_existing
     with closing(opening(config.storage)) as db:
         yield here.Keys(db)
+
+
+class Shares(Protocol):
+    """Shared links; `now` in ms."""
+
+    def put(self, share: Share, now: int) -> None:
+        """Have a link count from now on."""
+
+    def list(self) -> list[Kept]:
+        """Every link that was ever made, the oldest first."""
+
+    def revoke(self, share_id: str, now: int) -> bool:
+        """End a link; True when it counted."""
+
+
+@contextmanager
+def shares(config: Config) -> Iterator[Shares]:
+    """The links to what is stored."""
+    if config.storage.engine == "postgres":
+        from collector.storage.postgres import shares as there
+
+        yield there.Shares(config.storage)
+        return
+    from collector.storage.ground import database
+    from collector.storage.ground import shares as here
+
+    with closing(database.open_existing(config.storage)) as db:
+        yield here.Shares(db)
 
 
 def public_ids(config: Config) -> PublicIds:

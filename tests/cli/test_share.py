@@ -16,17 +16,24 @@ from collector.core.keyed import KeyedHash
 from collector.core.shares import PURPOSE, Share
 from collector.storage.ground import audit
 from tests.kit.journal_kit import Kit
+from tests.kit.journal_kits import PostgresKit
+from tests.kit.postgres import Database
 
 CONFIG = '[meta]\nmode = "off"\n[alerts]\nconsole_url = "https://console.example/"\n[[store]]\nid = "{store}"\n'
 Run = Callable[..., tuple[int, str]]
 
 
-@pytest.fixture
-def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    with Kit(tmp_path / "data") as kit:
+@pytest.fixture(params=["sqlite", "postgres"])
+def run(request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    folder, storage = tmp_path / "data", ""
+    if request.param == "postgres":
+        database: Database = request.getfixturevalue("database")
+        storage = f'[storage]\nengine = "postgres"\nstandby = "none"\ndsn = "{database.dsn}"\n'
+    with PostgresKit(database, folder) if storage else Kit(folder) as kit:
         store = kit.config.store[0].id
-        folder = kit.journal.data_dir
-    (tmp_path / "collector.toml").write_text(CONFIG.format(store=store))
+    path = tmp_path / "collector.toml"
+    path.write_text(storage + CONFIG.format(store=store))
+    path.chmod(0o600)
 
     def run(*words: str) -> tuple[int, str]:
         code = main(["share", *words, "--config", str(tmp_path / "collector.toml"), "--data-dir", str(folder)])

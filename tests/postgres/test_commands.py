@@ -24,6 +24,7 @@ ABLE = (
     *("replay", "import", "install"),
     *("serve", "edge", "keeper", "courier", "console"),
     *("erase", "export-person", "explain", "export", "report attribution", "tail", "learn"),
+    *("report reconcile", "report weekly", "share create", "share list", "share revoke"),
     *("requests list", "requests run", "requests dismiss", "reconcile"),
 )
 ASKING = sorted(
@@ -93,6 +94,8 @@ def test_status_names_engine_primary_and_the_edges_at_work(run: Run, config: str
         (keeper.edge.number, keeper.edge.owner, False)
     ]
     assert keeper.edge.owner in run("status")[1]
+    assert (seen["days7"]["purchases"], seen["confidence"]["labels"]) == (0, 0)
+    assert "purchases" in run("status")[1]
     keeper.close()
     assert json.loads(run("status", "--json")[1])["edges"] == []
 

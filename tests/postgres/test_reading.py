@@ -12,7 +12,7 @@ import pytest
 from msgspec import structs
 
 from collector.config import StorageConfig
-from collector.errors import StorageError, TooSlow, Untold
+from collector.errors import StorageError, TooSlow
 from collector.storage.postgres import reading
 from collector.storage.postgres.reading import PostgresReader, of_console
 from collector.storage.postgres.told import SQL
@@ -58,7 +58,7 @@ async def reader(config: StorageConfig, seconds: float = 60.0) -> AsyncIterator[
 async def test_a_console_changes_nothing_and_asks_only_what_it_has_words_for(database: Database) -> None:
     async with reader(storage(database.dsn)) as one:
         assert await one.rows(WHERE) == [(False, "on")]
-        with pytest.raises(Untold):
+        with pytest.raises(KeyError):
             await one.rows("SELECT 1")
         with pytest.raises(StorageError, match="no schema yet"):
             await one.rows(named("stores", ""))

@@ -16,7 +16,7 @@ from asyncpg import exceptions as pg
 from msgspec import structs
 
 from collector.config import StorageConfig
-from collector.errors import NoSchema, StorageError, TooSlow, Unavailable, Untold
+from collector.errors import NoSchema, StorageError, TooSlow, Unavailable
 from collector.storage.ground.schema import scripts
 from collector.storage.postgres import connecting, faults, standing
 from collector.storage.postgres.database import Database
@@ -29,7 +29,6 @@ log = logger("storage")
 Row = tuple[Any, ...]
 _SIZE: Final = """
 SELECT 'PostgreSQL ' || split_part(current_setting('server_version'), ' ', 1), pg_database_size(current_database())"""
-_UNTOLD: Final = "this is not told over PostgreSQL yet"
 _EMPTY: Final = "[storage] dsn: the database has no schema yet; start the collector on it (collector serve) first"
 _UNKNOWN: Final = (pg.UndefinedTableError, pg.UndefinedColumnError, pg.UndefinedFunctionError)
 # Of a statement and of its connection: the server says so itself, or it is silent.
@@ -82,10 +81,8 @@ class PostgresReader:
             self._beside = Database(storage, name, way)
 
     async def rows(self, sql: str, *params: object) -> list[Row]:
-        """Every row of one question; Untold where there are no words for it, TooSlow where it took too long."""
-        text = SQL.get(getattr(sql, "name", ""))
-        if text is None:
-            raise Untold(_UNTOLD)
+        """Every row of one question, which has a name; TooSlow where it took too long."""
+        text = SQL[getattr(sql, "name", sql)]
         return await self._answered(text, (*getattr(sql, "given", ()), *params))
 
     async def _answered(self, text: str, bound: tuple[object, ...]) -> list[Row]:

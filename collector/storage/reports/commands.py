@@ -29,8 +29,9 @@ from collector.storage.reports.questions import STORE, Reading, named
 from collector.storage.reports.reader import DEADLINE_SECONDS, Reader, database
 from collector.storage.reports.reconcile import By, sums, unknown_to_the_shop
 from collector.storage.reports.shop_ways import ways
-from collector.storage.reports.status import Clock, Status
+from collector.storage.reports.status import Clock, Figures, Status
 from collector.storage.reports.status import clock as believed
+from collector.storage.reports.status import figures as summed_up
 from collector.storage.reports.status import status as stand
 from collector.storage.reports.weekly import weekly as of_a_week
 
@@ -88,6 +89,19 @@ def status(config: Config, now: int) -> Status:
     async def ask() -> Status:
         async with _whole(config, 20, check=False) as reader:
             found = await stand(reader, now, config.matching.threshold)
+            found.shops = await ways(reader, config, now)
+            found.insights = await insights.state(reader, config)
+            return found
+
+    return asyncio.run(ask())
+
+
+def figures(config: Config, now: int) -> Figures:
+    """What the sums tell at `now` (ms)."""
+
+    async def ask() -> Figures:
+        async with _read(config, 20, check=False) as reader:
+            found = await summed_up(reader, now, config.matching.threshold)
             found.shops = await ways(reader, config, now)
             found.insights = await insights.state(reader, config)
             return found

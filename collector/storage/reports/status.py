@@ -14,7 +14,7 @@ from collector.storage.reports import decoys, delivery, kept, models, trust
 from collector.storage.reports.folds import DAY_MS
 from collector.storage.reports.insights import InsightState
 from collector.storage.reports.kept import Sale, Span
-from collector.storage.reports.questions import Reading, named
+from collector.storage.reports.questions import STORES, Reading, named
 from collector.storage.reports.reader import Reader
 from collector.storage.reports.shop_ways import ShopWays
 from collector.storage.reports.totals import HORIZON_DAYS
@@ -22,6 +22,9 @@ from collector.storage.reports.totals import HORIZON_DAYS
 _NEVER_GIVEN: Final = """
 SELECT coalesce(sum(n), 0) FROM total
  WHERE name GLOB ?1 || '*' AND CAST(substr(name, length(?1) + 1) AS INTEGER) > ?2"""
+_AMBIGUOUS: Final = named(
+    "doubts of days", "SELECT coalesce(sum(n), 0) FROM counter WHERE store = 0 AND name = 'ambiguous' AND day >= ?"
+)
 _CLOCK: Final = named("believed clock", "SELECT body FROM clock WHERE id = 1")
 
 
@@ -108,6 +111,18 @@ class Confidence(Camel):
     reliability: list[Stated]  # each proof's tier, then what inference states in steps of equal size
 
 
+class Figures(Camel):
+    """What the sums tell at a glance; the other fields as in Status."""
+
+    today: Counts
+    days7: Counts
+    revenue7: list[Revenue]
+    ambiguous7: int
+    confidence: Confidence
+    insights: InsightState | None = None
+    shops: list[ShopWays] = []
+
+
 class Status(Camel):
     """Everything at a glance."""
 
@@ -133,10 +148,7 @@ class Status(Camel):
 
 async def status(reader: Reader, now: int, threshold: int) -> Status:
     """The store's state at `now` (ms), from kept sums; `threshold` of attribution, from the configuration."""
-    today = now // DAY_MS * DAY_MS
-    stores = tuple(row[0] for row in await reader.rows("SELECT id FROM store"))
-    days = {n: Span(stores, today - (n - 1) * DAY_MS, today + 2 * DAY_MS) for n in (1, 7)}
-    sales7 = await kept.sales(reader, days[7])
+    told = await figures(reader, now, threshold)
     succeeded = await delivery.last_success(reader)
     return Status(
         at=times.text(now),
@@ -146,17 +158,32 @@ async def status(reader: Reader, now: int, threshold: int) -> Status:
         oldest_reader_seconds=await delivery.oldest_reader(reader),
         total_clicks=await _came(reader, "click"),
         total_conversions=await _came(reader, "conversion"),
-        today=_counts(await kept.clicks(reader, days[1]), await kept.sales(reader, days[1])),
-        days7=_counts(await kept.clicks(reader, days[7]), sales7),
-        revenue7=_revenue(sales7),
+        today=told.today,
+        days7=told.days7,
+        revenue7=told.revenue7,
         queue=[_queue(w, now) for w in await delivery.waiting(reader)],
         pixels=[_pixel(p, succeeded.get(p.name)) for p in await delivery.pixels(reader)],
-        ambiguous7=await _ambiguous(reader, now // DAY_MS - 6),
+        ambiguous7=told.ambiguous7,
         processes=[
             Process(process=b.process, age_seconds=_age(b.at, now), figures=b.figures)
             for b in await delivery.heartbeats(reader)
         ],
         clock=await clock(reader, now),
+        confidence=told.confidence,
+    )
+
+
+async def figures(reader: Reading, now: int, threshold: int) -> Figures:
+    """What the sums tell at `now` (ms); `threshold` of attribution, from the configuration."""
+    today = now // DAY_MS * DAY_MS
+    stores = tuple(row[0] for row in await reader.rows(STORES))
+    days = {n: Span(stores, today - (n - 1) * DAY_MS, today + 2 * DAY_MS) for n in (1, 7)}
+    sales7 = await kept.sales(reader, days[7])
+    return Figures(
+        today=_counts(await kept.clicks(reader, days[1]), await kept.sales(reader, days[1])),
+        days7=_counts(await kept.clicks(reader, days[7]), sales7),
+        revenue7=_revenue(sales7),
+        ambiguous7=await _ambiguous(reader, now // DAY_MS - 6),
         confidence=await _confidence(reader, set(stores), now, threshold),
     )
 
@@ -186,10 +213,9 @@ def _pixel(p: delivery.Pixel, last_success: int | None) -> Pixel:
     return Pixel(pixel=p.name, state=p.state, since=_text(p.since), reason=p.reason, last_success=_text(last_success))
 
 
-async def _ambiguous(reader: Reader, day: int) -> int:
+async def _ambiguous(reader: Reading, day: int) -> int:
     """The courier's count of events of which nobody knows whether Meta took them, since `day`."""
-    sql = "SELECT coalesce(sum(n), 0) FROM counter WHERE store = 0 AND name = 'ambiguous' AND day >= ?"
-    row = await reader.one(sql, day)
+    row = await reader.one(_AMBIGUOUS, day)
     return (row and row[0]) or 0
 
 
@@ -228,7 +254,7 @@ def _revenue(sales: list[tuple[str, Sale]]) -> list[Revenue]:
     return [Revenue(currency=code, value=value[code], attributed=attributed[code]) for code in sorted(value)]
 
 
-async def _confidence(reader: Reader, stores: set[int], now: int, threshold: int) -> Confidence:
+async def _confidence(reader: Reading, stores: set[int], now: int, threshold: int) -> Confidence:
     labels = await trust.labels(reader, now - HORIZON_DAYS * DAY_MS)
     found = trust.assess(labels, await models.newest(reader), stores, threshold)
     tried = await decoys.counted(reader, now, stores)
