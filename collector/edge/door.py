@@ -190,17 +190,15 @@ class Door:
         return self._most if key is not None and key.kind == "secret" else min(self._most, MOST_PAGE_BYTES)
 
     def allowance(self, scope: Any) -> int:
-        """How many bytes this request's body may have by what its head says: the guard asks of more than a page's.
-
-        Who holds a secret key is known to it by more than a page's, also where [edge] max_body_bytes is less.
-        """
+        """How many bytes this request's body may have by its head; of a secret key's holder always more than a page's."""
         if scope.get("raw_path", b"").startswith(WEBHOOKS.encode()):
             return self.most_webhook
         for name, value in scope["headers"]:
             if name == b"authorization":
                 key = auth.known(self._keeper, value)
-                secret = key is not None and key.kind == "secret"
-                return max(self._most, MOST_PAGE_BYTES + 1) if secret else self._most_bytes(key)
+                return max(
+                    self._most_bytes(key), MOST_PAGE_BYTES + 1 if key is not None and key.kind == "secret" else 0
+                )
         return self._most_bytes(None)
 
     def _too_large(self, request: Request, most: int, size: int) -> ApiError:
