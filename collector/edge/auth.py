@@ -58,6 +58,11 @@ def known(keeper: Keeper, authorization: bytes) -> ApiKey | None:
     return keeper.key(keys.digest(presented))
 
 
+def is_secret(key: ApiKey | None) -> bool:
+    """Whether it is a server's."""
+    return key is not None and key.kind == "secret"
+
+
 def key_in_body(presented: str | None) -> bytes | None:
     """The publishable key that a body carries, where a page cannot set headers."""
     if not presented:  # `data-key=""` is none

@@ -187,18 +187,15 @@ class Door:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _most_bytes(self, key: ApiKey | None) -> int:
-        return self._most if key is not None and key.kind == "secret" else min(self._most, MOST_PAGE_BYTES)
+        return self._most if auth.is_secret(key) else min(self._most, MOST_PAGE_BYTES)
 
     def allowance(self, scope: Any) -> int:
-        """How many bytes this request's body may have by its head; of a secret key's holder always more than a page's."""
+        """How many bytes this request's body may have by its head; with a secret key always more than a page's."""
         if scope.get("raw_path", b"").startswith(WEBHOOKS.encode()):
             return self.most_webhook
         for name, value in scope["headers"]:
-            if name == b"authorization":
-                key = auth.known(self._keeper, value)
-                return max(
-                    self._most_bytes(key), MOST_PAGE_BYTES + 1 if key is not None and key.kind == "secret" else 0
-                )
+            if name == b"authorization" and auth.is_secret(auth.known(self._keeper, value)):
+                return max(self._most, MOST_PAGE_BYTES + 1)
         return self._most_bytes(None)
 
     def _too_large(self, request: Request, most: int, size: int) -> ApiError:
