@@ -65,7 +65,7 @@ class Node:
     """One server. `port` is of the loopback address and of the socket in `folder`."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._programs = needed()
+        self.programs = needed()
         self.name, self.folder = name, folder
         self.data = folder / name
         self.port = 0
@@ -106,7 +106,7 @@ class Node:
         """Return once it answers; where another program has taken the port meanwhile, on another one."""
         for _ in range(5):
             self.port = self.port or free_port()
-            command = (self._programs / "postgres", "-D", self.data, "-k", self.folder, "-p", str(self.port))
+            command = (self.programs / "postgres", "-D", self.data, "-k", self.folder, "-p", str(self.port))
             with open(self.folder / f"{self.name}.log", "ab") as log:
                 self.process = subprocess.Popen(
                     command, stdout=log, stderr=log, start_new_session=True, preexec_fn=_end_with_us, **_other_user()
@@ -132,14 +132,14 @@ class Node:
         return (self.folder / f"{self.name}.log").read_text(errors="replace")
 
     def _run(self, program: str, *words: Any) -> str:
-        command = [self._programs / program, *words]
+        command = [self.programs / program, *words]
         done = subprocess.run(command, capture_output=True, text=True, cwd=self.folder, **_other_user())
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def run_shell(self, line: str) -> None:
         """A command as a person types it, with PostgreSQL's programs in the path."""
-        env = {**os.environ, "PATH": f"{self._programs}:{os.environ['PATH']}"}
+        env = {**os.environ, "PATH": f"{self.programs}:{os.environ['PATH']}"}
         done = subprocess.run(
             line, shell=True, capture_output=True, text=True, cwd=self.folder, env=env, **_other_user()
         )
@@ -249,6 +249,21 @@ class Pair:
     def stop(self) -> None:
         self.standby.stop()
         self.primary.stop()
+
+
+def kill_server(data: Path) -> None:
+    """kill -9 of all processes of the server in this folder, whoever started it."""
+    pid = int((data / "postmaster.pid").read_text().split("\n")[0])
+    _signal(pid, signal.SIGSTOP)  # or it would mend what its children's end breaks
+    gone = [pid, *_children(pid)]
+    for one in gone:
+        _signal(one, signal.SIGKILL)
+    assert _once(lambda: all(map(_is_gone, gone)))
+
+
+def as_server() -> dict[str, Any]:
+    """Arguments of Popen: as the user that PostgreSQL runs as."""
+    return _other_user()
 
 
 def make_database(node: Node, name: str) -> Database:

@@ -52,8 +52,11 @@ class Machine:
         left = serving.tree()
         serving.process.kill()
         serving.process.wait()
-        self.node.kill()
+        self.kill_server()
         assert eventually(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in left), 60)
+
+    def kill_server(self) -> None:
+        self.node.kill()
 
     def end(self) -> None:
         self.shop.end()
