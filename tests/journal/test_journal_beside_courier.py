@@ -8,7 +8,10 @@ import apsw
 import msgspec
 import pytest
 
+from collector.core.capi.states import CapiState
 from collector.storage.ground import kept
+from collector.storage.outbox.dispatch import Outbox
+from collector.storage.outbox.outbox import Bound
 from tests.kit.journal_kit import HOUR, NOW, Kit, click, order
 
 
@@ -31,6 +34,28 @@ def test_what_the_courier_wiped_stays_wiped(tmp_path: Path) -> None:
         state = kit.state(ordered.state.row.id)
         assert state.match.attributed
         assert (state.event.ip, state.event.user_agent) == (None, None)
+
+
+def sent_between_tellings(kit: Kit) -> tuple[CapiState, bool]:
+    """An order is told again twice, and sent in between; how it stands then, and whether it has something to send."""
+    known = {"customerData": {"email": "a@example.com"}}
+    kit.post(order("1", **known), order("1", orderStatus="paid", **known))
+    courier = courier_of(kit)
+    Outbox(courier, "test").settle([1], CapiState.SENT, NOW)
+    courier.execute("DELETE FROM outbox_payload")
+    courier.close()
+    (again,) = kit.post(order("1", orderStatus="paid", **known, visitorId="v1"))
+    return again.state.state, bool(kit.rows("SELECT id FROM outbox_payload"))
+
+
+def test_what_is_known_of_a_delivery_is_known_for_one_group_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Kit(tmp_path / "data") as kit:
+        assert sent_between_tellings(kit) == (CapiState.SENT, False)
+    monkeypatch.setattr(Bound, "forget", lambda _: None)
+    with Kit(tmp_path / "control") as kit:
+        assert sent_between_tellings(kit) == (CapiState.QUEUED, True)
 
 
 @pytest.mark.parametrize("lives", [1, 2])
