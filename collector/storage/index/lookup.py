@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import islice
 from pathlib import Path
@@ -32,6 +32,7 @@ _FEW = 1_000  # rows of the tail: a millisecond
 _MOST_TOUCHED = 100_000  # far more than change in the second until the folder follows
 _FAR = 1 << 62
 _NAME_BY = {key.name: key.of for key in CLICKS.keys}
+_SHARED = tuple((key, ClickRow._fields.index(f"{key}_k") - 1) for key in ("fbclid", "visitor", "fbp", "ip", "fp"))
 
 
 class Lookup:
@@ -235,6 +236,16 @@ class Lookup:
                 folded = sorted({*same, *self._touched.find(key, name, limit)}, reverse=True)
             found += [i for i in folded if i not in seen]
         return found[:limit]
+
+    def names_met(self, clicks: Sequence[tuple[Any, ...]], since: int) -> set[int] | None:
+        """Names of new clicks (their columns after id) by which a conversion can be found that is of `since` or later.
+
+        None where that takes a look into the index.
+        """
+        if since <= self._indexed_until[CONVERSIONS]:
+            return None
+        names = {key: {row[column] for row in clicks} - {None} for key, column in _SHARED}
+        return set().union(*(self.conversions.among(key, asked) for key, asked in names.items()))
 
     def click_rows(self, ids: set[int]) -> list[ClickRow]:
         """The rows of these clicks, from memory or from disk."""

@@ -44,6 +44,10 @@ class _Generation(Generic[R]):
         ids = self._under(position).get(name, ())
         return (ids,) if isinstance(ids, int) else ids
 
+    def among(self, position: int, names: set[int]) -> set[int]:
+        """Those of the names under which there was ever something."""
+        return names & self._under(position).keys()
+
     def names(self, position: int) -> list[int]:
         """Every name of the key at this position."""
         return [name for name in self._under(position) if name is not None]
@@ -162,6 +166,11 @@ class Tail(Generic[R]):
     def names_of(self, key: str) -> list[int]:
         """Every name under which a row can be found by `key`."""
         return [name for g in self._generations for name in g.names(self._order[key])]
+
+    def among(self, key: str, names: set[int]) -> set[int]:
+        """Those of the names by which some row can be found, or could."""
+        position = self._order[key]
+        return set().union(*(generation.among(position, names) for generation in self._generations))
 
     def find(self, key: str, name: int, limit: int) -> list[int]:
         """At most `limit` ids under `name`, newest first."""

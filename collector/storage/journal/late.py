@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from heapq import heappop, heappush
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import apsw
 
@@ -42,6 +42,7 @@ from collector.storage.ground import multirow
 from collector.storage.index.lookup import Lookup
 from collector.storage.journal.clicks import Clicks
 from collector.storage.journal.reopened import Reopened
+from collector.storage.people.identities import Identities
 from collector.storage.rules.matched import AHEAD_MS
 from collector.storage.rules.tables import CONVERSIONS
 from collector.storage.verbs.conversions import Conversions
@@ -51,6 +52,7 @@ from collector.storage.verbs.relations import MOST, SKEW_MS, Relations
 SILENT_MS: Final = 7 * 86_400_000
 _MOST_AT_ONCE: Final = 2_000  # matches that follow from one event; 0.3 ms each
 _NEVER: Final = 1 << 62
+_SEVERAL: Final = 4  # clicks, from which on they are looked at together
 _NOT_MATCHED: Final = BOT | DENIED | WITHDRAWN
 _CLOCKS: Final = "SELECT store, ts, conversion_ts, heard FROM event_clock"
 # A crash may have lost the last seconds of the clocks.
@@ -83,6 +85,7 @@ class Late:
         self._names = names
         self._lookup = lookup
         self._conversions = conversions
+        self._identities = cast(Identities, conversions.identities)  # this engine's
         self._clicks = clicks
         self._relations = relations
         self._stores = stores
@@ -118,17 +121,37 @@ class Late:
             self._heard[store] = now
             self._advance(store, max(click.row[1] for click in clicks if click.row[0] == store))
         ordered = {store: ts + SKEW_MS for store, ts in self._conversion_clock.items()}
-        for click, result in zip(clicks, results, strict=True) if ordered else ():
-            # What completes a click, or refuses it, changes what it is to orders since its first sighting.
-            store, before = click.row[0], result.before
-            ts = click.row[1] if before is None else result.ts
-            if ts <= ordered.get(store, 0):
-                for row in self._lookup.click_rows({result.id}):
-                    former = self._relations.sharing(before) if before is not None else set()
-                    self._reopen(self._relations.sharing(row) | former, store, ts - SKEW_MS)
+        for click, result in self._causes(clicks, results, ordered) if ordered else ():
+            store, before, ts = click.row[0], result.before, _told_at(click, result)
+            for row in self._lookup.click_rows({result.id}):
+                former = self._relations.sharing(before) if before is not None else set()
+                self._reopen(self._relations.sharing(row) | former, store, ts - SKEW_MS)
         for click, result in zip(clicks, results, strict=True) if self._siblings else ():
             if not result.duplicate:
                 self._reopen_siblings(click)
+
+    def _causes(
+        self, clicks: Sequence[NewClick], results: Sequence[ClickResult], ordered: dict[int, int]
+    ) -> list[tuple[NewClick, ClickResult]]:
+        """Those of the clicks that may have caused an order of before `ordered`, of each store.
+
+        In a shop that sells, every click is as early as some order; that nearly all are strangers is seen at once.
+        """
+        early = [
+            (click, result)
+            for click, result in zip(clicks, results, strict=True)
+            if _told_at(click, result) <= ordered.get(click.row[0], 0)
+        ]
+        new = [click.row for click, result in early if not result.duplicate]
+        if len(new) < _SEVERAL or self._conversions.gained:
+            return early
+        met = self._lookup.names_met(new, min(row[1] for row in new) - SKEW_MS)
+        if met is None:
+            return early
+        for store in {row[0] for row in new}:
+            visitors = {row[5] for row in new if row[0] == store} - {None}
+            met |= self._identities.visitors_among(store, visitors)
+        return [(c, result) for c, result in early if result.duplicate or not met.isdisjoint(c.row[4:10])]
 
     def _reopen_siblings(self, click: NewClick) -> None:
         """Match anew what carries the click's id in other stores on its domain: whenever it was made, it is not theirs.
@@ -334,3 +357,9 @@ class Late:
 
     def _is_past(self, row: ConversionRow) -> bool:
         return self._clock.get(row.store, 0) - row.ts > OPEN_MS
+
+
+def _told_at(click: NewClick, result: ClickResult) -> int:
+    """What completes a click, or refuses it, changes what it is to orders since its first sighting."""
+    ts: int = click.row[1] if result.before is None else result.ts
+    return ts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 from typing import Any, Final
@@ -37,6 +38,9 @@ _CARRYING: Final = (
     f"SELECT conversion FROM conversion_identity WHERE key = ? ORDER BY conversion DESC LIMIT {_MOST_CONVERSIONS}"
 )
 _VALUES: Final = "SELECT key FROM identity_link WHERE store = ? AND visitor_k = ? LIMIT 20"
+_SEEN_WITH_ANY: Final = (
+    "SELECT DISTINCT visitor_k FROM identity_link WHERE store = ? AND visitor_k IN (SELECT value FROM carray(?))"
+)
 _KEYS: Final = "SELECT kind, key FROM conversion_identity WHERE conversion = ? AND kind > 0 ORDER BY kind"
 _SEEN: Final = """
 ON CONFLICT DO UPDATE SET last_ts = max(last_ts, excluded.last_ts),
@@ -215,6 +219,12 @@ class Identities:
         """The identity values that were seen with a visitor."""
         self._write_what_names({visitor})
         return [row[0] for row in self._db.execute(_VALUES, (store, visitor))]
+
+    def visitors_among(self, store: int, visitors: Collection[int]) -> set[int]:
+        """Those of the visitors that were seen with an identity value."""
+        self._write_what_names(visitors)
+        asked = apsw.carray(memoryview(array("q", visitors)))
+        return {row[0] for row in self._db.execute(_SEEN_WITH_ANY, (store, asked))} if visitors else set()
 
     def _write_what_names(self, asked: Collection[int | None]) -> None:
         """Before a question about these values, visitors or conversions."""

@@ -39,10 +39,10 @@ class Relations:
         if ids or self._conversions.gained:
             ids |= self._of_recovered(click)
         for key, name in (("ip", click.ip_k), ("fp", click.fp_k)):
-            if name is not None:
-                ids |= self._rows.inferable(find(CONVERSIONS, key, name, since, MOST, store=store), click.ts)
-        if click.visitor_k is not None:
-            ids |= identities.conversions_with(identities.values_of(store, click.visitor_k), store=store)
+            if name is not None and (found := find(CONVERSIONS, key, name, since, MOST, store=store)):
+                ids |= self._rows.inferable(found, click.ts)
+        if click.visitor_k is not None and (values := identities.values_of(store, click.visitor_k)):
+            ids |= identities.conversions_with(values, store=store)
         if self._conversions.gained:  # by a merge after their rows were folded into the index, or beside a first fbclid
             names = [n for n in (click.fbclid_k, click.visitor_k, click.fbp_k, click.ip_k, click.fp_k) if n is not None]
             ids |= identities.conversions_with(names, store=store)
