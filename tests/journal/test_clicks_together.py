@@ -100,6 +100,14 @@ def test_control_a_key_that_is_not_looked_for_is_noticed(
         assert passed_over(kit, monkeypatch)[1] > 0
 
 
+def test_clicks_without_visitors_are_one_group(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of a group that fails, its members are tried one by one: nobody would be told."""
+    with Kit(tmp_path) as kit:
+        kit.post(order("N1"))
+        kit.submit([kit.operation(click(f"IwARnobody{n:06d}", NOW - HOUR)) for n in range(6)])
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 def found_by_person(folder: Path) -> bool:
     """Whether an order gets a click, among others, whose visitor only an identity value leads to."""
     jane = {"customerData": {"email": "jane@example.com"}}

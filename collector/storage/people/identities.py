@@ -222,9 +222,11 @@ class Identities:
 
     def visitors_among(self, store: int, visitors: Collection[int]) -> set[int]:
         """Those of the visitors that were seen with an identity value."""
+        if not visitors:  # an empty carray is refused
+            return set()
         self._write_what_names(visitors)
         asked = apsw.carray(memoryview(array("q", visitors)))
-        return {row[0] for row in self._db.execute(_SEEN_WITH_ANY, (store, asked))} if visitors else set()
+        return {row[0] for row in self._db.execute(_SEEN_WITH_ANY, (store, asked))}
 
     def _write_what_names(self, asked: Collection[int | None]) -> None:
         """Before a question about these values, visitors or conversions."""
