@@ -25,8 +25,9 @@ _PROMISES: Final = {
 }
 
 
-# A question of a reader changes nothing, and ends by itself; compiling one costs more than those that are short take.
-_READING: Final = {"default_transaction_read_only": "on", "jit": "off"}
+# A question of a reader changes nothing, and ends by itself. Compiling one costs more than those that are short take;
+# planned once for all spans, one of 90 days took 1.5 s instead of 0.05.
+_READING: Final = {"default_transaction_read_only": "on", "jit": "off", "plan_cache_mode": "force_custom_plan"}
 
 
 class Way(NamedTuple):
