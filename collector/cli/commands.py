@@ -84,7 +84,11 @@ COMMANDS: Final = (
     Command("keeper", "the one writer alone", "serve:keeper", "collector keeper --config collector.toml", FILES),
     Command("courier", "delivery to Meta alone", "serve:courier", "collector courier --config collector.toml", FILES),
     Command(
-        "console", "dashboard and metrics alone", "serve:console", "collector console --config collector.toml", FILES
+        "console",
+        "dashboard and metrics alone; over PostgreSQL read where [storage] read_dsn says",
+        "serve:console",
+        "collector console --config collector.toml",
+        FILES,
     ),
     Command(
         "config check",

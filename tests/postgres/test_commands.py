@@ -129,6 +129,30 @@ def test_doctor_says_what_of_the_server_is_doubtful(run: Run, config: str, monke
     assert (found["server"]["level"], found["server"]["what"]) == ("warn", "the clocks are apart")
 
 
+def test_status_and_doctor_say_where_the_console_reads(run: Run, config: str, database: postgres.Database) -> None:
+    kept(config).close()
+    assert "console reads" not in run("status")[1]
+    text = Path(config).read_text()
+    Path(config).write_text(text.replace("data_dir", f'read_dsn = "{database.dsn}"\ndata_dir', 1))
+    here = f"127.0.0.1:{database.node.port}"
+    assert f"at {here}, no standby, 0 s behind" in run("status")[1]
+    found = {one["check"]: one for one in json.loads(run("doctor", "--json")[1])}
+    assert found["server.reads"]["what"] == f"the console reads at {here}, no standby, 0 s behind"
+    nobody = f"127.0.0.1:{free_port()}"
+    text = (
+        Path(config)
+        .read_text()
+        .replace(f'read_dsn = "{database.dsn}"', f'read_dsn = "postgresql://u:hidden@{nobody}/d"')
+    )
+    Path(config).write_text(text)
+    problem = f"[storage] read_dsn: {nobody} cannot be reached: Connection refused"
+    assert f"at dsn, since {nobody} cannot be asked: {problem}" in run("status")[1]
+    out = run("doctor", "--json")[1]
+    found = {one["check"]: one for one in json.loads(out)}
+    assert (found["server.reads"]["level"], problem in found["server.reads"]["what"]) == ("warn", True)
+    assert "hidden" not in out
+
+
 def test_a_machine_without_the_key_of_the_others_is_refused(config: str) -> None:
     kept(config).close()
     (Path(config).parent / "data" / "pepper.key").unlink()

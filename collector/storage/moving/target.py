@@ -10,11 +10,12 @@ from collector.core import flags
 from collector.errors import StorageError
 from collector.storage.moving.source import Counts
 from collector.storage.moving.tables import AGENT_DAYS, CLICK_HOURS, CLICK_SUMS, COMPARED, PARTS, SIGHTINGS, Part
-from collector.storage.postgres import ids, partitions
+from collector.storage.postgres import folding, ids, partitions
 from collector.storage.postgres.connecting import Connection
 from collector.storage.postgres.database import Database
 from collector.storage.postgres.migrating import version_of
 
+_FOLDED: Final = 200_000  # rows of each kind at once
 _LONGEST_S: Final = 6 * 3600.0  # an index of 10^8 rows
 _PATIENT: Final = "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL maintenance_work_mem = '256MB'"
 _NOTES: Final = """
@@ -156,10 +157,17 @@ class Target:
             return [tuple(row) for row in await connection.fetch(sql, after, rows)]
 
     async def analyse(self) -> None:
-        """Have the server learn what its tables hold, which takes it long."""
+        """Fold the sums, whose new rows every page would read; have the server learn what its tables hold."""
+        while await self._fold() >= _FOLDED:
+            pass
         async with self._database.transaction(_LONGEST_S) as connection:
             await connection.execute(_PATIENT)
             await connection.execute("ANALYZE")
+
+    async def _fold(self) -> int:
+        async with self._database.transaction(_LONGEST_S) as connection:
+            await connection.execute(_PATIENT)
+            return await folding.fold(connection, _FOLDED)
 
     async def finish(self) -> None:
         """Forget the notes: processes may open the database from now on."""
