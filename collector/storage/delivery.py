@@ -44,7 +44,7 @@ from collector.storage.verbs.requests import Requests
 from collector.storage.verbs.shop_health import Figures
 
 _CACHE_MB: Final = 2
-OTHERS_S: Final = 30.0  # until it is asked again whether the courier that does something still lives
+OTHERS_S: Final = 15.0  # until it is asked again whether the courier that does something still lives
 
 
 class Outbox(Protocol):

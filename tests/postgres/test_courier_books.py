@@ -308,11 +308,13 @@ def test_of_two_couriers_one_reads_the_ad_account_and_the_next_goes_on(
             assert wait_until(lambda: asked.count("insights", False) > 2)
         assert wait_until(lambda: database.sql(whole) == "1" and len(ads.asked) >= PAGES * (1 if leased else 2))
     assert len(ads.asked) == PAGES * (1 if leased else 2), "eight, and the empty one behind the last cursor"
+    if not leased:  # and one takes out what the other has just read
+        return
     assert database.sql("SELECT sum(spend) / 10000 FROM insight WHERE currency = 'USD'").startswith("75")
     with CourierThread(config):  # who comes next knows when it was read
         before = len(asked.answers)
         assert wait_until(lambda: len(asked.answers) > before)
-    assert len(ads.asked) == PAGES * (1 if leased else 2)
+    assert len(ads.asked) == PAGES
 
 
 def _together(leased: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[Asked, Barrier, Any]:

@@ -18,6 +18,8 @@ from collector.storage.postgres.threaded import Threaded
 LEASE_MS: Final = 60_000
 _RENEW_S: Final = 15.0
 
+# Nothing is written where it is another's, or ours for a while: each commit stirs every courier.
+_STANDS: Final = "SELECT owner, epoch, until - now_ms() AS left FROM duty WHERE name = $1"
 _TAKE: Final = """
 INSERT INTO duty AS d (name, owner, until, epoch) VALUES ($1, $2, now_ms() + $3, 1)
     ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, until = excluded.until,
@@ -40,12 +42,23 @@ class Duties:
 
     def take(self, name: str) -> bool:
         """Whether the duty is this process's, from now until it gives it back, or could not renew it for a minute."""
-        epoch = self._threaded.ask(lambda c: c.fetchval(_TAKE, name, self._owner, LEASE_MS))
+        epoch = self._threaded.ask(lambda c: self._taken(c, name))
         if epoch is None:
             self._held.pop(name, None)
             return False
         self._held[name] = epoch
         return True
+
+    async def _taken(self, c: Connection, name: str) -> int | None:
+        """Its epoch; None where it is another's."""
+        row = await c.fetchrow(_STANDS, name)
+        if row is not None and row["left"] > 0:
+            if row["owner"] != self._owner:
+                return None
+            if row["left"] > LEASE_MS // 2 and row["epoch"] == self._held.get(name):
+                return int(row["epoch"])
+        found: int | None = await c.fetchval(_TAKE, name, self._owner, LEASE_MS)
+        return found
 
     def give(self, name: str) -> None:
         """Whoever wants it next need not wait."""
