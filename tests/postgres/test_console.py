@@ -77,6 +77,7 @@ def test_lists_and_single_orders_say_the_same_over_both_engines(database: Databa
         assert server[path] == file[path], path
 
 
+@pytest.mark.slow
 def test_system_and_metrics(database: Database, tmp_path: Path) -> None:
     with PostgresKit(database, tmp_path, int(time.time() * 1000)) as kit:
         happened(kit)
