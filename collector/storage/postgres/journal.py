@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -27,7 +26,7 @@ from collector.exchange.rows import ClickRow
 from collector.exchange.shops import Waiting
 from collector.exchange.states import Attempt, Delivery, EventState
 from collector.exchange.stores import Store
-from collector.storage.postgres import counting, edges, faults, looking, partitions, questions, single, writing
+from collector.storage.postgres import clocks, counting, edges, faults, looking, partitions, questions, single, writing
 from collector.storage.postgres.connecting import Connection
 from collector.storage.postgres.group import Group, Known, gather
 from collector.storage.postgres.keeping import Keeping
@@ -48,13 +47,6 @@ _MODELS: Final = """
 SELECT m.store, m.body FROM model m WHERE m.created = (SELECT max(created) FROM model WHERE store = m.store)"""
 _decode_model = msgspec.msgpack.Decoder(Model).decode
 _RENAMED: Final = "SELECT EXISTS (SELECT 1 FROM renamed WHERE conversion >= (SELECT min(id) FROM conversion))"
-_CLOCKS: Final = "SELECT store, max(ts), max(heard) FROM event_clock GROUP BY store"
-_NEWEST: Final = "SELECT s, (SELECT max(ts) FROM conversion WHERE store = s) FROM unnest($1::int[]) s"
-_SAVE_CLOCK: Final = """
-INSERT INTO event_clock (store, edge, ts, conversion_ts, heard)
-SELECT store, $1, ts, ts, heard FROM unnest($2::int[], $3::bigint[], $4::bigint[]) t (store, ts, heard) ORDER BY store
-    ON CONFLICT (store, edge) DO UPDATE SET ts = greatest(event_clock.ts, excluded.ts),
-       heard = greatest(event_clock.heard, excluded.heard)"""
 _BEGUN: Final = "UPDATE edge SET looked = $3 WHERE number = $1 AND owner = $2"
 
 
@@ -88,8 +80,8 @@ class PostgresJournal(Keeping):
             rows = await connection.fetch("SELECT store, name, by_page FROM event_name")
             self.known.event_names.update({(store, name): bool(by_page) for store, name, by_page in rows})
             self.known.renamed = await connection.fetchval(_RENAMED)
-            for store, ts in await connection.fetch(_NEWEST, list(self._stores)):
-                self._hear(store, ts or 0)
+            for store, ts in await clocks.newest(connection, self._stores):
+                self._hear(store, ts)
         await self._learn()
 
     @property
@@ -103,7 +95,7 @@ class PostgresJournal(Keeping):
         if self._known is None:
             return
         async with self._database.connection() as connection:
-            for store, ts, heard in await connection.fetch(_CLOCKS):
+            for store, ts, heard in await clocks.told(connection):
                 self._hear(store, ts)
                 self._heard[store] = max(heard, self._heard.get(store, 0))
             if time.monotonic() - self._models_at >= _MODELS_S:
@@ -117,9 +109,7 @@ class PostgresJournal(Keeping):
 
     async def _write_figures(self, connection: Connection) -> tuple[Counter[tuple[int, str]], Counter[str]]:
         heard = [(store, self._clocks[store], self._heard[store]) for store in self._clocks if store in self._heard]
-        if heard:
-            columns = [list(column) for column in zip(*heard, strict=True)]
-            await connection.execute(_SAVE_CLOCK, self.edge.number, *columns)
+        await clocks.save(connection, self.edge.number, heard)
         return await super()._write_figures(connection)
 
     async def _beat(self) -> None:
@@ -309,15 +299,26 @@ class PostgresJournal(Keeping):
             await self._look(self._looks[0])
             self._looks.popleft()
         self.edge.looked = self.edge.ids.next(self.clock())
-        more = await self._waiting("reopened", looking.REOPENED, looking.match_waiting)
-        more |= await self._waiting("unweighed", looking.UNWEIGHED, partial(looking.weigh, stores=self._stores))
-        for store in self._stores:
-            more |= await self._last_matches(store)
+        more = await self._do_waiting()
         if time.monotonic() - self._left_at >= _LEFT_S:
             self._left_at = time.monotonic()
             await self._land()
             await self._take_over()
         return more
+
+    async def _do_waiting(self) -> bool:
+        """What waits, in whichever table; whether any did. As it is asked after each group, one question asks it."""
+        over = {store: self._over(store) for store in self._stores}
+        async with self._database.connection() as connection:
+            due = await connection.fetchrow(looking.DUE, list(over), list(over.values()))
+        more = due[0] and await self._waiting("reopened", looking.REOPENED, looking.match_waiting)
+        more |= due[1] and await self._waiting("unweighed", looking.UNWEIGHED, self._weigh)
+        for store in due[2]:
+            more |= await self._last_matches(store, over[store])
+        return bool(more)
+
+    def _weigh(self, waiting: dict[int, bool]) -> Callable[[Group], None]:
+        return looking.weigh(waiting, self._stores)
 
     async def _land(self) -> None:
         """See what became of orders that changed while a request with them was under way."""
@@ -355,7 +356,7 @@ class PostgresJournal(Keeping):
         await self._apply(looking.Look(stored, changed, self._stores, self._clocks))
 
     async def _waiting(self, table: str, take: str, work: Callable[[dict[int, bool]], Callable[[Group], None]]) -> bool:
-        """Do some of what waits in a table; whether there is more."""
+        """Do some of what waits in a table; whether there was any."""
         memory, figures = self._memory(), deque[tuple[int, str]](maxlen=100_000)
         async with self._database.transaction() as connection:
             rows = await connection.fetch(take)
@@ -365,13 +366,14 @@ class PostgresJournal(Keeping):
             stores, numbers = {store for store, *_ in rows}, [number for _, number, _ in rows]
             await connection.execute(looking.DONE.format(table), list(stores), numbers)
         self._after(memory, figures)
-        return len(rows) == looking.AT_ONCE
+        return True
 
-    async def _last_matches(self, store: int) -> bool:
+    def _over(self, store: int) -> int:
+        """Before which event time (ms) a store's orders are past their last match."""
         silent = self.clock.trusted() - self._heard.get(store, self.clock.trusted()) > _SILENT_MS
-        over = 1 << 62 if silent else self._clocks.get(store, 0) - OPEN_MS
-        if over <= 0:
-            return False
+        return 1 << 62 if silent else self._clocks.get(store, 0) - OPEN_MS
+
+    async def _last_matches(self, store: int, over: int) -> bool:
         memory, figures = self._memory(), deque[tuple[int, str]](maxlen=100_000)
         async with self._database.transaction() as connection:
             rows = await connection.fetch(looking.OVER, store, over)
@@ -381,7 +383,7 @@ class PostgresJournal(Keeping):
             await self._whole(connection, looking.match_last(numbers), memory, figures)
             await connection.execute(looking.DONE_AT, store, [ts for *_, ts in rows], list(numbers))
         self._after(memory, figures)
-        return len(rows) == looking.AT_ONCE
+        return True
 
     def _after(self, memory: Memory, figures: Figures) -> None:
         self.count([(store, name, 1) for store, name in figures], {})

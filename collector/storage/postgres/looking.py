@@ -32,6 +32,10 @@ _TAKE: Final = """
 SELECT {columns} FROM {table} ORDER BY conversion LIMIT {most} FOR UPDATE SKIP LOCKED"""
 REOPENED: Final = _TAKE.format(columns="store, conversion, anyway", table="reopened", most=AT_ONCE)
 UNWEIGHED: Final = _TAKE.format(columns="store, conversion, false", table="unweighed", most=AT_ONCE)
+DUE: Final = """
+SELECT EXISTS (SELECT 1 FROM reopened), EXISTS (SELECT 1 FROM unweighed), ARRAY(
+       SELECT t.store FROM unnest($1::int[], $2::bigint[]) t (store, over)
+        WHERE EXISTS (SELECT 1 FROM unproven u WHERE u.store = t.store AND u.ts < t.over))"""
 OVER: Final = f"""
 SELECT store, conversion, ts FROM unproven WHERE store = $1 AND ts < $2 ORDER BY ts, conversion
  LIMIT {AT_ONCE} FOR UPDATE SKIP LOCKED"""
