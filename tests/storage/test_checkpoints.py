@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -100,8 +101,9 @@ def test_what_is_copied_is_synced_before_a_group_copies_the_last_pages(
 
 def locks_on(path: Path) -> set[str]:
     """Locks of this process, as the kernel tells them."""
-    inode = f":{path.stat().st_ino} "
-    return {line.partition(":")[2] for line in Path("/proc/locks").read_text().splitlines() if inode in line}
+    own, inode = f" {os.getpid()} ", f":{path.stat().st_ino} "
+    lines = Path("/proc/locks").read_text().splitlines()
+    return {line.partition(":")[2] for line in lines if own in line and inode in line}
 
 
 def test_a_sync_leaves_the_locks_of_those_who_have_the_file_open(tmp_path: Path) -> None:

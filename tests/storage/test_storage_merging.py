@@ -114,12 +114,12 @@ def test_full_groups_alone_are_merged_and_each_leaves_one_place(shelf: Shelf) ->
 
 
 def test_a_look_up_probes_a_group_once() -> None:
-    assert merging.places(0, 50, 0) == [*range(50, -1, -1)]
-    assert merging.places(0, 50, 48) == [50, 49, 48, 40, 32, 24, 16, 8, 0]
-    assert merging.places(25, 50, 48) == [50, 49, 48, 40, 32, 24]
-    assert merging.places(45, 50, 0) == [50, 49, 48, 47, 46, 45, 40]  # the group of 45 may be merged by now
-    assert merging.places(40, 47, 48) == [40]
-    assert merging.places(0, 0, 0) == [0]
+    assert merging.places(0, 50, 0) == (*range(50, -1, -1),)
+    assert merging.places(0, 50, 48) == (50, 49, 48, 40, 32, 24, 16, 8, 0)
+    assert merging.places(25, 50, 48) == (50, 49, 48, 40, 32, 24)
+    assert merging.places(45, 50, 0) == (50, 49, 48, 47, 46, 45, 40)  # the group of 45 may be merged by now
+    assert merging.places(40, 47, 48) == (40,)
+    assert merging.places(0, 0, 0) == (0,)
 
 
 def test_a_click_that_moves_in_time_is_found_at_its_new_minute_wherever_its_entry_is(shelf: Shelf) -> None:

@@ -9,6 +9,7 @@ first, in the same order, and so the same ones.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import apsw
@@ -34,7 +35,8 @@ def homes(row_id: int, name: int) -> tuple[int, int]:
     return bucket << LOW_BITS | low, first_of_group(bucket) << LOW_BITS | low
 
 
-def places(first: int, last: int, through: int) -> list[int]:
+@lru_cache(maxsize=256)
+def places(first: int, last: int, through: int) -> tuple[int, ...]:
     """Where entries of the buckets `first` to `last` are, the newest first, when those below `through` are merged.
 
     `through` may be of a while ago: what has been merged since is under a place that is named here all the same.
@@ -43,7 +45,7 @@ def places(first: int, last: int, through: int) -> list[int]:
     merged = range(first_of_group(min(through - 1, last)), first_of_group(first) - 1, -GROUP)
     found = [*alone, *merged]
     begin = first_of_group(first)  # the window begins inside a group that may be merged by now
-    return found if found[-1] == begin else [*found, begin]
+    return tuple(found if found[-1] == begin else [*found, begin])
 
 
 def merged_through(db: apsw.Connection, table: Table) -> int:

@@ -88,7 +88,7 @@ class OrderNames(ABC):
 def named(lookup: Finding, store: int, event_type: str, name: int | None) -> ConversionRow | None:
     """The event of this name: the order, or what else it is by that."""
     ids = lookup.find(CONVERSIONS, "dedup", name, 0, 4, store=store) if name is not None else []
-    for row in lookup.conversion_rows(set(ids)):
+    for row in lookup.conversion_rows(set(ids)) if ids else ():
         if row.store == store and row.dedup_k == name and row.event_type == event_type:
             return row
     return None
