@@ -266,6 +266,7 @@ def test_a_courier_killed_while_it_erases_is_succeeded(no_pull: Shop, monkeypatc
         shop.kit.execute("UPDATE duty SET until = 0")
         assert wait_until(lambda: is_done(shop))
     assert shop.kit.rows("SELECT called FROM shop_order") == [(str(NUMBER + 2),)]
+    assert shop.kit.rows("SELECT found FROM shop_request") == [(1,)], "what the dead one took is counted"
 
 
 # -- the ad account

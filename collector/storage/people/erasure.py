@@ -46,6 +46,7 @@ from collector.storage.verbs.unread import unread_of
 _encode = msgspec.msgpack.Encoder().encode
 _PATIENCE_MS: Final = 30_000
 _UNREAD: Final = "SELECT id, platform, topic, body FROM shop_inbox WHERE store = ?"
+_FOR_REQUEST: Final = "UPDATE shop_request SET found = coalesce(found, 0) + ? WHERE id = ? AND done IS NULL"
 _STATES: Final = "SELECT id, state, doubts FROM outbox WHERE conversion = ?"
 _IN_FLIGHT: Final = "SELECT ids FROM request WHERE outcome = 'in_flight'"
 _LINKS_OF_VALUE: Final = (
@@ -162,6 +163,8 @@ class Eraser:
             people = self._find(stores, asked)
             for name, person in people.items():
                 self._delete(stores[name][0], person, now)
+            gone = sum(len(person.conversions) for person in people.values())
+            self._db.execute(_FOR_REQUEST, (gone, asked.request))
             self._blank(answers)
         leaving.work_off(self._db, self._folded)
         return people

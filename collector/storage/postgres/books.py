@@ -31,7 +31,11 @@ INSERT INTO shop_pull (store, since, watermark, at, fault) VALUES ($1, $2, $3, $
     ON CONFLICT (store) DO UPDATE SET watermark = excluded.watermark, at = excluded.at, fault = excluded.fault"""
 _HOW_FAR: Final = "SELECT since, watermark, at, fault FROM shop_pull WHERE store = $1"
 _REQUESTS: Final = f"SELECT {COLUMNS} FROM shop_request ORDER BY at, id"
-_FINISH: Final = "UPDATE shop_request SET asked = $2, done = $3, found = $4 WHERE id = $1 AND done IS NULL"
+# What went before a courier ended in the middle of it was counted as it went.
+_FINISH: Final = """
+UPDATE shop_request SET asked = $2, done = $3,
+       found = CASE WHEN $4::int IS NOT NULL THEN greatest($4, coalesce(found, 0)) END
+ WHERE id = $1 AND done IS NULL"""
 _STORE: Final = "SELECT id FROM store WHERE name = $1"
 _COUNTED: Final = "SELECT coalesce(sum(n), 0)::bigint FROM counter WHERE store = $1 AND name = $2 AND day >= $3"
 _MISSED: Final = """

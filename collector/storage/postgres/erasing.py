@@ -87,6 +87,7 @@ _OF_ORDER: Final = (
         )
     ),
 )
+_FOR_REQUEST: Final = "UPDATE shop_request SET found = coalesce(found, 0) + $2 WHERE id = $1 AND done IS NULL"
 _ORDERS: Final = "DELETE FROM conversion WHERE store = $1 AND id = ANY($2::bigint[])"
 _OF_CLICK: Final = (
     _UNLOOKED,
@@ -190,16 +191,16 @@ class _Eraser:
         if takes:
             self._ask(lambda c: c.execute(UNNAMED))
         return [
-            self._one(name, person, now, takes=takes and not (late and is_nobody(person)))
+            self._one(name, person, asked.request, now, takes=takes and not (late and is_nobody(person)))
             for name, person in self._people(stores, asked)
         ]
 
-    def _one(self, name: str, person: Person, now: int, *, takes: bool) -> Receipt:
+    def _one(self, name: str, person: Person, request: str | None, now: int, *, takes: bool) -> Receipt:
         self._count(person)
         named = self._named(person)
         if takes:
             links = self._links(person)
-            self._ask(lambda c: _take(c, person, links, now))
+            self._ask(lambda c: _take(c, person, links, request, now))
             named |= self._named(person)  # given meanwhile
             self._ask(lambda c: _blank(c, named))
         return receipt_of(name, person, len(named))
@@ -222,7 +223,9 @@ class _Eraser:
         return naming(self._ask(lambda c: c.fetch(_ANSWERS)), wanted) if wanted else {}
 
 
-async def _take(c: Connection, person: Person, links: list[tuple[int, int, int]], now: int) -> None:
+async def _take(
+    c: Connection, person: Person, links: list[tuple[int, int, int]], request: str | None, now: int
+) -> None:
     """In one transaction the rows go and the names stay; locked first, orders before what is sent of them."""
     store, orders, clicks = person.store, list(person.conversions), list(person.clicks)
     await c.fetch(_LOCK, store, orders)
@@ -234,8 +237,10 @@ async def _take(c: Connection, person: Person, links: list[tuple[int, int, int]]
     await c.execute(_UNLINK, store, *([link[n] for link in links] for n in range(3)))
     for sql in _OF_OUTBOX:
         await c.execute(sql, outbox)
-    for sql in (*_OF_ORDER, _ORDERS):
+    for sql in _OF_ORDER:
         await c.execute(sql, store, orders)
+    gone = await c.execute(_ORDERS, store, orders)
+    await c.execute(_FOR_REQUEST, request, int(gone.rpartition(" ")[2]))
     for sql in _OF_CLICK:
         await c.execute(sql, store, clicks)
     for row in await c.fetch(_OTHERS, store, list(person.others)):

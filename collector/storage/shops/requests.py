@@ -15,7 +15,10 @@ from collector.storage.verbs.requests import COLUMNS, ShopRequest, encode_who, r
 
 _NOTE: Final = "INSERT OR IGNORE INTO shop_request (id, store, kind, at, asked) VALUES (?, ?, ?, ?, ?)"
 _ALL: Final = f"SELECT {COLUMNS} FROM shop_request ORDER BY at, id"
-_FINISH: Final = "UPDATE shop_request SET asked = ?, done = ?, found = ? WHERE id = ?"
+# What went before a process ended in the middle of it was counted as it went.
+_FINISH: Final = """
+UPDATE shop_request SET asked = ?1, done = ?2,
+       found = CASE WHEN ?3 IS NOT NULL THEN max(?3, coalesce(found, 0)) END WHERE id = ?4"""
 
 
 class Requests:

@@ -84,6 +84,7 @@ class Asked(Struct, frozen=True):
     external_id: str | None = None
     visitor: str | None = None
     order: str | None = None
+    request: str | None = None  # of a platform, which counts the orders that go for it
 
     @property
     def by_value(self) -> bool:

@@ -36,7 +36,7 @@ class Requests(Protocol):
         ...
 
     def finish(self, request: ShopRequest, now: int, found: int | None) -> None:
-        """Strip a request to its receipt; `found`: how many orders went, None where it is dismissed."""
+        """Strip a request to its receipt; `found`: how many orders went now, None where it is dismissed."""
         ...
 
 
@@ -53,12 +53,12 @@ def receipt_of(request: ShopRequest) -> bytes:
 
 def asked_of(request: ShopRequest) -> Iterator[Asked]:
     """Each name of the person and of his orders that the platform gave."""
-    who = request.who
+    who, own = request.who, request.id
     if who.external_id:
-        yield Asked(external_id=who.external_id)
+        yield Asked(external_id=who.external_id, request=own)
     if who.email:
-        yield Asked(email=who.email)
+        yield Asked(email=who.email, request=own)
     if who.phone:
-        yield Asked(phone=who.phone)
+        yield Asked(phone=who.phone, request=own)
     for order in who.orders:
-        yield Asked(order=order)
+        yield Asked(order=order, request=own)
