@@ -26,7 +26,6 @@ _CAMPAIGN = ("utm_campaign", "campaign_id", "utm_id", "campaign")
 _ADSET = ("adset_id", "utm_term", "adset")
 _AD = ("ad_id", "utm_content", "ad")
 _ID = re.compile(r"(?:^|&)(?:utm_id|campaign_id)=([^&#]+)")
-# Only what is looked for: each landing page has its own fbclid, so parsing whole queries (10 µs) could not be cached.
 _WANTED = re.compile(rf"(?:^|&)({'|'.join((*_SOURCE, *_CAMPAIGN, *_ADSET, *_AD))})=([^&#]+)")
 
 
@@ -37,7 +36,12 @@ def campaign_of(landing_page: str) -> Campaign:
 
 def labels_of(landing_page: str) -> tuple[str, str, str, str]:
     """Source, campaign, ad set and ad alone: they repeat where pages differ. Never raises."""
-    return _labels(tuple(_WANTED.findall(landing_page.partition("?")[2].partition("#")[0])))
+    query = landing_page.partition("?")[2].partition("#")[0]
+    # Each landing page has its own fbclid; without it the query is that of all who clicked on the ad.
+    before, named, after = query.partition("fbclid=")
+    if named and (not before or before.endswith("&")):
+        query = before + after.partition("&")[2]
+    return _labels(query)
 
 
 def campaign_id_of(landing_page: str) -> str:
@@ -47,8 +51,9 @@ def campaign_id_of(landing_page: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _labels(found: tuple[tuple[str, str], ...]) -> tuple[str, str, str, str]:
-    query = {name: label_of(unquote_plus(value)) for name, value in reversed(found)}  # the first of two counts
+def _labels(text: str) -> tuple[str, str, str, str]:
+    found = reversed(_WANTED.findall(text))  # the first of two counts
+    query = {name: label_of(unquote_plus(value)) for name, value in found}
     return _first(query, _SOURCE), _first(query, _CAMPAIGN), _first(query, _ADSET), _first(query, _AD)
 
 

@@ -78,13 +78,13 @@ def click_values(memory: Memory, row: ClickRow) -> tuple[int, str | None]:
 def new_clicks(memory: Memory, changes: Changes) -> list[tuple[Any, ...]]:
     """What the group's new clicks add to the sums."""
     found: Counter[tuple[int, int, int, int, str]] = Counter()
+    rows = changes.rows[CLICKS]
     for number in changes.new[CLICKS]:
-        row = changes.rows[CLICKS][number]
+        row = rows[number]
         if row.store > 0:
             place, apart = click_values(memory, row)
-            found[
-                row.store, week_of(number), row.ts // QUARTER_MS, 0 if row.flags & NOWHERE else place, apart or ""
-            ] += 1
+            place = 0 if row.flags & NOWHERE else place
+            found[row.store, week_of(number), row.ts // QUARTER_MS, place, apart or ""] += 1
     return [(*key, n) for key, n in sorted(found.items())]
 
 
