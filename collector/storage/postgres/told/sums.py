@@ -20,17 +20,24 @@ def _rows(kind: str, columns: str, condition: str = "true") -> str:
        UNION ALL SELECT {columns} FROM {kind}_sums WHERE {which} AND quarter >= $6 AND quarter < $7) AS found"""
 
 
-def _steps(first: int) -> str:
-    """The columns of a plot: when each begins (ms), its quarters."""
-    return f"unnest(${first}::bigint[], ${first + 1}::int[], ${first + 2}::int[]) AS s (at, first, upto)"
+def _in_steps(table: str, first: int) -> tuple[str, str]:
+    """When the column of a plot that a row is in begins, and the condition that it is in one: they follow each other.
+
+    From parameter `first` on: when each begins (ms), its first quarter, the first after it.
+    """
+    begins, firsts, ends = (f"(${first + n}::{type_}[])" for n, type_ in enumerate(("bigint", "int", "int")))
+    within = f"{table}.quarter >= {firsts}[1] AND {table}.quarter < {ends}[cardinality({ends})]"
+    return f"{begins}[width_bucket({table}.quarter, {firsts})]", within
 
 
+_AT, _IN = _in_steps("q", 2)
+_DELIVERY_AT, _DELIVERY_IN = _in_steps("d", 2)
+_WAIT_AT, _WAIT_IN = _in_steps("w", 1)
 _SALES: Final = "sum(n)::bigint, sum(units), sum(reversed)::bigint"
 SQL: Final = {
     "sales by step": f"""
-SELECT (s.at << 2) + q.tier, q.currency, sum(q.n)::bigint, sum(q.units), sum(q.reversed)::bigint
-  FROM {_steps(2)} JOIN sale_quarters q
-    ON q.{_OF_STORES} AND q.event = $5 AND q.quarter >= s.first AND q.quarter < s.upto
+SELECT ({_AT} << 2) + q.tier, q.currency, sum(q.n)::bigint, sum(q.units), sum(q.reversed)::bigint
+  FROM sale_quarters q WHERE q.{_OF_STORES} AND q.event = $5 AND {_IN}
  GROUP BY 1, 2 HAVING sum(q.n) <> 0 ORDER BY 1, 2""",
     "sales by tier": f"""
 SELECT coalesce(sum(n), 0)::bigint, coalesce(sum(n) FILTER (WHERE tier = 1), 0)::bigint,
@@ -48,8 +55,7 @@ SELECT event, store, currency, tier, {_SALES}
  GROUP BY 1, 2, 3, 4 HAVING sum(n) <> 0 ORDER BY 1, 2, 3, 4""",
     "clicks of a span": f"SELECT (apart <> '')::int, sum(n)::bigint {_rows('click', 'apart, n')} GROUP BY 1",
     "clicks by step": f"""
-SELECT s.at, sum(q.n)::bigint FROM {_steps(2)} JOIN click_quarters q
-    ON q.{_OF_STORES} AND q.quarter >= s.first AND q.quarter < s.upto
+SELECT {_AT}, sum(q.n)::bigint FROM click_quarters q WHERE q.{_OF_STORES} AND {_IN}
  GROUP BY 1 HAVING sum(q.n) <> 0 ORDER BY 1""",
     "clicks by place": f"""
 SELECT place, sum(n)::bigint {_rows("click", "place, n", "apart = ''")} GROUP BY 1 HAVING sum(n) <> 0 ORDER BY 1""",
@@ -64,16 +70,19 @@ SELECT 0, coalesce(p.name, ''), d.state, d.doubt, sum(d.n)::bigint
  WHERE d.{_OF_STORES} AND d.quarter >= $2 AND d.quarter < $3 AND d.event = $4 AND (d.sale OR $5::int = 0)
  GROUP BY 2, 3, 4 HAVING sum(d.n) <> 0 ORDER BY 2, 3, 4""",
     "deliveries by step": f"""
-SELECT s.at, p.name, d.state, d.doubt, sum(d.n)::bigint
-  FROM {_steps(2)} JOIN delivery_sums d
-    ON d.{_OF_STORES} AND d.event = $5 AND d.quarter >= s.first AND d.quarter < s.upto AND d.sale
+SELECT d.at, p.name, d.state, d.doubt, d.n FROM (
+    SELECT {_DELIVERY_AT} AS at, d.pixel, d.state, d.doubt, sum(d.n)::bigint AS n FROM delivery_sums d
+     WHERE d.{_OF_STORES} AND d.event = $5 AND {_DELIVERY_IN} AND d.sale
+     GROUP BY 1, 2, 3, 4 HAVING sum(d.n) <> 0) d
   JOIN pixel p ON p.id = d.pixel
- GROUP BY 1, 2, 3, 4 HAVING sum(d.n) <> 0 ORDER BY 1, 2, 3, 4""",
+ ORDER BY 1, 2, 3, 4""",
     "waits by step": f"""
-SELECT s.at, p.name, w.step, sum(w.n)::bigint
-  FROM {_steps(1)} CROSS JOIN pixel p
-  JOIN wait_sums w ON w.pixel = p.id AND w.quarter >= s.first AND w.quarter < s.upto
- GROUP BY 1, 2, 3 HAVING sum(w.n) <> 0 ORDER BY 1, 2, 3""",
+SELECT w.at, p.name, w.step, w.n FROM (
+    SELECT {_WAIT_AT} AS at, w.pixel, w.step, sum(w.n)::bigint AS n FROM wait_sums w
+     WHERE w.pixel = ANY(ARRAY(SELECT id FROM pixel)) AND {_WAIT_IN}
+     GROUP BY 1, 2, 3 HAVING sum(w.n) <> 0) w
+  JOIN pixel p ON p.id = w.pixel
+ ORDER BY 1, 2, 3""",
     "states of a span": f"""
 SELECT coalesce(p.name, ''), d.state, sum(d.n)::bigint FROM delivery_sums d LEFT JOIN pixel p ON p.id = d.pixel
  WHERE d.event IN ({_EVENTS}) AND d.sale AND d.{_OF_STORES} AND d.quarter >= $2 AND d.quarter < $3
