@@ -90,6 +90,21 @@ async def test_a_console_uses_no_more_connections_than_its_pool_has(database: Da
         await counting.close()
 
 
+async def test_a_question_that_nobody_waits_for_is_given_up_by_the_server_too(database: Database) -> None:
+    """Or whoever loads a slow page again and again would hold one connection more each time."""
+    async with reader(storage(database.dsn, pool=3)) as one:
+        busy = f"SELECT count(*) FROM {OURS} AND query LIKE '%pg_sleep%' AND state = 'active'"
+        for _ in range(5):
+            asked = asyncio.ensure_future(one.rows(SLOW))
+            assert await asyncio.to_thread(eventually, lambda: database.sql(busy) == "1", 60)
+            asked.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asked
+            assert await asyncio.to_thread(eventually, lambda: database.sql(busy) == "0", 60)
+        assert await one.rows(WHERE) == [(False, "on")]
+        assert database.sql(f"SELECT count(*) FROM {OURS}") == "1"
+
+
 async def test_a_connection_that_ended_while_it_was_idle_is_no_fault(database: Database) -> None:
     async with reader(storage(database.dsn)) as one:
         await one.rows(WHERE)

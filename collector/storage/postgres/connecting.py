@@ -31,12 +31,16 @@ _READING: Final = {"default_transaction_read_only": "on", "jit": "off", "plan_ca
 
 
 class Way(NamedTuple):
-    """Where connections lead, and what for. `setting`: of [storage], for sentences; `settings`: of the session."""
+    """Where connections lead, and what for. `setting`: of [storage], for sentences; `settings`: of the session.
+
+    `reads`: a question that nobody waits for any more is cancelled; nothing else may be, as nobody cancels a commit.
+    """
 
     setting: str
     dsn: str
     fit: str = "SELECT current_setting('transaction_read_only') = 'off'"  # whether a host will do; empty: any will
     settings: Mapping[str, str] = {}
+    reads: bool = False
 
 
 def writing(storage: StorageConfig) -> Way:
@@ -48,8 +52,8 @@ def reading(storage: StorageConfig, seconds: float, *, aside: bool) -> Way:
     """For questions that take so long at most. `aside`: to any host of read_dsn; else to the primary."""
     settings = {**_READING, "statement_timeout": str(round(seconds * 1000))}
     if aside:
-        return Way("read_dsn", storage.read_dsn, "", settings)
-    return Way("dsn", storage.dsn, "SELECT NOT pg_is_in_recovery()", settings)
+        return Way("read_dsn", storage.read_dsn, "", settings, reads=True)
+    return Way("dsn", storage.dsn, "SELECT NOT pg_is_in_recovery()", settings, reads=True)
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc]  # its stubs say Any

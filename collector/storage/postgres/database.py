@@ -50,7 +50,8 @@ class Database:
                 connection.terminate()
                 raise
             except asyncio.CancelledError:
-                connection.terminate()
+                if not self._way.reads:  # else the driver has the server give the question up, and it is free again
+                    connection.terminate()
                 raise
             finally:
                 self._give_back(connection)
