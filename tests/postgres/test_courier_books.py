@@ -17,6 +17,7 @@ import msgspec
 import pytest
 from msgspec import structs
 
+from collector.cli import main
 from collector.config import AlertsConfig, Config, InsightsConfig, MetaConfig, ShopConfig
 from collector.courier import insights, weekly
 from collector.courier.shops import pull, watch
@@ -26,8 +27,10 @@ from collector.storage.postgres.books import PostgresBooks, PostgresInbox
 from collector.storage.postgres.duties import Duties
 from collector.storage.postgres.insights import PostgresInsights, PostgresWeekly
 from tests.courier.test_shop_watch import BOB, redact
+from tests.courier.test_shop_watch import asked as asked_of_shop
 from tests.journal import test_shop_orders
 from tests.journal.test_shop_orders import Shop
+from tests.kit import shops as made
 from tests.kit.courier_kit import CourierThread, courier_process, now_ms, wait_until
 from tests.kit.engines import postgres_config
 from tests.kit.hooks import hook
@@ -267,6 +270,50 @@ def test_a_courier_killed_while_it_erases_is_succeeded(no_pull: Shop, monkeypatc
         assert wait_until(lambda: is_done(shop))
     assert shop.kit.rows("SELECT called FROM shop_order") == [(str(NUMBER + 2),)]
     assert shop.kit.rows("SELECT found FROM shop_request") == [(1,)], "what the dead one took is counted"
+
+
+@pytest.mark.slow
+def test_what_is_held_of_a_customer_is_a_file_until_the_request_is_dismissed_anywhere(
+    no_pull: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, config = no_pull, courier_of(no_pull)
+    monkeypatch.setattr(watch, "EVERY_S", 0.05)
+    shop.tell(paid(NUMBER))
+    shop.tell(asked_of_shop("customers/data_request", {"customer": {"id": 778899}, "orders_requested": [NUMBER]}))
+    folder = Path(config.storage.data_dir, requests.FOLDER)
+    with CourierThread(config):
+        assert wait_until(lambda: list(folder.glob("*.ndjson")))
+        (file,) = folder.glob("*.ndjson")
+        assert str(NUMBER) in file.read_text()
+        with requests.opened(config) as there:  # on another machine
+            (one,) = there.all()
+            there.finish(one, now_ms(), None)
+        assert wait_until(lambda: not file.exists())
+
+
+@pytest.mark.slow
+def test_the_command_lists_runs_and_dismisses(
+    no_pull: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop, storage = no_pull, no_pull.kit.config.storage
+    monkeypatch.setattr(erasing, "_HEARD_S", 0.0)
+    path = tmp_path / "collector.toml"
+    path.write_text(
+        f'[storage]\nengine = "postgres"\ndsn = "{storage.dsn}"\nstandby = "none"\ndata_dir = "{storage.data_dir}"\n'
+        f'[privacy]\npepper_file = "{storage.data_dir}/pepper.key"\n[meta]\nmode = "off"\n[[store]]\nid = "{STORE}"\n'
+    )
+    path.chmod(0o600)
+
+    def command(*words: str) -> Any:
+        assert main(["requests", *words, "--config", str(path), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    ask_to_erase(shop)
+    shop.tell(asked_of_shop("shop/redact", made.SHOPIFY_BARE["shop/redact"]))
+    ids = {one["kind"]: one["id"] for one in command("list")}
+    assert command("run", ids["redact"])["erased"] == 1
+    assert command("dismiss", ids["shop_redact"], "--yes")["dismissed"]
+    assert {one["kind"]: one["erased"] for one in command("list")} == {"redact": 1, "shop_redact": None}
 
 
 # -- the ad account

@@ -49,7 +49,7 @@ class Watch:
             await asyncio.sleep(EVERY_S if ours else OTHERS_S)
 
     async def once(self) -> bool:
-        """Do what was asked, and tell what is amiss; False where another courier does."""
+        """Do what was asked, and tell what is amiss; False where another courier does, or it could not be done now."""
         try:
             requests: list[ShopRequest] = await self._ask(self._requests.all)
             for request in requests:
@@ -62,8 +62,9 @@ class Watch:
                     await self._do(request)
             found: dict[str, str] = await self._ask(lambda: self._health.look(self._clock()))
         except Exception as error:  # a busy file or a full disk passes; delivery goes on whatever this is
-            if not is_temporary(error):
-                log.failed("the shops could not be looked at", error)
+            if is_temporary(error):
+                return False
+            log.failed("the shops could not be looked at", error)
             return True
         for kind, text in found.items():
             self._alerts.raised(kind, "", text, self._clock())
