@@ -85,13 +85,13 @@ SELECT at FROM request WHERE pixel = $1 AND id > $2 AND outcome IN ('sent', 'sho
     "last answer": """
 SELECT r.id, $1::text, r.at, r.events, r.outcome, r.http_status, r.code, r.subcode, r.trace_id, r.message, r.took_ms
   FROM request r WHERE r.pixel = $2 AND r.id > $3 AND r.outcome <> 'in_flight' ORDER BY r.id DESC LIMIT 1""",
-    # -- processes: couriers, and the keepers by their leases, one line a host
+    # -- processes: couriers, and the keepers by their leases, one line a host; where none is left, the last there was
     "signs of life": """
 SELECT process, at, body FROM heartbeat
  UNION ALL SELECT 'keeper@' || host, beat, body FROM (
     SELECT DISTINCT ON (host) host, beat, body
       FROM (SELECT split_part(owner, ':', 1) AS host, beat, convert_to(living::text, 'UTF8') AS body
-              FROM edge WHERE open OR until >= now_ms()) AS held
+              FROM edge WHERE open OR until >= now_ms() OR beat = (SELECT nullif(max(beat), 0) FROM edge)) AS held
      ORDER BY host, beat DESC) AS keepers
  ORDER BY 1""",
     "believed clock": """
