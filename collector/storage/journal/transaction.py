@@ -62,7 +62,7 @@ _MODELS_CHECK_S = 60.0
 _DAY_MS = 86_400_000
 _BEAT_S = 5.0
 _CALM_BEAT_S = 15.0  # where there is nothing new to say
-_COUNT_S = 0.1  # that a new row is in no sum
+_COUNT_S = 0.25  # that a new row is in no sum
 _LAST_MATCHES = 16  # per step: 5 ms, which somebody may wait for
 _REST = 9  # times a step's length
 _COUNT = "INSERT INTO counter VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"
