@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import closing
 
 from collector.cli.output import print_json
-from collector.cli.settings import config_of
+from collector.cli.settings import BOTH, config_of
 from collector.core import times
 from collector.exchange.clock import Clock
 from collector.process import hardening
+from collector.storage import engine
 from collector.storage.ground import audit
-from collector.storage.ground.clock import Kept
-from collector.storage.ground.database import open_existing
 
 
 def run(args: argparse.Namespace) -> int:
     """Works beside a running `serve`, which sees it within seconds."""
-    config = config_of(args)
+    config = config_of(args, engines=BOTH)
     hardening.harden()
     now = Clock().reading()
-    with closing(open_existing(config.storage)) as db:
+    with engine.clock(config) as kept:
         audit.note(config.storage.data_dir, "clock accept", now.system)
-        Kept(db).accept(now)
+        kept.accept(now)
     accepted = times.text(now.system)
     print_json({"accepted": accepted}) if args.json else print(f"accepted: it is {accepted}")
     return 0

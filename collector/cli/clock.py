@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 
 from collector.cli.output import print_json, print_table
-from collector.cli.settings import config_of
+from collector.cli.settings import BOTH, config_of
 from collector.exchange.clock import system_ms
 from collector.storage.reports import commands
 
 
 def show(args: argparse.Namespace) -> int:
-    found = commands.clock(config_of(args), system_ms())
+    found = commands.clock(config_of(args, engines=BOTH), system_ms())
     if args.json:
         print_json(found)
         return 0

@@ -6,7 +6,7 @@ import argparse
 import time
 
 from collector.cli.output import print_json
-from collector.cli.settings import config_of
+from collector.cli.settings import BOTH, config_of
 from collector.config import Config, PixelConfig, StoreConfig
 from collector.core.capi.verdicts import Kind
 from collector.courier import probe
@@ -16,7 +16,7 @@ REFUSED = 4
 
 
 def run(args: argparse.Namespace) -> int:
-    config = config_of(args, role="courier")
+    config = config_of(args, role="courier", engines=BOTH)
     store, pixel = pixel_of(config, args.store)
     code = args.code or pixel.test_event_code
     if not code:

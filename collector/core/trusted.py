@@ -132,3 +132,8 @@ def vouched(mark: Mark, now: Reading) -> Mark:
 def accepted(now: Reading) -> Mark:
     """The mark after a person has said that the system's clock is right, whatever Meta's says."""
     return Mark(now.system, now.boot, now.boot_id, person=True)
+
+
+def acceptance(before: State | None, now: Reading) -> State:
+    """What is kept then."""
+    return State(accepted(now), now.system, acceptances=before.acceptances + 1 if before else 1)

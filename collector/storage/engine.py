@@ -14,6 +14,7 @@ from collector.core.ids import PublicIds
 from collector.core.keyed import KeyedHash
 from collector.core.matching import Model
 from collector.core.shares import Share
+from collector.core.trusted import Reading
 from collector.exchange.clock import Clock
 from collector.exchange.keys import ApiKey, Kind
 from collector.exchange.operations import Submission
@@ -227,3 +228,27 @@ def shop_files(config: Config, store: StoreConfig) -> Files:
     from collector.storage.shops import files as here
 
     return here.Files(config, store)
+
+
+class KeptClock(Protocol):
+    """The mark of this machine's clock."""
+
+    def accept(self, now: Reading) -> None:
+        """A person says that the system's clock is right; a running collector sees it within seconds."""
+
+
+@contextmanager
+def clock(config: Config) -> Iterator[KeptClock]:
+    """What is believed of this machine's clock; StorageError where there is no database."""
+    if config.storage.engine == "postgres":
+        from collector.storage.postgres.delivering import KeptClock as There
+        from collector.storage.postgres.threaded import Threaded
+
+        with Threaded(config.storage, "collector clock") as threaded:
+            yield There(threaded)
+        return
+    from collector.storage.ground.clock import Kept
+    from collector.storage.ground.database import open_existing
+
+    with closing(open_existing(config.storage)) as db:
+        yield Kept(db)

@@ -26,6 +26,7 @@ ABLE = (
     *("erase", "export-person", "explain", "export", "report attribution", "tail", "learn"),
     *("report reconcile", "report weekly", "share create", "share list", "share revoke"),
     *("requests list", "requests run", "requests dismiss", "reconcile"),
+    *("clock show", "clock accept", "send-test"),
 )
 ASKING = sorted(
     command.name
@@ -76,6 +77,16 @@ def test_keys_are_made_listed_and_revoked_and_a_keeper_learns_of_them(run: Run, 
     assert [(key["id"], key["revoked"] is not None) for key in json.loads(out)] == [(made["id"], True)]
     assert run("keys", "revoke", made["id"])[0] == 1
     assert [entry["action"] for entry in json.loads(run("audit", "--json")[1])] == ["keys create", *["keys revoke"] * 2]
+
+
+def test_a_person_accepts_this_machines_clock(run: Run, config: str, database: postgres.Database) -> None:
+    kept(config).close()
+    database.sql("INSERT INTO clock VALUES ('another', convert_to('{}', 'UTF8'))")
+    assert run("clock", "show")[0] == 0
+    code, out, _ = run("clock", "accept", "--json")
+    assert (code, list(json.loads(out))) == (0, ["accepted"])
+    assert json.loads(run("clock", "show", "--json")[1])["heldSeconds"] == 0
+    assert database.sql("SELECT count(*) FROM clock") == "2", "another machine has its own"
 
 
 def test_status_of_an_empty_database_makes_nothing_in_it(run: Run, database: postgres.Database) -> None:

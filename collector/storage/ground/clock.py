@@ -38,8 +38,7 @@ class Kept:
 
     def accept(self, now: Reading) -> None:
         """A person says that the system's clock is right; a running collector sees it within seconds."""
-        mark = trusted.accepted(now)
-        self.change(lambda before: State(mark, now.system, acceptances=before.acceptances + 1 if before else 1))
+        self.change(lambda before: trusted.acceptance(before, now))
 
 
 def refresh(clock: Clock, db: apsw.Connection) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from collector.config import Config
 from collector.core.matching import Model
-from collector.core.trusted import State
+from collector.core.trusted import Reading, State, acceptance
 from collector.errors import StorageError
 from collector.storage.postgres import edges, faults, learning
 from collector.storage.postgres.books import PostgresBooks
@@ -77,6 +77,10 @@ class KeptClock:
             await c.execute(_WRITE, self._host, msgspec.json.encode(change(before)))
 
         self._ask(write)
+
+    def accept(self, now: Reading) -> None:
+        """A person says that the system's clock is right; a running collector sees it within seconds."""
+        self.change(lambda before: acceptance(before, now))
 
 
 def _state(body: bytes | None) -> State | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, BinaryIO, Final
@@ -110,11 +111,11 @@ def figures(config: Config, now: int) -> Figures:
 
 
 def clock(config: Config, now: int) -> Clock:
-    """What time is believed. StorageError when there is no store yet."""
+    """What time is believed on this machine. StorageError when there is no store yet."""
 
     async def ask() -> Clock:
-        async with _whole(config) as reader:
-            return await believed(reader, now)
+        async with _read(config) as reader:
+            return await believed(reader, now, socket.gethostname())
 
     return asyncio.run(ask())
 

@@ -188,9 +188,12 @@ async def figures(reader: Reading, now: int, threshold: int) -> Figures:
     )
 
 
-async def clock(reader: Reading, now: int) -> Clock:
-    """What time the courier believed when it last looked (every two seconds); `now` where it never did."""
-    row = await reader.one(_CLOCK)
+async def clock(reader: Reading, now: int, host: str | None = None) -> Clock:
+    """What time the courier believed when it last looked (every two seconds); `now` where it never did.
+
+    Of several machines that of `host`, or of the one that has looked last.
+    """
+    row = await reader.one(_CLOCK if host is None else named("clock of a machine", _CLOCK, host))
     state = trusted.State(trusted.Mark(now, 0, ""), now) if row is None else json.decode(row[0], type=trusted.State)
     mark, then = state.mark, trusted.as_kept(state)
     return Clock(

@@ -96,6 +96,7 @@ SELECT process, at, body FROM heartbeat
  ORDER BY 1""",
     "believed clock": """
 SELECT body FROM clock ORDER BY (convert_from(body, 'UTF8')::json ->> 'system')::bigint DESC NULLS LAST LIMIT 1""",
+    "clock of a machine": "SELECT body FROM clock WHERE host = $1",
     "running totals": "SELECT name, sum(n)::bigint FROM total GROUP BY name ORDER BY name",
     "came": "SELECT coalesce(sum(n), 0)::bigint FROM total WHERE name = 'came.' || $1",
     # -- what is looked at for trouble
