@@ -10,10 +10,12 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
+from zoneinfo import ZoneInfo
 
 import msgspec
 import requests
@@ -22,6 +24,7 @@ from collector.config import Config, ConsoleConfig, PixelConfig, StorageConfig, 
 from collector.process import hardening
 from tests.kit.console_store import PIXEL
 
+T = TypeVar("T")
 CHILD = """
 import os, sys, msgspec
 from collector.config import Config
@@ -96,6 +99,15 @@ class ConsoleProcess:
                 found[address] = self.get(address)
                 waiting += map(html.unescape, re.findall(r'href="(/(?!assets)[^"]*)"', found[address].text))
         return found
+
+
+def within_a_day(ask: Callable[[], T], *zones: str) -> T:
+    """What was asked before the day was over in any of these zones (UTC unless some are named): pages name days."""
+    while True:
+        days = [datetime.now(ZoneInfo(zone)).date() for zone in zones or ("UTC",)]
+        found = ask()
+        if days == [datetime.now(ZoneInfo(zone)).date() for zone in zones or ("UTC",)]:
+            return found
 
 
 def kind_of(address: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from collector.config import Config, ConsoleConfig
 from collector.console.metrics import METRICS, OF_FILE
 from tests.console.test_console_auth import CHEAP
 from tests.console.test_live import listen
-from tests.kit.console_process import ConsoleProcess
+from tests.kit.console_process import ConsoleProcess, within_a_day
 from tests.kit.harness import eventually
 from tests.kit.journal_kit import HOUR, Kit, click, order
 from tests.kit.journal_kits import PostgresKit
@@ -57,21 +58,26 @@ def plain(text: str) -> str:
     return re.sub(r"[0-9]{2}:[0-9]{2}:[0-9]{2}", "TIME", text)
 
 
+def said(config: Config, patch: str) -> dict[str, str]:
+    """The pages of all, and of each order."""
+    with ConsoleProcess(config, patch) as console:
+        answers = {path: console.get(path) for path in (*LISTS, *SUMS)}
+        assert {path for path, one in answers.items() if one.status_code != 200} == {NOT_THERE}
+        orders = set(re.findall(r'/conversions/[^"]+', answers["/events"].text))
+        assert len(orders) == 5
+        pages = sorted(plain(console.get(path).text) for path in orders)
+    assert console.ending == (0, "no apsw")
+    return {path: plain(one.text) for path, one in answers.items()} | {"orders": "".join(pages)}
+
+
 def test_lists_and_single_orders_say_the_same_over_both_engines(database: Database, tmp_path: Path) -> None:
     now = int(time.time() * 1000) - 60_000
-    said: list[dict[str, str]] = []
-    for kit in (Kit(tmp_path / "file", now), PostgresKit(database, tmp_path / "server", now)):
+    kits = (Kit(tmp_path / "file", now), PostgresKit(database, tmp_path / "server", now))
+    for kit in kits:
         with kit:
             happened(kit)
-        with ConsoleProcess(kit.config, AT_ONCE if said else "") as console:
-            answers = {path: console.get(path) for path in (*LISTS, *SUMS)}
-            assert {path for path, one in answers.items() if one.status_code != 200} == {NOT_THERE}
-            orders = set(re.findall(r'/conversions/[^"]+', answers["/events"].text))
-            assert len(orders) == 5
-            pages = sorted(plain(console.get(path).text) for path in orders)
-        assert console.ending == (0, "no apsw")
-        said.append({path: plain(one.text) for path, one in answers.items()} | {"orders": "".join(pages)})
-    file, server = said
+    here, there = (kit.config for kit in kits)
+    file, server = within_a_day(lambda: (said(here, ""), said(there, AT_ONCE)))
     for path in file:
         assert server[path] == file[path], path
 
@@ -167,15 +173,16 @@ def test_pages_answer_whichever_of_the_two_servers_is_gone(postgres_pair: Pair, 
     storage = structs.replace(kit.config.storage, read_dsn=standby.dsn("gone"))
     with ConsoleProcess(structs.replace(kit.config, storage=storage)) as console:
         assert f"The console reads at 127.0.0.1:{standby.port}" in text_of(console.get("/system"))
-        expected = plain(console.get("/orders").text)
+        orders = f"/orders?range={date.today() - timedelta(3)}..{date.today()}"  # the same days also after midnight
+        expected = plain(console.get(orders).text)
         standby.kill()
-        assert plain(console.get("/orders").text) == expected
+        assert plain(console.get(orders).text) == expected
         assert "cannot be asked" in text_of(console.get("/system"))
         standby.start()
         reads = f"The console reads at 127.0.0.1:{standby.port}, 0 s behind"
         assert eventually(lambda: reads in text_of(console.get("/system")), 60, 0.5)
         primary.kill()
-        assert plain(console.get("/orders").text) == expected
+        assert plain(console.get(orders).text) == expected
         assert "The primary does not answer" in text_of(console.get("/system"))
         assert "collector_up 1\n" in console.get("/metrics").text
         standby.kill()

@@ -9,10 +9,8 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
-from datetime import date, datetime
 from pathlib import Path
-from typing import Any, TypeVar
-from zoneinfo import ZoneInfo
+from typing import Any
 
 import pytest
 import requests
@@ -22,11 +20,10 @@ from collector.config import Config
 from collector.console.metrics import OF_FILE, OF_SERVER
 from collector.storage.moving.move import move
 from tests.kit import console_world
-from tests.kit.console_process import ConsoleProcess
+from tests.kit.console_process import ConsoleProcess, within_a_day
 from tests.kit.console_world import DEEPER, PAGES, SHOPS, World, shared_links
 from tests.kit.postgres import Database
 
-T = TypeVar("T")
 # What is of one engine, not of what happened.
 OF_ENGINE = ("/system", "/metrics")
 ALONE = tuple(start + name for name in OF_FILE | OF_SERVER for start in ("", "# HELP ", "# TYPE "))
@@ -73,18 +70,6 @@ def samples(answer: requests.Response) -> set[str]:
     return {line for line in answer.text.splitlines() if not line.removeprefix("# HELP ").startswith(ages)}
 
 
-def within_a_day(ask: Callable[[], T]) -> T:
-    """What was asked before any shop's day was over."""
-    while True:
-        days, found = today(), ask()
-        if days == today():
-            return found
-
-
-def today() -> list[date]:
-    return [datetime.now(ZoneInfo(zone)).date() for zone in SHOPS.values()]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("state", [console_world.empty, console_world.trouble])
 def test_every_kind_of_page_says_the_same(database: Database, tmp_path: Path, state: Callable[..., World]) -> None:
@@ -92,7 +77,7 @@ def test_every_kind_of_page_says_the_same(database: Database, tmp_path: Path, st
     begin = [*(f"{path}?range=28" for path in PAGES), *DEEPER.values(), *shared_links(world.folder)]
     begin += ["/find?id=1001", "/metrics"]
     config = moved(world, tmp_path / "server", database)
-    file, server = within_a_day(lambda: (followed(world.config, begin), followed(config, begin)))
+    file, server = within_a_day(lambda: (followed(world.config, begin), followed(config, begin)), *SHOPS.values())
     world.db.close()
     differing: dict[str, Any] = {}
     for path, here in file.items():
