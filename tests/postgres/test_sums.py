@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from collector.core import retention
 from collector.core.capi.states import CapiState
@@ -23,7 +24,7 @@ from collector.storage.rules import counted
 from collector.storage.verbs.person import Asked
 from tests.journal.test_consent_of_orders import PAGE
 from tests.kit.courier_kit import now_ms
-from tests.kit.journal_kit import DAY, HOUR, NOW, click, order
+from tests.kit.journal_kit import DAY, HOUR, NOW, click, config_for, order
 from tests.kit.journal_kits import PostgresKit
 from tests.kit.journal_kits import patient as patient
 from tests.kit.postgres import Database
@@ -95,13 +96,13 @@ def test_the_sums_are_those_of_the_rows_after_all_that_can_happen_to_them(
 
 def test_what_retention_takes_is_in_no_sum(kit: PostgresKit, side: Threaded) -> None:
     rng = random.Random(7)
-    traffic(kit, rng, 60)
+    traffic(kit, rng, 28)
     kit.now = NOW + 14 * DAY
     kit.post(*(order(f"late-{n}", NOW + 13 * DAY, visitorId=f"visitor-{n}", eventValue=n) for n in range(9)))
     fold(side)
     upkeep = PostgresUpkeep(side)
     clicks = left(kit, "click")
-    for days in (90, 97, 104, 390, 401, 416):
+    for days in (97, 104, 401, 416):
         while upkeep.cut(retention.cuts(kit.config.privacy, NOW + days * DAY)):
             pass
         compare(kit)
@@ -117,16 +118,34 @@ def test_what_retention_takes_is_in_no_sum(kit: PostgresKit, side: Threaded) -> 
     assert not left(kit, "sale_day") + left(kit, "delivery_sum")
 
 
-def test_what_pages_told_counts_as_an_order_once_a_server_tells_it_too(kit: PostgresKit, side: Threaded) -> None:
-    """Its rows in the outbox say so too, though the keeper may not have looked at them."""
-    for n in range(6):
-        kit.submit([kit.operation(order(f"P{n}", visitorId=f"v{n}", eventValue=5), caller=PAGE)])
-    assert not compare(kit)["sale_sums"]
-    kit.post(*(order(f"P{n}", visitorId=f"v{n}", eventValue=6) for n in range(4)))
-    found = compare(kit)
-    assert sum(n for n, *_ in found["sale_sums"].values()) == 4
-    settle(kit, side, random.Random(1))
-    compare(kit)
+@pytest.mark.parametrize("together", [False, True])
+def test_what_a_page_told_and_has_sent_counts_as_the_order_that_a_server_tells(
+    database: Database, tmp_path: Path, *, together: bool
+) -> None:
+    """Its row in the outbox becomes that of another event, of another time."""
+    config = config_for(tmp_path)
+    sends = structs.replace(config, store=[structs.replace(config.store[0], browser_purchases="send")])
+    with PostgresKit(database, tmp_path, config=sends) as kit:
+        told = kit.operation(order("P1", visitorId="v1", eventValue=5), caller=PAGE)
+        again = kit.operation(order("P1", NOW - 2 * HOUR, visitorId="v1", eventValue=6))
+        if together:
+            kit.submit([told, again])
+        else:
+            kit.submit([told])
+            assert sum(compare(kit)["delivery_sums"].values()) == 1
+            kit.submit([again])
+        found = compare(kit)
+    (sale,) = found["sale_sums"]
+    (sent,) = [key for key in found["delivery_sums"] if key[4]]
+    assert sale[2] == sent[2] == (NOW - 2 * HOUR) // counted.QUARTER_MS
+
+
+def test_what_is_queued_later_is_no_more_never_queued(kit: PostgresKit) -> None:
+    (told,) = kit.submit([kit.operation(order("D1", visitorId="v2", orderStatus="failed"))])
+    assert [key[4] for key in compare(kit)["delivery_sums"]] == [0]
+    kit.post(order("D1", visitorId="v2", orderStatus="paid"))
+    assert told.state.row.id == kit.rows("SELECT conversion FROM outbox")[0][0]
+    assert [key[4] > 0 for key in compare(kit)["delivery_sums"]] == [True]
 
 
 def test_a_click_whose_campaign_is_learnt_later_takes_its_orders_along(kit: PostgresKit) -> None:
@@ -195,7 +214,7 @@ def test_two_keepers_a_courier_and_a_fold_at_once_lose_nothing(
 
     with ExitStack() as stack:
         kits = [kit, stack.enter_context(PostgresKit(database, tmp_path))]
-        works = [lambda kit=one, seed=seed: traffic(kit, random.Random(seed), 35) for seed, one in enumerate(kits)]
+        works = [lambda kit=one, seed=seed: traffic(kit, random.Random(seed), 21) for seed, one in enumerate(kits)]
         folder = threading.Thread(target=folds)
         folder.start()
         try:
@@ -210,7 +229,7 @@ def test_two_keepers_a_courier_and_a_fold_at_once_lose_nothing(
 
 
 def test_a_fold_changes_no_total_while_it_goes_on(kit: PostgresKit, side: Threaded) -> None:
-    traffic(kit, random.Random(3), 60)
+    traffic(kit, random.Random(3), 21)
     wanted = told(kit)
     seen: list[bool] = []
     ended = threading.Event()

@@ -6,7 +6,7 @@ Clicks are added up here, once for each group: a sum's row for each place and qu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from collector.core.flags import NO_SALE
@@ -132,13 +132,11 @@ def to_follow(memory: Memory) -> dict[int, int]:
     before = {item.id: item for q, items in memory.answers.items() if q[0] == "outbox" for item in items}
     for number, item in changes.items.items():
         was = before.get(number)
-        if was is None or was.conversion != item.conversion:
-            found |= {one: item.store for one in _of(item, was) if one not in changes.new[CONVERSIONS]}
+        if was is None and item.conversion not in changes.new[CONVERSIONS]:
+            found[item.conversion] = item.store
+        elif was is not None and was.conversion != item.conversion:  # handed over, to a new one perhaps
+            found |= dict.fromkeys((was.conversion, item.conversion), item.store)
     return found
-
-
-def _of(item: Item, was: Item | None) -> Iterable[int]:
-    return (item.conversion,) if was is None else (item.conversion, was.conversion)
 
 
 async def follow(connection: Connection, orders: dict[int, int]) -> None:

@@ -21,6 +21,7 @@ from collector.storage.rules.network import without_network
 
 SLICE: Final = 500
 _FOLDED: Final = 5_000
+_MOST_FOLDED: Final = 40_000
 _UNPLACED: Final = 5_000  # each slice looks through those of the week before it
 _DAY_MS: Final = 86_400_000
 _ALONE: Final = "SELECT pg_try_advisory_xact_lock(hashtext('collector upkeep'))"
@@ -148,8 +149,9 @@ class PostgresUpkeep:
 
     def checkpoint(self) -> None:
         """The log is the server's own; but what is new is folded into the sums."""
-        while self._ask(lambda c: folding.fold(c, _FOLDED)) >= _FOLDED:
-            pass
+        most = _FOLDED
+        while self._ask(lambda c: folding.fold(c, most)) >= most:  # noqa: B023  asked at once
+            most = min(2 * most, _MOST_FOLDED)  # whoever has let much come about scans the less for it
 
     # -- forgetting
 
