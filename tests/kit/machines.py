@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
@@ -184,12 +185,21 @@ def goes_on(*loads: Load, by: int = 20) -> None:
         )
 
 
+def sittings(at_once: int = 4) -> Iterator[range]:
+    """The rounds, some at a time: what is killed over and over again is started again with growing pauses."""
+    for first in range(0, ROUNDS, at_once):
+        yield range(first, min(first + at_once, ROUNDS))
+
+
 @contextmanager
-def loaded(shop: Installation, made: Callable[[str, str], Load] | None = None) -> Iterator[tuple[Door, Load]]:
-    """A running machine with a load on it."""
+def loaded(
+    shop: Installation, made: Callable[[str, str], Load] | None = None, first: int = 0
+) -> Iterator[tuple[Door, Load]]:
+    """A running machine with a load on it, whose events are numbered from `first` on."""
     key = shop.make_key()
     with shop.serve() as door:
         load = made(door.url, key) if made is not None else Load(door.url, key, STORE, 3)
+        load._numbers = itertools.count(first)
         with load.running():
             yield door, load
         assert load.faults == []
