@@ -114,7 +114,7 @@ def test_what_retention_takes_is_in_no_sum(kit: PostgresKit, side: Threaded) -> 
     upkeep.cut(retention.cuts(kit.config.privacy, NOW + 416 * DAY))
     assert all(not rows for rows in told(kit).values())
     fold(side)
-    side.ask(folding.sweep)
+    side.ask(lambda c: folding.sweep(c, (NOW + 20 * DAY) // counted.QUARTER_MS))
     assert not left(kit, "sale_day") + left(kit, "delivery_sum")
 
 

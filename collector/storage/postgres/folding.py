@@ -26,11 +26,17 @@ _INTO: Final[dict[str, tuple[tuple[str, str, str], ...]]] = {
     "truth": (("truth_sum", "store, day, purchase, label", "true"),),
     "wait": (("wait_sum", "pixel, quarter, step", "true"),),
 }
+# Sums of nothing before a quarter of an hour; of clicks those that came from SQLite, for others go with their week.
+_NO_SALES: Final = "n = 0 AND units = 0 AND reversed = 0"
 _SWEPT: Final = {
-    **dict.fromkeys(("click_sum", "click_day", "click_quarter", "delivery_sum", "truth_sum", "wait_sum"), "n = 0"),
-    **dict.fromkeys(("sale_sum", "sale_day", "sale_quarter"), "n = 0 AND units = 0 AND reversed = 0"),
+    **dict.fromkeys(("sale_sum", "sale_quarter"), f"quarter < $1 AND {_NO_SALES}"),
+    "sale_day": f"day < $1 / 96 AND {_NO_SALES}",
+    **dict.fromkeys(("delivery_sum", "wait_sum"), "quarter < $1 AND n = 0"),
+    "truth_sum": "day < $1 / 96 AND n = 0",
+    **dict.fromkeys(("click_sum", "click_quarter"), "week = 0 AND quarter < $1 AND n = 0"),
+    "click_day": "week = 0 AND day < $1 / 96 AND n = 0",
 }
-OF_WEEKS: Final = ("click_sum", "click_day", "click_quarter", "click_new")
+OF_WEEKS: Final = ("click_new", "click_sum", "click_day", "click_quarter")
 
 
 def _fold(kind: str) -> str:
@@ -60,15 +66,19 @@ async def fold(connection: Connection, limit: int) -> int:
     return sum([await connection.fetchval(sql, limit) for sql in _FOLDS.values()])
 
 
-async def sweep(connection: Connection) -> None:
-    """Take out the sums of nothing, after a round of retention."""
+async def sweep(connection: Connection, quarter: int) -> None:
+    """Take out the sums of nothing before this quarter, after a round of retention."""
     if await connection.fetchval(_ALONE):
         for table, nothing in _SWEPT.items():
-            await connection.execute(f"DELETE FROM {table} WHERE {nothing}")
+            await connection.execute(f"DELETE FROM {table} WHERE {nothing}", quarter)
 
 
-async def forget_week(connection: Connection, week: int) -> None:
-    """Forget the sums of a week of clicks, which is given up in the same transaction."""
+async def forget_week(connection: Connection, week: int, limit: int) -> int:
+    """Forget some sums of a week of clicks, which is given up once there are none; how many rows were."""
     await connection.execute("SELECT pg_advisory_xact_lock(hashtext('collector sums'))")
     for table in OF_WEEKS:
-        await connection.execute(f"DELETE FROM {table} WHERE week = $1", week)
+        some = f"ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE week = $1 LIMIT $2))"
+        said = await connection.execute(f"DELETE FROM {table} WHERE {some}", week, limit)
+        if gone := int(said.rpartition(" ")[2]):
+            return gone
+    return 0

@@ -23,6 +23,8 @@ SLICE: Final = 500
 _FOLDED: Final = 5_000
 _MOST_FOLDED: Final = 40_000
 _UNPLACED: Final = 5_000  # each slice looks through those of the week before it
+_FORGOTTEN: Final = 20_000  # sums of a week
+_QUARTER_MS: Final = 900_000
 _DAY_MS: Final = 86_400_000
 _ALONE: Final = "SELECT pg_try_advisory_xact_lock(hashtext('collector upkeep'))"
 _BEAT: Final = """
@@ -200,7 +202,7 @@ class PostgresUpkeep:
     async def _conversions(self, c: Connection, cuts: Cuts, limit: int) -> int:
         gone = await _conversions(c, cuts, limit)
         if not gone and not self._is_swept:
-            await folding.sweep(c)
+            await folding.sweep(c, cuts.conversions // _QUARTER_MS)
         self._is_swept = not gone
         return gone
 
@@ -242,10 +244,9 @@ async def _drop_weeks(c: Connection, cut: int) -> int:
     ended = await partitions.ended(c, "click", cut)
     for part in ended:
         first, after = partitions.bounds(part)
-        if changed := _count(await c.execute(_UNPLACE, first, after, _UNPLACED)):
+        changed = _count(await c.execute(_UNPLACE, first, after, _UNPLACED))
+        if changed := changed or await folding.forget_week(c, partitions.week_named(part), _FORGOTTEN):
             return changed
-    for part in ended:
-        await folding.forget_week(c, partitions.week_named(part))
     return len(await partitions.drop_before(c, cut))
 
 
