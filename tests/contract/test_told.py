@@ -11,14 +11,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector.errors import StorageError
-from collector.storage.postgres.reading import reading
 from collector.storage.postgres.told import SQL
 from collector.storage.reports import commands
 from collector.storage.reports.attribution import Question
 from tests.kit.courier_kit import now_ms
 from tests.kit.journal_kit import DAY, HOUR, NOW, Kit, click, order
-from tests.kit.journal_kits import PostgresKit, config_over
+from tests.kit.journal_kits import PostgresKit
 from tests.kit.postgres import Database
 
 PAGE = "https://shop.example/?utm_source=fb&utm_campaign={}"
@@ -102,13 +100,6 @@ def test_what_has_happened_is_told_once(kit: Kit) -> None:
         kit.post(click("IwARnumber3000", NOW, visitorId="v4", landingPage=PAGE.format("autumn")))
         assert [item["campaign"] for item in runner.run(tail.step(NOW))] == ["autumn"]
         runner.run(opening.__aexit__(None, None, None))
-
-
-async def test_a_question_without_words_of_its_own_is_refused(tmp_path: Path, database: Database) -> None:
-    storage = config_over(database, tmp_path).storage
-    async with reading(storage, "test", 5.0) as reader:
-        with pytest.raises(StorageError, match="not told over PostgreSQL yet"):
-            await reader.rows("SELECT 1")
 
 
 def test_what_another_keeper_may_still_come_before_is_not_exported_yet(
