@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def asked_of(args: argparse.Namespace) -> Asked:
-    """Who is meant, by the flags that `erase` and `export-person` share."""
-    return Asked(**{name: _value(getattr(args, name)) for name in Asked.__struct_fields__})
+    """Who is meant, by the flags that `erase` and `export-person` share; a request's number is no flag."""
+    return Asked(**{name: _value(getattr(args, name, None)) for name in Asked.__struct_fields__})
 
 
 def noted(config: Config, action: str, asked: Asked, store: str | None, now: int) -> None:
