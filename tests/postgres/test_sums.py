@@ -257,6 +257,12 @@ def test_a_store_has_only_so_many_places(kit: PostgresKit, monkeypatch: pytest.M
         kit.post(click(f"IwAR{n}000", NOW - HOUR, visitorId=f"v{n}", landingPage=page.format(n)))
     found = compare(kit)
     assert sum(n for key, n in found["click_sums"].items() if not key[2]) == 2
+    with PostgresKit(kit.database, Path(kit.config.storage.data_dir)) as other:
+        for n in (*range(9, 40), 1):
+            other.post(click(f"IwAR{n}111", NOW - HOUR, visitorId=f"w{n}", landingPage=page.format(n)))
+        found = compare(other)
+        assert sum(n for key, n in found["click_sums"].items() if not key[2]) == 2 + 31
+        assert len(other.journal._places) == 3 + 1, "what has no place is not remembered"
 
 
 def test_a_sum_past_64_bits_refuses_no_order(kit: PostgresKit, side: Threaded, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from collector.core.retention import cuts
-from collector.storage.postgres import ids
+from collector.errors import StorageError
+from collector.storage.postgres import folding, ids
+from collector.storage.postgres.upkeep import PostgresUpkeep
 from tests.contract.test_upkeep import NOW, PRIVACY, before, click, conversion, left, sweep
 from tests.kit import engines
 from tests.kit.courier_kit import now_ms
 from tests.kit.engines import Postgres, put
+from tests.kit.harness import eventually
 from tests.kit.postgres import Database
+
+OF_CLICKS = "relation = 'click'::regclass AND mode = 'AccessExclusiveLock'"
 
 
 @pytest.fixture
@@ -37,6 +45,49 @@ def test_a_week_is_dropped_whole_once_nobody_is_known_by_its_clicks(here: Postgr
     assert here.rows("SELECT fbclid_k FROM sighting") == [(2,)]
     assert left(here, "click", "ua_class") == [2]
     assert weeks(here) < made
+
+
+def test_nothing_else_is_done_while_no_click_can_be_written(here: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A week that goes keeps every click out until the end of its transaction."""
+    locked: list[int] = []
+
+    async def watches(*given: Any) -> int:
+        connection = next(one for one in given if hasattr(one, "fetchval"))
+        locked.append(await connection.fetchval(f"SELECT count(*) FROM pg_locks WHERE {OF_CLICKS}"))
+        return 0
+
+    monkeypatch.setattr(PostgresUpkeep, "_identities", watches)
+    monkeypatch.setattr(folding, "sweep", watches)
+    conversion(here, 1, 500)
+    click(here, 1, 200)
+    sweep(here)
+    assert not left(here, "click", "ua_class")
+    assert set(locked) == {0}
+
+
+def test_a_click_that_changes_while_its_week_goes_leaves_nothing_in_the_sums(here: Postgres) -> None:
+    click(here, 1, 200)
+
+    def cut() -> None:
+        with suppress(StorageError):  # a busy machine: it was not waited for any longer
+            here.upkeep.cut(cuts(PRIVACY, NOW))
+
+    with here.changing("UPDATE click SET apart = 'denied' WHERE ua_class = 1"):
+        cutting = threading.Thread(target=cut)
+        cutting.start()
+        eventually(
+            lambda: not cutting.is_alive() or here.rows(f"SELECT 1 FROM pg_locks WHERE {OF_CLICKS} AND NOT granted")
+        )
+    cutting.join()
+    sweep(here)
+    assert not left(here, "click", "ua_class")
+    assert here.rows("SELECT n FROM click_new") == []
+
+
+def test_of_a_shops_troubles_the_newest_are_kept(here: Postgres) -> None:
+    here.execute("INSERT INTO shop_note SELECT 1, 'value_differs', n::text, n, n FROM generate_series(1, 130) n")
+    sweep(here, 20)
+    assert here.rows("SELECT count(*), min(at) FROM shop_note") == [(100, 31)]
 
 
 def test_what_came_from_sqlite_is_judged_by_its_own_times_and_not_by_its_ids(here: Postgres) -> None:

@@ -15,7 +15,7 @@ from collector.core import flags
 from collector.core.events import StoredClick
 from collector.exchange.clicks import ClickResult, NewClick
 from collector.exchange.rows import ClickRow
-from collector.storage.postgres.counting import place_question
+from collector.storage.postgres.counting import FULL, place_question
 from collector.storage.postgres.memory import Memory, visitor_of
 from collector.storage.rules.click_reports import LAST_SEEN_STEP_MS, REFUSED, united
 from collector.storage.rules.matched import PER_KEY
@@ -114,8 +114,8 @@ class Clicks:
 
     def _place(self, row: ClickRow) -> None:
         """Have the number of its place known."""
-        question = place_question(self._memory, row)
-        if question[1:] not in self._memory.known_places:
+        question, known = place_question(self._memory, row), self._memory.known_places
+        if question[1:] not in known and (row.store, FULL) not in known:
             self._memory.ask(question, 0)
 
     def _unite_networks(self, row: ClickRow, network: Network, *, earlier: bool) -> None:

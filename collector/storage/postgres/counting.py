@@ -19,6 +19,7 @@ from collector.storage.rules.counted import NOWHERE, QUARTER_MS
 from collector.storage.rules.tables import CLICKS, CONVERSIONS
 
 _MOST_PLACES: Final = 5_000  # of a store, for all time
+FULL: Final = ""  # no place is called so: its store has as many as it may, and all of them are known
 _LABEL: Final = b"\xa5label"  # as MessagePack writes the key: most matches have none
 _HAVE: Final = f"""
 INSERT INTO place (store, name)
@@ -28,6 +29,7 @@ SELECT store, name FROM unnest($1::int[], $2::text[]) AS t (store, name)
 _PLACES: Final = """
 SELECT p.store, p.name, p.id FROM unnest($1::int[], $2::text[]) AS t (store, name)
   JOIN place p ON p.store = t.store AND p.name = t.name"""
+_ALL_PLACES: Final = "SELECT store, name, id FROM place WHERE store = ANY($1::int[])"
 # What an event's rows in the outbox say of it, and whether it has any.
 _FOLLOW: Final = """
 WITH keyed AS (
@@ -63,9 +65,12 @@ async def have_places(connection: Connection, memory: Memory, asked: Sequence[Qu
     if made:
         await connection.execute(_HAVE, [store for store, _ in made], [name for _, name in made])
     stores, names = [question[1] for question in wanted], [question[2] for question in wanted]
-    memory.places.update(dict.fromkeys(made, 0))  # a store has as many as it may: 0 for good
     for store, name, number in await connection.fetch(_PLACES, stores, names):
         memory.places[store, name] = number
+    if full := {store for store, name in made if (store, name) not in memory.places}:
+        for store, name, number in await connection.fetch(_ALL_PLACES, list(full)):
+            memory.places[store, name] = number
+        memory.places.update({(store, FULL): 0 for store in full})
     for question in wanted:
         memory.answers[question] = memory.places.get(question[1:], 0)
 

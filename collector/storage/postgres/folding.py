@@ -37,6 +37,7 @@ _SWEPT: Final = {
     "click_day": "week = 0 AND day < $1 / 96 AND n = 0",
 }
 OF_WEEKS: Final = ("click_new", "click_sum", "click_day", "click_quarter")
+_LATE: Final = "DELETE FROM click_new WHERE week = ANY($1::int[])"
 
 
 def _fold(kind: str) -> str:
@@ -82,3 +83,8 @@ async def forget_week(connection: Connection, week: int, limit: int) -> int:
         if gone := int(said.rpartition(" ")[2]):
             return gone
     return 0
+
+
+async def forget_late(connection: Connection, weeks: list[int]) -> None:
+    """Forget what was changed in clicks of these weeks while they went: nobody changes any more."""
+    await connection.execute(_LATE, weeks)

@@ -22,6 +22,7 @@ from collector.storage.rules.network import without_network
 SLICE: Final = 500
 _FOLDED: Final = 5_000
 _MOST_FOLDED: Final = 40_000
+_SWEEP_S: Final = 60.0  # that it may take to look through all sums
 _UNPLACED: Final = 5_000  # each slice looks through those of the week before it
 _FORGOTTEN: Final = 20_000  # sums of a week
 _QUARTER_MS: Final = 900_000
@@ -60,6 +61,7 @@ _UNPLACE: Final = """
 UPDATE conversion SET place = 0 WHERE (id, store) IN (
     SELECT id, store FROM conversion
      WHERE store = ANY(ARRAY(SELECT id FROM store)) AND click >= $1 AND click < $2 AND place <> 0 LIMIT $3)"""
+_WAIT_A_LITTLE: Final = "SET LOCAL lock_timeout = '1s'"  # every click waits behind it
 _CUT_SIGHTINGS: Final = """
 DELETE FROM sighting WHERE (store, fbclid_k, visitor_k) IN (
     SELECT store, fbclid_k, visitor_k FROM sighting WHERE ts < $1 AND id < $2 LIMIT $3)"""
@@ -103,6 +105,12 @@ _FOLD: Final = """
 WITH gone AS (DELETE FROM counter WHERE day < $1 AND edge <> 0 RETURNING day, store, name, n)
 INSERT INTO counter (day, store, name, edge, n) SELECT day, store, name, 0, sum(n) FROM gone GROUP BY day, store, name
     ON CONFLICT (day, store, name, edge) DO UPDATE SET n = counter.n + excluded.n"""
+_MOST_NOTES: Final = 100  # of a kind and store
+_CUT_NOTES: Final = f"""
+DELETE FROM shop_note WHERE (store, kind, called) IN (
+    SELECT store, kind, called FROM (
+        SELECT store, kind, called, row_number() OVER (PARTITION BY store, kind ORDER BY at DESC, called) AS n
+          FROM shop_note) AS notes WHERE n > {_MOST_NOTES} LIMIT $1)"""
 _DELIVERY_MS: Final = 8 * _DAY_MS  # that a shop's delivery is known for (D1)
 _CUT_DELIVERIES: Final = "DELETE FROM shop_delivery WHERE id IN (SELECT id FROM shop_delivery WHERE at < $1 LIMIT $2)"
 _FIGURE_DAYS: Final = 122  # an event may be told 90 days late, and its figures go back 30 days
@@ -176,7 +184,10 @@ class PostgresUpkeep:
         return self._payload_after > 0
 
     def cut(self, cuts: Cuts, limit: int = SLICE) -> int:
-        """One slice of every kind that is past its time; 0 when nothing is, or another courier is at it."""
+        """One slice of every kind that is past its time; 0 when nothing is, or another courier is at it.
+
+        Weeks go in a transaction of their own: until it ends, nobody can read or write any click.
+        """
 
         async def cut(c: Connection) -> int:
             if not await c.fetchval(_ALONE):
@@ -184,10 +195,14 @@ class PostgresUpkeep:
             await partitions.ahead(c, cuts.idempotency)
             return sum([await one(c, cuts, limit) for one in self._kinds()])
 
-        return self._ask(cut)
+        gone = self._ask(cut) + self._ask(lambda c: _weeks(c, cuts.clicks, limit))
+        if not gone and not self._is_swept:
+            self._ask(lambda c: folding.sweep(c, cuts.conversions // _QUARTER_MS), _SWEEP_S)
+            self._is_swept = True
+        return gone
 
     def _kinds(self) -> Sequence[Any]:
-        return (_small, _clicks, self._network_of_conversions, self._conversions, self._identities)
+        return (_small, _sqlites, self._network_of_conversions, self._conversions, self._identities)
 
     async def _network_of_conversions(self, c: Connection, cuts: Cuts, limit: int) -> int:
         """Take raw address and user agent out of old conversions; each is looked at once per process."""
@@ -201,9 +216,7 @@ class PostgresUpkeep:
 
     async def _conversions(self, c: Connection, cuts: Cuts, limit: int) -> int:
         gone = await _conversions(c, cuts, limit)
-        if not gone and not self._is_swept:
-            await folding.sweep(c, cuts.conversions // _QUARTER_MS)
-        self._is_swept = not gone
+        self._is_swept &= not gone
         return gone
 
     async def _identities(self, c: Connection, cuts: Cuts, limit: int) -> int:
@@ -220,6 +233,7 @@ async def _small(c: Connection, cuts: Cuts, limit: int) -> int:
         await c.execute(_CUT_NETWORK, ids.first_of(cuts.network), limit, ids.SQLITE, cuts.network),
         await c.execute(_CUT_COUNTERS, cuts.counter_day),
         await c.execute(_CUT_ERASED, cuts.conversions, limit),
+        await c.execute(_CUT_NOTES, limit),
         await c.execute(_CUT_DELIVERIES, cuts.idempotency - _DELIVERY_MS, limit),
     ]
     oldest = cuts.idempotency // _DAY_MS - _FIGURE_DAYS
@@ -228,15 +242,18 @@ async def _small(c: Connection, cuts: Cuts, limit: int) -> int:
     return sum(map(_count, said))
 
 
-async def _clicks(c: Connection, cuts: Cuts, limit: int) -> int:
-    """A week goes whole, once all of it is past its time and nobody is known by it; SQLite's clicks go row by row."""
-    _, _, border = next(partitions.weeks(cuts.clicks))  # the first id of the week that is still needed
-    said = [
-        await c.execute(_CUT_SQLITES, cuts.clicks, limit, ids.SQLITE),
-        await c.execute(_CUT_SIGHTINGS, ids.ms_of(border) + AHEAD_MS, border, limit),
-    ]
-    gone = sum(map(_count, said))
-    return gone or await _drop_weeks(c, cuts.clicks)
+async def _sqlites(c: Connection, cuts: Cuts, limit: int) -> int:
+    """Clicks of SQLite go row by row."""
+    return _count(await c.execute(_CUT_SQLITES, cuts.clicks, limit, ids.SQLITE))
+
+
+async def _weeks(c: Connection, cut: int, limit: int) -> int:
+    """A week goes whole, once all of it is past its time (`cut`: ms) and nobody is known by it."""
+    if not await c.fetchval(_ALONE):
+        return 0
+    _, _, border = next(partitions.weeks(cut))  # the first id of the week that is still needed
+    gone = _count(await c.execute(_CUT_SIGHTINGS, ids.ms_of(border) + AHEAD_MS, border, limit))
+    return gone or await _drop_weeks(c, cut)
 
 
 async def _drop_weeks(c: Connection, cut: int) -> int:
@@ -247,7 +264,11 @@ async def _drop_weeks(c: Connection, cut: int) -> int:
         changed = _count(await c.execute(_UNPLACE, first, after, _UNPLACED))
         if changed := changed or await folding.forget_week(c, partitions.week_named(part), _FORGOTTEN):
             return changed
-    return len(await partitions.drop_before(c, cut))
+    await c.execute(_WAIT_A_LITTLE)
+    dropped = await partitions.drop_before(c, cut)
+    if ended:
+        await folding.forget_late(c, [partitions.week_named(part) for part in ended])
+    return len(dropped)
 
 
 async def _conversions(c: Connection, cuts: Cuts, limit: int) -> int:
