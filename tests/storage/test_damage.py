@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ import apsw
 import pytest
 
 from collector.errors import Damaged, StorageError
+from collector.exchange.operations import Submission
 from collector.storage.ground import acknowledged, damage, database
 from collector.storage.ground.checkpoints import Checkpointer
 from collector.storage.ground.kept import know
@@ -294,7 +296,7 @@ def test_a_log_that_is_begun_anew_beside_a_commit_is_no_loss(tmp_path: Path, mon
                 return salts(fd)
 
             monkeypatch.setattr(acknowledged, "_salts", begun_anew)
-            kit.post(click("IwARbeside"))
+            kit.journal.commit(deque([Submission([kit.operation(click("IwARbeside"))])]))
             monkeypatch.undo()
             assert len(asked) == 2
             database.open_database(kit.config.storage).close()
