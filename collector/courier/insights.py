@@ -99,7 +99,12 @@ class InsightReader:
 
     async def _lack(self) -> float:
         """For how many seconds what is kept is new enough: a restart does not read what was just read."""
-        state = await self._ask(self._book.state)
+        try:
+            state = await self._ask(self._book.state)
+        except Exception as error:
+            if not is_temporary(error):
+                raise
+            return 0.0  # whoever reads finds out what stands in the way, and waits
         if state.at is None or state.fault is not None:
             return 0.0
         return self._config.insights.hours * _HOUR_S - (self._clock() - float(state.at)) / 1000

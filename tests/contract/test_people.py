@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from collector.errors import ApiError
+from collector.exchange.operations import Once
+from collector.exchange.prepared import PreparedEvent
 from collector.storage import forgetting
 from collector.storage.postgres import erasing
 from collector.storage.verbs.erasing import Erasure
@@ -94,6 +96,17 @@ def test_a_dry_run_tells_the_same_and_changes_nothing(kit: Kit) -> None:
     would = erase(kit, dry_run=True, email=JANE["email"])
     assert counts(kit) == before
     assert erase(kit, email=JANE["email"]).receipts == would.receipts
+
+
+def test_remembered_answers_name_nobody_who_is_gone(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erasing, "_AT_ONCE", 2)
+    for key, whose in ((-9, JANE), (0, ERIC), (5, JANE), (7, JANE)):
+        told = kit.operation(order(f"O{key}", customerData=whose))
+        kit.submit([Once([PreparedEvent(told, ())], key, b"hash", False)])
+    (receipt,) = erase(kit, email=JANE["email"]).receipts
+    assert receipt.answers == 3
+    found = kit.rows("SELECT key_k, status FROM idempotency ORDER BY key_k")
+    assert found == [(-9, 403), (0, 200), (5, 403), (7, 403)]
 
 
 def test_what_comes_late_about_an_erased_person_is_refused(kit: Kit) -> None:

@@ -24,6 +24,7 @@ from collector.courier.desk import Desk
 from collector.courier.graph import GraphClient
 from collector.courier.insights import InsightReader
 from collector.courier.targets import Target
+from collector.errors import Unavailable
 from collector.storage.delivery import SqliteBooks
 from collector.storage.ground.database import open_database
 from collector.storage.outbox.dispatch import Outbox
@@ -608,3 +609,30 @@ def test_the_readings_memory_does_not_grow_with_the_account(tmp_path: Path) -> N
 @pytest.mark.slow
 def test_control_a_reading_that_keeps_its_rows_grows(tmp_path: Path) -> None:
     assert growth(tmp_path, 50_400, keep=True) > 8 * 1024
+
+
+def test_a_server_that_goes_while_the_account_becomes_ours_ends_nobody(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def gone(what: str) -> None:
+        asked.append(what)
+        raise Unavailable("the connection was lost")
+
+    own = {what: lambda *_, what=what: gone(what) for what in ("state", "begin", "failed")}
+    books: Any = SimpleNamespace(takes=lambda _: True, insights=lambda _: SimpleNamespace(**own))
+
+    async def run() -> None:
+        config, thread = insight_config(tmp_path, "http://127.0.0.1:9"), ThreadPoolExecutor(1)
+        client, alerts = GraphClient(config.meta), Alerts(AlertsConfig())
+        reader = InsightReader(config, books, client, alerts, lambda: NOON, thread, quiet=_at_once)
+        running = asyncio.ensure_future(reader.run())
+        while "failed" not in asked and not running.done():
+            await asyncio.sleep(0.01)
+        assert not running.done()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        thread.shutdown()
+        await client.close()
+
+    asyncio.run(run())
+    assert asked == ["state", "begin", "failed"], "it goes on, and waits"

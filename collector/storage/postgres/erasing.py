@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Final
 
 from msgspec import structs
@@ -104,7 +105,8 @@ _REMEMBER: Final = "INSERT INTO erased (store, name, at) SELECT $1, unnest($2::b
 _UNREAD: Final = "SELECT id, platform, topic, body FROM shop_inbox WHERE store = $1"
 _READ: Final = "DELETE FROM shop_inbox WHERE id = ANY($1::bigint[])"
 _UNCALLED: Final = "UPDATE refusal SET called = '' WHERE called <> ''"  # whose a refused order was, nobody can tell
-_ANSWERS: Final = "SELECT key_k, answer FROM idempotency"
+_ANSWERS: Final = "SELECT key_k, answer FROM idempotency WHERE key_k >= $1 ORDER BY key_k LIMIT $2"
+_AT_ONCE: Final = 20_000  # answers
 _ANSWER: Final = "SELECT status, answer FROM idempotency WHERE key_k = $1 FOR UPDATE"
 _BLANK: Final = "UPDATE idempotency SET status = $2, answer = $3 WHERE key_k = $1"
 
@@ -220,7 +222,14 @@ class _Eraser:
 
     def _named(self, person: Person) -> dict[int, set[bytes]]:
         wanted = public_ids(self._public, person)
-        return naming(self._ask(lambda c: c.fetch(_ANSWERS)), wanted) if wanted else {}
+        return naming(self._answers(), wanted) if wanted else {}
+
+    def _answers(self) -> Iterator[tuple[int, bytes]]:
+        """All of a day: some at a time, or they would be more than one transaction's time lets through."""
+        first = -(1 << 63)
+        while rows := self._ask(partial(_answers_from, first)):
+            yield from rows
+            first = rows[-1][0] + 1
 
 
 async def _take(
@@ -251,6 +260,10 @@ async def _take(
     passed_on = [row["fbclid_k"] for row in await c.fetch(_PASSED_ON, store, list(fbclids_of(person)))]
     names = names_left(person, values - {tuple(row) for row in known}, called, passed_on)
     await c.execute(_REMEMBER, store, names, now)
+
+
+async def _answers_from(first: int, c: Connection) -> list[tuple[int, bytes]]:
+    return [tuple(row) for row in await c.fetch(_ANSWERS, first, _AT_ONCE)]
 
 
 async def _blank(c: Connection, answers: Mapping[int, set[bytes]]) -> None:
