@@ -55,6 +55,7 @@ class WeeklySender:
                 if not is_temporary(error):
                     log.failed("the week's report could not be made", error)
                 self._not_before = self._clock() + _AGAIN_MS
+                self._told = False  # one that has gone could not be noted, perhaps
             await asyncio.sleep(_LOOK_S)
 
     async def once(self) -> None:

@@ -23,9 +23,9 @@ from msgspec import structs
 from collector.config import AlertsConfig, Config, ConsoleConfig
 from collector.config_loader import load
 from collector.core import weeks
-from collector.courier import weekly_ways
+from collector.courier import weekly, weekly_ways
 from collector.courier.weekly import WeeklySender, weekly_work
-from collector.errors import ConfigError
+from collector.errors import ConfigError, Unavailable
 from collector.storage.delivery import SqliteBooks
 from collector.storage.outbox.weekly import WeeklyBook
 from tests.core.test_weekly import a_week
@@ -105,6 +105,39 @@ async def test_it_goes_by_webhook_and_letter_once_each_over_restarts(kit: Kit) -
         assert "script>" not in said.replace("‹script›", "")
         assert "alert(1)" in said
         assert "19.00" in said
+
+
+async def test_one_that_went_as_the_server_did_is_told_of_by_the_same_courier(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[list[str]] = []
+    monkeypatch.setattr(weekly, "_LOOK_S", 0.01)
+    with hook() as (url, received):
+        sending = Sending(kit, AlertsConfig(webhook_url=url, weekly="monday 08:00"))
+        book: Any = sending.books.weekly
+
+        def gone(*_: Any) -> None:
+            raise Unavailable("the connection was lost")
+
+        def unknown(asked: Any = book.unknown) -> list[str]:
+            told.append(asked())
+            return told[-1]
+
+        monkeypatch.setattr(book, "sent", gone)
+        monkeypatch.setattr(book, "unknown", unknown)
+        assert DUE is not None
+        with ThreadPoolExecutor(1) as thread:
+            running = asyncio.ensure_future(
+                WeeklySender(sending.config, DUE, sending.books, lambda: sending.now, thread).run()
+            )
+            async with asyncio.timeout(60):
+                while len(told) < 2:
+                    await asyncio.sleep(0.01)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+    assert told[:2] == [[], ["webhook"]]
+    assert len(received) == 1
+    assert sending.sent() == [("webhook", 1)]
 
 
 async def test_it_says_what_the_command_says_of_the_same_week(kit: Kit, tmp_path: Path) -> None:
