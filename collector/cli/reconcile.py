@@ -55,6 +55,7 @@ class Result(Struct, rename="camel"):
     repeated: int = 0
     value_differs: int = 0
     filled: int = 0
+    unfit: int = 0  # missing, and --fill cannot take them in: a CSV's row is no whole order
 
 
 def run(args: argparse.Namespace) -> int:
@@ -186,7 +187,9 @@ def _compared(
         for one in compared:
             _add(result, lines, store, one, zone)
         if fill:
-            result.filled += files.fill([one.order for one in compared if "missing" in one.classes.values()])
+            missing = [one.order for one in compared if "missing" in one.classes.values()]
+            result.unfit += sum(not order.body for order in missing)
+            result.filled += files.fill(missing)
     result.lines = [lines[key] for key in sorted(lines)]
     for line in result.lines:
         line.accuracy = share(line.sent + line.held + line.ignored, line.orders)
@@ -243,6 +246,7 @@ def _show(args: argparse.Namespace, result: Result) -> None:
         ("told twice", result.repeated),
         ("with another value here", result.value_differs),
         ("put in to be taken", result.filled),
+        ("not put in (--fill needs the platform's own NDJSON, as a CSV's row is no whole order)", result.unfit),
     ):
         if n:
             print(f"{name}: {n}")

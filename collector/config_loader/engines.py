@@ -39,7 +39,7 @@ def is_whole(dsn: str) -> bool:
         way, hosts = urlsplit(dsn), hosts_of(dsn)
     except ValueError:
         return False
-    named = way.username and len(way.path) > 1 and hosts and all(host for host, _ in hosts)
+    named = way.username and len(way.path) > 1 and hosts and all(host and 0 < port < 65_536 for host, port in hosts)
     return way.scheme in ("postgresql", "postgres") and bool(named) and dsn.isprintable()
 
 

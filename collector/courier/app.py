@@ -22,7 +22,7 @@ from collector.core.capi.verdicts import classify, date_of, is_metas
 from collector.courier.alerts import Alerts
 from collector.courier.copies import Copies
 from collector.courier.deliver import PixelQueue
-from collector.courier.desk import Desk
+from collector.courier.desk import Desk, Once
 from collector.courier.disk import Disk
 from collector.courier.graph import GraphClient
 from collector.courier.housekeeping import Housekeeping
@@ -127,6 +127,7 @@ class Courier:
         self._dice = dice
         self._stats = Stats()
         self._queues: dict[str, PixelQueue] = {}
+        self._unknown = Once("nobody can tell which pixels are ours")
         self._targets = targets_of(config)
         self._insights: list[InsightReader] = []
         self._stopping = asyncio.Event()
@@ -273,10 +274,12 @@ class Courier:
         if self._config.meta.mode == "off":
             return {}
         try:
-            return await desk.once(lambda: desk.outbox.lease(self._time.clock()))
+            mine = await desk.once(lambda: desk.outbox.lease(self._time.clock()))
         except Unavailable as error:
-            log.failed("nobody can tell which pixels are ours", error)
+            self._unknown.failed(error)
             return None
+        self._unknown.over()
+        return mine
 
     def _begun(self, mine: dict[str, int] | None, desk: Desk, graph: GraphClient, alerts: Alerts) -> list[PixelQueue]:
         """The queues of pixels that are new here; those of pixels that are another courier's by now end."""

@@ -18,6 +18,23 @@ _PAUSE_S: Final = 0.5
 log = logger("courier")
 
 
+class Once:
+    """Logs why something has to wait once for each reason, until it is over: an outage is one line, not one a turn."""
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+        self._said = ""
+
+    def failed(self, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        if reason != self._said:
+            log.failed(self._message, error)
+        self._said = reason
+
+    def over(self) -> None:
+        self._said = ""
+
+
 class Desk:
     """The courier's thread for SQLite."""
 

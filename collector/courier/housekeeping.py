@@ -16,7 +16,7 @@ from collector.courier import waiting
 from collector.courier.alerts import Alerts
 from collector.courier.copies import Copies
 from collector.courier.deliver import PixelQueue
-from collector.courier.desk import Desk
+from collector.courier.desk import Desk, Once
 from collector.courier.disk import Disk
 from collector.courier.pacing import LONGEST_MS
 from collector.courier.register import Stats
@@ -120,16 +120,18 @@ class Housekeeping:
     async def _every(self, seconds: float, calm: float, job: Job) -> None:
         """A job that answers that there is more of it does not rest."""
         self._stirred.append(stirred := asyncio.Event())
+        waits = Once("housekeeping has to wait")
         while True:
             stirred.clear()
             more = True
             try:
                 more = bool(await job())
+                waits.over()
             except Exception as error:
                 # A busy file or a full disk passes; anything else ends the process, and a new one is started.
                 if not is_temporary(error):
                     raise
-                log.failed("housekeeping has to wait", error)
+                waits.failed(error)
             await asyncio.sleep(seconds)
             if calm > seconds and not more:
                 await waiting.told(stirred, calm - seconds)

@@ -63,6 +63,8 @@ def test_the_engine_without_a_dsn_names_both_lines(tmp_path: Path) -> None:
         "postgresql://u:pass-word@h/",
         "postgresql://u:pass-word@/d",
         "postgresql://u:pass-word@h:x/d",
+        "postgresql://u:pass-word@h:99999/d",
+        "postgresql://u:pass-word@h:0/d",
         "postgresql://u:pass-word@h,/d",
         "postgresql://u:pass-word@[::1/d",
         "pass-word",

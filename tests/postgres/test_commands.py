@@ -129,6 +129,7 @@ def test_doctor_tells_of_another_key(run: Run, config: str) -> None:
     (Path(config).parent / "data" / "pepper.key").write_bytes(b"x" * 32)
     found = {one["check"]: one for one in json.loads(run("doctor", "--json")[1])}
     assert found["pepper"]["level"] == "fail"
+    assert "copy it from another of them" in found["pepper"]["what"]
     with pytest.raises(Exception, match="is not the key by which this database's rows are named"):
         kept(config)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from msgspec import structs
 
@@ -164,7 +167,71 @@ def test_a_database_in_another_encoding(postgres_server: Node) -> None:
 def test_a_read_only_server(database: postgres.Database) -> None:
     database.sql(f"ALTER ROLE {USER} IN DATABASE {database.name} SET default_transaction_read_only = on")
     said = refusal(storage(database.dsn))
-    assert said == f"no host of [storage] dsn takes writes: 127.0.0.1:{database.node.port} is read-only"
+    assert said == (
+        f"no host of [storage] dsn takes writes: 127.0.0.1:{database.node.port} is read-only; "
+        "name the primary there, or promote one: SELECT pg_promote()"
+    )
+
+
+def test_a_standby_is_promoted_only_where_the_primary_is_away() -> None:
+    """A primary that has no connection left is no reason to."""
+    dsn, hosts = "postgresql://u@db1,db2/d", [("db1", 5432), ("db2", 5432)]
+    standby = faults.ReadOnly("db2:5432 is read-only")
+    away, full = (
+        faults.no_host([faults.of_connecting(error, "dsn", dsn, hosts[0]), standby])
+        for error in (ConnectionRefusedError(111, "x"), asyncpg.TooManyConnectionsError("x"))
+    )
+    assert str(away) == (
+        "no host of [storage] dsn takes writes: db1:5432 cannot be reached: Connection refused; db2:5432 is read-only; "
+        "where the primary is gone for good, promote another: SELECT pg_promote()"
+    )
+    assert str(full) == (
+        "no host of [storage] dsn takes writes: 53300: db1:5432 takes no more connections; "
+        "lower [storage] pool or raise max_connections; db2:5432 is read-only"
+    )
+
+
+def test_something_else_that_answers(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        thread = threading.Thread(target=_garbled, args=(door,), daemon=True)
+        thread.start()
+        port = door.getsockname()[1]
+        said = refusal(storage(f"postgresql://u@127.0.0.1:{port}/d?sslmode=disable"))
+    assert said == f"[storage] dsn: what answers at 127.0.0.1:{port} is no PostgreSQL"
+
+
+def _garbled(door: socket.socket) -> None:
+    """A login that is granted, and then a message of a length that there is none of."""
+    caller, _ = door.accept()
+    with caller:
+        caller.recv(4096)
+        caller.sendall(b"R\0\0\0\x08\0\0\0\0Z\xff\xff\xff\xff" + b"x" * 99)
+        caller.recv(1)
+
+
+def test_what_no_setting_of_the_server_is(database: postgres.Database) -> None:
+    said = refusal(storage(f"{database.dsn}?funny=s3cret"))
+    assert said == (
+        f'[storage] dsn: 127.0.0.1:{database.node.port} does not take what it sets behind "?" (42704); '
+        "take out what is no setting of PostgreSQL"
+    )
+
+
+def test_a_pooler_that_takes_no_settings() -> None:
+    error = asyncpg.ProtocolViolationError("unsupported startup parameter: lock_timeout")
+    said = str(faults.of_connecting(error, "dsn", "postgresql://u@db1/d", ("db1", 6432)))
+    assert said == "[storage] dsn: db1:6432 speaks as a pooler does (08P01); name PostgreSQL itself"
+
+
+def test_names_that_sql_would_not_read() -> None:
+    error = asyncpg.InvalidCatalogNameError("x")
+    said = str(faults.of_connecting(error, "dsn", "postgresql://u-1@db1/My%20%22shop%22", ("db1", 5432)))
+    assert said.endswith('create it: CREATE DATABASE "My ""shop""" OWNER "u-1"')
+
+
+def test_a_search_path_to_nowhere(database: postgres.Database) -> None:
+    database.sql(f"ALTER ROLE {USER} IN DATABASE {database.name} SET search_path = nowhere")
+    assert "search_path" in refusal(storage(database.dsn))
 
 
 def test_advisory_locks_without_effect(database: postgres.Database) -> None:
@@ -179,7 +246,8 @@ def test_advisory_locks_without_effect(database: postgres.Database) -> None:
 def test_connections_used_up_at_the_start(database: postgres.Database) -> None:
     database.sql(f"ALTER DATABASE {database.name} CONNECTION LIMIT 1")
     said = refusal(storage(database.dsn))
-    assert said == "53300: the server takes no more connections; lower [storage] pool or raise max_connections"
+    at = f"127.0.0.1:{database.node.port}"
+    assert said == f"53300: {at} takes no more connections; lower [storage] pool or raise max_connections"
 
 
 def test_no_standby_is_attached(database: postgres.Database) -> None:

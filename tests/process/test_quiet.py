@@ -18,6 +18,7 @@ import uvicorn
 from collector.courier.housekeeping import Housekeeping
 from collector.courier.register import Stats
 from collector.courier.timekeeper import Timekeeper
+from collector.errors import Unavailable
 from collector.exchange.clock import Clock
 from collector.guard import serving
 from collector.storage.ground import kept
@@ -122,6 +123,24 @@ async def test_no_sign_of_life_is_later_than_the_calm_one(house: Housekeeping, b
             assert again == (len(written) == before)
             waits.append(5_000)
         assert sum(waits[:-1]) <= 15_000, stirred_at
+
+
+async def test_an_outage_is_one_line_of_a_job_and_not_one_a_turn(
+    house: Housekeeping, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A job fails three times, does its work, and fails three times more, the last of them for another reason."""
+    turns = iter([*["away"] * 3, "", *["away"] * 2, "full", "end"])
+
+    async def job() -> None:
+        if (said := next(turns)) == "end":
+            raise EOFError
+        if said:
+            raise Unavailable(said)
+
+    with caplog.at_level("ERROR"), pytest.raises(EOFError):
+        await house._every(0, 0, job)
+    said = [record.__dict__["fields"]["reason"] for record in caplog.records if "has to wait" in record.message]
+    assert said == ["away", "away", "full"]
 
 
 async def test_a_clock_that_is_set_is_told_at_once(

@@ -258,8 +258,14 @@ def test_C5_ndjson_fills_what_is_missing(shop: Shop, capsys: Any) -> None:
     lines = b"\n".join([paid(NUMBER).body, b"", b"[1]", made.woocommerce(status="draft").body, paid(NUMBER + 1).body])
     shop.tell(paid(NUMBER))
     code, told = compare(shop, lines, capsys, "--fill")
-    assert (code, told["filled"], told["badRows"]) == (0, 1, 2)
+    assert (code, told["filled"], told["unfit"], told["badRows"]) == (0, 1, 0, 2)
     assert shop.kit.rows("SELECT platform, topic, seen FROM shop_inbox") == [("shopify", "orders/updated", 4)]
+
+
+def test_C5_what_a_csv_lacks_cannot_be_filled_and_is_said(shop: Shop, capsys: Any) -> None:
+    _, told = compare(shop, HEAD + row(NUMBER) + row(NUMBER + 1), capsys, "--fill")
+    assert (told["filled"], told["unfit"]) == (0, 2)
+    assert compare(shop, HEAD + row(NUMBER), capsys)[1]["unfit"] == 0  # control: nobody asked for it
 
 
 @pytest.mark.parametrize("encode", [

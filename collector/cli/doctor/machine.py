@@ -112,7 +112,8 @@ def of_key(config: Config, witness: pepper.Witness) -> Iterator[Finding]:
     try:
         pepper.refuse_stranger(path, pepper.read(path), witness)
     except StorageError as error:
-        yield fail("pepper", str(error), "put the key back from the backup that the database is from, chmod 600")
+        place = "another machine" if witness.shared else "the backup that the database is from"
+        yield fail("pepper", str(error), f"put the key back from {place}, chmod 600")
     else:
         yield ok("pepper", f"{path} is the key of this database")
 

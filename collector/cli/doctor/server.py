@@ -24,5 +24,5 @@ def look(config: Config, now: int) -> Iterator[Finding]:
         return
     yield from servers.judge_server(found)
     if facts is not None:
-        yield from of_key(config, pepper.Witness(check, named=check is not None))
+        yield from of_key(config, pepper.Witness(check, named=check is not None, shared=True))
         yield from judged.judge(facts, config, now)

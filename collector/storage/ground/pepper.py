@@ -32,12 +32,18 @@ _LOST: Final = (
     "make new API keys; `collector courier` on the old one still delivers what waits there"
 )
 
+_SHARED: Final = (
+    "All machines over one database have one key: copy it from another of them, or from the backup (mode 600). If it "
+    "is lost for good, these rows can be matched, erased and named no more: begin with an empty database, and new keys"
+)
+
 
 class Witness(Struct, frozen=True):
     """What a database says of its key: the check value it knows, and whether any of its rows carries names."""
 
     check: bytes | None
     named: bool
+    shared: bool = False  # by several machines, which have one key
 
 
 def path_of(data_dir: str | Path, pepper_file: str) -> Path:
@@ -101,14 +107,16 @@ def refuse_stranger(path: Path, pepper: bytes | None, witness: Witness) -> None:
     if not witness.named:
         return
     if pepper is None:
+        mend = f"put it back from the backup (mode 600), or point pepper_file to where it is. {_LOST}"
         raise StorageError(
             f"[privacy] pepper_file: there is no {str(path)!r}, the key by which this database's rows are named; "
-            f"put it back from the backup (mode 600), or point pepper_file to where it is. {_LOST}"
+            f"{_SHARED if witness.shared else mend}"
         )
     if witness.check is not None and witness.check != check_value(pepper):
+        mend = f"put the right one back from the same backup as the database. {_LOST}"
         raise StorageError(
             f"[privacy] pepper_file: {str(path)!r} is not the key by which this database's rows are named; "
-            f"put the right one back from the same backup as the database. {_LOST}"
+            f"{_SHARED if witness.shared else mend}"
         )
 
 

@@ -119,7 +119,8 @@ class Database:
             yield
         except faults.LOST as error:
             connection.terminate()
-            raise Unavailable(f"the connection to {connection.at} was lost, or gave no answer in time") from error
+            said = f"the connection to {connection.at} was lost, or gave no answer in time"
+            raise Unavailable(f"{said}; what was asked may be done or not; `collector status` looks at it") from error
         finally:
             cut.cancel()
 

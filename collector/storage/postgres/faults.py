@@ -6,6 +6,7 @@ A server's own words are told only where they cannot hold a row's values: of eve
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -14,11 +15,13 @@ from typing import Final
 
 import asyncpg
 from asyncpg import exceptions as pg
+from asyncpg.pgproto import pgproto
 
 from collector.config_loader.engines import Host, database_of, user_of
 from collector.errors import StorageError, Unavailable
 
 REFUSALS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)  # OSError: also TimeoutError and TLS
+STRANGE: Final = (pgproto.BufferError, pg.InternalClientError)  # the answer is none of PostgreSQL's
 LOST: Final = (pg.PostgresConnectionError, pg.AdminShutdownError, pg.CrashShutdownError, pg.InterfaceError, OSError)
 # Classes of SQLSTATE: connection, rolled back, no resources, not in that state, an operator, the system.
 _PASSING: Final = ("08", "40", "53", "55", "57", "58")
@@ -29,10 +32,21 @@ class ReadOnly(Unavailable):
     """The server takes no writes: a standby, or one that was set so."""
 
 
+class Away(Unavailable):
+    """Nobody answers there."""
+
+
 def named(host: Host) -> str:
     """`db1:5432`."""
     name, port = host
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+
+
+def in_sql(name: str) -> str:
+    """`shop`, `"My shop"`: as it is written in a statement."""
+    if re.fullmatch(r"[a-z_][a-z0-9_]*", name):
+        return name
+    return '"' + name.replace('"', '""') + '"'
 
 
 def of_connecting(error: Exception, setting: str, dsn: str, host: Host) -> StorageError:
@@ -43,21 +57,28 @@ def of_connecting(error: Exception, setting: str, dsn: str, host: Host) -> Stora
             why = (error.message or "").partition(" for user ")[0]
             return StorageError(f'[storage] {setting}: {at} refused user "{user}": {why}')
         case pg.InvalidCatalogNameError():
-            mend = f"CREATE DATABASE {database} OWNER {user}"
+            mend = f"CREATE DATABASE {in_sql(database)} OWNER {in_sql(user)}"
             return StorageError(f'[storage] {setting}: {at} has no database "{database}"; create it: {mend}')
+        case pg.UndefinedObjectError() | pg.InvalidParameterValueError() | pg.CantChangeRuntimeParamError():
+            why = f'{at} does not take what it sets behind "?" ({error.sqlstate})'
+            return StorageError(f"[storage] {setting}: {why}; take out what is no setting of PostgreSQL")
+        case pg.ProtocolViolationError():
+            return StorageError(f"[storage] {setting}: {at} speaks as a pooler does (08P01); name PostgreSQL itself")
         case ssl.SSLError():
             return StorageError(f"[storage] {setting}: no TLS with {at}: {_plain(error)}")
         case ConnectionError() if "SSL" in str(error):
             return StorageError(f"[storage] {setting}: no TLS with {at}: the server has none; see sslmode")
+        case pgproto.BufferError() | pg.InternalClientError():
+            return StorageError(f"[storage] {setting}: what answers at {at} is no PostgreSQL")
         case pg.ClientConfigurationError() | ValueError():
             return StorageError(f"[storage] {setting}: it cannot be understood, or names a file that cannot be read")
         case FileNotFoundError() if not host[0].startswith("/"):
             files = "sslrootcert, sslcert, sslkey"
             return StorageError(f"[storage] {setting}: it names a file that is not there; see {files}")
         case TimeoutError():
-            return Unavailable(f"[storage] {setting}: {at} does not answer")
+            return Away(f"[storage] {setting}: {at} does not answer")
         case OSError():
-            return Unavailable(f"[storage] {setting}: {at} cannot be reached: {_plain(error)}")
+            return Away(f"[storage] {setting}: {at} cannot be reached: {_plain(error)}")
     return explained(error, at)
 
 
@@ -65,9 +86,7 @@ def explained(error: Exception, at: str = "the server") -> StorageError:
     """Why a question was not answered; `at`: of whom it was asked. Unavailable: it passes by itself."""
     match error:
         case pg.TooManyConnectionsError():
-            return Unavailable(
-                "53300: the server takes no more connections; lower [storage] pool or raise max_connections"
-            )
+            return Unavailable(f"53300: {at} takes no more connections; lower [storage] pool or raise max_connections")
         case pg.DiskFullError():
             return Unavailable(f"53100: the disk of {at} is full")
         case pg.ReadOnlySQLTransactionError():
@@ -76,6 +95,8 @@ def explained(error: Exception, at: str = "the server") -> StorageError:
             return Unavailable(f"{at} takes no connections now: it starts, stops or recovers")
         case pg.LockNotAvailableError():
             return Unavailable("55P03: a row or table stayed locked by others")
+        case pg.InvalidSchemaNameError():
+            return StorageError(f"3F000: the search_path at {at} names no schema that is there; set it to public")
         case pg.InsufficientPrivilegeError():
             return StorageError(f"[storage] dsn: 42501: {at} refuses the user a right; let it own its database")
         case pg.PostgresError() if (error.sqlstate or "")[:2] in _PASSING:
@@ -89,14 +110,23 @@ def explained(error: Exception, at: str = "the server") -> StorageError:
 
 def no_host(problems: list[StorageError], setting: str = "dsn") -> StorageError:
     """Why none of the hosts can be used."""
+    named_once = f"[storage] {setting}: "
+    others = "; ".join(str(problem).removeprefix(named_once) for problem in problems)
     if any(isinstance(problem, ReadOnly) for problem in problems):
-        others = "; ".join(str(problem) for problem in problems)
-        return ReadOnly(f"no host of [storage] {setting} takes writes: {others}")
+        return ReadOnly(f"no host of [storage] {setting} takes writes: {others}{_mend(problems)}")
     if len(problems) == 1:
         return problems[0]
-    named_once = f"[storage] {setting}: "
-    said = named_once + "; ".join(str(one).removeprefix(named_once) for one in problems)
+    said = named_once + others
     return Unavailable(said) if any(isinstance(one, Unavailable) for one in problems) else StorageError(said)
+
+
+def _mend(problems: list[StorageError]) -> str:
+    """Standbys alone, or standbys beside who is away; what else a host says has its own mend."""
+    if all(isinstance(problem, ReadOnly) for problem in problems):
+        return "; name the primary there, or promote one: SELECT pg_promote()"
+    if all(isinstance(problem, ReadOnly | Away) for problem in problems):
+        return "; where the primary is gone for good, promote another: SELECT pg_promote()"
+    return ""
 
 
 @contextmanager

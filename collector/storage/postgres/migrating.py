@@ -12,6 +12,7 @@ from collector.errors import SchemaTooNew, StorageError
 from collector.storage.ground.schema import scripts
 from collector.storage.postgres.connecting import Connection
 from collector.storage.postgres.database import Database
+from collector.storage.postgres.faults import in_sql
 
 FOLDER: Final = "postgres/migrations"
 LOCK: Final = 0x_C0_11_EC_70  # of the migrations, among advisory locks
@@ -37,7 +38,7 @@ async def migrate(database: Database, storage: StorageConfig) -> None:
             await _apply(connection, newest)
     except InsufficientPrivilegeError as error:
         name, user = database_of(storage.dsn), user_of(storage.dsn)
-        mend = f"ALTER DATABASE {name} OWNER TO {user}"
+        mend = f"ALTER DATABASE {in_sql(name)} OWNER TO {in_sql(user)}"
         raise StorageError(f'[storage] dsn: user "{user}" may make no tables in "{name}": {mend}') from error
 
 

@@ -37,4 +37,4 @@ def _made(path: Path) -> bytes:
 
 async def _witness(connection: Connection) -> pepper.Witness:
     check = await connection.fetchval(_CHECK)
-    return pepper.Witness(check, named=check is not None)
+    return pepper.Witness(check, named=check is not None, shared=True)
