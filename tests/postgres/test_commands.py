@@ -79,6 +79,31 @@ def test_keys_are_made_listed_and_revoked_and_a_keeper_learns_of_them(run: Run, 
     assert [entry["action"] for entry in json.loads(run("audit", "--json")[1])] == ["keys create", *["keys revoke"] * 2]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("keys", "create", "--store", "shop", "--kind", "secret"),
+        ("keys", "revoke", "key_0"),
+        ("share", "create", "--store", "shop", "--range", "7"),
+        ("share", "revoke", "share_0"),
+        ("erase", "--email", "jo@example.com", "--yes"),
+        ("replay", "--since", "2d"),
+    ],
+    ids=lambda words: "-".join(words[:2]),
+)
+def test_without_a_standby_what_nobody_would_confirm_is_not_begun(
+    run: Run, config: str, words: tuple[str, ...]
+) -> None:
+    """It was done on the one disk, and said to have failed: a key that nobody has seen."""
+    path = Path(config)
+    kept(config).close()
+    alone = path.read_text()
+    path.write_text(alone.replace('standby = "none"\n', ""))
+    code, _, err = run(*words)
+    assert (code, "no synchronous standby is attached" in err) == (3, True), err
+    assert run("keys", "list", "--json")[:2] == (0, "[]\n"), "what is only asked is answered"
+
+
 def test_a_person_accepts_this_machines_clock(run: Run, config: str, database: postgres.Database) -> None:
     kept(config).close()
     database.sql("INSERT INTO clock VALUES ('another', convert_to('{}', 'UTF8'))")

@@ -14,11 +14,14 @@ from collector.storage.postgres.opening import opened
 T = TypeVar("T")
 
 
-def asked(storage: StorageConfig, question: Callable[[Connection], Awaitable[T]]) -> T:
-    """The answer; StorageError says why there is none."""
+def asked(storage: StorageConfig, question: Callable[[Connection], Awaitable[T]], *, changes: bool = False) -> T:
+    """The answer; StorageError says why there is none.
+
+    `changes`: it writes, so it is not asked where no standby would have it: a commit that nobody confirms may be done.
+    """
 
     async def run() -> T:
-        database, _ = await opened(storage, "collector command")
+        database, _ = await opened(storage, "collector command", takes=changes)
         try:
             return await database.attempt(question)
         finally:

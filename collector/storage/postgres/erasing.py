@@ -125,7 +125,7 @@ def erase_person(config: Config, store: str | None, asked: Asked, now: int, *, d
 
     StorageError when there is no such store, Nameless when nothing can be found by what was given.
     """
-    with Threaded(config.storage, "collector erase") as threaded:
+    with Threaded(config.storage, "collector erase", changes=not dry_run) as threaded:
         return _Eraser(threaded, config).erase(store, asked, now, dry_run=dry_run)
 
 

@@ -22,13 +22,13 @@ class Keys:
         self._storage = storage
 
     def create(self, store: str | None, kind: Kind, now: int) -> NewKey:
-        return asked(self._storage, lambda c: create(c, store=store, kind=kind, now=now))
+        return asked(self._storage, lambda c: create(c, store=store, kind=kind, now=now), changes=True)
 
     def list(self) -> list[ApiKey]:
         return asked(self._storage, list_keys)
 
     def revoke(self, key_id: str, now: int) -> bool:
-        return asked(self._storage, lambda c: revoke(c, key_id, now))
+        return asked(self._storage, lambda c: revoke(c, key_id, now), changes=True)
 
 
 async def create(connection: Connection, *, store: str | None, kind: Kind, now: int) -> NewKey:

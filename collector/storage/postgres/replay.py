@@ -41,7 +41,8 @@ def replay(
         after: int | None = 0
         while after is not None:
             which = (int(state), since, store)
-            answers, after = asked(storage, partial(_slice, which=which, after=after, now=now, dry_run=dry_run))
+            question = partial(_slice, which=which, after=after, now=now, dry_run=dry_run)
+            answers, after = asked(storage, question, changes=not dry_run)
             yield from answers
 
 

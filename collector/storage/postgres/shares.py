@@ -22,10 +22,10 @@ class Shares:
         self._storage = storage
 
     def put(self, share: Share, now: int) -> None:
-        asked(self._storage, lambda c: c.execute(_PUT, *row_of(share, now)))
+        asked(self._storage, lambda c: c.execute(_PUT, *row_of(share, now)), changes=True)
 
     def list(self) -> list[Kept]:
         return [Kept(*row) for row in asked(self._storage, lambda c: c.fetch(_ROWS))]
 
     def revoke(self, share_id: str, now: int) -> bool:
-        return bool(asked(self._storage, lambda c: c.execute(_REVOKE, now, share_id)) == "UPDATE 1")
+        return bool(asked(self._storage, lambda c: c.execute(_REVOKE, now, share_id), changes=True) == "UPDATE 1")

@@ -27,15 +27,18 @@ _PASSING: Final = (
 
 
 class Threaded:
-    """A database, open until `close`; asked from any thread but the loop's own. StorageError: why it cannot be used."""
+    """A database, open until `close`; asked from any thread but the loop's own. StorageError: why it cannot be used.
 
-    def __init__(self, storage: StorageConfig, name: str) -> None:
+    `changes`: as for a command's one question (commanded.py).
+    """
+
+    def __init__(self, storage: StorageConfig, name: str, *, changes: bool = False) -> None:
         self._loop = _new_loop()
         self._beside: list[asyncio.Task[None]] = []
         self._thread = Thread(target=self._loop.run_forever, name="postgres", daemon=True)
         self._thread.start()
         try:
-            self.database, self.facts = self._run(opened(storage, name))
+            self.database, self.facts = self._run(opened(storage, name, takes=changes))
         except BaseException:
             self._end()
             raise
