@@ -49,7 +49,7 @@ EARLY_ANSWER = """
 
                 def late():
                     keepers[0]._answer(group)
-                    time.sleep(0.02)
+                    time.sleep(0.1)  # most of the time, so most kills meet it
                     commit()
 
                 transaction.commit = late
@@ -150,5 +150,5 @@ def test_the_check_finds_a_writer_that_answers_before_its_commit(
     (tmp_path / "planted").mkdir()
     (tmp_path / "planted" / "sitecustomize.py").write_text(textwrap.dedent(EARLY_ANSWER))
     place = Installation(tmp_path, graph.url)
-    load = kill_rounds(place, ["keeper"] * 2, dice, PYTHONPATH=f"{tmp_path / 'planted'}:{ROOT}")
+    load = kill_rounds(place, ["keeper"] * 4, dice, PYTHONPATH=f"{tmp_path / 'planted'}:{ROOT}")
     assert audit(place.data, load).lost, "the control must lose what it acknowledged"
