@@ -87,6 +87,7 @@ def test_postgresql_is_measured_beside_sqlite():
     assert [r["couriers"] for r in results if r["part"] == "drained"] == [1, 3]
 
 
+@pytest.mark.slow
 def test_of_postgresql_what_it_does_not_measure_is_refused():
     done = bench("--engine", "postgres", "--only", "webhooks")
     assert done.returncode == 2

@@ -93,7 +93,8 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(f"collector.storage.{room}.{name}", most)
 
 
-@pytest.mark.parametrize("much", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["much", "all"])
+@pytest.mark.slow
+@pytest.mark.parametrize("much", [True, False], ids=["much", "all"])
 def test_the_same_events_teach_both_engines_the_same(
     much: bool, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,7 +77,7 @@ def test_a_keeper_opens_its_database_and_neither_listens_nor_reads_elsewhere(
 def test_control_the_keeper_of_sqlite_reaches_nobody(database: postgres.Database, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     storage = StorageConfig(engine="sqlite", dsn=database.dsn, standby="none", data_dir=str(tmp_path / "data"))
-    assert attempts(Config(storage=storage), tmp_path)["open"] == "Unavailable"
+    assert attempts(Config(storage=storage), tmp_path)["open"] == "Away"
 
 
 def test_a_console_asks_its_database_and_serves(database: postgres.Database, tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def said(config: Config, patch: str) -> dict[str, str]:
     return {path: plain(one.text) for path, one in answers.items()} | {"orders": "".join(pages)}
 
 
+@pytest.mark.slow
 def test_lists_and_single_orders_say_the_same_over_both_engines(database: Database, tmp_path: Path) -> None:
     now = int(time.time() * 1000) - 60_000
     kits = (Kit(tmp_path / "file", now), PostgresKit(database, tmp_path / "server", now))

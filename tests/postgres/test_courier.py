@@ -67,6 +67,7 @@ def test_a_failing_meta_is_asked_again_until_all_is_settled(
     assert graph.accepted["111"].keys() == ids()
 
 
+@pytest.mark.slow
 def test_two_couriers_share_the_pixels_and_send_nothing_twice(
     tmp_path: Path, keeper: Postgres, database: Database, graph: GraphSimulator
 ) -> None:

@@ -195,6 +195,7 @@ def test_everything_is_there_and_the_file_is_marked(run: Run, config: str, datab
     assert len(json.loads(out)) == 1
 
 
+@pytest.mark.slow
 def test_a_moved_file_takes_nothing_more(run: Run, config: str) -> None:
     run("migrate", "--to", "postgres")
     own = Path(config).with_name("sqlite.toml")
