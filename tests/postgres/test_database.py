@@ -115,6 +115,17 @@ async def test_a_serialization_failure_is_tried_again_three_times(one: postgres.
     await database.close()
 
 
+async def test_an_answer_that_is_cut_off_in_the_middle_is_a_lost_connection(one: postgres.Database) -> None:
+    """The server was killed while it answered: asyncpg calls that its own fault, and the courier ended of it."""
+    database = Database(storage(one.dsn), "test")
+    with pytest.raises(Unavailable, match="was lost"):
+        async with database.transaction():
+            raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
+    await added(database, 1)
+    assert ids(one) == "1"
+    await database.close()
+
+
 async def test_a_lock_that_others_hold_is_not_waited_for_without_end(one: postgres.Database) -> None:
     database, other = Database(storage(one.dsn, group_timeout_seconds=60), "test"), await asyncpg.connect(one.dsn)
     await added(database, 1)

@@ -100,7 +100,7 @@ async def _connect_to(way: Way, host: Host, name: str) -> Connection:
             connection_class=Connection,
             server_settings={**_PROMISES, **way.settings, "application_name": name},
         )
-    except (*faults.REFUSALS, *faults.STRANGE, ValueError) as error:
+    except (*faults.REFUSALS, ValueError) as error:
         raise faults.of_connecting(error, way.setting, way.dsn, host) from error
     found.at = faults.named(host)
     try:

@@ -20,9 +20,12 @@ from asyncpg.pgproto import pgproto
 from collector.config_loader.engines import Host, database_of, user_of
 from collector.errors import StorageError, Unavailable
 
-REFUSALS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)  # OSError: also TimeoutError and TLS
-STRANGE: Final = (pgproto.BufferError, pg.InternalClientError)  # the answer is none of PostgreSQL's
-LOST: Final = (pg.PostgresConnectionError, pg.AdminShutdownError, pg.CrashShutdownError, pg.InterfaceError, OSError)
+STRANGE: Final = (pgproto.BufferError, pg.InternalClientError)  # none of its answers, or half of one
+REFUSALS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, *STRANGE)  # OSError: timeouts and TLS too
+LOST: Final = (
+    *(pg.PostgresConnectionError, pg.AdminShutdownError, pg.CrashShutdownError, pg.InterfaceError, OSError),
+    *STRANGE,
+)
 # Classes of SQLSTATE: connection, rolled back, no resources, not in that state, an operator, the system.
 _PASSING: Final = ("08", "40", "53", "55", "57", "58")
 AGAIN: Final = (pg.SerializationError, pg.DeadlockDetectedError)  # the same transaction may succeed at once
@@ -103,7 +106,7 @@ def explained(error: Exception, at: str = "the server") -> StorageError:
             return Unavailable(f"{at} refused a statement for now: {error.sqlstate} {type(error).__name__}")
         case pg.PostgresError():
             return StorageError(f"{at} refused a statement: {error.sqlstate} {type(error).__name__}")
-        case pg.InterfaceError() | OSError():
+        case pg.InterfaceError() | pg.InternalClientError() | pgproto.BufferError() | OSError():
             return Unavailable(f"the connection to {at} was lost")
     return StorageError(f"{at} could not be asked: {type(error).__name__}")
 
