@@ -129,6 +129,7 @@ class GovernedThree(Three):
         # The socket's folder is Debian's; here that is not this user's.
         own = f"  parameters: {{unix_socket_directories: {machine.servers}}}\n"
         path.write_text(recipe("several-patroni", exchanged) + own)
+        path.chmod(0o644)  # whoever runs the suite may keep files private; the servers are another user's
         machine.run("patroni", str(path))
 
     def leader(self) -> Governed:
